@@ -1,0 +1,105 @@
+import { randomBytes } from 'node:crypto'
+import type { Connection, PushConnection } from './connection.ts'
+import { closeProblem } from './envelope.ts'
+import { errors } from './errors.ts'
+import type { Hub } from './hub.ts'
+import type { Authentication } from './options.ts'
+import { CLOSE } from './protocol.ts'
+import type { Publish, Publisher, PublishResult } from './publish.ts'
+import { type Topic, topicProblem } from './topic.ts'
+
+/** This node's connections, to look at. */
+export interface Connections {
+  readonly size: number
+  get(id: string): PushConnection | undefined
+  values(): IterableIterator<PushConnection>
+  /** Those that a publication on `topic` would go to. */
+  of(topic: Topic): Iterable<PushConnection>
+}
+
+export interface Status {
+  node: string
+  broker: 'memory' | 'redis'
+  /** Whether publications can be sent and received. */
+  connected: boolean
+  /** Nodes alive, this one included; undefined while the broker cannot be asked. */
+  nodes: number | undefined
+  draining: boolean
+  connections: number
+  topics: number
+  stalledConnections: number
+  /** Bytes held for connections whose sockets take no more. */
+  heldBytes: number
+  metrics: Record<string, number>
+}
+
+const TICKET_TTL = 30
+
+/** What an application has as `app.push`. */
+export class PushBridge {
+  /**
+   * Publishes to every matching connection on every node. `publish('user:42', { type, payload })` gives
+   * `{ topic, nodes, … }` or rejects with a PUSH_ERR_ code within `publishTimeout`.
+   */
+  readonly publish: Publish
+  readonly connections: Connections
+  readonly #hub: Hub
+  readonly #publisher: Publisher
+
+  constructor(hub: Hub, publisher: Publisher) {
+    this.#hub = hub
+    this.#publisher = publisher
+    this.publish = publisher.publish
+    const { registry } = hub
+    this.connections = {
+      get size() {
+        return registry.size
+      },
+      get: id => registry.get(id),
+      values: () => registry.values(),
+      of: topic => registry.members(topic) as Iterable<Connection>,
+    }
+  }
+
+  /** Subscribes the present connections of `user:ID` or `connection:ID`, on any node, without asking `authorize`. */
+  subscribe(target: string, topic: string): Promise<PublishResult> {
+    return this.#publisher.command(target, { kind: 'subscribe', topic: channelTopic(topic), receipt: undefined })
+  }
+
+  unsubscribe(target: string, topic: string): Promise<PublishResult> {
+    return this.#publisher.command(target, { kind: 'unsubscribe', topic: channelTopic(topic), receipt: undefined })
+  }
+
+  /** Closes the connections of `user:ID` or `connection:ID` on any node; `delivered` says how many those were. */
+  async close(target: string, code: number = CLOSE.NORMAL, reason = ''): Promise<PublishResult> {
+    const problem = closeProblem(code, reason)
+    if (problem) throw new errors.FIELD(problem)
+    return this.#publisher.command(target, { kind: 'close', code, reason, receipt: undefined })
+  }
+
+  /** A single-use secret that stands for `identity`: the page connects with `?ticket=…` within `ttl` seconds. */
+  async ticket(identity: Authentication, ttl: number = TICKET_TTL): Promise<string> {
+    const token = randomBytes(24).toString('hex')
+    await this.#hub.broker.putTicket(token, JSON.stringify(identity), ttl)
+    return token
+  }
+
+  async status(): Promise<Status> {
+    const { broker } = this.#hub
+    const nodes = await broker.nodes().catch(() => undefined)
+    return {
+      node: broker.node,
+      broker: broker.kind,
+      connected: broker.connected,
+      nodes,
+      draining: this.#hub.isDraining,
+      ...this.#hub.status(),
+    }
+  }
+}
+
+function channelTopic(topic: string): Topic {
+  const problem = topicProblem(topic) ?? (topic.startsWith('channel:') ? undefined : `${topic} is not a channel`)
+  if (problem) throw new errors.TOPIC(problem)
+  return topic as Topic
+}

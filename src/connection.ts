@@ -1,0 +1,312 @@
+import { encodeFrame, type Queue, Segment } from './frame.ts'
+import { CLOSE, encodeMessage, type GapReason, type Ref } from './protocol.ts'
+import { ownTopics, type Topic } from './topic.ts'
+import { type Part, partBytes, type Transport } from './transport.ts'
+
+/** What the application sees of one socket. */
+export interface PushConnection<Data = unknown> {
+  readonly id: string
+  /** The authenticated identity; null for an anonymous connection. */
+  readonly user: string | null
+  /** Whatever `authenticate` gave as `data`. */
+  readonly data: Data
+  readonly topics: ReadonlySet<Topic>
+  /** Sends `{type, payload}` to this connection alone. False when it is closing or too slow. */
+  send(type: string, payload?: unknown): boolean
+  /** Sends one binary message. */
+  sendBinary(bytes: Uint8Array): boolean
+  /** Sends what is queued, then closes. */
+  close(code?: number, reason?: string): void
+}
+
+export interface Identity {
+  id: string
+  user: string | null
+  data: unknown
+  /** Topics and patterns of topics that it may subscribe to. */
+  allow: readonly string[]
+  /** Milliseconds since 1970; Infinity when it does not expire. */
+  expires: number
+}
+
+/** What a connection needs of the node: shared by all, so that a connection holds one reference. */
+export interface Outlet {
+  /** Bytes a connection may have waiting before it counts as slow. */
+  readonly budget: number
+  readonly slowConsumer: 'close' | 'drop'
+  /** Asks for `flush` soon. */
+  schedule(connection: Connection): void
+  /** The socket takes no more (`true`) or takes more again (`false`). */
+  stalled(connection: Connection, stalled: boolean): void
+  /** Bytes were queued on a stalled connection, or left it when negative. */
+  held(bytes: number): void
+  /** Messages were dropped unwritten for a slow connection, which was told. */
+  dropped(messages: number, reason: GapReason | 'closed'): void
+  closing(connection: Connection, code: number): void
+}
+
+const NOTHING: readonly Part[] = []
+
+type State = 'opening' | 'open' | 'closing'
+
+/** One socket: what it waits to be told, how much of that may wait, and its end. */
+export class Connection implements PushConnection {
+  readonly id: string
+  readonly user: string | null
+  readonly data: unknown
+  readonly allow: readonly string[]
+  readonly expires: number
+  /** Topics beyond those that every connection has; undefined while there are none. */
+  subscriptions: Set<Topic> | undefined
+  /** Ticks of the heartbeat since the last byte came in, and how many bytes had come by then. */
+  idle = 0
+  seen = 0
+  /** Ticks since the close frame was sent; counted by the heartbeat. */
+  closingFor = 0
+
+  #state: State = 'opening'
+  #transport: Transport
+  #outlet: Outlet
+  #queue: Queue | undefined
+  /** Parts of a flush that the socket did not take, and their bytes. */
+  #rest: readonly Part[] = NOTHING
+  #unwritten = 0
+  #held = 0
+  #scheduled = false
+  #stalled = false
+
+  constructor(identity: Identity, transport: Transport, outlet: Outlet) {
+    this.id = identity.id
+    this.user = identity.user
+    this.data = identity.data
+    this.allow = identity.allow
+    this.expires = identity.expires
+    this.#transport = transport
+    this.#outlet = outlet
+  }
+
+  get topics(): ReadonlySet<Topic> {
+    const topics = new Set<Topic>(ownTopics(this.id, this.user))
+    for (const topic of this.subscriptions ?? []) topics.add(topic)
+    return topics
+  }
+
+  /** Not welcomed yet: what is pushed waits. */
+  get isOpening(): boolean {
+    return this.#state === 'opening'
+  }
+
+  get isClosing(): boolean {
+    return this.#state === 'closing'
+  }
+
+  /** Undefined where the socket does not count what it receives. */
+  get received(): number | undefined {
+    return this.#transport.received
+  }
+
+  /** Bytes that wait here or in the socket. */
+  get buffered(): number {
+    return this.#waiting + this.#transport.buffered
+  }
+
+  get #waiting(): number {
+    return (this.#queue?.bytes ?? 0) + this.#unwritten
+  }
+
+  /** Sends the welcome, then whatever was pushed meanwhile. */
+  open(welcome: string): void {
+    if (this.#state !== 'opening') return
+    this.#state = 'open'
+    this.#write(this.#transport.parts(directSegment(welcome).alone), 0)
+    if (this.#queue) this.#schedule()
+  }
+
+  send(type: string, payload?: unknown): boolean {
+    return this.tell(encodeMessage(type, payload))
+  }
+
+  reply(type: string, payload: unknown, ref: Ref | undefined): boolean {
+    return this.tell(encodeMessage(type, payload, ref))
+  }
+
+  sendBinary(bytes: Uint8Array): boolean {
+    return this.tell(bytes)
+  }
+
+  tell(message: string | Uint8Array): boolean {
+    return this.push(directSegment(message))
+  }
+
+  /** Queues `segment`; false when it was not taken. Called once per connection and delivery, so it does little. */
+  push(segment: Segment): boolean {
+    if (this.#state === 'closing') return false
+    const bytes = (this.#queue ? this.#queue.bytes : 0) + segment.bytes
+    if ((this.#stalled || bytes > this.#outlet.budget) && !this.#hasRoom(segment)) return this.#overflow(segment)
+    this.#queue = queueWith(this.#queue, segment)
+    if (this.#stalled) this.#account()
+    else this.#schedule()
+    return true
+  }
+
+  #hasRoom(segment: Segment): boolean {
+    // What the node itself has not got round to writing is no fault of the client.
+    if (!this.#stalled && !this.isOpening) {
+      this.flush()
+      if (!this.#stalled) return true
+    }
+    return this.buffered + segment.bytes <= this.#outlet.budget
+  }
+
+  #schedule(): void {
+    if (this.#scheduled || this.#state === 'opening') return
+    this.#scheduled = true
+    this.#outlet.schedule(this)
+  }
+
+  /** Writes the queue as far as the socket takes it. */
+  flush(): void {
+    this.#scheduled = false
+    if (this.#stalled || this.#state === 'opening' || !this.#queue) return
+    const parts = this.#transport.parts(this.#queue)
+    this.#queue = undefined
+    this.#write(parts, 0)
+  }
+
+  #write(parts: readonly Part[], from: number): void {
+    for (let i = from; i < parts.length; i++) {
+      if (this.#transport.write(parts[i]!)) continue
+      this.#stall(parts.slice(i + 1))
+      return
+    }
+  }
+
+  #stall(rest: readonly Part[]): void {
+    this.#rest = rest
+    this.#unwritten = rest.reduce((sum, part) => sum + partBytes(part), 0)
+    this.#stalled = true
+    this.#outlet.stalled(this, true)
+    this.#account()
+    this.#transport.drained(() => this.#resume())
+  }
+
+  #resume(): void {
+    const rest = this.#rest
+    this.#release()
+    if (this.#state === 'closing') return
+    this.#write(rest, 0)
+    this.flush()
+  }
+
+  #release(): void {
+    if (!this.#stalled) return
+    this.#stalled = false
+    this.#rest = NOTHING
+    this.#unwritten = 0
+    this.#outlet.stalled(this, false)
+    this.#account()
+  }
+
+  /** Tells the node how much of its memory this connection holds for want of room in the socket. */
+  #account(): void {
+    const held = this.#stalled ? this.#waiting : 0
+    this.#outlet.held(held - this.#held)
+    this.#held = held
+  }
+
+  #overflow(segment: Segment): boolean {
+    if (this.#outlet.slowConsumer === 'close') this.cut(segment)
+    else this.shed('slow_consumer', segment)
+    return false
+  }
+
+  /** Closes a connection that is too slow, without writing what it has not taken. */
+  cut(refused?: Segment): void {
+    const lost = count(this.#queue) + (refused?.frames.length ?? 0)
+    this.#discard()
+    this.#outlet.dropped(lost, 'slow_consumer')
+    this.#finish(CLOSE.SLOW_CONSUMER, 'slow consumer')
+  }
+
+  /** Drops unwritten publications and puts a `gap` that names their topics where they stood. */
+  shed(reason: GapReason, refused?: Segment): void {
+    const waiting = this.#queue?.segments() ?? []
+    const all = refused ? [...waiting, refused] : waiting
+    const lost = all.filter(isPublished)
+    // Replies and errors are not for dropping: a client that asks without reading is cut off.
+    const kept = all.filter(segment => !isPublished(segment))
+    const topics = new Set(lost.flatMap(segment => segment.topics))
+    this.#discard()
+    this.#outlet.dropped(
+      lost.reduce((sum, { frames }) => sum + frames.length, 0),
+      reason,
+    )
+    for (const segment of [...kept, gapSegment([...topics], reason)]) {
+      this.#queue = queueWith(this.#queue, segment)
+    }
+    if (kept.length > 0 && this.buffered > this.#outlet.budget) this.cut()
+    else if (this.#stalled) this.#account()
+    else this.#schedule()
+  }
+
+  #discard(): void {
+    this.#queue = undefined
+    this.#rest = NOTHING
+    this.#unwritten = 0
+    this.#account()
+  }
+
+  close(code: number = CLOSE.NORMAL, reason = ''): void {
+    if (this.#state === 'closing') return
+    const queued = this.#queue && this.#state === 'open' ? this.#transport.parts(this.#queue) : NOTHING
+    for (const part of [...this.#rest, ...queued]) this.#transport.write(part)
+    this.#discard()
+    this.#finish(code, reason)
+  }
+
+  #finish(code: number, reason: string): void {
+    if (this.#state === 'closing') return
+    this.#state = 'closing'
+    this.#transport.close(code, reason)
+    this.#outlet.closing(this, code)
+  }
+
+  ping(): void {
+    this.#transport.ping()
+  }
+
+  terminate(): void {
+    this.#transport.terminate()
+  }
+
+  /** The socket is gone: nothing is counted or written any more. */
+  gone(): void {
+    this.#state = 'closing'
+    const unwritten = count(this.#queue)
+    this.#queue = undefined
+    this.#release()
+    if (unwritten > 0) this.#outlet.dropped(unwritten, 'closed')
+  }
+}
+
+function directSegment(message: string | Uint8Array): Segment {
+  return new Segment([encodeFrame(message)], [])
+}
+
+function gapSegment(topics: readonly Topic[], reason: GapReason): Segment {
+  return new Segment([encodeFrame(encodeMessage('gap', { topics, reason }))], topics)
+}
+
+function isPublished(segment: Segment): boolean {
+  return segment.topics.length > 0
+}
+
+function count(queue: Queue | undefined): number {
+  let frames = 0
+  for (let q = queue; q; q = q.before) frames += q.last.frames.length
+  return frames
+}
+
+function queueWith(queue: Queue | undefined, segment: Segment): Queue {
+  return queue ? queue.with(segment) : segment.alone
+}

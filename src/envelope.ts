@@ -1,0 +1,302 @@
+import { isUtf8 } from 'node:buffer'
+import { type Static, Type } from 'typebox'
+import { Compile } from 'typebox/compile'
+import { unknownKey } from './keys.ts'
+import { isCloseCode, isReservedType, MAX_CLOSE_REASON_BYTES, typeProblem } from './protocol.ts'
+import { isTopic, type Topic, topicKind, topicProblem } from './topic.ts'
+
+/** The newest version of the envelope that this code reads; one that says more is refused, never guessed at. */
+export const ENVELOPE_VERSION = 1
+
+const MAX_EXCEPT = 100
+
+const shared = {
+  v: Type.Optional(Type.Integer({ minimum: 1, description: 'version of the envelope, 1 when left out' })),
+  receipt: Type.Optional(
+    Type.String({ pattern: '^[A-Za-z0-9_-]{1,64}$', description: 'token: each node that got it says what it did' }),
+  ),
+}
+
+const publicationFields = {
+  type: Type.String(),
+  payload: Type.Optional(Type.Unknown()),
+  seq: Type.Optional(Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })),
+  except: Type.Optional(
+    Type.Union([Type.String(), Type.Array(Type.String(), { maxItems: MAX_EXCEPT })], {
+      description: 'topics of connections or users to skip',
+    }),
+  ),
+}
+
+/** What a publisher writes to Redis: `{"type":"notice","payload":{…}}`. */
+export const EnvelopeSchema = Type.Object({ ...shared, ...publicationFields })
+
+/** What a node writes to command the connections of a topic on every node. */
+export const ControlSchema = Type.Object({
+  ...shared,
+  control: Type.Union([Type.Literal('close'), Type.Literal('subscribe'), Type.Literal('unsubscribe')]),
+  code: Type.Optional(Type.Integer()),
+  reason: Type.Optional(Type.String()),
+  topic: Type.Optional(Type.String()),
+})
+
+const envelopeKeys = Object.keys(EnvelopeSchema.properties)
+const controlKeys = Object.keys(ControlSchema.properties)
+const envelopeCheck = Compile(EnvelopeSchema)
+const controlCheck = Compile(ControlSchema)
+
+export type RejectReason =
+  | 'too_large'
+  | 'encoding'
+  | 'json'
+  | 'shape'
+  | 'version'
+  | 'unknown_key'
+  | 'type'
+  | 'reserved_type'
+  | 'field'
+  | 'schema'
+
+/** Why an envelope cannot be used. `receipt` is the token it carried, so that even then the publisher is answered. */
+export interface Rejection {
+  reason: RejectReason
+  message: string
+  receipt?: string | undefined
+}
+
+export interface Publication {
+  kind: 'publication'
+  type: string
+  /** JSON text exactly as the publisher wrote it; undefined when it wrote none. */
+  payload: string | undefined
+  /** The same, parsed: what schemas are checked against. */
+  value: unknown
+  seq: number | undefined
+  except: readonly Topic[]
+  receipt: string | undefined
+}
+
+export interface CloseControl {
+  kind: 'close'
+  code: number
+  reason: string
+  receipt: string | undefined
+}
+
+export interface TopicControl {
+  kind: 'subscribe' | 'unsubscribe'
+  topic: Topic
+  receipt: string | undefined
+}
+
+export type Control = CloseControl | TopicControl
+
+export type Decoded = Publication | Control | ({ kind: 'rejected' } & Rejection)
+
+/** Reads what any program may have written to Redis. Never throws. */
+export function decodeEnvelope(bytes: Uint8Array, maxBytes: number): Decoded {
+  if (bytes.length > maxBytes) {
+    return rejected('too_large', `the envelope has ${bytes.length} bytes; limits.publication allows ${maxBytes}`)
+  }
+  if (!isUtf8(bytes)) {
+    return rejected('encoding', 'the envelope is not UTF-8 (in PHP: json_encode with JSON_INVALID_UTF8_SUBSTITUTE)')
+  }
+  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('utf8')
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch {
+    return rejected('json', jsonProblem(text))
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    return rejected('shape', 'the envelope is not a JSON object such as {"type":"notice","payload":{}}')
+  }
+  const problem = 'control' in value ? controlProblem(value) : publicationProblem(value)
+  if (problem) return { ...problem, receipt: receiptOf(value) }
+  return 'control' in value ? toControl(value as Static<typeof ControlSchema>) : toPublication(value as never, text)
+}
+
+function rejected(reason: RejectReason, message: string): { kind: 'rejected' } & Rejection {
+  return { kind: 'rejected', reason, message }
+}
+
+function jsonProblem(text: string): string {
+  if (text === '') return 'the envelope is empty'
+  if (text.startsWith('\ufeff')) return 'the envelope begins with a byte order mark: write UTF-8 without BOM'
+  if (/^\s*[{[]/.test(text)) return 'the envelope is broken JSON'
+  return 'the envelope is not JSON: write an object such as {"type":"notice","payload":{}}'
+}
+
+function publicationProblem(value: object) {
+  const unknown = unknownKey(value, envelopeKeys, 'x-')
+  if (unknown) return rejected('unknown_key', unknown)
+  const { v, type, except } = value as Record<string, unknown>
+  if (typeof v === 'number' && v > ENVELOPE_VERSION) return rejected('version', versionProblem(v))
+  const badType = typeProblem(type)
+  if (badType) return rejected('type', badType)
+  if (isReservedType(type as string)) {
+    return rejected('reserved_type', `type "${type}" is reserved for the protocol: choose another`)
+  }
+  const badExcept = exceptProblem(except)
+  if (badExcept) return rejected('field', badExcept)
+  return envelopeCheck.Check(value) ? undefined : rejected('field', fieldProblem(envelopeCheck.Errors(value)))
+}
+
+function controlProblem(value: object) {
+  const unknown = unknownKey(value, controlKeys, 'x-')
+  if (unknown) return rejected('unknown_key', unknown)
+  const { v, control: kind } = value as Record<string, unknown>
+  if (typeof v === 'number' && v > ENVELOPE_VERSION) return rejected('version', versionProblem(v))
+  if (!['close', 'subscribe', 'unsubscribe'].includes(kind as string)) {
+    return rejected('field', 'control is none of close, subscribe, unsubscribe')
+  }
+  if (!controlCheck.Check(value)) return rejected('field', fieldProblem(controlCheck.Errors(value)))
+  const control = value as Static<typeof ControlSchema>
+  const problem =
+    control.control === 'close'
+      ? closeProblem(control.code ?? 1000, control.reason ?? '')
+      : topicProblem(control.topic) && `topic: ${topicProblem(control.topic)}`
+  return problem ? rejected('field', problem) : undefined
+}
+
+function versionProblem(v: number): string {
+  return `the envelope is of version ${v}; this node reads up to ${ENVELOPE_VERSION}: update the node first`
+}
+
+function fieldProblem(found: readonly { instancePath: string; message: string }[]): string {
+  const first = found[0]
+  const path = first?.instancePath.slice(1).replaceAll('/', '.')
+  return `${path || 'the envelope'} ${first?.message ?? 'is not as it should be'}`
+}
+
+/** Why a list of topics to skip cannot be used; undefined when it can. */
+export function exceptProblem(except: unknown): string | undefined {
+  if (except === undefined) return undefined
+  const topics = Array.isArray(except) ? except : [except]
+  if (topics.length > MAX_EXCEPT) return `except names ${topics.length} topics; at most ${MAX_EXCEPT} can be skipped`
+  for (const topic of topics) {
+    const problem = topicProblem(topic)
+    if (problem) return `except: ${problem}`
+    if (!/^(user|connection):/.test(topic))
+      return `except: ${JSON.stringify(topic)} is neither user:ID nor connection:ID`
+  }
+  return undefined
+}
+
+/** Why a connection cannot be closed with these; undefined when it can. */
+export function closeProblem(code: unknown, reason: unknown): string | undefined {
+  if (!isCloseCode(code)) return 'code is none of 1000, 1001, 1008, 1009, 1011, 1012, 1013 or 3000 to 4999'
+  if (typeof reason !== 'string') return 'reason is not a string'
+  return Buffer.byteLength(reason) > MAX_CLOSE_REASON_BYTES
+    ? `reason is longer than ${MAX_CLOSE_REASON_BYTES} bytes`
+    : undefined
+}
+
+function toPublication(value: Static<typeof EnvelopeSchema>, text: string): Publication {
+  return {
+    kind: 'publication',
+    type: value.type,
+    payload: value.payload === undefined ? undefined : rawValue(text, 'payload'),
+    value: value.payload,
+    seq: value.seq,
+    except: listOf(value.except) as readonly Topic[],
+    receipt: value.receipt,
+  }
+}
+
+function toControl(value: Static<typeof ControlSchema>): Control {
+  const { receipt } = value
+  return value.control === 'close'
+    ? { kind: 'close', code: value.code ?? 1000, reason: value.reason ?? '', receipt }
+    : { kind: value.control, topic: value.topic as Topic, receipt }
+}
+
+function receiptOf(value: object): string | undefined {
+  const { receipt } = value as { receipt?: unknown }
+  return typeof receipt === 'string' && /^[A-Za-z0-9_-]{1,64}$/.test(receipt) ? receipt : undefined
+}
+
+const NONE: readonly string[] = []
+
+function listOf(except: string | readonly string[] | undefined): readonly string[] {
+  return except === undefined ? NONE : typeof except === 'string' ? [except] : except
+}
+
+/**
+ * The text of the value under a top-level `key` of a JSON object that JSON.parse has accepted.
+ * Copied instead of parsed and written anew: 12345678901234567890, 1.0 and the order of keys arrive as they were sent.
+ */
+export function rawValue(text: string, key: string): string | undefined {
+  let found: string | undefined
+  let i = text.indexOf('{') + 1
+  for (;;) {
+    i = skipSpace(text, i)
+    if (text[i] !== '"') return found
+    const keyStart = i
+    i = skipString(text, i)
+    const token = text.slice(keyStart, i)
+    const valueStart = skipSpace(text, skipSpace(text, i) + 1)
+    i = skipValue(text, valueStart)
+    // The last of two equal keys counts, as in JSON.parse; a key may be written with escapes.
+    if (token === `"${key}"` || (token.includes('\\') && JSON.parse(token) === key)) {
+      found = text.slice(valueStart, i).trimEnd()
+    }
+    i = skipSpace(text, i) + 1
+  }
+}
+
+function skipSpace(text: string, from: number): number {
+  let i = from
+  for (let c = text.charCodeAt(i); c === 32 || c === 10 || c === 13 || c === 9; c = text.charCodeAt(i)) i++
+  return i
+}
+
+function skipString(text: string, from: number): number {
+  let end = text.indexOf('"', from + 1)
+  while (isEscaped(text, end)) end = text.indexOf('"', end + 1)
+  return end + 1
+}
+
+function isEscaped(text: string, at: number): boolean {
+  let backslashes = 0
+  while (text.charCodeAt(at - 1 - backslashes) === 92) backslashes++
+  return backslashes % 2 === 1
+}
+
+/** Where the value that begins at `from` ends: at the comma or brace behind it, white space included. */
+function skipValue(text: string, from: number): number {
+  let depth = 0
+  for (let i = from; i < text.length; i++) {
+    const c = text[i]
+    if (c === '"') i = skipString(text, i) - 1
+    else if (c === '{' || c === '[') depth++
+    else if (depth === 0 && (c === ',' || c === '}')) return i
+    else if (c === '}' || c === ']') depth--
+  }
+  return text.length
+}
+
+/** What a publisher writes of one message, before it is text. */
+export interface EnvelopeParts {
+  type: string
+  payload?: unknown
+  seq?: number | undefined
+  except?: string | readonly string[] | undefined
+  receipt?: string | undefined
+}
+
+/** The JSON text that goes to the broker. Throws what JSON.stringify throws: a cycle, a BigInt. */
+export function encodeEnvelope({ type, payload, seq, except, receipt }: EnvelopeParts): string {
+  return JSON.stringify({ type, payload, seq, except, receipt })
+}
+
+export function encodeControl(control: Control): string {
+  return control.kind === 'close'
+    ? JSON.stringify({ control: 'close', code: control.code, reason: control.reason, receipt: control.receipt })
+    : JSON.stringify({ control: control.kind, topic: control.topic, receipt: control.receipt })
+}
+
+/** Connections and users can be commanded from afar; a whole channel or everybody cannot by one slip. */
+export function isTarget(value: unknown): value is Topic {
+  return isTopic(value) && (topicKind(value) === 'user' || topicKind(value) === 'connection')
+}

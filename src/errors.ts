@@ -1,0 +1,44 @@
+import createError from '@fastify/error'
+
+/**
+ * Every error this package throws or sends: check `code`, not the class. `%s` is filled with what was wrong and where.
+ * The same codes stand in HTTP answers, in `error` messages on the WebSocket and in rejected promises.
+ */
+export const errors = {
+  OPTIONS: createError('PUSH_ERR_OPTIONS', 'fastify-push-bridge: %s', 500, TypeError),
+  TOPIC: createError('PUSH_ERR_TOPIC', '%s', 400),
+  TYPE: createError('PUSH_ERR_TYPE', '%s', 400),
+  RESERVED_TYPE: createError('PUSH_ERR_RESERVED_TYPE', 'type "%s" is reserved for the protocol: choose another', 400),
+  UNKNOWN_KEY: createError('PUSH_ERR_UNKNOWN_KEY', '%s', 400),
+  FIELD: createError('PUSH_ERR_FIELD', '%s', 400),
+  JSON: createError('PUSH_ERR_JSON', '%s', 400),
+  SCHEMA: createError('PUSH_ERR_SCHEMA', '%s', 400),
+  TOO_LARGE: createError('PUSH_ERR_TOO_LARGE', '%s', 413),
+  BAD_MESSAGE: createError('PUSH_ERR_BAD_MESSAGE', '%s', 400),
+  UNKNOWN_TYPE: createError('PUSH_ERR_UNKNOWN_TYPE', 'no handler is registered for the type "%s"', 400),
+  NO_BINARY: createError('PUSH_ERR_NO_BINARY', 'this server takes no binary messages', 400),
+  UNAUTHENTICATED: createError('PUSH_ERR_UNAUTHENTICATED', '%s', 401),
+  FORBIDDEN: createError('PUSH_ERR_FORBIDDEN', '%s', 403),
+  ORIGIN: createError('PUSH_ERR_ORIGIN', '%s', 403),
+  UPGRADE_REQUIRED: createError('PUSH_ERR_UPGRADE_REQUIRED', '%s', 426),
+  LIMIT: createError('PUSH_ERR_LIMIT', '%s', 429),
+  HANDLER: createError('PUSH_ERR_HANDLER', 'the handler failed', 500),
+  UNSUPPORTED: createError('PUSH_ERR_UNSUPPORTED', '%s', 501),
+  FULL: createError('PUSH_ERR_FULL', '%s', 503),
+  DRAINING: createError('PUSH_ERR_DRAINING', 'this node is closing: connect again and another one answers', 503),
+  CLOSED: createError('PUSH_ERR_CLOSED', 'the broker is closed', 503),
+  BUSY: createError('PUSH_ERR_BUSY', '%s', 503),
+  /** Nothing was sent: safe to publish again. */
+  BROKER_AWAY: createError('PUSH_ERR_BROKER_AWAY', '%s', 503),
+  /** Sent, but no answer came: it may or may not have been published. */
+  UNCONFIRMED: createError('PUSH_ERR_UNCONFIRMED', '%s', 503),
+} as const
+
+export interface PushError extends Error {
+  code: string
+  statusCode: number
+}
+
+export function isPushError(error: unknown): error is PushError {
+  return error instanceof Error && String((error as Partial<PushError>).code).startsWith('PUSH_ERR_')
+}

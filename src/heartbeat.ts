@@ -1,0 +1,90 @@
+/** What the heartbeat needs to know of a connection. */
+export interface Beating {
+  idle: number
+  seen: number
+  closingFor: number
+  readonly expires: number
+  readonly isClosing: boolean
+  readonly received: number | undefined
+  ping(): void
+  terminate(): void
+}
+
+export interface HeartbeatEvents<B> {
+  silent(connection: B): void
+  expired(connection: B): void
+}
+
+/** A peer that has not answered a close frame by then is not going to: its socket is destroyed. */
+export const CLOSE_TIMEOUT = 5000
+
+const MAX_TICK = 1000
+
+/**
+ * One timer for all connections of a node. Time is counted in ticks, so that a process that was stopped for an hour
+ * does not take its own absence for theirs.
+ */
+export class Heartbeat<B extends Beating> {
+  readonly #connections: { values(): Iterable<B> }
+  readonly #events: HeartbeatEvents<B>
+  readonly #closing = new Set<B>()
+  readonly #timer: NodeJS.Timeout
+  readonly #pingAt: number
+  readonly #deadAt: number
+  readonly #closeAt: number
+
+  /** Terminates whoever is silent within `interval` + `timeout` milliseconds. */
+  constructor(
+    connections: { values(): Iterable<B> },
+    options: { interval: number; timeout: number },
+    events: HeartbeatEvents<B>,
+  ) {
+    const tick = Math.max(1, Math.min(MAX_TICK, Math.floor(options.interval / 10), Math.floor(options.timeout / 5)))
+    this.#connections = connections
+    this.#events = events
+    // A byte may come right after a tick and is seen at the next one, so both counts are short by that tick.
+    this.#pingAt = Math.max(1, Math.floor(options.interval / tick) - 1)
+    this.#deadAt = Math.max(this.#pingAt + 1, Math.floor((options.interval + options.timeout) / tick) - 1)
+    this.#closeAt = Math.ceil(CLOSE_TIMEOUT / tick)
+    this.#timer = setInterval(() => this.beat(), tick)
+    this.#timer.unref()
+  }
+
+  /** Watches a connection whose close frame was sent, until `forget`. */
+  closing(connection: B): void {
+    this.#closing.add(connection)
+  }
+
+  forget(connection: B): void {
+    this.#closing.delete(connection)
+  }
+
+  beat(): void {
+    const now = Date.now()
+    for (const connection of this.#connections.values()) this.#check(connection, now)
+    for (const connection of this.#closing) {
+      if (++connection.closingFor < this.#closeAt) continue
+      this.#closing.delete(connection)
+      connection.terminate()
+    }
+  }
+
+  #check(connection: B, now: number): void {
+    if (connection.isClosing) return
+    const { received } = connection
+    if (received !== undefined && received !== connection.seen) {
+      connection.seen = received
+      connection.idle = 0
+    } else if (++connection.idle === this.#pingAt) {
+      connection.ping()
+    } else if (connection.idle >= this.#deadAt) {
+      this.#events.silent(connection)
+    }
+    if (now >= connection.expires) this.#events.expired(connection)
+  }
+
+  close(): void {
+    clearInterval(this.#timer)
+    this.#closing.clear()
+  }
+}

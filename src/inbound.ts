@@ -1,0 +1,210 @@
+import type { Connection, PushConnection } from './connection.ts'
+import { errors, isPushError, type PushError } from './errors.ts'
+import type { Hub } from './hub.ts'
+import type { ClientHandler, PushBridgeOptions } from './options.ts'
+import { type BadMessage, CLOSE, type ClientMessage, parseClientMessage, type Ref } from './protocol.ts'
+import { compilePayloadCheck, type PayloadCheck } from './schemas.ts'
+import { matchesPattern, type Topic, topicKind, topicProblem } from './topic.ts'
+
+export interface InboundOptions {
+  limits: { inbound: number; messages: number; pending: number }
+  handlers: Record<string, ClientHandler>
+  authorize?: PushBridgeOptions['authorize']
+  onBinary?: PushBridgeOptions['onBinary']
+}
+
+/** What is remembered of a client that talks; most never do. */
+interface Conversation {
+  tokens: number
+  refilled: number
+  badInARow: number
+  pending: number
+  /** Messages that came before the welcome was sent. */
+  early: Inbound[] | undefined
+}
+
+type Inbound = { data: Buffer; isBinary: boolean }
+
+/** A client that sends this many unusable messages in a row does not speak the protocol. */
+const MAX_BAD_IN_A_ROW = 10
+
+/** A ping is answered whatever the rate of messages, but a flood of them still counts for something. */
+const PING_COST = 0.1
+
+/** What the messages of clients do. */
+export class Dispatcher {
+  readonly #hub: Hub
+  readonly #options: InboundOptions
+  readonly #checks = new Map<string, PayloadCheck>()
+  readonly #conversations = new WeakMap<Connection, Conversation>()
+  readonly #onError: (error: unknown) => void
+
+  constructor(hub: Hub, options: InboundOptions, onError: (error: unknown) => void) {
+    this.#hub = hub
+    this.#options = options
+    this.#onError = onError
+    for (const [type, { schema }] of Object.entries(options.handlers)) {
+      this.#checks.set(type, compilePayloadCheck(`handlers["${type}"].schema`, schema))
+    }
+  }
+
+  /** Takes one message; never throws. Until `release` it is kept, since the welcome is the first thing a client hears. */
+  receive(connection: Connection, data: Buffer, isBinary: boolean): void {
+    if (connection.isClosing) return
+    connection.idle = 0
+    this.#hub.metrics.count('messages_received_total')
+    if (data.length > this.#options.limits.inbound) {
+      return connection.close(CLOSE.TOO_BIG, `more than ${this.#options.limits.inbound} bytes`)
+    }
+    const conversation = this.#conversationOf(connection)
+    if (!connection.isOpening) return this.#take(connection, conversation, { data, isBinary })
+    conversation.early ??= []
+    if (conversation.early.length >= this.#options.limits.pending)
+      return connection.close(CLOSE.ABUSE, 'too many messages')
+    conversation.early.push({ data, isBinary })
+  }
+
+  release(connection: Connection): void {
+    const conversation = this.#conversations.get(connection)
+    const early = conversation?.early ?? []
+    if (conversation) conversation.early = undefined
+    for (const inbound of early) this.#take(connection, conversation!, inbound)
+  }
+
+  #conversationOf(connection: Connection): Conversation {
+    let conversation = this.#conversations.get(connection)
+    if (!conversation) {
+      const tokens = this.#options.limits.messages * 2
+      conversation = { tokens, refilled: performance.now(), badInARow: 0, pending: 0, early: undefined }
+      this.#conversations.set(connection, conversation)
+    }
+    return conversation
+  }
+
+  #take(connection: Connection, conversation: Conversation, { data, isBinary }: Inbound): void {
+    if (connection.isClosing) return
+    const message = isBinary ? undefined : parseClientMessage(data.toString())
+    const isPing = message && 'type' in message && message.type === 'ping'
+    if (!this.#pay(conversation, isPing ? PING_COST : 1)) {
+      this.#hub.metrics.count('messages_refused_total', 1, 'rate')
+      return connection.close(CLOSE.ABUSE, `more than ${this.#options.limits.messages} messages a second`)
+    }
+    if (!message) return this.#takeBinary(connection, conversation, data)
+    if ('problem' in message) return this.#refuseBad(connection, conversation, message)
+    conversation.badInARow = 0
+    if (isPing) connection.reply('pong', message.payload ?? {}, message.ref)
+    else this.#run(connection, conversation, message.ref, () => this.#obey(connection, message))
+  }
+
+  #pay(conversation: Conversation, cost: number): boolean {
+    const { messages } = this.#options.limits
+    const now = performance.now()
+    const refill = ((now - conversation.refilled) / 1000) * messages
+    conversation.tokens = Math.min(messages * 2, conversation.tokens + refill) - cost
+    conversation.refilled = now
+    return conversation.tokens >= 0
+  }
+
+  #takeBinary(connection: Connection, conversation: Conversation, data: Buffer): void {
+    const { onBinary } = this.#options
+    this.#run(connection, conversation, undefined, () => {
+      if (!onBinary) throw new errors.NO_BINARY()
+      return onBinary(data, connection)
+    })
+  }
+
+  #refuseBad(connection: Connection, conversation: Conversation, { problem, ref }: BadMessage): void {
+    this.#refuse(connection, new errors.BAD_MESSAGE(problem), ref)
+    if (++conversation.badInARow >= MAX_BAD_IN_A_ROW) {
+      connection.close(CLOSE.BAD_MESSAGE, `${MAX_BAD_IN_A_ROW} unusable messages in a row`)
+    }
+  }
+
+  #refuse(connection: Connection, error: PushError, ref: Ref | undefined): void {
+    this.#hub.metrics.count('messages_refused_total', 1, error.code)
+    connection.reply('error', { code: error.code, message: error.message }, ref)
+  }
+
+  /** Runs `task` in the order of arrival, with a bound on how many of one connection may be under way. */
+  async #run(
+    connection: Connection,
+    conversation: Conversation,
+    ref: Ref | undefined,
+    task: () => unknown,
+  ): Promise<void> {
+    const { pending } = this.#options.limits
+    if (conversation.pending >= pending) {
+      return this.#refuse(connection, new errors.LIMIT(`${pending} messages are still being handled`), ref)
+    }
+    conversation.pending++
+    try {
+      await task()
+    } catch (error) {
+      this.#refuse(connection, this.#presentable(error), ref)
+    } finally {
+      conversation.pending--
+    }
+  }
+
+  /** What an application throws with a status below 500 is meant for the client; anything else is kept in the log. */
+  #presentable(error: unknown): PushError {
+    const { statusCode, code } = error as Partial<PushError>
+    if (isPushError(error) && error.statusCode < 500) return error
+    if (error instanceof Error && typeof statusCode === 'number' && statusCode >= 400 && statusCode < 500) {
+      return Object.assign(new Error(error.message), { code: String(code ?? 'PUSH_ERR_HANDLER'), statusCode })
+    }
+    this.#onError(error)
+    return new errors.HANDLER()
+  }
+
+  #obey(connection: Connection, message: ClientMessage): unknown {
+    if (message.type === 'subscribe') return this.#subscribe(connection, message)
+    if (message.type === 'unsubscribe') return this.#unsubscribe(connection, message)
+    return this.#handle(connection, message)
+  }
+
+  async #subscribe(connection: Connection, { payload, ref }: ClientMessage): Promise<void> {
+    const { topic, since } = (payload ?? {}) as { topic?: unknown; since?: unknown }
+    const problem = topicProblem(topic)
+    if (problem) throw new errors.TOPIC(`payload.topic: ${problem}`)
+    if (since !== undefined && typeof since !== 'string') throw new errors.BAD_MESSAGE('payload.since is not a string')
+    await this.authorize(connection, topic as Topic, since)
+    await this.#hub.subscribe(connection, topic as Topic, ref)
+  }
+
+  #unsubscribe(connection: Connection, { payload, ref }: ClientMessage): void {
+    const { topic } = (payload ?? {}) as { topic?: unknown }
+    const problem = topicProblem(topic)
+    if (problem) throw new errors.TOPIC(`payload.topic: ${problem}`)
+    this.#hub.unsubscribe(connection, topic as Topic, ref)
+  }
+
+  /** Throws PUSH_ERR_FORBIDDEN unless `connection` may hear `topic`. */
+  async authorize(connection: Authorizable, topic: Topic, since: string | undefined): Promise<void> {
+    if (connection.topics.has(topic)) return
+    if (topicKind(topic) === 'connection') throw new errors.FORBIDDEN(`${topic} is not this connection`)
+    const { authorize } = this.#options
+    if (authorize ? await authorize(connection, topic, { since }) : isAllowed(connection.allow, topic)) return
+    throw new errors.FORBIDDEN(
+      authorize
+        ? `${topic} was refused by authorize()`
+        : `${topic} is not among the topics that authenticate() allowed, and there is no authorize option`,
+    )
+  }
+
+  async #handle(connection: Connection, { type, payload, ref }: ClientMessage): Promise<void> {
+    const entry = Object.hasOwn(this.#options.handlers, type) ? this.#options.handlers[type] : undefined
+    if (!entry) throw new errors.UNKNOWN_TYPE(type)
+    const value = payload === undefined ? {} : payload
+    const mismatch = this.#checks.get(type)?.(value)
+    if (mismatch) throw new errors.SCHEMA(mismatch)
+    const answer = await entry.handler(value as never, connection)
+    if (ref !== undefined) connection.reply('reply', answer, ref)
+  }
+}
+
+export type Authorizable = Pick<PushConnection, 'id' | 'user' | 'data' | 'topics'> & { allow: readonly string[] }
+
+function isAllowed(allow: readonly string[], topic: Topic): boolean {
+  return allow.some(pattern => matchesPattern(pattern, topic))
+}

@@ -1,0 +1,20 @@
+import pushBridge from './plugin.ts'
+
+export default pushBridge
+export type { Connections, PushBridge, Status } from './bridge.ts'
+export type { PushConnection } from './connection.ts'
+export type { PushError } from './errors.ts'
+export { type Authentication, type ClientHandler, clientHandler, type PushBridgeOptions } from './options.ts'
+export { CLOSE, shouldReconnect } from './protocol.ts'
+export type {
+  Publications,
+  Publish,
+  PublishedMessage,
+  PublishFailure,
+  PublishOptions,
+  PublishRequest,
+  PublishResult,
+} from './publish.ts'
+export type { PublicationSchemas } from './schemas.ts'
+export { isTopic, type Topic } from './topic.ts'
+export { pushBridge }

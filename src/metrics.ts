@@ -1,0 +1,27 @@
+/** Counters of one node. Nothing is dropped, refused or closed without one; `reason` says why. */
+export class Metrics {
+  readonly #counters = new Map<string, number>()
+
+  /** `name` in snake case; `reason` becomes part of the key: `publications_rejected_total{json}`. */
+  count(name: CounterName, by = 1, reason?: string | number): void {
+    const key = reason === undefined ? name : `${name}{${reason}}`
+    this.#counters.set(key, (this.#counters.get(key) ?? 0) + by)
+  }
+
+  snapshot(): Record<string, number> {
+    return Object.fromEntries([...this.#counters].sort(([a], [b]) => (a < b ? -1 : 1)))
+  }
+}
+
+export type CounterName =
+  | 'connections_opened_total'
+  | 'connections_closed_total'
+  | 'upgrades_refused_total'
+  | 'messages_received_total'
+  | 'messages_refused_total'
+  | 'publications_received_total'
+  | 'publications_rejected_total'
+  | 'deliveries_total'
+  | 'deliveries_skipped_total'
+  | 'messages_dropped_total'
+  | 'gaps_total'

@@ -1,0 +1,70 @@
+import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
+import fp from 'fastify-plugin'
+import { PushBridge } from './bridge.ts'
+import { openBroker } from './broker-choice.ts'
+import { errors } from './errors.ts'
+import { Hub, type HubEvents } from './hub.ts'
+import { Dispatcher } from './inbound.ts'
+import { Metrics } from './metrics.ts'
+import { type PushBridgeOptions, parseOptions } from './options.ts'
+import { Publisher } from './publish.ts'
+import { Admission } from './routes/admission.ts'
+import { pushRoutes } from './routes/push.ts'
+import { socketRoutes } from './routes/socket.ts'
+import { shareWebSocketServer } from './routes/websocket-server.ts'
+import { SchemaTable } from './schemas.ts'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    push: PushBridge
+  }
+}
+
+/** At most this many log lines a second about envelopes that could not be used: junk must not fill a disk. */
+const REJECTED_LINES_PER_SECOND = 5
+
+const pushBridge: FastifyPluginAsync<PushBridgeOptions> = async (app, input) => {
+  const options = parseOptions(input)
+  if (app.hasDecorator(options.name)) {
+    throw new errors.OPTIONS(`option name: app.${options.name} exists already, give this registration another name`)
+  }
+  const schemas = new SchemaTable(options.schemas)
+  const { broker, release } = await openBroker(app, options)
+  const metrics = new Metrics()
+  const hub = new Hub(broker, options, schemas, metrics, hubEvents(app))
+  const publisher = new Publisher(broker, schemas, options.limits.publication)
+  const { callbacks, limits, handlers } = options
+  const dispatcher = new Dispatcher(hub, { limits, handlers, ...callbacks }, error =>
+    app.log.error({ err: error }, 'push: a handler failed'),
+  )
+  app.decorate(options.name, new PushBridge(hub, publisher) as never)
+  await app.register(async scope => {
+    await shareWebSocketServer(scope, options)
+    socketRoutes(scope, { hub, options, dispatcher, admission: new Admission(hub, options, dispatcher) })
+  })
+  const { api } = options
+  if (api) await app.register(pushRoutes, { api, publisher, limits })
+  // preClose comes before the server waits for its sockets, which would be for ever.
+  app.addHook('preClose', () => hub.drain())
+  app.addHook('onClose', async () => {
+    hub.close()
+    await release()
+  })
+}
+
+function hubEvents(app: FastifyInstance): HubEvents {
+  let second = 0
+  let lines = 0
+  return {
+    rejected(topic, { reason, message }) {
+      const now = Math.floor(performance.now() / 1000)
+      if (now !== second) lines = 0
+      second = now
+      if (++lines > REJECTED_LINES_PER_SECOND) return
+      app.log.warn({ topic, reason }, `push: an envelope on ${topic} could not be used: ${message}`)
+    },
+    failed: error => app.log.error({ err: error }, 'push: a publication could not be delivered'),
+  }
+}
+
+export default fp(pushBridge, { fastify: '5.x', name: 'fastify-push-bridge' })

@@ -1,0 +1,151 @@
+import type { Topic } from './topic.ts'
+
+/** Why a connection was closed. RFC 6455 section 7.4 where it has a code, else 44xx the client's fault, 45xx ours. */
+export const CLOSE = {
+  NORMAL: 1000,
+  GOING_AWAY: 1001,
+  POLICY: 1008,
+  TOO_BIG: 1009,
+  RESTART: 1012,
+  TRY_LATER: 1013,
+  BAD_MESSAGE: 4400,
+  UNAUTHENTICATED: 4401,
+  FORBIDDEN: 4403,
+  ABUSE: 4429,
+  INTERNAL: 4500,
+  SLOW_CONSUMER: 4503,
+  HEARTBEAT_TIMEOUT: 4504,
+} as const
+
+/** A client stays closed on 1000, 1008, 1009 and 44xx, and reconnects on everything else. */
+export function shouldReconnect(code: number): boolean {
+  return !(code === CLOSE.NORMAL || code === CLOSE.POLICY || code === CLOSE.TOO_BIG || (code >= 4400 && code <= 4499))
+}
+
+/** Whether a program may close a connection with `code`: not those that RFC 6455 section 7.4.1 keeps off the wire. */
+export function isCloseCode(code: unknown): code is number {
+  if (!Number.isInteger(code)) return false
+  const n = code as number
+  return [1000, 1001, 1008, 1009, 1011, 1012, 1013].includes(n) || (n >= 3000 && n <= 4999)
+}
+
+/** RFC 6455 section 5.5: a control frame carries 125 bytes, two of which are the code. */
+export const MAX_CLOSE_REASON_BYTES = 123
+
+const RESERVED = new Set([
+  'welcome',
+  'ping',
+  'pong',
+  'subscribe',
+  'subscribed',
+  'unsubscribe',
+  'unsubscribed',
+  'reply',
+  'error',
+  'gap',
+  'reconnect',
+  'ack',
+  'authenticate',
+  'authenticated',
+  'presence',
+  'history',
+])
+
+const TYPE = /^[A-Za-z0-9_.:/-]{1,128}$/
+
+export function isReservedType(type: string): boolean {
+  return RESERVED.has(type) || type.startsWith('push.')
+}
+
+/** Why `type` cannot be the type of a message; undefined when it can. Says nothing of reserved words. */
+export function typeProblem(type: unknown): string | undefined {
+  if (type === undefined) return 'type is missing: every message needs one, for example "order.created"'
+  if (typeof type !== 'string') return 'type is not a string'
+  return TYPE.test(type) ? undefined : 'type is not 1 to 128 of A-Z a-z 0-9 _ . : / -'
+}
+
+/** What a client quotes to find the answer to one of its messages. */
+export type Ref = number | string
+
+export const MAX_REF_LENGTH = 64
+
+export interface ClientMessage {
+  type: string
+  payload: unknown
+  ref: Ref | undefined
+}
+
+export interface BadMessage {
+  problem: string
+  ref: Ref | undefined
+}
+
+/** Reads one text message of a client. Keys other than type, payload and ref are left alone. */
+export function parseClientMessage(text: string): ClientMessage | BadMessage {
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch {
+    return { problem: 'the message is not JSON', ref: undefined }
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    return { problem: 'the message is not a JSON object such as {"type":"ping"}', ref: undefined }
+  }
+  const { type, payload, ref } = value as Record<string, unknown>
+  if (ref !== undefined && !isRef(ref)) {
+    return { problem: `ref is neither an integer nor a string of up to ${MAX_REF_LENGTH} characters`, ref: undefined }
+  }
+  const problem = typeProblem(type)
+  return problem ? { problem, ref } : { type: type as string, payload, ref }
+}
+
+function isRef(value: unknown): value is Ref {
+  return Number.isSafeInteger(value) || (typeof value === 'string' && value.length <= MAX_REF_LENGTH)
+}
+
+/** Where a recorded publication stands in the history of its topic. */
+export interface Position {
+  id: string
+  seq: number
+}
+
+/** `payload` is JSON text and is copied as it stands, so that what the publisher wrote is what the client reads. */
+export function encodePublication(
+  topic: Topic,
+  type: string,
+  payload: string | undefined,
+  position: { id?: string | undefined; seq?: number | undefined },
+): string {
+  const seq = position.seq === undefined ? '' : `,"seq":${position.seq}`
+  const id = position.id === undefined ? '' : `,"id":${JSON.stringify(position.id)}`
+  return `{"type":"${type}","payload":${payload ?? '{}'},"topic":${JSON.stringify(topic)}${seq}${id}}`
+}
+
+/** Any other message of the server. A payload that JSON has no text for (a function, undefined) becomes null. */
+export function encodeMessage(type: string, payload: unknown, ref?: Ref): string {
+  const message = ref === undefined ? { type, payload: payload ?? null } : { type, payload: payload ?? null, ref }
+  return JSON.stringify(message)
+}
+
+/** What a `subscribed` or a `welcome` says of one topic. Position and `recovered` come with recorded topics. */
+export interface TopicState {
+  id?: string
+  seq?: number
+  recovered?: boolean
+}
+
+export interface Welcome {
+  connection: string
+  user: string | null
+  node: string
+  heartbeat: { interval: number; timeout: number }
+  topics: Record<string, TopicState>
+}
+
+/** Why messages were or may have been missed. */
+export type GapReason = 'broker_link' | 'broker_away' | 'slow_consumer' | 'overload'
+
+export interface Gap {
+  topics: Topic[]
+  reason: GapReason
+}

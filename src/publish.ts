@@ -1,0 +1,269 @@
+import { randomBytes } from 'node:crypto'
+import { type Static, Type } from 'typebox'
+import type { Broker, NodeAnswer, Outgoing, Sent } from './broker.ts'
+import { type Control, encodeControl, encodeEnvelope, exceptProblem, isTarget } from './envelope.ts'
+import { errors, isPushError, type PushError } from './errors.ts'
+import { unknownKey } from './keys.ts'
+import { isReservedType, typeProblem } from './protocol.ts'
+import type { SchemaTable } from './schemas.ts'
+import { type Topic, topicProblem } from './topic.ts'
+
+/**
+ * Declare the messages of an application once, and `publish` is checked against it:
+ * `declare module 'fastify-push-bridge' { interface Publications { 'order.created': { id: string } } }`.
+ */
+// biome-ignore lint/suspicious/noEmptyInterface: open on purpose, applications add to it by declaration merging
+export interface Publications {}
+
+type PublishedType = keyof Publications extends never ? string : keyof Publications & string
+type PayloadOf<T> = T extends keyof Publications ? Publications[T] : unknown
+
+/** Options of one publication. They are the keys of `POST /push`, so that the same JSON means the same. */
+export interface PublishOptions {
+  /** The publisher's own number, handed on as information: 0 to 2^53 - 1. */
+  seq?: number | undefined
+  /** Topics of connections or users to skip, at most 100. */
+  except?: string | readonly string[] | undefined
+  /** Wait until every node that got it has said how many connections it was delivered to. */
+  receipt?: boolean | undefined
+  /** Record the publication: `{size, ttl}` in entries and seconds. */
+  history?: { size: number; ttl: number } | undefined
+  /** Makes a repeated recorded publication harmless; only with `history`. */
+  idempotencyKey?: string | undefined
+}
+
+export type PublishedMessage<T extends PublishedType = PublishedType> = PublishOptions & {
+  type: T
+  payload?: PayloadOf<T>
+}
+
+export type PublishRequest = PublishOptions & { to: string | readonly string[]; type: string; payload?: unknown }
+
+/** What became of a publication on one topic. */
+export interface PublishResult {
+  topic: string
+  /** How many nodes the broker saw listening. 0: nobody is there. */
+  nodes: number
+  /** With a receipt: how many connections it was queued for, on all nodes. */
+  delivered?: number
+  skipped?: number
+  /** Why connections were skipped; only when some were. */
+  reasons?: Record<string, number>
+  /** False when a node had not answered by the deadline. */
+  complete?: boolean
+  /** Why nodes refused it, for example because its payload does not match their schema. */
+  rejected?: { node: string; reason: string; message: string }[]
+}
+
+export interface PublishFailure {
+  topic: string
+  error: { code: string; message: string }
+}
+
+/** One topic gives a result or rejects; many give a list in the same order, in which a failed item has `error`. */
+export interface Publish {
+  <T extends PublishedType>(topic: string, message: PublishedMessage<T>): Promise<PublishResult>
+  <T extends PublishedType>(
+    topics: readonly string[],
+    message: PublishedMessage<T>,
+  ): Promise<(PublishResult | PublishFailure)[]>
+  (batch: readonly PublishRequest[]): Promise<(PublishResult | PublishFailure)[]>
+}
+
+export const MAX_BATCH = 1000
+
+/** The body of `POST /push`, and what each item of a batch is made of. */
+export const PublishRequestSchema = Type.Object(
+  {
+    to: Type.Union([Type.String(), Type.Array(Type.String(), { minItems: 1, maxItems: MAX_BATCH })], {
+      description: 'channel:NAME, user:ID, connection:ID or all; or a list of them',
+    }),
+    type: Type.String({ description: '1 to 128 of A-Z a-z 0-9 _ . : / -, no reserved word' }),
+    payload: Type.Optional(Type.Unknown({ description: 'any JSON value, {} when left out' })),
+    seq: Type.Optional(Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })),
+    except: Type.Optional(Type.Union([Type.String(), Type.Array(Type.String(), { maxItems: 100 })])),
+    receipt: Type.Optional(Type.Boolean()),
+    history: Type.Optional(Type.Object({ size: Type.Integer({ minimum: 1 }), ttl: Type.Integer({ minimum: 1 }) })),
+    idempotencyKey: Type.Optional(Type.String({ minLength: 1, maxLength: 200 })),
+  },
+  { additionalProperties: false },
+)
+
+const requestKeys = Object.keys(PublishRequestSchema.properties)
+const messageKeys = requestKeys.filter(key => key !== 'to')
+
+/** Where publications go; a whole broker, or what a script has of one. */
+export type Carrier = Pick<Broker, 'publish'>
+
+/** Everything that can publish does it through this: the same checks, the same result. */
+export class Publisher {
+  readonly #carrier: Carrier
+  readonly #schemas: SchemaTable
+  readonly #maxBytes: number
+
+  constructor(carrier: Carrier, schemas: SchemaTable, maxBytes: number) {
+    this.#carrier = carrier
+    this.#schemas = schemas
+    this.#maxBytes = maxBytes
+  }
+
+  readonly publish: Publish = (async (to: unknown, message?: unknown) => {
+    if (typeof to === 'string') return unwrap((await this.#send(this.#expand(to, message)))[0]!)
+    if (!Array.isArray(to)) throw new errors.TOPIC(topicProblem(to) ?? 'no topic was given')
+    if (message !== undefined) return this.publishAll([{ ...(message as object), to }])
+    return this.publishAll(to)
+  }) as Publish
+
+  /** Publishes up to 1,000 requests in one round trip; items that fail do not keep the others back. */
+  async publishAll(requests: readonly unknown[]): Promise<(PublishResult | PublishFailure)[]> {
+    const drafts = requests.flatMap(request => this.#draftsOf(request))
+    if (drafts.length > MAX_BATCH) {
+      throw new errors.TOO_LARGE(`the batch has ${drafts.length} publications; at most ${MAX_BATCH} are taken at once`)
+    }
+    return this.#send(drafts)
+  }
+
+  /** Commands the connections of `target`, on every node, and waits for what the nodes did. */
+  async command(target: string, control: Control): Promise<PublishResult> {
+    if (!isTarget(target)) {
+      throw new errors.TOPIC(topicProblem(target) ?? `${JSON.stringify(target)} is neither user:ID nor connection:ID`)
+    }
+    const receipt = newToken()
+    return unwrap(
+      (await this.#send([{ topic: target, envelope: encodeControl({ ...control, receipt }), receipt }]))[0]!,
+    )
+  }
+
+  #draftsOf(request: unknown): Draft[] {
+    if (typeof request !== 'object' || request === null || Array.isArray(request)) {
+      return [failed('', new errors.FIELD('a publication is an object such as {"to":"user:42","type":"notice"}'))]
+    }
+    const { to, ...message } = request as { to?: unknown }
+    const topics = Array.isArray(to) ? to : [to]
+    if (topics.length === 0) return [failed('', new errors.TOPIC('to is an empty list: name at least one topic'))]
+    const unknown = unknownKey(request, requestKeys)
+    return topics.flatMap(topic =>
+      unknown ? failed(topic, new errors.UNKNOWN_KEY(unknown)) : this.#expand(topic, message),
+    )
+  }
+
+  #expand(topic: unknown, message: unknown): Draft[] {
+    try {
+      return [this.#draft(topic, message)]
+    } catch (error) {
+      if (!isPushError(error)) throw error
+      return [failed(topic, error)]
+    }
+  }
+
+  #draft(topic: unknown, message: unknown): Draft {
+    const badTopic = topicProblem(topic)
+    if (badTopic) throw new errors.TOPIC(badTopic)
+    if (typeof message !== 'object' || message === null) {
+      throw new errors.FIELD('the message is not an object such as { type, payload }')
+    }
+    const unknown = unknownKey(message, messageKeys)
+    if (unknown) throw new errors.UNKNOWN_KEY(unknown)
+    const { type, payload, seq, except, receipt } = checkFields(message as Record<string, unknown>)
+    const mismatch = this.#schemas.problem(type, payload)
+    if (mismatch) throw new errors.SCHEMA(mismatch)
+    const token = receipt ? newToken() : undefined
+    const envelope = encode({ type, payload, seq, except, receipt: token })
+    const bytes = Buffer.byteLength(envelope)
+    if (bytes > this.#maxBytes) {
+      throw new errors.TOO_LARGE(`the publication has ${bytes} bytes; limits.publication allows ${this.#maxBytes}`)
+    }
+    return { topic: topic as Topic, envelope, receipt: token }
+  }
+
+  async #send(drafts: readonly Draft[]): Promise<Outcome[]> {
+    const outgoing = drafts.filter(draft => !('error' in draft)) as Outgoing[]
+    const sent = outgoing.length > 0 ? await this.#carrier.publish(outgoing) : []
+    let next = 0
+    return drafts.map(draft => ('error' in draft ? draft : outcome(draft.topic, sent[next++]!)))
+  }
+}
+
+type Draft = Outgoing | Failed
+type Outcome = PublishResult | Failed
+
+/** Keeps the error itself for the caller of a single publication, out of the JSON that a batch is answered with. */
+class Failed implements PublishFailure {
+  readonly topic: string
+  readonly error: { code: string; message: string }
+  readonly #cause: PushError
+
+  constructor(topic: string, cause: PushError) {
+    this.topic = topic
+    this.error = { code: cause.code, message: cause.message }
+    this.#cause = cause
+  }
+
+  get cause(): PushError {
+    return this.#cause
+  }
+}
+
+function failed(topic: unknown, error: PushError): Failed {
+  return new Failed(typeof topic === 'string' ? topic : '', error)
+}
+
+function unwrap(result: Outcome): PublishResult {
+  if (result instanceof Failed) throw result.cause
+  return result
+}
+
+type Fields = Omit<Static<typeof PublishRequestSchema>, 'to'>
+
+function checkFields(message: Record<string, unknown>): Fields {
+  const badType = typeProblem(message.type)
+  if (badType) throw new errors.TYPE(badType)
+  if (isReservedType(message.type as string)) throw new errors.RESERVED_TYPE(message.type as string)
+  const { seq, receipt, history, idempotencyKey } = message
+  if (seq !== undefined && !(Number.isSafeInteger(seq) && (seq as number) >= 0)) {
+    throw new errors.FIELD('seq is not an integer from 0 to 2^53 - 1')
+  }
+  if (receipt !== undefined && typeof receipt !== 'boolean') throw new errors.FIELD('receipt is neither true nor false')
+  const badExcept = exceptProblem(message.except)
+  if (badExcept) throw new errors.FIELD(badExcept)
+  if (history !== undefined || idempotencyKey !== undefined) {
+    throw new errors.UNSUPPORTED('history and idempotencyKey belong to recorded topics, which this version has not yet')
+  }
+  return message as Fields
+}
+
+function encode(parts: Parameters<typeof encodeEnvelope>[0]): string {
+  try {
+    return encodeEnvelope(parts)
+  } catch (cause) {
+    throw new errors.FIELD(`payload cannot be written as JSON: ${(cause as Error).message}`, { cause })
+  }
+}
+
+function newToken(): string {
+  return randomBytes(12).toString('base64url')
+}
+
+function outcome(topic: Topic, sent: Sent | PushError): Outcome {
+  if (sent instanceof Error) return failed(topic, sent)
+  if (!sent.answers) return { topic, nodes: sent.nodes }
+  const { answers } = sent
+  const reasons: Record<string, number> = {}
+  for (const answer of answers) {
+    for (const [reason, count] of Object.entries(answer.reasons ?? {})) reasons[reason] = (reasons[reason] ?? 0) + count
+  }
+  const rejected = answers.flatMap(answer => (answer.rejected ? [{ node: answer.node, ...answer.rejected }] : []))
+  return {
+    topic,
+    nodes: sent.nodes,
+    delivered: sum(answers, 'delivered'),
+    skipped: sum(answers, 'skipped'),
+    complete: sent.complete ?? true,
+    ...(Object.keys(reasons).length > 0 && { reasons }),
+    ...(rejected.length > 0 && { rejected }),
+  }
+}
+
+function sum(answers: readonly NodeAnswer[], field: 'delivered' | 'skipped'): number {
+  return answers.reduce((total, answer) => total + answer[field], 0)
+}

@@ -1,0 +1,47 @@
+import { errors } from './errors.ts'
+import { unknownKey } from './keys.ts'
+import { type Publish, Publisher } from './publish.ts'
+import { RedisCarrier } from './redis/carrier.ts'
+import { checkSource, createClient, type RedisSource } from './redis/client.ts'
+import { CommandLink } from './redis/commands.ts'
+import { Names } from './redis/names.ts'
+import { type PublicationSchemas, SchemaTable } from './schemas.ts'
+
+export interface CreatePublisherOptions {
+  /** URL, ioredis options or a client, which is duplicated. */
+  redis: RedisSource
+  /** Begins every Redis name; the same as that of the nodes. Default `push:`. */
+  redisPrefix?: string
+  /** Milliseconds until a publish answers or fails. Default 2000. */
+  publishTimeout?: number
+  /** Bytes of one publication. Default 262144, as on the nodes. */
+  maxBytes?: number
+  /** Checked here before anything is sent; the nodes check their own either way. */
+  schemas?: PublicationSchemas
+}
+
+export interface ScriptPublisher {
+  /** The same as `app.push.publish`: same arguments, same result, same errors. */
+  publish: Publish
+  /** Closes the connection, so that the script can end. */
+  close(): Promise<void>
+}
+
+const KEYS = ['redis', 'redisPrefix', 'publishTimeout', 'maxBytes', 'schemas'] as const
+
+/** Publishes from any script, without Fastify and without a node: `createPublisher({ redis: 'redis://127.0.0.1' })`. */
+export function createPublisher(options: CreatePublisherOptions): ScriptPublisher {
+  const unknown = unknownKey(options, KEYS)
+  if (unknown) throw new errors.OPTIONS(unknown)
+  const { redis, redisPrefix = 'push:', publishTimeout = 2000, maxBytes = 256 * 1024, schemas = {} } = options
+  if (!redis) throw new errors.OPTIONS('option redis is missing or empty: REDIS_URL not set?')
+  const commands = new CommandLink(createClient(checkSource(redis), `${redisPrefix}publisher`), () => {})
+  const carrier = new RedisCarrier(commands, new Names(redisPrefix), publishTimeout)
+  const { publish } = new Publisher(carrier, new SchemaTable(schemas), maxBytes)
+  return {
+    publish,
+    async close() {
+      commands.close()
+    },
+  }
+}

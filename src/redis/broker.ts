@@ -1,0 +1,176 @@
+import type { Redis } from 'ioredis'
+import type { Broker, Incoming, NodeAnswer, Outgoing, RejectedNote, Sent, Subscriber } from '../broker.ts'
+import { errors, isPushError, type PushError } from '../errors.ts'
+import type { Topic } from '../topic.ts'
+import { RedisCarrier } from './carrier.ts'
+import { CommandLink } from './commands.ts'
+import { Names } from './names.ts'
+import { answerCommands } from './receipts.ts'
+import { Subscriptions } from './subscriptions.ts'
+
+export interface RedisBrokerOptions {
+  node: string
+  prefix: string
+  publishTimeout: number
+  /** Whether `push:rejected` holds the beginning of what was rejected. */
+  noteRejected: boolean
+}
+
+/** The link of the node to Redis came up or went down: for the log. */
+export type OnLinkChange = (isUp: boolean, error: Error | undefined) => void
+
+const MAX_REJECTED = 100
+const REJECTED_TTL = 24 * 60 * 60
+const REJECTED_SAMPLE = 200
+/** Junk may come in by the thousand; notes of it must not. */
+const MAX_NOTES_PER_SECOND = 20
+
+/** Carries publications over Redis pub/sub: `docs/redis.md` is the contract. */
+export class RedisBroker implements Broker {
+  readonly kind = 'redis'
+  readonly node: string
+  readonly #names: Names
+  readonly #options: RedisBrokerOptions
+  readonly #commands: CommandLink
+  readonly #subscriptions: Subscriptions
+  readonly #carrier: RedisCarrier
+  readonly #subscribers = new Set<Subscriber>()
+  /** Answers of this node that still lack a subscriber's share. */
+  readonly #shares = new Map<string, { answer: NodeAnswer; missing: number }>()
+  readonly #whenLive: Promise<void>
+  #notes = { second: 0, count: 0 }
+  #wasUp = false
+
+  constructor(clients: { commands: Redis; subscriber: Redis }, options: RedisBrokerOptions, onChange: OnLinkChange) {
+    this.node = options.node
+    this.#options = options
+    this.#names = new Names(options.prefix)
+    let live = () => {}
+    this.#whenLive = new Promise(resolve => {
+      live = resolve
+    })
+    const changed = (error: Error | undefined) => {
+      if (this.connected) live()
+      if (this.connected === this.#wasUp) return
+      this.#wasUp = this.connected
+      onChange(this.connected, error)
+    }
+    this.#commands = new CommandLink(clients.commands, (_isUp, error) => changed(error))
+    this.#subscriptions = new Subscriptions(clients.subscriber, this.#names, {
+      message: (topic, envelope) => this.#receive(topic, envelope),
+      restored: () => {
+        for (const subscriber of this.#subscribers) subscriber.lost('broker_link')
+      },
+      change: (_isUp, error) => changed(error),
+    })
+    this.#carrier = new RedisCarrier(this.#commands, this.#names, options.publishTimeout)
+  }
+
+  get connected(): boolean {
+    return this.#commands.isUp && this.#subscriptions.isLive
+  }
+
+  /** Resolves when both links are up for the first time. */
+  get whenLive(): Promise<void> {
+    return this.#whenLive
+  }
+
+  attach(subscriber: Subscriber): void {
+    this.#subscribers.add(subscriber)
+  }
+
+  detach(subscriber: Subscriber): void {
+    this.#subscribers.delete(subscriber)
+    for (const topic of subscriber.topics()) this.unsubscribe(topic)
+  }
+
+  subscribe(topic: Topic): Promise<void> {
+    return this.#subscriptions.subscribe(topic)
+  }
+
+  unsubscribe(topic: Topic): void {
+    for (const subscriber of this.#subscribers) if (subscriber.holds(topic)) return
+    this.#subscriptions.unsubscribe(topic)
+  }
+
+  #receive(topic: Topic, envelope: Buffer): void {
+    const sharers = this.#subscribers.size
+    for (const subscriber of this.#subscribers) subscriber.receive({ topic, envelope, sharers })
+  }
+
+  publish(items: readonly Outgoing[]): Promise<(Sent | PushError)[]> {
+    return this.#carrier.publish(items)
+  }
+
+  answer(incoming: Incoming, token: string, answer: Omit<NodeAnswer, 'node'>): void {
+    const share = this.#shares.get(token)
+    const whole = share ? add(share.answer, answer) : { node: this.node, ...answer }
+    const missing = (share?.missing ?? incoming.sharers) - 1
+    if (missing > 0) {
+      this.#shares.set(token, { answer: whole, missing })
+      return
+    }
+    this.#shares.delete(token)
+    void this.#run(answerCommands(this.#names, token, whole))
+  }
+
+  note({ topic, reason, message, envelope }: RejectedNote): void {
+    const second = Math.floor(performance.now() / 1000)
+    if (this.#notes.second !== second) this.#notes = { second, count: 0 }
+    if (++this.#notes.count > MAX_NOTES_PER_SECOND) return
+    const sample = this.#options.noteRejected ? { sample: sampleOf(envelope) } : {}
+    const note = { time: new Date().toISOString(), node: this.node, topic, reason, message, size: envelope.length }
+    void this.#run([
+      ['LPUSH', this.#names.rejected, JSON.stringify({ ...note, ...sample })],
+      ['LTRIM', this.#names.rejected, 0, MAX_REJECTED - 1],
+      ['EXPIRE', this.#names.rejected, REJECTED_TTL],
+    ])
+  }
+
+  async nodes(): Promise<number> {
+    const [reply] = await this.#run([['PUBSUB', 'NUMSUB', this.#names.nodes]])
+    if (isPushError(reply)) throw reply
+    return Number((reply as unknown[])[1])
+  }
+
+  async putTicket(token: string, identity: string, ttlSeconds: number): Promise<void> {
+    const [reply] = await this.#run([['SET', this.#names.ticket(token), identity, 'EX', ttlSeconds, 'NX']])
+    if (isPushError(reply)) throw reply
+  }
+
+  async takeTicket(token: string): Promise<string | null> {
+    const [reply] = await this.#run([['GETDEL', this.#names.ticket(token)]])
+    if (isPushError(reply)) throw new errors.BROKER_AWAY('the ticket cannot be looked up', { cause: reply })
+    return reply as string | null
+  }
+
+  #run(commands: Parameters<CommandLink['run']>[0]) {
+    return this.#commands.run(commands, this.#options.publishTimeout)
+  }
+
+  async close(): Promise<void> {
+    this.#subscriptions.close()
+    this.#commands.close()
+    this.#shares.clear()
+  }
+}
+
+function add(a: NodeAnswer, b: Omit<NodeAnswer, 'node'>): NodeAnswer {
+  const reasons = { ...a.reasons }
+  for (const [reason, count] of Object.entries(b.reasons ?? {})) reasons[reason] = (reasons[reason] ?? 0) + count
+  const rejected = a.rejected ?? b.rejected
+  return {
+    node: a.node,
+    delivered: a.delivered + b.delivered,
+    skipped: a.skipped + b.skipped,
+    ...(Object.keys(reasons).length > 0 && { reasons }),
+    ...(rejected && { rejected }),
+  }
+}
+
+function sampleOf(envelope: Uint8Array): string {
+  // A character takes up to four bytes, and what is no UTF-8 is shown as U+FFFD.
+  return Buffer.from(envelope.subarray(0, REJECTED_SAMPLE * 4))
+    .toString('utf8')
+    .slice(0, REJECTED_SAMPLE)
+}

@@ -1,0 +1,131 @@
+import type { Redis } from 'ioredis'
+import { errors, type PushError } from '../errors.ts'
+import { Link } from './link.ts'
+
+export type Command = [name: string, ...args: (string | number)[]]
+
+interface Waiting {
+  commands: Command[]
+  deadline: number
+  resolve(replies: (unknown | PushError)[]): void
+}
+
+/** More waiting calls than this are turned away at once: memory for an outage has a bound. */
+const MAX_WAITING = 10_000
+
+/**
+ * The connection for everything but subscribing. A call settles within its deadline, and says by its code whether
+ * Redis may have executed it: PUSH_ERR_BROKER_AWAY means surely not, PUSH_ERR_UNCONFIRMED means perhaps.
+ */
+export class CommandLink {
+  readonly #link: Link
+  #waiting: Waiting[] = []
+  #scheduled = false
+  #closed = false
+  #sweeper: NodeJS.Timeout | undefined
+
+  constructor(client: Redis, onChange: (isUp: boolean, error: Error | undefined) => void) {
+    this.#link = new Link(client, {
+      up: () => {
+        onChange(true, undefined)
+        this.#schedule()
+      },
+      down: error => onChange(false, error),
+    })
+  }
+
+  get isUp(): boolean {
+    return this.#link.isUp
+  }
+
+  /** One reply or PushError for each command. Calls of one turn of the event loop leave in one write. */
+  run(commands: Command[], timeout: number): Promise<(unknown | PushError)[]> {
+    if (this.#closed) return Promise.resolve(commands.map(() => new errors.CLOSED()))
+    if (this.#waiting.length >= MAX_WAITING) {
+      return Promise.resolve(commands.map(() => new errors.BUSY(`${MAX_WAITING} calls are waiting for Redis already`)))
+    }
+    return new Promise(resolve => {
+      this.#waiting.push({ commands, deadline: performance.now() + timeout, resolve })
+      this.#schedule()
+    })
+  }
+
+  #schedule(): void {
+    if (!this.#link.isUp) this.#watchWaiting()
+    else if (!this.#scheduled) {
+      this.#scheduled = true
+      setImmediate(() => this.#flush())
+    }
+  }
+
+  #flush(): void {
+    this.#scheduled = false
+    if (!this.#link.isUp) return this.#watchWaiting()
+    const waiting = this.#waiting
+    this.#waiting = []
+    if (waiting.length === 0) return
+    const sending = this.#send(waiting)
+    const deadline = Math.min(...waiting.map(call => call.deadline))
+    const timer = setTimeout(() => {
+      // What was sent may still be executed by a Redis that thaws, so nothing more is sent over this connection.
+      this.#link.reset(new Error('no answer in time'))
+    }, deadline - performance.now())
+    sending.finally(() => clearTimeout(timer))
+  }
+
+  async #send(waiting: Waiting[]): Promise<void> {
+    const pipeline = this.#link.client.pipeline()
+    for (const { commands } of waiting) for (const command of commands) pipeline.call(...command)
+    const replies = await execOrFail(pipeline)
+    let next = 0
+    for (const { commands, resolve } of waiting) {
+      resolve(commands.map(() => toReply(replies?.[next++])))
+    }
+  }
+
+  /** While the link is down, calls wait for it until their own deadline. */
+  #watchWaiting(): void {
+    if (this.#sweeper || this.#waiting.length === 0) return
+    const soonest = Math.min(...this.#waiting.map(call => call.deadline))
+    this.#sweeper = setTimeout(() => this.#sweep(), Math.max(1, soonest - performance.now()))
+  }
+
+  #sweep(): void {
+    this.#sweeper = undefined
+    const now = performance.now()
+    const late = this.#waiting.filter(call => call.deadline <= now)
+    this.#waiting = this.#waiting.filter(call => call.deadline > now)
+    for (const call of late) call.resolve(call.commands.map(() => away(this.#link.lastError)))
+    if (!this.#link.isUp) this.#watchWaiting()
+  }
+
+  close(): void {
+    this.#closed = true
+    clearTimeout(this.#sweeper)
+    for (const { commands, resolve } of this.#waiting.splice(0)) resolve(commands.map(() => new errors.CLOSED()))
+    this.#link.close()
+  }
+}
+
+type Reply = [error: Error | null, value: unknown]
+
+async function execOrFail(pipeline: ReturnType<Redis['pipeline']>): Promise<Reply[] | undefined> {
+  try {
+    return (await pipeline.exec()) as Reply[]
+  } catch {
+    return undefined
+  }
+}
+
+function toReply(reply: Reply | undefined): unknown | PushError {
+  const [error, value] = reply ?? [new Error('the connection was lost')]
+  if (!error) return value
+  if (error.name === 'ReplyError') return new errors.BROKER_AWAY(`Redis refused: ${error.message}`, { cause: error })
+  return new errors.UNCONFIRMED('Redis was lost before it answered: it may or may not have been published', {
+    cause: error,
+  })
+}
+
+function away(cause: Error | undefined): PushError {
+  return new errors.BROKER_AWAY(`Redis cannot be reached${cause?.message ? `: ${cause.message}` : ''}`, { cause })
+}

@@ -1,0 +1,96 @@
+import type { Redis } from 'ioredis'
+
+export interface LinkEvents {
+  /** Connected and authenticated. */
+  up(): void
+  down(error: Error | undefined): void
+}
+
+/** How often a link is probed, and how long an answer may take: a frozen Redis is noticed within the sum of both. */
+const PROBE_INTERVAL = 1500
+const PROBE_TIMEOUT = 2000
+
+/**
+ * One connection to Redis and the knowledge whether it lives. ioredis alone sees nothing when the other side freezes:
+ * its socketTimeout is armed by commands only, and a subscriber sends none (15 s of silence were observed).
+ */
+export class Link {
+  readonly client: Redis
+  readonly #events: LinkEvents
+  readonly #timer: NodeJS.Timeout
+  #isUp = false
+  #error: Error | undefined
+  #busySince: number | undefined
+
+  constructor(client: Redis, events: LinkEvents) {
+    this.client = client
+    this.#events = events
+    client.on('ready', () => this.#onReady())
+    client.on('close', () => this.#onClose())
+    client.on('error', error => {
+      this.#error = error
+    })
+    this.#timer = setInterval(() => this.#probe(), PROBE_INTERVAL)
+    this.#timer.unref()
+    client.connect().catch(() => {})
+  }
+
+  get isUp(): boolean {
+    return this.#isUp
+  }
+
+  /** Why it is down, as far as known. */
+  get lastError(): Error | undefined {
+    return this.#error
+  }
+
+  #onReady(): void {
+    this.#isUp = true
+    this.#error = undefined
+    this.#busySince = undefined
+    this.#events.up()
+  }
+
+  #onClose(): void {
+    this.#busySince = undefined
+    if (!this.#isUp) return
+    this.#isUp = false
+    this.#events.down(this.#error)
+  }
+
+  #probe(): void {
+    const now = performance.now()
+    const { status } = this.client
+    if (status !== 'ready' && status !== 'connect') {
+      this.#busySince = undefined
+    } else if (this.#busySince !== undefined) {
+      if (now - this.#busySince >= PROBE_TIMEOUT) this.reset(new Error(`no answer for ${PROBE_TIMEOUT} ms`))
+    } else {
+      // In "connect" the handshake is under way, which a frozen Redis leaves without an answer as well.
+      this.#busySince = now
+      if (status === 'ready') this.#ping()
+    }
+  }
+
+  #ping(): void {
+    this.client.ping().then(
+      () => {
+        this.#busySince = undefined
+      },
+      // The link is being closed, which the 'close' event tells.
+      () => {},
+    )
+  }
+
+  /** Gives this connection up and makes another. */
+  reset(reason: Error): void {
+    this.#busySince = undefined
+    this.client.disconnect(true)
+    this.#error = reason
+  }
+
+  close(): void {
+    clearInterval(this.#timer)
+    this.client.disconnect()
+  }
+}

@@ -1,0 +1,203 @@
+import type { Redis } from 'ioredis'
+import type { Topic } from '../topic.ts'
+import { Link } from './link.ts'
+import type { Names } from './names.ts'
+
+export interface SubscriptionEvents {
+  message(topic: Topic, envelope: Buffer): void
+  /** Every wanted topic is subscribed again; what was published before may have been missed. */
+  restored(): void
+  change(isUp: boolean, error: Error | undefined): void
+}
+
+interface Pending {
+  promise: Promise<void>
+  resolve(): void
+}
+
+/** Channels of one SUBSCRIBE: keeps a single command, and its reply, from blocking others. */
+const BATCH = 1000
+
+/** Messages that arrive while the link is being restored wait, so that a gap is told before them. */
+const MAX_EARLY_BYTES = 16 * 1024 * 1024
+
+/**
+ * The connection that subscribes. What is wanted and what Redis was last told are two sets; a flush per turn of the
+ * event loop sends the difference, so that a topic that is left and joined at once costs nothing. Commands of one
+ * connection are executed in order, hence the last one sent decides.
+ */
+export class Subscriptions {
+  readonly #link: Link
+  readonly #names: Names
+  readonly #events: SubscriptionEvents
+  readonly #wanted = new Set<Topic>()
+  /** What Redis was last told to send, and by which SUBSCRIBE. */
+  readonly #told = new Map<Topic, number>()
+  readonly #pending = new Map<Topic, Pending>()
+  readonly #dirty = new Set<Topic>()
+  readonly #ready: Promise<void>
+  #scheduled = false
+  #batch = 0
+  /** The last SUBSCRIBE that was answered; answers come in the order of the commands. */
+  #answered = 0
+  /** Counts connections: what an older one answers says nothing of the present. */
+  #era = 0
+  #isLive = false
+  #early: [Topic, Buffer][] = []
+  #earlyBytes = 0
+
+  constructor(client: Redis, names: Names, events: SubscriptionEvents) {
+    this.#names = names
+    this.#events = events
+    this.#ready = Promise.resolve()
+    // Only the Buffer event: a 'message' listener would have ioredis decode every message to a string first.
+    client.on('messageBuffer', (channel: Buffer, message: Buffer) => this.#onMessage(channel, message))
+    this.#link = new Link(client, { up: () => void this.#restore(), down: error => this.#onDown(error) })
+  }
+
+  /** Whether messages of every wanted topic are being received. */
+  get isLive(): boolean {
+    return this.#isLive
+  }
+
+  subscribe(topic: Topic): Promise<void> {
+    this.#wanted.add(topic)
+    if (this.#isLive && this.#isConfirmed(topic)) return this.#ready
+    if (!this.#told.has(topic)) this.#markDirty(topic)
+    return (this.#pending.get(topic) ?? this.#addPending(topic)).promise
+  }
+
+  #isConfirmed(topic: Topic): boolean {
+    const batch = this.#told.get(topic)
+    return batch !== undefined && batch <= this.#answered
+  }
+
+  unsubscribe(topic: Topic): void {
+    if (!this.#wanted.delete(topic)) return
+    this.#settle(topic)
+    this.#markDirty(topic)
+  }
+
+  #addPending(topic: Topic): Pending {
+    let resolve = () => {}
+    const promise = new Promise<void>(done => {
+      resolve = done
+    })
+    const pending = { promise, resolve }
+    this.#pending.set(topic, pending)
+    return pending
+  }
+
+  #settle(topic: Topic): void {
+    this.#pending.get(topic)?.resolve()
+    this.#pending.delete(topic)
+  }
+
+  #markDirty(topic: Topic): void {
+    this.#dirty.add(topic)
+    if (this.#scheduled) return
+    this.#scheduled = true
+    setImmediate(() => this.#flush())
+  }
+
+  #flush(): void {
+    this.#scheduled = false
+    // While the link is down or being restored, the restoration reads what is wanted.
+    if (!this.#link.isUp) return this.#dirty.clear()
+    const dirty = [...this.#dirty]
+    this.#dirty.clear()
+    const leave = dirty.filter(topic => !this.#wanted.has(topic) && this.#told.delete(topic))
+    const join = dirty.filter(topic => this.#wanted.has(topic) && !this.#told.has(topic))
+    for (let i = 0; i < leave.length; i += BATCH) {
+      const channels = leave.slice(i, i + BATCH).map(topic => this.#names.channel(topic))
+      this.#link.client.unsubscribe(...channels).catch(() => {})
+    }
+    void this.#tell(join)
+  }
+
+  /** Subscribes `topics`; true when Redis has confirmed them all on the present connection. */
+  async #tell(topics: readonly Topic[], channels: readonly string[] = []): Promise<boolean> {
+    const era = this.#era
+    const answers: Promise<boolean>[] = channels.length > 0 ? [this.#send(channels, [], era)] : []
+    for (let i = 0; i < topics.length; i += BATCH) {
+      const part = topics.slice(i, i + BATCH)
+      answers.push(
+        this.#send(
+          part.map(topic => this.#names.channel(topic)),
+          part,
+          era,
+        ),
+      )
+    }
+    return (await Promise.all(answers)).every(Boolean)
+  }
+
+  async #send(channels: readonly string[], topics: readonly Topic[], era: number): Promise<boolean> {
+    const batch = ++this.#batch
+    for (const topic of topics) this.#told.set(topic, batch)
+    try {
+      await this.#link.client.subscribe(...channels)
+    } catch (error) {
+      // A refusal (NOPERM) leaves the connection up: another one is made, with backoff, until Redis agrees.
+      if (era === this.#era) this.#link.reset(error as Error)
+      return false
+    }
+    if (era !== this.#era) return false
+    this.#answered = batch
+    if (this.#isLive) this.#settleConfirmed(topics)
+    return true
+  }
+
+  /** A topic that was left and joined again meanwhile waits for the answer to its last SUBSCRIBE. */
+  #settleConfirmed(topics: Iterable<Topic>): void {
+    for (const topic of topics) if (this.#isConfirmed(topic)) this.#settle(topic)
+  }
+
+  async #restore(): Promise<void> {
+    this.#era++
+    this.#told.clear()
+    const era = this.#era
+    // The answers to SUBSCRIBE are the barrier: from the last of them on nothing is missed.
+    const done = await this.#tell([...this.#wanted], [this.#names.nodes])
+    if (!done || era !== this.#era) return
+    this.#isLive = true
+    this.#settleConfirmed([...this.#pending.keys()])
+    this.#events.change(true, undefined)
+    this.#events.restored()
+    const early = this.#early
+    this.#forgetEarly()
+    for (const [topic, envelope] of early) this.#events.message(topic, envelope)
+  }
+
+  #onDown(error: Error | undefined): void {
+    const wasLive = this.#isLive
+    this.#era++
+    this.#isLive = false
+    this.#told.clear()
+    this.#forgetEarly()
+    if (wasLive) this.#events.change(false, error)
+  }
+
+  #onMessage(channel: Buffer, message: Buffer): void {
+    const topic = this.#names.topic(channel.toString())
+    if (topic === ('nodes' as Topic)) return
+    if (this.#isLive) return this.#events.message(topic, message)
+    // Beyond the bound they are lost, and the gap that is about to be told says so.
+    if (this.#earlyBytes + message.length > MAX_EARLY_BYTES) return
+    this.#early.push([topic, message])
+    this.#earlyBytes += message.length
+  }
+
+  #forgetEarly(): void {
+    this.#early = []
+    this.#earlyBytes = 0
+  }
+
+  close(): void {
+    this.#era++
+    for (const topic of [...this.#pending.keys()]) this.#settle(topic)
+    this.#wanted.clear()
+    this.#forgetEarly()
+    this.#link.close()
+  }
+}

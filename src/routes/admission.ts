@@ -1,0 +1,156 @@
+import { randomBytes } from 'node:crypto'
+import type { FastifyRequest } from 'fastify'
+import type { Identity } from '../connection.ts'
+import { errors, isPushError, type PushError } from '../errors.ts'
+import type { Hub } from '../hub.ts'
+import type { Dispatcher } from '../inbound.ts'
+import type { Authentication, Options } from '../options.ts'
+import { CLOSE } from '../protocol.ts'
+import { nameProblem, ownTopics, patternProblem, type Topic, topicProblem } from '../topic.ts'
+
+export interface Admitted {
+  identity: Identity
+  /** Topics beyond its own that the connection has from the start. */
+  topics: Topic[]
+}
+
+/** Decides whether an upgrade request becomes a connection, and whose. */
+export class Admission {
+  readonly #hub: Hub
+  readonly #options: Options
+  readonly #dispatcher: Dispatcher
+
+  constructor(hub: Hub, options: Options, dispatcher: Dispatcher) {
+    this.#hub = hub
+    this.#options = options
+    this.#dispatcher = dispatcher
+  }
+
+  /** `channel` is what stood behind the path. Throws a PushError that says why not. */
+  async admit(request: FastifyRequest, channel: string): Promise<Admitted> {
+    if (this.#hub.isDraining) throw new errors.DRAINING()
+    if (this.#hub.isFull) {
+      throw new errors.FULL(`this node has its ${this.#options.limits.connections} connections (limits.connections)`)
+    }
+    this.#checkOrigin(request)
+    const { user, join = [], allow = [], data, expires } = await this.#authenticate(request)
+    const identity: Identity = {
+      id: randomBytes(15).toString('base64url'),
+      user: checkUser(user),
+      data: data ?? null,
+      allow: allow.map(pattern => check(pattern, 'allow', patternProblem)),
+      expires: checkExpiry(expires),
+    }
+    const topics = join.map(topic => check(topic, 'join', topicProblem) as Topic)
+    if (channel !== '') topics.push(await this.#channelTopic(identity, topics, channel))
+    return { identity, topics }
+  }
+
+  #checkOrigin(request: FastifyRequest): void {
+    const { origin } = request.headers
+    if (origin === undefined) return
+    const { origins } = this.#options
+    if (origins ? origins.includes('*') || origins.includes(origin) : isSameHost(origin, request.host)) return
+    const remedy = origins
+      ? `add it to the option origins, which has ${origins.join(', ') || 'none'}`
+      : `the request is for host ${request.host}: list the page's origin in the option origins, or, behind nginx, send the right host with "proxy_set_header Host $http_host;"`
+    request.log.warn({ origin, host: request.host }, `push: origin ${origin} may not connect; ${remedy}`)
+    throw new errors.ORIGIN(`origin ${origin} may not connect`)
+  }
+
+  async #authenticate(request: FastifyRequest): Promise<Authentication> {
+    const { authenticate } = this.#options.callbacks
+    const ticket = ticketOf(request)
+    if (this.#options.tickets && (ticket !== undefined || !authenticate)) return this.#redeem(ticket)
+    if (!authenticate) return {}
+    const identity = await callAuthenticate(authenticate, request)
+    if (!identity) throw new errors.UNAUTHENTICATED('authenticate() did not accept the request')
+    return identity
+  }
+
+  async #redeem(ticket: string | undefined): Promise<Authentication> {
+    if (!ticket) throw new errors.UNAUTHENTICATED('a ticket is needed: connect with ?ticket=…')
+    const text = /^[\w-]{16,200}$/.test(ticket) ? await this.#hub.broker.takeTicket(ticket) : null
+    if (text === null) throw new errors.UNAUTHENTICATED('the ticket is unknown, spent or too old: ask for a new one')
+    return parseTicket(text)
+  }
+
+  async #channelTopic(identity: Identity, join: readonly Topic[], channel: string): Promise<Topic> {
+    const problem = nameProblem(channel)
+    if (problem) throw new errors.TOPIC(`the channel name in the path ${problem}`)
+    const topic: Topic = `channel:${channel}`
+    const topics = new Set([...ownTopics(identity.id, identity.user), ...join])
+    await this.#dispatcher.authorize({ ...identity, topics }, topic, undefined)
+    return topic
+  }
+}
+
+/** Which close code a page gets where another program gets the HTTP status. */
+export function closeCodeOf({ statusCode }: PushError): number {
+  if (statusCode === 401) return CLOSE.UNAUTHENTICATED
+  if (statusCode === 403) return CLOSE.FORBIDDEN
+  return statusCode < 500 ? CLOSE.BAD_MESSAGE : CLOSE.INTERNAL
+}
+
+/** Origin and Host name the same host and port; a port left out is the one of the origin's scheme. */
+function isSameHost(origin: string, host: string): boolean {
+  try {
+    const { protocol, host: originHost } = new URL(origin)
+    return /^https?:$/.test(protocol) && new URL(`${protocol}//${host}`).host === originHost
+  } catch {
+    return false
+  }
+}
+
+function ticketOf(request: FastifyRequest): string | undefined {
+  const { ticket } = request.query as { ticket?: unknown }
+  return typeof ticket === 'string' ? ticket : undefined
+}
+
+async function callAuthenticate(
+  authenticate: NonNullable<Options['callbacks']['authenticate']>,
+  request: FastifyRequest,
+): Promise<Authentication | null> {
+  try {
+    return await authenticate(request)
+  } catch (error) {
+    if (isPushError(error)) throw error
+    const { statusCode, message } = error as { statusCode?: unknown; message?: unknown }
+    if (statusCode === 401) throw new errors.UNAUTHENTICATED(String(message))
+    if (statusCode === 403) throw new errors.FORBIDDEN(String(message))
+    throw error
+  }
+}
+
+function parseTicket(text: string): Authentication {
+  try {
+    const ticket: unknown = JSON.parse(text)
+    if (typeof ticket === 'object' && ticket !== null && !Array.isArray(ticket)) return ticket
+  } catch {}
+  throw new errors.UNAUTHENTICATED('the ticket does not hold a JSON object such as {"user":"42"}')
+}
+
+function checkUser(user: unknown): string | null {
+  if (user === undefined || user === null) return null
+  const name = typeof user === 'number' ? String(user) : user
+  const problem = typeof name === 'string' ? nameProblem(name) : 'is neither a string nor a number'
+  if (problem) throw new TypeError(`authenticate() gave a user that ${problem}`)
+  return name as string
+}
+
+function checkExpiry(expires: unknown): number {
+  if (expires === undefined || expires === null) return Number.POSITIVE_INFINITY
+  const time = expires instanceof Date ? expires.getTime() : expires
+  if (typeof time !== 'number' || Number.isNaN(time)) {
+    throw new TypeError('authenticate() gave an expires that is neither a Date nor milliseconds since 1970')
+  }
+  // The exp of a JWT is in seconds; taken for milliseconds every connection would be over before it began.
+  if (time > 0 && time < 1e11) throw new TypeError('authenticate() gave an expires in seconds: multiply it by 1000')
+  return time
+}
+
+function check(value: unknown, where: string, problemOf: (value: unknown) => string | undefined): string {
+  const problem = problemOf(value)
+  if (problem) throw new TypeError(`authenticate() gave ${where}: ${problem}`)
+  return value as string
+}

@@ -1,0 +1,39 @@
+import { createHash } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import type { FastifyReply, FastifyRequest } from 'fastify'
+
+interface Module {
+  source: string
+  etag: string
+}
+
+let loaded: Module | undefined
+
+/** From `src` as from `dist` the bundle is in the same place. */
+function load(): Module {
+  if (!loaded) {
+    const source = readFileSync(new URL('../../dist/client.module.js', import.meta.url), 'utf8')
+    loaded = { source, etag: `"${createHash('sha256').update(source).digest('base64url').slice(0, 22)}"` }
+  }
+  return loaded
+}
+
+/** Serves the browser client as one self-contained module that pages of the allowed origins may import. */
+export function clientModule(origins: readonly string[] | undefined) {
+  return async (request: FastifyRequest, reply: FastifyReply): Promise<string | undefined> => {
+    const { source, etag } = load()
+    const { origin } = request.headers
+    // A module is fetched with CORS; and @fastify/helmet says same-origin for everything that does not say otherwise.
+    if (origin !== undefined && (origins?.includes('*') || origins?.includes(origin))) {
+      reply.header('access-control-allow-origin', origin)
+      reply.header('cross-origin-resource-policy', 'cross-origin')
+    }
+    reply.header('vary', 'Origin').header('etag', etag).header('cache-control', 'no-cache')
+    if (request.headers['if-none-match'] === etag) {
+      reply.code(304)
+      return undefined
+    }
+    reply.type('text/javascript; charset=utf-8')
+    return source
+  }
+}

@@ -1,0 +1,23 @@
+import type { FastifyInstance } from 'fastify'
+
+const REQUEST_HOOKS = ['onRequest', 'preParsing', 'preValidation', 'preHandler'] as const
+
+type Hooks = Record<(typeof REQUEST_HOOKS)[number], unknown[]> & { add(name: string, hook: unknown): void }
+
+/**
+ * Keeps the request hooks that `scope` inherited, and those its parents will still add, off its routes. A host that
+ * verifies a JWT in a global onRequest hook would otherwise answer 401 to the key of the push API, which stands in the
+ * same header. Fastify has no public way out of inherited hooks; response hooks (helmet, metrics) and onRoute
+ * (rate-limit, swagger) stay. Returns false where Fastify keeps its hooks elsewhere than version 5 does.
+ */
+export function leaveRequestHooks(scope: FastifyInstance): boolean {
+  const symbol = Object.getOwnPropertySymbols(scope).find(({ description }) => description === 'fastify.hooks')
+  const hooks = symbol && (scope as unknown as Record<symbol, Hooks | undefined>)[symbol]
+  if (!hooks || !REQUEST_HOOKS.every(name => Array.isArray(hooks[name]))) return false
+  for (const name of REQUEST_HOOKS) hooks[name] = []
+  const add = hooks.add.bind(hooks)
+  hooks.add = (name, hook) => {
+    if (!(REQUEST_HOOKS as readonly string[]).includes(name)) add(name, hook)
+  }
+  return true
+}

@@ -1,0 +1,103 @@
+import { createHash, timingSafeEqual } from 'node:crypto'
+import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { errors, isPushError, type PushError } from '../errors.ts'
+import type { Options } from '../options.ts'
+import type { Publisher, PublishFailure, PublishResult } from '../publish.ts'
+import { answerError } from './error-answer.ts'
+import { leaveRequestHooks } from './host-hooks.ts'
+
+/** Room for the keys around the payloads of a batch. */
+const BATCH_ROOM = 4
+
+/** `POST /push`: publishing over HTTP, with checks, errors and body parsing of its own, whatever the host configured. */
+export async function pushRoutes(
+  app: FastifyInstance,
+  { api, publisher, limits }: { api: NonNullable<Options['api']>; publisher: Publisher; limits: Options['limits'] },
+): Promise<void> {
+  if (!api.onRequest && !leaveRequestHooks(app)) {
+    app.log.warn('push: this version of Fastify does not let the push API out of the request hooks of its host')
+  }
+  const warnShort = api.keys.some(key => key.length < 16)
+  if (warnShort) app.log.warn('push: a key of the push API has fewer than 16 characters and can be guessed')
+  app.removeAllContentTypeParsers()
+  const bodyLimit = limits.publication * BATCH_ROOM
+  app.addContentTypeParser('*', { parseAs: 'buffer', bodyLimit }, (_request, body, done) => {
+    try {
+      done(null, parseBody(body as Buffer))
+    } catch (error) {
+      done(error as Error)
+    }
+  })
+  app.setErrorHandler((error: FastifyError, request, reply) =>
+    answerError(reply, toPushError(error, request, bodyLimit)),
+  )
+  const isKey = keyChecker(api.keys)
+  const { onRequest } = api
+  app.route({
+    method: 'POST',
+    url: api.path,
+    bodyLimit,
+    async onRequest(request, reply) {
+      if (onRequest) await onRequest.call(app, request, reply)
+      else if (!isKey(request))
+        throw new errors.UNAUTHENTICATED('Authorization: Bearer KEY or X-Push-Key is missing or wrong')
+    },
+    handler: async (request, reply) => answer(reply, await publish(publisher, request.body)),
+  })
+}
+
+type Answer = PublishResult | (PublishResult | PublishFailure)[]
+
+async function publish(publisher: Publisher, body: unknown): Promise<Answer> {
+  if (Array.isArray(body)) return publisher.publishAll(body)
+  if (typeof body !== 'object' || body === null) {
+    throw new errors.JSON('the body is not a JSON object such as {"to":"user:42","type":"notice","payload":{}}')
+  }
+  const { to, ...message } = body as { to?: unknown }
+  if (to === undefined) throw new errors.TOPIC('to is missing: name a topic such as "user:42" or a list of them')
+  if (Array.isArray(to)) return publisher.publishAll([body])
+  return publisher.publish(to as string, message as never)
+}
+
+/** Not `reply.send(object)`: a serializer or a preSerialization hook of the host must not reshape the contract. */
+function answer(reply: FastifyReply, result: Answer): FastifyReply {
+  return reply
+    .type('application/json; charset=utf-8')
+    .serializer((text: string) => text)
+    .send(JSON.stringify(result))
+}
+
+function parseBody(body: Buffer): unknown {
+  if (body.length === 0) throw new errors.JSON('the body is empty: send JSON such as {"to":"user:42","type":"notice"}')
+  try {
+    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body))
+  } catch (cause) {
+    const isText = cause instanceof SyntaxError
+    throw new errors.JSON(isText ? `the body is broken JSON: ${cause.message}` : 'the body is not UTF-8', { cause })
+  }
+}
+
+function toPushError(error: FastifyError, request: FastifyRequest, bodyLimit: number): PushError {
+  if (isPushError(error)) return error
+  const statusCode = error.statusCode ?? 500
+  if (statusCode === 413) return new errors.TOO_LARGE(`the body is larger than ${bodyLimit} bytes`)
+  if (statusCode >= 500) request.log.error({ err: error }, 'push: the push API failed')
+  const message = statusCode >= 500 ? 'the publication failed' : error.message
+  return Object.assign(new Error(message), { code: error.code ?? 'PUSH_ERR_INTERNAL', statusCode })
+}
+
+/** Compares digests, which have one length, so that time tells nothing about a key or about how long it is. */
+function keyChecker(keys: readonly string[]): (request: FastifyRequest) => boolean {
+  const digests = keys.map(digest)
+  return ({ headers }) => {
+    const bearer = /^Bearer +(.+)$/i.exec(headers.authorization ?? '')?.[1]
+    const given = [bearer, headers['x-push-key']].filter(key => typeof key === 'string').map(digest)
+    let matches = 0
+    for (const key of given) for (const known of digests) matches += Number(timingSafeEqual(key, known))
+    return matches > 0
+  }
+}
+
+function digest(key: string): Buffer {
+  return createHash('sha256').update(key).digest()
+}

@@ -1,0 +1,150 @@
+import type {} from '@fastify/websocket'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { WebSocket } from 'ws'
+import type { Connection } from '../connection.ts'
+import { errors, isPushError, type PushError } from '../errors.ts'
+import { CLOSE_TIMEOUT } from '../heartbeat.ts'
+import type { Hub } from '../hub.ts'
+import type { Dispatcher } from '../inbound.ts'
+import type { Options } from '../options.ts'
+import { MAX_CLOSE_REASON_BYTES } from '../protocol.ts'
+import { createTransport } from '../transport.ts'
+import { type Admission, type Admitted, closeCodeOf } from './admission.ts'
+import { clientModule } from './client-module.ts'
+import { answerError } from './error-answer.ts'
+
+interface SocketRoutes {
+  hub: Hub
+  options: Options
+  admission: Admission
+  dispatcher: Dispatcher
+}
+
+/** What was decided in preHandler, for the handler that gets the socket. */
+type Decision = Admitted | { refusal: PushError }
+
+const DEFAULT_CLOSE_CODE = 1005
+
+/** `path`, `path/` and `path/NAME`: WebSocket upgrades, and help for whoever arrives with a plain GET. */
+export function socketRoutes(app: FastifyInstance, { hub, options, admission, dispatcher }: SocketRoutes): void {
+  const decisions = new WeakMap<FastifyRequest, Decision>()
+
+  // After every hook of the host, so that request.user and request.session are there.
+  const preHandler = async (request: FastifyRequest, reply: FastifyReply) => {
+    if (!request.ws) return
+    try {
+      decisions.set(request, await admission.admit(request, channelOf(request)))
+    } catch (error) {
+      const refusal = toRefusal(error, request)
+      hub.metrics.count('upgrades_refused_total', 1, refusal.code)
+      // A page is not shown the status of a refused upgrade and would try again for ever: it gets a close code.
+      if (request.headers.origin === undefined || refusal.statusCode === 503) return answerError(reply, refusal)
+      decisions.set(request, { refusal })
+    }
+  }
+
+  const wsHandler = (socket: WebSocket, request: FastifyRequest) => {
+    const decision = decisions.get(request)!
+    takeOver(socket, app)
+    if ('refusal' in decision) refuse(socket, decision.refusal)
+    else accept(socket, request, decision)
+  }
+
+  const accept = (socket: WebSocket, request: FastifyRequest, { identity, topics }: Admitted) => {
+    const connection = hub.connect(identity, createTransport(socket, request.raw.socket), topics)
+    // Synchronously: a message that comes with the handshake would find no listener a tick later.
+    listen(socket, connection)
+    const opened = hub.welcome(connection).then(() => {
+      dispatcher.release(connection)
+      if (!connection.isClosing) return options.callbacks.onConnect?.(connection, request)
+    })
+    opened.catch(error => app.log.error({ err: error }, 'push: onConnect failed'))
+  }
+
+  const listen = (socket: WebSocket, connection: Connection) => {
+    socket.on('message', (data, isBinary) => dispatcher.receive(connection, data as Buffer, isBinary))
+    socket.on('pong', () => {
+      connection.idle = 0
+    })
+    // What ws finds wrong (1002, 1007, 1009) it answers by itself; 'close' follows.
+    socket.on('error', error => app.log.debug({ err: error }, 'push: socket error'))
+    socket.on('close', (code, reason) => {
+      hub.disconnect(connection, code ?? DEFAULT_CLOSE_CODE)
+      callOnDisconnect(connection, code, reason.toString())
+    })
+  }
+
+  const callOnDisconnect = async (connection: Connection, code: number, reason: string) => {
+    try {
+      await options.callbacks.onDisconnect?.(connection, code, reason)
+    } catch (error) {
+      app.log.error({ err: error }, 'push: onDisconnect failed')
+    }
+  }
+
+  const { path } = options
+  const route = {
+    method: 'GET',
+    preHandler,
+    wsHandler,
+    exposeHeadRoute: false,
+    schema: { hide: true } as object,
+  } as const
+  for (const url of [path, `${path}/*`]) app.route({ ...route, url, handler: askForUpgrade })
+  app.route({ ...route, url: `${path}/client.js`, handler: clientModule(options.origins) })
+}
+
+function channelOf(request: FastifyRequest): string {
+  const { '*': name } = request.params as { '*'?: string }
+  return name ?? ''
+}
+
+function toRefusal(error: unknown, request: FastifyRequest): PushError {
+  if (isPushError(error)) return error
+  request.log.error({ err: error }, 'push: the upgrade failed')
+  const status = (error as { statusCode?: unknown }).statusCode
+  return Object.assign(new Error('the upgrade failed'), {
+    code: 'PUSH_ERR_INTERNAL',
+    statusCode: typeof status === 'number' && status >= 400 ? status : 500,
+  })
+}
+
+/**
+ * From here on the socket is ours: off the list whose members @fastify/websocket closes without a code when the
+ * application closes, and without its error listener, which would cut off the close frame of an oversized message
+ * and keeps request and reply in memory for as long as the socket lives.
+ */
+function takeOver(socket: WebSocket, app: FastifyInstance): void {
+  app.websocketServer.clients?.delete(socket)
+  socket.removeAllListeners('error')
+}
+
+function refuse(socket: WebSocket, refusal: PushError): void {
+  socket.on('error', () => {})
+  socket.close(closeCodeOf(refusal), closeReason(refusal.message))
+  const timer = setTimeout(() => socket.terminate(), CLOSE_TIMEOUT)
+  socket.once('close', () => clearTimeout(timer))
+}
+
+/** As much of `text` as a close frame carries; a character that was cut in two is left out. */
+function closeReason(text: string): string {
+  return Buffer.from(text)
+    .subarray(0, MAX_CLOSE_REASON_BYTES)
+    .toString()
+    .replace(/\ufffd$/, '')
+}
+
+/** Most often nginx was not told to hand the upgrade on: show which header got lost. */
+async function askForUpgrade(request: FastifyRequest, reply: FastifyReply): Promise<void> {
+  const { upgrade, connection } = request.headers
+  reply.header('upgrade', 'websocket').header('connection', 'Upgrade')
+  answerError(
+    reply,
+    new errors.UPGRADE_REQUIRED(
+      `this is a WebSocket: connect with ws:// or wss://. The request came as HTTP/${request.raw.httpVersion} with ` +
+        `Upgrade: ${upgrade ?? '(missing)'} and Connection: ${connection ?? '(missing)'}. Behind nginx the location needs: ` +
+        'proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade"; ' +
+        'proxy_set_header Host $http_host;',
+    ),
+  )
+}

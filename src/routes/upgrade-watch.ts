@@ -1,0 +1,81 @@
+import type { IncomingMessage, Server } from 'node:http'
+import type { Socket } from 'node:net'
+
+interface Pending {
+  /** Bytes written by the last look; more of them are an answer, a WebSocket's or a refusal. */
+  written: number
+  isAnswered: boolean
+  /** When the handshake must be done; Infinity where the path is not ours. */
+  deadline: number
+}
+
+interface Guard {
+  matches(url: string): boolean
+  milliseconds: number
+}
+
+const SWEEP = 500
+
+/**
+ * Ends upgrades that lead nowhere. @fastify/websocket 11 answers a refused upgrade but keeps its socket open when the
+ * hook that refused was registered before it, or when the path is unknown outside its context: 20 of 20 such sockets
+ * stayed in CLOSE_WAIT, which is how a server runs out of descriptors (nodetool-ai/nodetool#4673). A socket that was
+ * answered and that nobody reads from cannot be used for anything else, since its HTTP parser is gone: it is destroyed.
+ */
+export class UpgradeWatch {
+  readonly #server: Server
+  readonly #pending = new Map<Socket, Pending>()
+  readonly #guards = new Set<Guard>()
+  #timer: NodeJS.Timeout | undefined
+  readonly #onUpgrade = (request: IncomingMessage, socket: Socket) => this.#watch(request.url ?? '', socket)
+
+  constructor(server: Server) {
+    this.#server = server
+    server.prependListener('upgrade', this.#onUpgrade)
+  }
+
+  /** Upgrades of these URLs must be done in time, whatever a hook is waiting for. */
+  guard(guard: Guard): void {
+    this.#guards.add(guard)
+  }
+
+  #watch(url: string, socket: Socket): void {
+    const guard = [...this.#guards].find(({ matches }) => matches(url))
+    const deadline = guard ? performance.now() + guard.milliseconds : Number.POSITIVE_INFINITY
+    this.#pending.set(socket, { written: socket.bytesWritten, isAnswered: false, deadline })
+    this.#timer ??= setInterval(() => this.#sweep(performance.now()), SWEEP).unref()
+  }
+
+  #sweep(now: number): void {
+    for (const [socket, pending] of this.#pending) {
+      if (isTaken(socket)) this.#pending.delete(socket)
+      else if (this.#isOver(socket, pending, now)) {
+        this.#pending.delete(socket)
+        socket.destroySoon()
+      }
+    }
+    if (this.#pending.size > 0) return
+    clearInterval(this.#timer)
+    this.#timer = undefined
+  }
+
+  /** Answered, and quiet for a whole sweep since; or too late. */
+  #isOver(socket: Socket, pending: Pending, now: number): boolean {
+    const isQuiet = socket.bytesWritten === pending.written
+    if (isQuiet && pending.isAnswered) return true
+    pending.isAnswered ||= !isQuiet
+    pending.written = socket.bytesWritten
+    return now >= pending.deadline
+  }
+
+  close(): void {
+    this.#server.off('upgrade', this.#onUpgrade)
+    clearInterval(this.#timer)
+    this.#pending.clear()
+  }
+}
+
+/** Whoever makes a WebSocket of a socket reads from it, whichever library that is. */
+function isTaken(socket: Socket): boolean {
+  return socket.destroyed || socket.listenerCount('data') > 0 || socket.listenerCount('readable') > 0
+}

@@ -1,0 +1,62 @@
+import type { Server } from 'node:http'
+import websocket from '@fastify/websocket'
+import type { FastifyInstance } from 'fastify'
+import type { Options } from '../options.ts'
+import { UpgradeWatch } from './upgrade-watch.ts'
+
+/** What `ws` allows when nobody says otherwise: a client could have 100 MiB collected for one message. */
+const WS_DEFAULT_MAX_PAYLOAD = 100 * 1024 * 1024
+
+/** How long @fastify/websocket's own closing may wait for a peer; ours are ended by the heartbeat. */
+const CLOSE_TIMEOUT = 5000
+
+type UpgradeListener = Parameters<Server['off']>[1]
+
+const watches = new WeakMap<Server, UpgradeWatch>()
+
+/**
+ * Gives `scope` routes with WebSockets: on the host's @fastify/websocket when it is registered by now, else on one of
+ * our own that stays inside `scope`, so that the host can still register it later (twice in one context is an uncaught
+ * exception). Each registration listens for every upgrade of the server and routes it, so one of them must remain.
+ */
+export async function shareWebSocketServer(scope: FastifyInstance, { path, limits }: Options): Promise<void> {
+  const server = scope.server as Server
+  if (scope.hasDecorator('websocketServer')) {
+    warnIfWideOpen(scope)
+  } else {
+    const before = new Set(server.listeners('upgrade'))
+    await scope.register(websocket, {
+      options: { maxPayload: limits.inbound, closeTimeout: CLOSE_TIMEOUT } as { maxPayload: number },
+    })
+    const ours = server.listeners('upgrade').find(listener => !before.has(listener)) as UpgradeListener
+    scope.addHook('onReady', async () => leaveToOthers(server, ours))
+  }
+  watchUpgrades(scope, server, path, limits.handshake)
+}
+
+/** Listeners of @fastify/websocket go by one name, whichever context registered it. */
+function leaveToOthers(server: Server, ours: UpgradeListener): void {
+  const others = server.listeners('upgrade').filter(listener => listener !== ours && listener.name === ours.name)
+  if (others.length > 0) server.off('upgrade', ours)
+}
+
+function warnIfWideOpen(scope: FastifyInstance): void {
+  const { maxPayload = WS_DEFAULT_MAX_PAYLOAD } = scope.websocketServer.options
+  if (maxPayload < WS_DEFAULT_MAX_PAYLOAD) return
+  scope.log.warn(
+    'push: the @fastify/websocket of this application collects messages of up to 100 MiB: ' +
+      'register it with { options: { maxPayload: 65536 } }',
+  )
+}
+
+function watchUpgrades(scope: FastifyInstance, server: Server, path: string, milliseconds: number): void {
+  const watch = watches.get(server) ?? new UpgradeWatch(server)
+  watches.set(server, watch)
+  const full = `${scope.prefix}${path}`
+  const matches = (url: string) => {
+    const pathname = url.split('?', 1)[0]!
+    return pathname === full || pathname.startsWith(`${full}/`)
+  }
+  watch.guard({ matches, milliseconds })
+  scope.addHook('onClose', () => watch.close())
+}

@@ -1,0 +1,98 @@
+/**
+ * A topic is the address of a message: `channel:NAME`, `user:ID`, `connection:ID` or `all`.
+ * NAME and ID are 1–200 bytes of UTF-8 without white space, control characters, `{` or `}`.
+ */
+export type Topic = `channel:${string}` | `user:${string}` | `connection:${string}` | 'all'
+
+export type TopicKind = 'channel' | 'user' | 'connection' | 'all'
+
+export const MAX_NAME_BYTES = 200
+
+const KINDS = ['channel', 'user', 'connection']
+
+// Braces would be a Redis Cluster hash tag; white space would split a command in `redis-cli` or a log line;
+// a lone surrogate (Cs) has no UTF-8 form, so two different names would become one on the wire.
+const FORBIDDEN = /[\s\p{Cc}\p{Cs}{}]/u
+
+/** Why `value` is no topic, as a sentence for the person who wrote it; undefined when it is one. */
+export function topicProblem(value: unknown): string | undefined {
+  if (typeof value !== 'string') return `a topic is a string such as "channel:orders", not ${kindOf(value)}`
+  if (value === 'all') return undefined
+  const colon = value.indexOf(':')
+  if (!KINDS.includes(value.slice(0, Math.max(colon, 0)))) {
+    return `${quote(value)} is no topic: write channel:NAME, user:ID, connection:ID or all`
+  }
+  const problem = nameProblem(value.slice(colon + 1))
+  return problem && `${quote(value)} is no topic: what follows "${value.slice(0, colon)}:" ${problem}`
+}
+
+/** Why `name` cannot stand behind `channel:`, `user:` or `connection:`; undefined when it can. */
+export function nameProblem(name: string): string | undefined {
+  if (name === '') return 'is empty'
+  if (FORBIDDEN.test(name)) return 'has white space, a control character, a lone surrogate or a brace in it'
+  if (utf8Bytes(name) > MAX_NAME_BYTES) return `is longer than ${MAX_NAME_BYTES} bytes`
+  return undefined
+}
+
+export function isTopic(value: unknown): value is Topic {
+  return topicProblem(value) === undefined
+}
+
+export function topicKind(topic: Topic): TopicKind {
+  return topic === 'all' ? 'all' : (topic.slice(0, topic.indexOf(':')) as TopicKind)
+}
+
+/** The topics that a connection has by being one. */
+export function ownTopics(id: string, user: string | null): Topic[] {
+  return user === null ? ['all', `connection:${id}`] : ['all', `connection:${id}`, `user:${user}`]
+}
+
+/**
+ * Whether `topic` is covered by `pattern`, in which every `*` stands for any run of characters (none included).
+ * Linear in practice and never a RegExp: patterns come from tickets that other programs write (CVE-2024-31228 class).
+ */
+export function matchesPattern(pattern: string, topic: string): boolean {
+  let p = 0
+  let t = 0
+  let star = -1
+  let resume = 0
+  while (t < topic.length) {
+    // The star is looked at first: a topic may hold a literal `*` of its own.
+    if (pattern[p] === '*') {
+      star = p++
+      resume = t
+    } else if (pattern[p] === topic[t]) {
+      p++
+      t++
+    } else if (star >= 0) {
+      p = star + 1
+      t = ++resume
+    } else {
+      return false
+    }
+  }
+  while (pattern[p] === '*') p++
+  return p === pattern.length
+}
+
+/** Why `value` is neither a topic nor a pattern of topics such as `channel:orders.*`; undefined when it is one. */
+export function patternProblem(value: unknown): string | undefined {
+  if (typeof value === 'string' && value.includes('*')) {
+    const literal = value.replaceAll('*', 'x')
+    if (isTopic(literal) || /^x+$/.test(literal)) return undefined
+    return `${quote(value)} is no pattern of topics: write for example "channel:orders.*"`
+  }
+  return topicProblem(value)
+}
+
+function utf8Bytes(text: string): number {
+  return new TextEncoder().encode(text).length
+}
+
+function kindOf(value: unknown): string {
+  return value === null ? 'null' : Array.isArray(value) ? 'an array' : `a value of type ${typeof value}`
+}
+
+function quote(value: string): string {
+  return JSON.stringify(value.length > 80 ? `${value.slice(0, 80)}…` : value)
+}

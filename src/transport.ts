@@ -1,0 +1,104 @@
+import type { Socket } from 'node:net'
+import type { WebSocket } from 'ws'
+import type { Frame, Queue } from './frame.ts'
+
+/** What is written in one call: joined frames, or one frame that `ws` is to build itself. */
+export type Part = Buffer | Frame
+
+export function partBytes(part: Part): number {
+  return part instanceof Uint8Array ? part.length : part.bytes.length
+}
+
+/** How a connection reaches its socket. Knows how `ws` writes; nothing else does. */
+export interface Transport {
+  /** Bytes accepted but not yet taken by the kernel, as far as this process can see. */
+  readonly buffered: number
+  /** Bytes received so far: any of them is a sign of life. Undefined where the socket does not count. */
+  readonly received: number | undefined
+  /** The parts of a queue that `write` takes one by one, each made of whole frames. */
+  parts(queue: Queue): readonly Part[]
+  /** Writes one part; false when the socket wants no more until `drained`. */
+  write(part: Part): boolean
+  /** Calls back once, when the socket takes more again. */
+  drained(callback: () => void): void
+  ping(): void
+  close(code: number, reason: string): void
+  terminate(): void
+}
+
+const OPEN = 1
+
+/**
+ * Writes pre-built frames straight to the TCP or TLS socket. Frames of `ws` itself (pong, close) never cut into ours:
+ * without compression it writes each of them whole, in one synchronous step, and so do we.
+ */
+class FrameTransport implements Transport {
+  protected readonly ws: WebSocket
+  protected readonly socket: Socket
+
+  constructor(ws: WebSocket, socket: Socket) {
+    this.ws = ws
+    this.socket = socket
+  }
+
+  get buffered(): number {
+    return this.socket.writableLength
+  }
+
+  get received(): number | undefined {
+    return this.socket.bytesRead
+  }
+
+  parts(queue: Queue): readonly Part[] {
+    return queue.chunks()
+  }
+
+  write(part: Part): boolean {
+    // A frame behind a close frame is a protocol error (RFC 6455 section 5.5.1).
+    return this.ws.readyState !== OPEN || this.socket.write(part as Buffer)
+  }
+
+  drained(callback: () => void): void {
+    this.socket.once('drain', callback)
+  }
+
+  ping(): void {
+    if (this.ws.readyState === OPEN) this.ws.ping()
+  }
+
+  close(code: number, reason: string): void {
+    this.ws.close(code, reason)
+  }
+
+  terminate(): void {
+    this.ws.terminate()
+  }
+}
+
+/** Sends messages through `ws`, which frames them: for sockets whose frames depend on what was sent before. */
+class MessageTransport extends FrameTransport {
+  override get buffered(): number {
+    return this.ws.bufferedAmount
+  }
+
+  override parts(queue: Queue): readonly Part[] {
+    return queue.frames()
+  }
+
+  override write(part: Part): boolean {
+    const { bytes, payloadStart, binary } = part as Frame
+    if (this.ws.readyState !== OPEN) return true
+    this.ws.send(bytes.subarray(payloadStart), { binary })
+    return !this.socket.writableNeedDrain
+  }
+}
+
+/**
+ * The cheapest way to write to `ws`. With permessage-deflate negotiated its sender works asynchronously and keeps a
+ * dictionary, so a frame of ours could overtake a compressed one: such a socket gets messages instead.
+ * `PUSH_ORDINARY_SEND=1` gives it to every socket, which is how the test suite runs over both.
+ */
+export function createTransport(ws: WebSocket, socket: Socket): Transport {
+  const ordinary = ws.extensions.includes('permessage-deflate') || process.env.PUSH_ORDINARY_SEND === '1'
+  return ordinary ? new MessageTransport(ws, socket) : new FrameTransport(ws, socket)
+}

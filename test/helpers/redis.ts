@@ -1,0 +1,118 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Redis } from 'ioredis'
+import { findRedisServer } from './programs.ts'
+
+/** A throw-away Redis of the test's own, on a free port of the loopback interface. */
+export interface RedisServer {
+  readonly port: number
+  readonly url: string
+  readonly pid: number
+  /** A client for looking in; closed with the server. */
+  readonly admin: Redis
+  /** kill -9. */
+  kill(): Promise<void>
+  /** Starts again on the same port after `kill`. */
+  start(): Promise<void>
+  freeze(): void
+  thaw(): void
+}
+
+interface Cleanup {
+  after(hook: () => unknown): void
+}
+
+export async function freePort(): Promise<number> {
+  const server = createServer()
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as { port: number }
+  server.close()
+  await once(server, 'close')
+  return port
+}
+
+/** Starts a Redis that ends with the test `t`. `isDown` gives the port and leaves the server for `start()`. */
+export async function startRedis(
+  t: Cleanup,
+  options: { isDown?: boolean; args?: string[] } = {},
+): Promise<RedisServer> {
+  const server = new Server(await freePort(), options.args ?? [])
+  t.after(() => server.stop())
+  if (!options.isDown) await server.start()
+  return server
+}
+
+class Server implements RedisServer {
+  readonly port: number
+  readonly #args: readonly string[]
+  readonly #folder = mkdtempSync(join(tmpdir(), 'push-redis-'))
+  #process: ChildProcess | undefined
+  #admin: Redis | undefined
+
+  constructor(port: number, args: readonly string[]) {
+    this.port = port
+    this.#args = args
+  }
+
+  get url(): string {
+    return `redis://127.0.0.1:${this.port}`
+  }
+
+  get pid(): number {
+    return this.#process!.pid!
+  }
+
+  get admin(): Redis {
+    if (!this.#admin) {
+      this.#admin = new Redis(this.url)
+      this.#admin.on('error', () => {})
+    }
+    return this.#admin
+  }
+
+  async start(): Promise<void> {
+    const binary = findRedisServer()
+    if (!binary) throw new Error('no redis-server found: run npm test, which installs one or says what to install')
+    const args = [
+      '--port',
+      `${this.port}`,
+      '--bind',
+      '127.0.0.1',
+      '--save',
+      '',
+      '--appendonly',
+      'no',
+      '--dir',
+      this.#folder,
+    ]
+    this.#process = spawn(binary, [...args, ...this.#args], { stdio: ['ignore', 'pipe', 'ignore'] })
+    for await (const chunk of this.#process.stdout!) if (String(chunk).includes('eady to accept connections')) break
+    this.#process.stdout!.resume()
+  }
+
+  async kill(): Promise<void> {
+    const running = this.#process
+    if (!running || running.exitCode !== null || running.signalCode !== null) return
+    running.kill('SIGKILL')
+    await once(running, 'exit')
+  }
+
+  freeze(): void {
+    this.#process!.kill('SIGSTOP')
+  }
+
+  thaw(): void {
+    this.#process!.kill('SIGCONT')
+  }
+
+  async stop(): Promise<void> {
+    this.#admin?.disconnect()
+    await this.kill()
+    rmSync(this.#folder, { recursive: true, force: true })
+  }
+}
