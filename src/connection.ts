@@ -42,7 +42,9 @@ export interface Outlet {
   held(bytes: number): void
   /** Messages were dropped unwritten for a slow connection, which was told. */
   dropped(messages: number, reason: GapReason | 'closed'): void
-  closing(connection: Connection, code: number): void
+  /** A client was told of a gap. */
+  gapped(reason: GapReason): void
+  closing(connection: Connection): void
 }
 
 const NOTHING: readonly Part[] = []
@@ -136,6 +138,12 @@ export class Connection implements PushConnection {
 
   tell(message: string | Uint8Array): boolean {
     return this.push(directSegment(message))
+  }
+
+  /** Tells the client that messages of `topics` were or may have been missed here. */
+  gap(topics: Topic[], reason: GapReason): void {
+    this.#outlet.gapped(reason)
+    this.push(gapSegment(topics, reason))
   }
 
   /** Queues `segment`; false when it was not taken. Called once per connection and delivery, so it does little. */
@@ -241,6 +249,7 @@ export class Connection implements PushConnection {
       lost.reduce((sum, { frames }) => sum + frames.length, 0),
       reason,
     )
+    this.#outlet.gapped(reason)
     for (const segment of [...kept, gapSegment([...topics], reason)]) {
       this.#queue = queueWith(this.#queue, segment)
     }
@@ -268,7 +277,7 @@ export class Connection implements PushConnection {
     if (this.#state === 'closing') return
     this.#state = 'closing'
     this.#transport.close(code, reason)
-    this.#outlet.closing(this, code)
+    this.#outlet.closing(this)
   }
 
   ping(): void {

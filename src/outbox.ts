@@ -1,5 +1,6 @@
 import type { Connection, Outlet } from './connection.ts'
 import type { Metrics } from './metrics.ts'
+import type { GapReason } from './protocol.ts'
 
 export interface OutboxOptions {
   /** Bytes that may wait for one connection. */
@@ -22,7 +23,7 @@ export class Outbox implements Outlet {
   readonly #nodeBudget: number
   readonly #metrics: Metrics
   readonly #wake: () => void
-  readonly #onClosing: (connection: Connection, code: number) => void
+  readonly #onClosing: (connection: Connection) => void
   #due: Connection[] = []
   #next = 0
   /** Stalled connections, longest first, with what the node had delivered when each began to stall. */
@@ -33,7 +34,7 @@ export class Outbox implements Outlet {
   constructor(
     options: OutboxOptions,
     metrics: Metrics,
-    events: { wake(): void; closing(connection: Connection, code: number): void },
+    events: { wake(): void; closing(connection: Connection): void },
   ) {
     this.budget = options.buffer
     this.slowConsumer = options.slowConsumer
@@ -76,11 +77,14 @@ export class Outbox implements Outlet {
 
   dropped(messages: number, reason: string): void {
     this.#metrics.count('messages_dropped_total', messages, reason)
-    if (reason !== 'closed' && this.slowConsumer === 'drop') this.#metrics.count('gaps_total', 1, reason)
   }
 
-  closing(connection: Connection, code: number): void {
-    this.#onClosing(connection, code)
+  gapped(reason: GapReason): void {
+    this.#metrics.count('gaps_total', 1, reason)
+  }
+
+  closing(connection: Connection): void {
+    this.#onClosing(connection)
   }
 
   /** `bytes` of new frames were given to any number of connections. */

@@ -40,6 +40,7 @@ export class RedisBroker implements Broker {
   readonly #whenLive: Promise<void>
   #notes = { second: 0, count: 0 }
   #wasUp = false
+  #isClosed = false
 
   constructor(clients: { commands: Redis; subscriber: Redis }, options: RedisBrokerOptions, onChange: OnLinkChange) {
     this.node = options.node
@@ -51,7 +52,7 @@ export class RedisBroker implements Broker {
     })
     const changed = (error: Error | undefined) => {
       if (this.connected) live()
-      if (this.connected === this.#wasUp) return
+      if (this.#isClosed || this.connected === this.#wasUp) return
       this.#wasUp = this.connected
       onChange(this.connected, error)
     }
@@ -149,6 +150,8 @@ export class RedisBroker implements Broker {
   }
 
   async close(): Promise<void> {
+    // From here on nothing is news: the links go down because they are told to.
+    this.#isClosed = true
     this.#subscriptions.close()
     this.#commands.close()
     this.#shares.clear()

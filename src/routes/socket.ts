@@ -94,6 +94,11 @@ export function socketRoutes(app: FastifyInstance, { hub, options, admission, di
   app.route({ ...route, url: `${path}/client.js`, handler: clientModule(options.origins) })
 }
 
+/** Tickets and tokens stand in the query, and the line that Fastify logs for every request has the whole URL. */
+function withoutQuery({ method, url, host, ip }: FastifyRequest) {
+  return { method, url: url.split('?', 1)[0], host, remoteAddress: ip }
+}
+
 function channelOf(request: FastifyRequest): string {
   const { '*': name } = request.params as { '*'?: string }
   return name ?? ''

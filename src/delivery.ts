@@ -1,0 +1,229 @@
+import type { Broker, Incoming } from './broker.ts'
+import type { Connection } from './connection.ts'
+import { type Control, decodeEnvelope, type Publication, type Rejection } from './envelope.ts'
+import { encodeFrame, type Frame, Segment } from './frame.ts'
+import type { Metrics } from './metrics.ts'
+import type { Outbox } from './outbox.ts'
+import { encodePublication, type GapReason } from './protocol.ts'
+import type { Registry } from './registry.ts'
+import type { SchemaTable } from './schemas.ts'
+import type { Topic } from './topic.ts'
+
+export type SkipReason = 'except' | 'closing' | 'slow'
+
+export type Skipped = Partial<Record<SkipReason, number>>
+
+/** What a delivery needs of the node. */
+export interface DeliveryParts {
+  registry: Registry<Connection>
+  outbox: Outbox
+  schemas: SchemaTable
+  metrics: Metrics
+  broker: Pick<Broker, 'answer' | 'note'>
+  limits: { publication: number; nodeBuffer: number }
+}
+
+export interface DeliveryEvents {
+  rejected(topic: Topic, rejection: Rejection): void
+  /** A command for these connections; resolves with how many obeyed. */
+  control(connections: Connection[], control: Control): Promise<number>
+  /** Whatever happened here must not end the process. */
+  failed(error: unknown): void
+}
+
+/** How long publications are dealt with, and sockets are written to, before other events of the process get a turn. */
+const SLICE = 8
+
+/** Bounds of what is joined into one segment, which a connection takes as a whole or not at all. */
+const MAX_RUN = 256
+const MAX_RUN_BYTES = 64 * 1024
+
+type Decoded = ReturnType<typeof decodeEnvelope>
+
+/**
+ * From the broker to the sockets: publications wait in the inbox for the turn after the poll phase, neighbours on one
+ * topic become one segment, every connection is given it in the order of arrival, and sockets are written to in slices.
+ */
+export class Delivery {
+  readonly #parts: DeliveryParts
+  readonly #events: DeliveryEvents
+  #inbox: Incoming[] = []
+  #inboxBytes = 0
+  #gaps: { connections: Iterator<Connection>; reason: GapReason } | undefined
+  #isAwake = false
+
+  constructor(parts: DeliveryParts, events: DeliveryEvents) {
+    this.#parts = parts
+    this.#events = events
+  }
+
+  receive(incoming: Incoming): void {
+    this.#parts.metrics.count('publications_received_total')
+    if (this.#inboxBytes > this.#parts.limits.nodeBuffer) return this.#overload(incoming)
+    this.#inbox.push(incoming)
+    this.#inboxBytes += incoming.envelope.length
+    this.wake()
+  }
+
+  /** Tells every connection that it may have missed something, before it is given the next message. */
+  gapForAll(reason: GapReason): void {
+    this.#gaps = { connections: this.#parts.registry.values(), reason }
+    this.wake()
+  }
+
+  clear(): void {
+    this.#inbox = []
+    this.#inboxBytes = 0
+    this.#gaps = undefined
+  }
+
+  /** More came in than this node can deal with: the topic is told, so that nothing goes missing in silence. */
+  #overload({ topic }: Incoming): void {
+    this.#parts.metrics.count('messages_dropped_total', 1, 'overload')
+    for (const connection of this.#parts.registry.members(topic)) connection.gap([topic], 'overload')
+  }
+
+  /** Asks for a turn soon. */
+  wake(): void {
+    if (this.#isAwake) return
+    this.#isAwake = true
+    // After the poll phase: whatever else has arrived by then is delivered and written together with this.
+    setImmediate(() => this.#turn())
+  }
+
+  #turn(): void {
+    this.#isAwake = false
+    this.#deliverSome(performance.now() + SLICE)
+    this.#parts.outbox.flush(performance.now() + SLICE)
+    if (this.#inbox.length > 0 || this.#gaps || !this.#parts.outbox.isIdle) this.wake()
+  }
+
+  #deliverSome(deadline: number): void {
+    this.#tellGaps(deadline)
+    if (this.#gaps) return
+    let done = 0
+    while (done < this.#inbox.length && performance.now() < deadline) {
+      try {
+        done += this.#deliverRun(done)
+      } catch (error) {
+        this.#events.failed(error)
+        done++
+      }
+    }
+    for (let i = 0; i < done; i++) this.#inboxBytes -= this.#inbox[i]!.envelope.length
+    this.#inbox = done === this.#inbox.length ? [] : this.#inbox.slice(done)
+  }
+
+  /** Tells every connection of a gap, before it is given the next message. */
+  #tellGaps(deadline: number): void {
+    if (!this.#gaps) return
+    const { connections, reason } = this.#gaps
+    for (let next = connections.next(); !next.done; next = connections.next()) {
+      next.value.gap([...next.value.topics], reason)
+      if (performance.now() >= deadline) return
+    }
+    this.#gaps = undefined
+  }
+
+  /** Delivers the publications from `start` on that belong together; says how many they were. */
+  #deliverRun(start: number): number {
+    const { topic } = this.#inbox[start]!
+    const frames: Frame[] = []
+    let bytes = 0
+    let i = start
+    for (; this.#inbox[i]?.topic === topic && i - start < MAX_RUN && bytes < MAX_RUN_BYTES; i++) {
+      bytes += this.#inbox[i]!.envelope.length
+      const decoded = this.#decode(this.#inbox[i]!)
+      if (decoded.kind === 'publication' && decoded.except.length === 0 && decoded.receipt === undefined) {
+        frames.push(this.#encode(topic, decoded))
+        continue
+      }
+      // This one goes to a choice of connections or is to be counted: what came before it goes first.
+      this.#deliverFrames(topic, frames.splice(0))
+      this.#deliverSingly(this.#inbox[i]!, decoded)
+    }
+    this.#deliverFrames(topic, frames)
+    return i - start
+  }
+
+  #decode(incoming: Incoming): Decoded {
+    const decoded = decodeEnvelope(incoming.envelope, this.#parts.limits.publication)
+    if (decoded.kind !== 'publication') return decoded
+    const mismatch = this.#parts.schemas.problem(decoded.type, decoded.value)
+    if (!mismatch) return decoded
+    return { kind: 'rejected', reason: 'schema', message: mismatch, receipt: decoded.receipt }
+  }
+
+  #encode(topic: Topic, { type, payload, seq }: Publication): Frame {
+    return encodeFrame(encodePublication(topic, type, payload, { seq }))
+  }
+
+  #deliverFrames(topic: Topic, frames: readonly Frame[]): void {
+    if (frames.length === 0) return
+    const segment = new Segment(frames, [topic])
+    this.#parts.outbox.delivered(segment.bytes)
+    let delivered = 0
+    let skipped = 0
+    for (const connection of this.#parts.registry.members(topic)) {
+      if (connection.push(segment)) delivered++
+      else skipped++
+    }
+    this.#parts.metrics.count('deliveries_total', delivered * frames.length)
+    if (skipped > 0) this.#parts.metrics.count('deliveries_skipped_total', skipped * frames.length)
+  }
+
+  #deliverSingly(incoming: Incoming, decoded: Decoded): void {
+    if (decoded.kind === 'rejected') return this.#reject(incoming, decoded)
+    if (decoded.kind !== 'publication') return void this.#obey(incoming, decoded)
+    const segment = new Segment([this.#encode(incoming.topic, decoded)], [incoming.topic])
+    this.#parts.outbox.delivered(segment.bytes)
+    const except = new Set<string>(decoded.except)
+    const skipped: Skipped = {}
+    let delivered = 0
+    for (const connection of this.#parts.registry.members(incoming.topic)) {
+      const skip = skipReason(connection, except) ?? (connection.push(segment) ? undefined : 'slow')
+      if (skip) skipped[skip] = (skipped[skip] ?? 0) + 1
+      else delivered++
+    }
+    this.#parts.metrics.count('deliveries_total', delivered)
+    for (const [reason, count] of Object.entries(skipped))
+      this.#parts.metrics.count('deliveries_skipped_total', count, reason)
+    this.#answer(incoming, decoded.receipt, delivered, skipped)
+  }
+
+  #answer(incoming: Incoming, receipt: string | undefined, delivered: number, reasons: Skipped): void {
+    if (receipt === undefined) return
+    const skipped = Object.values(reasons).reduce((sum, count) => sum + count, 0)
+    this.#parts.broker.answer(incoming, receipt, { delivered, skipped, ...(skipped > 0 && { reasons }) })
+  }
+
+  #reject(incoming: Incoming, rejection: Rejection): void {
+    const { reason, message, receipt } = rejection
+    this.#parts.metrics.count('publications_rejected_total', 1, reason)
+    this.#events.rejected(incoming.topic, rejection)
+    this.#parts.broker.note({ topic: incoming.topic, envelope: incoming.envelope, reason, message })
+    if (receipt === undefined) return
+    this.#parts.broker.answer(incoming, receipt, { delivered: 0, skipped: 0, rejected: { reason, message } })
+  }
+
+  async #obey(incoming: Incoming, control: Control): Promise<void> {
+    const members = [...this.#parts.registry.members(incoming.topic)]
+    const open = members.filter(connection => !connection.isClosing)
+    const closing = members.length - open.length
+    try {
+      const obeyed = await this.#events.control(open, control)
+      this.#answer(incoming, control.receipt, obeyed, closing > 0 ? { closing } : {})
+    } catch (error) {
+      this.#events.failed(error)
+    }
+  }
+}
+
+function skipReason(connection: Connection, except: ReadonlySet<string>): SkipReason | undefined {
+  if (connection.isClosing) return 'closing'
+  if (except.size === 0) return undefined
+  return except.has(`connection:${connection.id}`) ||
+    (connection.user !== null && except.has(`user:${connection.user}`))
+    ? 'except'
+    : undefined
+}
