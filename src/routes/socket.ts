@@ -89,6 +89,7 @@ export function socketRoutes(app: FastifyInstance, { hub, options, admission, di
     wsHandler,
     exposeHeadRoute: false,
     schema: { hide: true } as object,
+    logSerializers: { req: withoutQuery },
   } as const
   for (const url of [path, `${path}/*`]) app.route({ ...route, url, handler: askForUpgrade })
   app.route({ ...route, url: `${path}/client.js`, handler: clientModule(options.origins) })

@@ -1,0 +1,121 @@
+import { micros, STAMP_BASE, STAMP_DIGITS } from './stamp.ts'
+
+const BUCKET_MICROS = 50
+const BUCKETS = 1_200_000
+const COLON = 58
+const ZERO = 48
+const STAMP_KEY = '"t":'
+
+/** Latencies in buckets of 50 µs up to a minute: nothing is allocated per frame. */
+export class Latencies {
+  readonly #buckets = new Uint32Array(BUCKETS)
+  #count = 0
+  #max = 0
+
+  add(latency: number): void {
+    const bucket = (latency / BUCKET_MICROS) | 0
+    this.#buckets[bucket < 0 ? 0 : bucket < BUCKETS ? bucket : BUCKETS - 1]!++
+    this.#count++
+    if (latency > this.#max) this.#max = latency
+  }
+
+  /** In milliseconds; the upper edge of the bucket. */
+  quantile(share: number): number {
+    let left = Math.ceil(this.#count * share)
+    for (let bucket = 0; bucket < BUCKETS; bucket++) {
+      left -= this.#buckets[bucket]!
+      if (left <= 0 && this.#count > 0) return ((bucket + 1) * BUCKET_MICROS) / 1000
+    }
+    return 0
+  }
+
+  get max(): number {
+    return this.#max / 1000
+  }
+}
+
+export interface Expectation {
+  /** how many messages each topic will get */
+  perTopic: Record<string, number>
+  /** bytes of each message: what has another length is not counted */
+  size: number
+  /** whether to read the stamp of every message, for latency and order */
+  stamped: boolean
+  /** connections that are neither counted nor measured */
+  ignore?: number[]
+}
+
+/** What arrived against what should have, per connection. */
+export class Meter {
+  readonly size: number
+  readonly stamped: boolean
+  readonly latencies = new Latencies()
+  readonly total: number
+  got = 0
+  disorder = 0
+  /** when the last counted frame was read, in microseconds */
+  lastAt = 0
+  readonly #expected: Uint32Array
+  readonly #counts: Uint32Array
+  readonly #ignored: Uint8Array
+  readonly #lastStamp: Float64Array
+  #stampAt = -1
+
+  constructor({ perTopic, size, stamped, ignore = [] }: Expectation, topics: string[][]) {
+    this.size = size
+    this.stamped = stamped
+    this.#counts = new Uint32Array(topics.length)
+    this.#ignored = new Uint8Array(topics.length)
+    this.#lastStamp = new Float64Array(topics.length)
+    for (const index of ignore) this.#ignored[index] = 1
+    this.#expected = Uint32Array.from(topics, (own, index) =>
+      this.#ignored[index] ? 0 : own.reduce((sum, topic) => sum + (perTopic[topic] ?? 0), 0),
+    )
+    this.total = this.#expected.reduce((sum, count) => sum + count, 0)
+  }
+
+  get done(): boolean {
+    return this.got >= this.total
+  }
+
+  count(index: number, frames: number, now: number): void {
+    if (this.#ignored[index]) return
+    this.#counts[index]! += frames
+    this.got += frames
+    this.lastAt = now
+  }
+
+  /** Reads the sixteen digits in a message that begins at `start`. */
+  stamp(index: number, bytes: Buffer, start: number, now: number): void {
+    if (this.#ignored[index]) return
+    if (this.#stampAt < 0 || bytes[start + this.#stampAt - 1] !== COLON) {
+      this.#stampAt = bytes.indexOf(STAMP_KEY, start) - start + STAMP_KEY.length
+    }
+    let value = 0
+    const first = start + this.#stampAt
+    for (let at = first; at < first + STAMP_DIGITS; at++) value = value * 10 + bytes[at]! - ZERO
+    if (value <= this.#lastStamp[index]!) this.disorder++
+    this.#lastStamp[index] = value
+    this.latencies.add(now - (value - STAMP_BASE))
+  }
+
+  /** Messages that connections lack, and messages that they got too often. */
+  differences(): { missing: number; extra: number } {
+    let missing = 0
+    let extra = 0
+    for (let index = 0; index < this.#counts.length; index++) {
+      if (this.#ignored[index]) continue
+      const difference = this.#counts[index]! - this.#expected[index]!
+      if (difference > 0) extra += difference
+      else missing -= difference
+    }
+    return { missing, extra }
+  }
+}
+
+// performance.now() reads the same clock as hrtime and allocates nothing.
+const origin = micros() - performance.now() * 1000
+
+export function now(): number {
+  return origin + performance.now() * 1000
+}

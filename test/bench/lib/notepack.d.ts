@@ -1,0 +1,4 @@
+declare module 'notepack.io' {
+  const notepack: { encode(value: unknown): Buffer }
+  export default notepack
+}

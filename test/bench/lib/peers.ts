@@ -1,0 +1,20 @@
+/** How a peer is spoken to: `bridge` is plain WebSocket with the project's JSON, `socketio` is engine.io 4 over WebSocket. */
+export type Kind = 'bridge' | 'socketio'
+
+export interface Peer {
+  name: string
+  kind: Kind
+  about: string
+}
+
+export const PEERS: Peer[] = [
+  { name: 'ours', kind: 'bridge', about: 'this project' },
+  { name: 'textbook', kind: 'bridge', about: 'Fastify + @fastify/websocket, JSON.stringify and send per client' },
+  { name: 'ws', kind: 'bridge', about: 'plain ws, string encoded once, send per client' },
+  { name: 'socketio', kind: 'socketio', about: 'Socket.IO + @socket.io/redis-adapter, WebSocket only' },
+  { name: 'bare', kind: 'bridge', about: 'limit: bare Node sockets, one write per message' },
+  { name: 'joined', kind: 'bridge', about: 'limit: bare Node sockets, joined writes' },
+]
+
+/** Not a peer: it writes prebuilt bytes without Redis, to find out how much the loader can take. */
+export const BLASTER: Peer = { name: 'blaster', kind: 'bridge', about: "the loader's own ceiling" }

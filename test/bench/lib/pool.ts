@@ -1,0 +1,180 @@
+import { connect, type Socket } from 'node:net'
+import { type Meter, now } from './meter.ts'
+import type { Kind } from './peers.ts'
+
+const TEXT = 0x81
+const CLOSE = 8
+const PING = 9
+const PONG = 0x8a
+/** One buffer for all sockets: what is read is walked through before the next read. */
+const shared = Buffer.allocUnsafe(256 * 1024)
+
+export interface Client {
+  topics: string[]
+  user?: string
+}
+
+interface Connection {
+  socket: Socket
+  open: boolean
+  live: boolean
+  /** bytes of a counted frame that are still to come */
+  skip: number
+  /** the beginning of what could not be read yet */
+  rest: Buffer | undefined
+}
+
+/**
+ * Many raw WebSocket clients. The way of a counted message is a walk from header to header in a buffer that all share:
+ * nothing is allocated and its bytes are not looked at (unless it carries a stamp). Everything else is rare.
+ */
+export class Pool {
+  readonly connections: Connection[] = []
+  readonly topics: string[][] = []
+  meter: Meter | undefined
+  live = 0
+  retries = 0
+  /** frames that were not counted: by message type, and `close CODE` */
+  readonly others: Record<string, number> = {}
+  onLive: () => void = () => {}
+  readonly #kind: Kind
+  readonly #port: number
+
+  constructor(kind: Kind, port: number) {
+    this.#kind = kind
+    this.#port = port
+  }
+
+  add({ topics, user }: Client): void {
+    this.topics.push(user ? [...topics, `user:${user}`] : topics)
+    const query = `${user ? `user=${user}&` : ''}topics=${topics.join(',')}`
+    this.#dial(this.connections.length, query)
+  }
+
+  #dial(index: number, query: string): void {
+    const onread = { buffer: shared, callback: (bytes: number) => this.#read(index, bytes) }
+    const socket = connect({ host: '127.0.0.1', port: this.#port, noDelay: true, onread })
+    const connection: Connection = { socket, open: false, live: false, skip: 0, rest: undefined }
+    this.connections[index] = connection
+    const path = this.#kind === 'socketio' ? `/socket.io/?EIO=4&transport=websocket&${query}` : `/ws?${query}`
+    socket.write(
+      `GET ${path} HTTP/1.1\r\nHost: 127.0.0.1:${this.#port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n` +
+        'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n',
+    )
+    socket.on('error', () => {})
+    socket.on('close', () => {
+      if (connection.live) return this.#note('socket closed')
+      this.retries++
+      setTimeout(() => this.#dial(index, query), 50)
+    })
+  }
+
+  #read(index: number, bytes: number): boolean {
+    const connection = this.connections[index]!
+    let from = 0
+    if (connection.skip > 0) {
+      if (connection.skip > bytes) {
+        connection.skip -= bytes
+        return true
+      }
+      from = connection.skip
+      connection.skip = 0
+      this.meter?.count(index, 1, now())
+    }
+    if (connection.rest) {
+      const joined = Buffer.concat([connection.rest, shared.subarray(0, bytes)])
+      connection.rest = undefined
+      this.#parse(index, connection, joined, 0, joined.length)
+    } else {
+      this.#parse(index, connection, shared, from, bytes)
+    }
+    return true
+  }
+
+  #parse(index: number, connection: Connection, data: Buffer, from: number, end: number): void {
+    const start = connection.open ? from : this.#handshake(connection, data, from, end)
+    if (start < end) this.#walk(index, connection, data, start, end)
+  }
+
+  #walk(index: number, connection: Connection, data: Buffer, from: number, end: number): void {
+    const meter = connection.live ? this.meter : undefined
+    const size = meter?.size ?? -1
+    const at = now()
+    let hits = 0
+    let position = from
+    while (end - position >= 2) {
+      let length = data[position + 1]!
+      let start = position + 2
+      if (length === 126) {
+        if (end - position < 4) break
+        length = (data[position + 2]! << 8) | data[position + 3]!
+        start = position + 4
+      } else if (length === 127) {
+        if (end - position < 10) break
+        length = data.readUInt32BE(position + 6)
+        start = position + 10
+      }
+      const next = start + length
+      if (length === size && data[position] === TEXT) {
+        if (next > end) {
+          if (meter!.stamped) break
+          connection.skip = next - end
+          position = end
+          break
+        }
+        if (meter!.stamped) meter!.stamp(index, data, start, at)
+        hits++
+      } else {
+        if (next > end) break
+        this.#other(connection, data[position]! & 15, data.subarray(start, next))
+      }
+      position = next
+    }
+    if (hits > 0) meter!.count(index, hits, at)
+    if (position < end) connection.rest = Buffer.from(data.subarray(position, end))
+  }
+
+  /** Reads the answer to the upgrade; where the frames begin. */
+  #handshake(connection: Connection, data: Buffer, from: number, end: number): number {
+    const head = data.toString('latin1', from, end)
+    const length = head.indexOf('\r\n\r\n')
+    if (length < 0) {
+      connection.rest = Buffer.from(data.subarray(from, end))
+      return end
+    }
+    if (!head.startsWith('HTTP/1.1 101')) throw new Error(`upgrade refused: ${head.slice(0, 300)}`)
+    connection.open = true
+    return from + length + 4
+  }
+
+  #other(connection: Connection, opcode: number, payload: Buffer): void {
+    if (opcode === PING) return void connection.socket.write(maskedFrame(PONG, payload))
+    if (opcode === CLOSE) {
+      this.#note(`close ${payload.length >= 2 ? payload.readUInt16BE(0) : 1005}`)
+      return void connection.socket.end(maskedFrame(0x80 | CLOSE, payload.subarray(0, 2)))
+    }
+    const text = payload.toString('latin1', 0, 64)
+    if (this.#kind === 'socketio') {
+      if (text[0] === '0') return void connection.socket.write(maskedFrame(TEXT, Buffer.from('40')))
+      if (text === '2') return void connection.socket.write(maskedFrame(TEXT, Buffer.from('3')))
+      if (text.startsWith('40')) return
+    }
+    const type = /^(?:\{"type":|42\[)"([^"]*)"/.exec(text)?.[1] ?? 'unknown'
+    if (type === 'welcome' && !connection.live) {
+      connection.live = true
+      this.live++
+      this.onLive()
+    } else {
+      this.#note(type)
+    }
+  }
+
+  #note(what: string): void {
+    this.others[what] = (this.others[what] ?? 0) + 1
+  }
+}
+
+/** A client must mask; with a mask of zeros the payload stays as it is. */
+function maskedFrame(first: number, payload: Buffer): Buffer {
+  return Buffer.concat([Buffer.from([first, 0x80 | payload.length, 0, 0, 0, 0]), payload])
+}

@@ -1,0 +1,140 @@
+import type { Arrivals } from '../load.ts'
+import type { Plan, Published, Stream } from '../publisher.ts'
+import type { Child } from './child.ts'
+import type { Stats } from './contract.ts'
+import type { Peer } from './peers.ts'
+import type { Client } from './pool.ts'
+
+/** Numbers of one run; `complete` is 1 if every connection got exactly what it should have. */
+export type Metrics = Record<string, number> & { complete: number }
+
+export interface Outcome {
+  metrics: Metrics
+  /** what went wrong or is worth knowing, in words */
+  notes: string[]
+}
+
+export interface Run {
+  peer: Peer
+  server: Child
+  load: Child
+  publisher: Child
+  quick: boolean
+  /** milliseconds until the run is cut off */
+  timeLeft(): number
+}
+
+export interface Column {
+  key: string
+  label: string
+  digits?: number
+}
+
+export interface Scenario {
+  id: string
+  title: string
+  columns: Column[]
+  /** run one after the other, each in fresh processes */
+  variants: string[]
+  /** peers other than those asked for */
+  peers?: Peer[]
+  run(run: Run, variant: string): Promise<Outcome>
+}
+
+export const CPU_COLUMNS: Column[] = [
+  { key: 'serverBusy', label: 'server CPU %', digits: 0 },
+  { key: 'loadBusy', label: 'loader CPU %', digits: 0 },
+]
+
+const CONCURRENCY = 200
+const WARM_UP_TIMEOUT = 15_000
+
+export async function connect(run: Run, clients: Client[], concurrency = CONCURRENCY) {
+  const { kind } = run.peer
+  const args = { kind, port: run.server.port, clients, concurrency }
+  return run.load.request<{ seconds: number; retries: number }>('connect', args)
+}
+
+export function everyone(count: number, topics: string[]): Client[] {
+  return Array.from({ length: count }, () => ({ topics }))
+}
+
+export function number(prefix: string, index: number): string {
+  return prefix + String(index).padStart(5, '0')
+}
+
+export function stats(run: Run, gc = false): Promise<Stats> {
+  return run.server.request<Stats>('stats', { gc })
+}
+
+/** Publishes a plan at full speed, unmeasured first with a part of it, so that no peer is measured cold. */
+export async function burst(run: Run, plan: Omit<Plan, 'kind'>, warmUp: number): Promise<Outcome> {
+  if (warmUp > 0) {
+    const [, { missing }] = await publishBurst(run, { ...plan, count: warmUp }, WARM_UP_TIMEOUT)
+    if (missing > 0) throw new Error(`${missing} messages of the warm-up are missing`)
+  }
+  await run.server.request('reset')
+  const before = run.server.cpu()
+  const [published, arrivals] = await publishBurst(run, plan, run.timeLeft() - 3000)
+  return outcome(run, published, arrivals, run.server.cpu() - before)
+}
+
+async function publishBurst(run: Run, plan: Omit<Plan, 'kind'>, timeout: number): Promise<[Published, Arrivals]> {
+  const { perTopic } = await run.publisher.request<{ perTopic: Record<string, number> }>('prepare', {
+    ...plan,
+    kind: run.peer.kind,
+  })
+  await run.load.request('expect', { perTopic, size: plan.size, stamped: false })
+  return Promise.all([run.publisher.request<Published>('burst'), run.load.request<Arrivals>('wait', { timeout })])
+}
+
+export interface Pace {
+  streams: Stream[]
+  seconds: number
+  /** bytes of the messages that are measured; streams of another size are only there */
+  size: number
+  ignore?: number[]
+  /** milliseconds that the last messages may take after the last publication */
+  grace: number
+}
+
+/** Publishes at a rate and measures the latency of every delivery. */
+export async function pace(run: Run, { streams, seconds, size, ignore = [], grace }: Pace): Promise<Outcome> {
+  const measured = streams.filter(stream => stream.size === size)
+  const perTopic = Object.fromEntries(measured.map(({ topic, rate }) => [topic, rate * seconds]))
+  await run.server.request('reset')
+  const before = run.server.cpu()
+  await run.load.request('expect', { perTopic, size, stamped: true, ignore })
+  const timeout = Math.min(seconds * 1000 + grace, run.timeLeft() - 3000)
+  const [published, arrivals] = await Promise.all([
+    run.publisher.request<Published>('paced', { kind: run.peer.kind, streams, seconds }),
+    run.load.request<Arrivals>('wait', { timeout }),
+  ])
+  return outcome(run, published, arrivals, run.server.cpu() - before)
+}
+
+async function outcome(run: Run, published: Published, arrivals: Arrivals, cpu: number): Promise<Outcome> {
+  const { got, total, missing, extra, disorder, p50, p99, max, others } = arrivals
+  const seconds = (Math.max(arrivals.lastAt, published.firstAt + 1) - published.firstAt) / 1e6
+  const complete = missing === 0 && extra === 0 && disorder === 0
+  const notes: string[] = []
+  if (missing > 0) notes.push(`did not finish: ${((100 * got) / total).toFixed(1)} % of ${total} delivered in time`)
+  if (extra > 0) notes.push(`${extra} deliveries too many`)
+  if (disorder > 0) notes.push(`${disorder} deliveries out of order`)
+  for (const [what, count] of Object.entries(others)) notes.push(`${count} × ${what}`)
+  const metrics: Metrics = {
+    complete: Number(complete),
+    delivered: (100 * got) / total,
+    rate: got / seconds,
+    seconds,
+    cpuPerDelivery: (cpu * 1e6) / Math.max(got, 1),
+    serverBusy: (100 * cpu) / seconds,
+    loadBusy: (100 * arrivals.cpu) / seconds,
+    p50,
+    p99,
+    max,
+    // A peer that has fallen behind may be too busy to answer, and then it is not asked.
+    maxDelay: missing === 0 ? (await stats(run)).maxDelay : Number.NaN,
+  }
+  return { metrics, notes: notes.map(note => `${run.peer.name}: ${note}`) }
+}

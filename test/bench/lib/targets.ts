@@ -1,0 +1,54 @@
+import type { Result } from './report.ts'
+
+/** A target of issue 3: a ratio of two medians of the same run, or a plain number. */
+interface Target {
+  scenario: string
+  variant: string
+  metric: string
+  against?: string
+  againstVariant?: string
+  least?: number
+  most?: number
+}
+
+const TARGETS: Target[] = [
+  ...['1000x1000', '5000x200'].flatMap(variant => [
+    { scenario: 'a', variant, metric: 'rate', against: 'textbook', least: 25 },
+    { scenario: 'a', variant, metric: 'rate', against: 'socketio', least: 12 },
+    { scenario: 'a', variant, metric: 'rate', against: 'joined', least: 0.6 },
+  ]),
+  { scenario: 'b', variant: 'paced', metric: 'cpuPerDelivery', against: 'textbook', most: 0.7 },
+  { scenario: 'b', variant: 'paced', metric: 'p99', against: 'bare', most: 1.3 },
+  { scenario: 'b', variant: 'steady', metric: 'delivered', least: 100 },
+  { scenario: 'b', variant: 'steady', metric: 'p99', against: 'joined', most: 1.5 },
+  { scenario: 'c', variant: 'unicast', metric: 'rate', against: 'ws', least: 2 },
+  { scenario: 'c', variant: 'unicast', metric: 'rate', against: 'socketio', least: 3 },
+  { scenario: 'd', variant: 'idle', metric: 'rssPer', against: 'textbook', most: 1 },
+  ...['textbook', 'ws', 'socketio'].map(against => ({
+    scenario: 'e',
+    variant: 'mixed',
+    metric: 'rate',
+    against,
+    least: 5,
+  })),
+  { scenario: 'f', variant: 'stalled', metric: 'p99', against: 'ours', againstVariant: 'reading', most: 1.2 },
+  { scenario: 'g', variant: 'responsive', metric: 'maxDelay', most: 50 },
+  { scenario: 'h', variant: 'storm', metric: 'live', against: 'socketio', most: 1 },
+]
+
+/** A line for each target that this run can judge. */
+export function judge(results: Result[]): string[] {
+  return TARGETS.flatMap(target => {
+    const { scenario, variant, metric, against, againstVariant = variant, least, most } = target
+    const find = (peer: string, of: string) =>
+      results.find(result => result.scenario === scenario && result.variant === of && result.peer === peer)?.median
+    const ours = find('ours', variant)?.[metric]
+    const other = against === undefined ? 1 : find(against, againstVariant)?.[metric]
+    if (ours === undefined || !other) return []
+    const value = ours / other
+    const met = value >= (least ?? Number.NEGATIVE_INFINITY) && value <= (most ?? Number.POSITIVE_INFINITY)
+    const wanted = least === undefined ? `at most ${most}` : `at least ${least}`
+    const over = against === undefined ? '' : ` ÷ ${against}${againstVariant === variant ? '' : ` (${againstVariant})`}`
+    return `${met ? 'met   ' : 'MISSED'} ${scenario} ${variant}: ${metric}${over} = ${value.toFixed(2)}, wanted ${wanted}`
+  })
+}

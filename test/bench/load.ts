@@ -1,0 +1,98 @@
+/** The load generator's process: raw clients that connect, count and measure. Told what to do by the orchestrator. */
+import { type Expectation, Meter, now } from './lib/meter.ts'
+import type { Kind } from './lib/peers.ts'
+import { type Client, Pool } from './lib/pool.ts'
+import { answer } from './lib/rpc.ts'
+
+export interface Connect {
+  kind: Kind
+  port: number
+  clients: Client[]
+  /** how many may be on their way at a time */
+  concurrency: number
+}
+
+export interface Arrivals {
+  got: number
+  total: number
+  missing: number
+  extra: number
+  disorder: number
+  /** when the last counted message was read, microseconds of CLOCK_MONOTONIC */
+  lastAt: number
+  p50: number
+  p99: number
+  max: number
+  /** CPU seconds of the loader since `expect` */
+  cpu: number
+  others: Record<string, number>
+}
+
+let pool: Pool
+let cpuBefore = 0
+
+function cpu(): number {
+  const { user, system } = process.cpuUsage()
+  return (user + system) / 1e6
+}
+
+/** Resolves with the seconds until every client is live. */
+function connect({ kind, port, clients, concurrency }: Connect): Promise<{ seconds: number; retries: number }> {
+  const began = now()
+  pool = new Pool(kind, port)
+  return new Promise(resolve => {
+    let dialled = 0
+    const dial = () => {
+      while (dialled < clients.length && dialled - pool.live < concurrency) pool.add(clients[dialled++]!)
+    }
+    pool.onLive = () => {
+      if (pool.live === clients.length) resolve({ seconds: (now() - began) / 1e6, retries: pool.retries })
+      else dial()
+    }
+    dial()
+  })
+}
+
+function expect(expectation: Expectation): { total: number } {
+  pool.meter = new Meter(expectation, pool.topics)
+  cpuBefore = cpu()
+  return { total: pool.meter.total }
+}
+
+/** Resolves when everything expected is there, or with what is there when the time is up. */
+async function wait({ timeout }: { timeout: number }): Promise<Arrivals> {
+  const meter = pool.meter!
+  const deadline = now() + timeout * 1000
+  while (!meter.done && now() < deadline) await sleep(5)
+  const spent = cpu() - cpuBefore
+  // What comes twice would come now.
+  if (meter.done) await sleep(50)
+  const { latencies, got, total, disorder, lastAt } = meter
+  return {
+    got,
+    total,
+    ...meter.differences(),
+    disorder,
+    lastAt,
+    p50: latencies.quantile(0.5),
+    p99: latencies.quantile(0.99),
+    max: latencies.max,
+    cpu: spent,
+    others: pool.others,
+  }
+}
+
+function sleep(milliseconds: number): Promise<void> {
+  return new Promise(resolve => setTimeout(resolve, milliseconds))
+}
+
+answer({
+  connect,
+  expect,
+  wait,
+  live: () => ({ live: pool?.live ?? 0 }),
+  stall: ({ index }: { index: number }) => void pool.connections[index]!.socket.pause(),
+  resume: ({ index }: { index: number }) => void pool.connections[index]!.socket.resume(),
+  others: () => pool.others,
+})
+console.log('ready 0')

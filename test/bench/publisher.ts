@@ -1,0 +1,117 @@
+/** The publisher's process: raw pipelined PUBLISH to Redis, the bytes made before the clock starts. */
+import { connect, type Socket } from 'node:net'
+import { encodePublish } from './lib/message.ts'
+import type { Kind } from './lib/peers.ts'
+import { answer } from './lib/rpc.ts'
+import { micros } from './lib/stamp.ts'
+
+export interface Plan {
+  kind: Kind
+  topics: string[]
+  count: number
+  size: number
+  /** in turn, or at random (from a fixed seed: the same for every peer) */
+  pick: 'turn' | 'random'
+}
+
+export interface Stream {
+  topic: string
+  rate: number
+  size: number
+}
+
+export interface Published {
+  /** microseconds of CLOCK_MONOTONIC */
+  firstAt: number
+  lastAt: number
+  sent: number
+  /** PUBLISH replies: how many subscribers Redis saw, summed */
+  receivers: number
+}
+
+let redis: Socket
+let replies = 0
+let receivers = 0
+let value = 0
+let prepared: Buffer = Buffer.alloc(0)
+let preparedCount = 0
+
+function open({ port }: { port: number }): Promise<void> {
+  redis = connect({ host: '127.0.0.1', port, noDelay: true })
+  redis.on('data', onReplies)
+  return new Promise((resolve, reject) => redis.once('connect', resolve).once('error', reject))
+}
+
+/** `:N\r\n` again and again. */
+function onReplies(chunk: Buffer): void {
+  for (const byte of chunk) {
+    if (byte >= 48 && byte <= 57) {
+      value = value * 10 + byte - 48
+    } else if (byte === 10) {
+      replies++
+      receivers += value
+      value = 0
+    } else if (byte === 45) {
+      throw new Error(chunk.toString('latin1'))
+    }
+  }
+}
+
+function prepare({ kind, topics, count, size, pick }: Plan): { perTopic: Record<string, number> } {
+  const perTopic: Record<string, number> = {}
+  const commands: Buffer[] = []
+  let seed = 42
+  for (let index = 0; index < count; index++) {
+    seed = (Math.imul(seed, 1_664_525) + 1_013_904_223) >>> 0
+    const topic = topics[pick === 'turn' ? index % topics.length : Math.floor((seed / 2 ** 32) * topics.length)]!
+    perTopic[topic] = (perTopic[topic] ?? 0) + 1
+    commands.push(encodePublish(kind, topic, size, index + 1))
+  }
+  prepared = Buffer.concat(commands)
+  preparedCount = count
+  return { perTopic }
+}
+
+/** Publishes what was prepared as fast as Redis takes it. */
+async function burst(): Promise<Published> {
+  replies = receivers = 0
+  const firstAt = micros()
+  redis.write(prepared)
+  await answered(preparedCount)
+  return { firstAt, lastAt: micros(), sent: preparedCount, receivers }
+}
+
+/** Publishes at a rate; what is late is made up for, so that the number sent is always rate × seconds. */
+async function paced({ kind, streams, seconds }: { kind: Kind; streams: Stream[]; seconds: number }) {
+  replies = receivers = 0
+  const firstAt = micros()
+  const sent = streams.map(() => 0)
+  let lastStamp = 0
+  for (;;) {
+    let nextAt = Number.POSITIVE_INFINITY
+    for (const [index, { topic, rate, size }] of streams.entries()) {
+      while (sent[index]! < rate * seconds) {
+        const dueAt = firstAt + (sent[index]! * 1e6) / rate
+        if (dueAt > micros()) {
+          nextAt = Math.min(nextAt, dueAt)
+          break
+        }
+        lastStamp = Math.max(lastStamp + 1, micros())
+        redis.write(encodePublish(kind, topic, size, lastStamp))
+        sent[index]!++
+      }
+    }
+    if (nextAt === Number.POSITIVE_INFINITY) break
+    await new Promise(resolve => setTimeout(resolve, (nextAt - micros()) / 1000))
+  }
+  const total = sent.reduce((sum, count) => sum + count, 0)
+  await answered(total)
+  return { firstAt, lastAt: micros(), sent: total, receivers }
+}
+
+async function answered(count: number): Promise<void> {
+  while (replies < count) await new Promise(resolve => setTimeout(resolve, 2))
+}
+
+answer({ open, prepare, burst, paced })
+console.log('ready 0')

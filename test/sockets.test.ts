@@ -1,0 +1,222 @@
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { connect } from 'node:net'
+import { test } from 'node:test'
+import { Type } from 'typebox'
+import { WebSocket } from 'ws'
+import { clientHandler } from '../src/index.ts'
+import { openConnection } from '../src/testing.ts'
+import { buildPush } from './helpers/app.ts'
+
+test('welcome is first and says who, where and what', async t => {
+  const { app } = await buildPush(t)
+  const connection = await openConnection(app, '/ws/orders?user=42')
+  const { connection: id, user, node, heartbeat, topics } = connection.welcome
+  assert.match(id, /^[\w-]{20}$/)
+  assert.equal(user, '42')
+  assert.equal(node, (await app.push.status()).node)
+  assert.deepEqual(heartbeat, { interval: 25000, timeout: 10000 })
+  assert.deepEqual(Object.keys(topics).sort(), ['all', 'channel:orders', `connection:${id}`, 'user:42'].sort())
+})
+
+test('<path>/ is <path>, and the channel in the path is percent-decoded once', async t => {
+  const { app } = await buildPush(t)
+  const plain = await openConnection(app, '/ws/')
+  assert.equal(Object.keys(plain.welcome.topics).length, 2)
+  const decoded = await openConnection(app, '/ws/caf%C3%A9%252F%2Fx')
+  assert.ok('channel:café%2F/x' in decoded.welcome.topics)
+})
+
+test('messages sent in the same packet as the handshake are not lost', async t => {
+  const { port } = await buildPush(t)
+  const mask = (text: string) => Buffer.concat([Buffer.from([0x81, 0x80 | text.length, 0, 0, 0, 0]), Buffer.from(text)])
+  const socket = connect(port, '127.0.0.1')
+  t.after(() => socket.destroy())
+  const handshake =
+    'GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n' +
+    'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n'
+  socket.write(Buffer.concat([Buffer.from(handshake), mask('{"type":"ping","ref":1}'), mask('{"type":"ping","ref":2}')]))
+  let received = ''
+  for await (const chunk of socket) {
+    received += chunk
+    if (received.includes('"ref":2')) break
+  }
+  assert.ok(received.indexOf('"welcome"') < received.indexOf('"ref":1'))
+  assert.ok(received.indexOf('"ref":1') < received.indexOf('"ref":2'))
+})
+
+test('ping is answered with its payload and ref', async t => {
+  const { app } = await buildPush(t)
+  const connection = await openConnection(app, '/ws')
+  connection.send('ping', { at: 12.5 }, 'a')
+  assert.deepEqual(await connection.next(), { type: 'pong', payload: { at: 12.5 }, ref: 'a' })
+  connection.send('ping')
+  assert.deepEqual(await connection.next(), { type: 'pong', payload: {} })
+})
+
+test('subscribe, hear, unsubscribe, hear nothing', async t => {
+  const { app } = await buildPush(t)
+  const connection = await openConnection(app, '/ws')
+  connection.send('subscribe', { topic: 'channel:a' }, 1)
+  assert.deepEqual(await connection.next(), { type: 'subscribed', payload: { topic: 'channel:a' }, ref: 1 })
+  await app.push.publish('channel:a', { type: 'x', payload: { n: 1 }, seq: 7 })
+  assert.deepEqual(await connection.next(), { type: 'x', payload: { n: 1 }, topic: 'channel:a', seq: 7 })
+  connection.send('unsubscribe', { topic: 'channel:a' }, 2)
+  assert.deepEqual(await connection.next(), { type: 'unsubscribed', payload: { topic: 'channel:a' }, ref: 2 })
+  assert.deepEqual(await app.push.publish('channel:a', { type: 'x', receipt: true }), {
+    topic: 'channel:a',
+    nodes: 0,
+    delivered: 0,
+    skipped: 0,
+    complete: true,
+  })
+})
+
+test('client messages go to typed handlers; their answer is the reply, when one was asked for', async t => {
+  const { app } = await buildPush(t, {
+    handlers: {
+      add: clientHandler(Type.Object({ a: Type.Number(), b: Type.Number() }), ({ a, b }) => a + b),
+      quiet: clientHandler(Type.Object({}), () => undefined),
+      fails: clientHandler(Type.Object({}), () => {
+        throw new Error('secret detail')
+      }),
+      refuses: clientHandler(Type.Object({}), () => {
+        throw Object.assign(new Error('no such order'), { statusCode: 404, code: 'NO_ORDER' })
+      }),
+    },
+  })
+  const connection = await openConnection(app, '/ws')
+  connection.send('add', { a: 1, b: 2 })
+  connection.send('add', { a: 1, b: 2 }, 1)
+  assert.deepEqual(await connection.next(), { type: 'reply', payload: 3, ref: 1 })
+  connection.send('quiet', {}, 2)
+  assert.deepEqual(await connection.next(), { type: 'reply', payload: null, ref: 2 })
+  const errors = [
+    ['add', { a: 1 }, 'PUSH_ERR_SCHEMA', /payload must have required properties b/],
+    ['fails', {}, 'PUSH_ERR_HANDLER', /^the handler failed$/],
+    ['refuses', {}, 'NO_ORDER', /^no such order$/],
+    ['nobody', {}, 'PUSH_ERR_UNKNOWN_TYPE', /no handler is registered for the type "nobody"/],
+    ['constructor', {}, 'PUSH_ERR_UNKNOWN_TYPE', /"constructor"/],
+    ['subscribe', {}, 'PUSH_ERR_TOPIC', /payload\.topic: a topic is a string/],
+    ['subscribe', { topic: 'orders' }, 'PUSH_ERR_TOPIC', /"orders" is no topic: write channel:NAME/],
+    ['subscribe', { topic: 'user:7' }, 'PUSH_ERR_FORBIDDEN', /authenticate\(\) allowed, and there is no authorize/],
+    ['subscribe', { topic: 'connection:x' }, 'PUSH_ERR_FORBIDDEN', /connection:x is not this connection/],
+    ['unsubscribe', { topic: 'all' }, 'PUSH_ERR_TOPIC', /belongs to every connection/],
+  ] as const
+  for (const [type, payload, code, text] of errors) {
+    connection.send(type, payload, 'r')
+    const { type: answer, payload: error, ref } = await connection.next()
+    assert.deepEqual([answer, (error as { code: string }).code, ref], ['error', code, 'r'])
+    assert.match((error as { message: string }).message, text)
+  }
+})
+
+test('authorize decides, and a refusal says that it did', async t => {
+  const asked: unknown[] = []
+  const { app } = await buildPush(t, {
+    authorize(connection, topic, { since }) {
+      asked.push([connection.user, topic, since])
+      return topic === 'channel:yes'
+    },
+  })
+  const connection = await openConnection(app, '/ws?user=9')
+  connection.send('subscribe', { topic: 'channel:yes', since: 'x' }, 1)
+  assert.equal((await connection.next()).type, 'subscribed')
+  connection.send('subscribe', { topic: 'channel:no' }, 2)
+  const { payload } = await connection.next('error')
+  assert.deepEqual(payload, { code: 'PUSH_ERR_FORBIDDEN', message: 'channel:no was refused by authorize()' })
+  assert.deepEqual(asked, [
+    ['9', 'channel:yes', 'x'],
+    ['9', 'channel:no', undefined],
+  ])
+})
+
+test('unusable messages get an error each, and ten in a row the end', async t => {
+  const { app, port } = await buildPush(t)
+  const socket = new WebSocket(`ws://127.0.0.1:${port}/ws`)
+  const messages: { type: string; payload: { code: string; message: string } }[] = []
+  socket.on('message', data => messages.push(JSON.parse(String(data))))
+  await once(socket, 'open')
+  const bad = ['{', '[]', '"x"', 'null', '{}', '{"type":5}', '{"type":"a b"}', '{"type":"a","ref":{}}', '{"type":"a","ref":1.5}']
+  for (const text of [...bad, '{"type":"ping"}', ...bad, '1']) socket.send(text)
+  const [code, reason] = await once(socket, 'close')
+  assert.deepEqual([code, String(reason)], [4400, '10 unusable messages in a row'])
+  const errors = messages.filter(({ type }) => type === 'error').map(({ payload }) => payload)
+  assert.equal(errors.length, 19)
+  assert.ok(errors.every(error => error.code === 'PUSH_ERR_BAD_MESSAGE'))
+  assert.equal(errors[0]!.message, 'the message is not JSON')
+  assert.equal((await app.push.status()).metrics['messages_refused_total{PUSH_ERR_BAD_MESSAGE}'], 19)
+})
+
+test('too large closes with 1009, and a flood with 4429', async t => {
+  const { app } = await buildPush(t, { limits: { inbound: 1000, messages: 5 } })
+  const large = await openConnection(app, '/ws')
+  large.send('x', 'y'.repeat(1000))
+  assert.equal((await large.closed).code, 1009)
+  const flood = await openConnection(app, '/ws')
+  for (let i = 0; i < 12; i++) flood.send('x', {})
+  const { code, reason } = await flood.closed
+  assert.deepEqual([code, reason], [4429, 'more than 5 messages a second'])
+})
+
+test('binary in and out; without a handler an error', async t => {
+  const { app } = await buildPush(t, {
+    onBinary: (bytes, connection) => connection.sendBinary(Buffer.from(bytes).reverse()),
+  })
+  const connection = await openConnection(app, '/ws')
+  connection.sendBinary(Buffer.from([1, 2, 255]))
+  assert.deepEqual(await connection.next(), { type: 'binary', payload: Buffer.from([255, 2, 1]) })
+  const { app: deaf } = await buildPush(t)
+  const other = await openConnection(deaf, '/ws')
+  other.sendBinary(Buffer.from([1]))
+  assert.equal(((await other.next()).payload as { code: string }).code, 'PUSH_ERR_NO_BINARY')
+})
+
+test('a silent connection is closed with 4504, one that answers pings is not', async t => {
+  const { app, port } = await buildPush(t, { heartbeat: { interval: 100, timeout: 100 } })
+  const mute = new WebSocket(`ws://127.0.0.1:${port}/ws`, { autoPong: false })
+  await once(mute, 'open')
+  const lively = await openConnection(app, '/ws')
+  const since = performance.now()
+  const [code] = await once(mute, 'close')
+  assert.equal(code, 4504)
+  const silent = performance.now() - since
+  assert.ok(silent > 80 && silent < 400, `closed after ${silent} ms`)
+  lively.send('ping')
+  assert.equal((await lively.next('pong')).type, 'pong')
+})
+
+test('a connection ends when its identity expires', async t => {
+  const { app } = await buildPush(t, {
+    heartbeat: { interval: 200, timeout: 200 },
+    authenticate: () => ({ user: 1, expires: Date.now() + 50 }),
+  })
+  const connection = await openConnection(app, '/ws')
+  assert.deepEqual(await connection.closed, { code: 4401, reason: 'expired' })
+})
+
+test('hooks see the connection come and go, and one that throws harms nobody', async t => {
+  const seen: unknown[] = []
+  let gone = (_: unknown) => {}
+  const left = new Promise(resolve => {
+    gone = resolve
+  })
+  const { app, log } = await buildPush(t, {
+    onConnect(connection, request) {
+      seen.push([connection.user, request.url, connection.topics.has('all')])
+      connection.send('hello', { from: 'onConnect' })
+      throw new Error('onConnect broke')
+    },
+    onDisconnect(connection, code, reason) {
+      gone([connection.user, code, reason])
+      throw new Error('onDisconnect broke')
+    },
+  })
+  const connection = await openConnection(app, '/ws?user=5')
+  assert.deepEqual(await connection.next(), { type: 'hello', payload: { from: 'onConnect' } })
+  await connection.close()
+  assert.deepEqual(await left, ['5', 1000, ''])
+  assert.deepEqual(seen, [['5', '/ws?user=5', true]])
+  assert.ok(log.some(({ msg }) => msg === 'push: onConnect failed'))
+  assert.equal(app.push.connections.size, 0)
+})
