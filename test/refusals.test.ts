@@ -1,0 +1,180 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { openConnection } from '../src/testing.ts'
+import { buildPush, refusalOf } from './helpers/app.ts'
+
+/** Refusals reach a program by status and body, and a page, which is shown neither, by close code and reason. */
+async function bothWays(
+  port: number,
+  path: string,
+  expected: { status: number; code: string; close: number; text: RegExp },
+) {
+  const url = `ws://127.0.0.1:${port}${path}`
+  const program = await refusalOf(url)
+  assert.equal(program.status, expected.status)
+  assert.equal(program.body?.code, expected.code)
+  assert.match(program.body?.message ?? '', expected.text)
+  const page = await refusalOf(url, { origin: `http://127.0.0.1:${port}` })
+  assert.equal(page.code, expected.close)
+  assert.match(page.reason ?? '', expected.text)
+}
+
+test('authenticate: null, and errors that say 401 or 403', async t => {
+  const { port } = await buildPush(t, {
+    authenticate(request) {
+      const { as } = request.query as { as: string }
+      if (as === 'nobody') return null
+      throw Object.assign(new Error(`go away, ${as}`), { statusCode: Number(as) })
+    },
+  })
+  const unauthenticated = { status: 401, code: 'PUSH_ERR_UNAUTHENTICATED', close: 4401 }
+  await bothWays(port, '/ws?as=nobody', { ...unauthenticated, text: /authenticate\(\) did not accept the request/ })
+  await bothWays(port, '/ws?as=401', { ...unauthenticated, text: /go away, 401/ })
+  await bothWays(port, '/ws?as=403', { status: 403, code: 'PUSH_ERR_FORBIDDEN', close: 4403, text: /go away, 403/ })
+})
+
+test('authenticate that breaks or answers nonsense: 500 and 4500, the reason in the log alone', async t => {
+  const answers: Record<string, unknown> = {
+    breaks: undefined,
+    user: { user: 'a b' },
+    seconds: { user: 'x', expires: 1_700_000_000 },
+    join: { join: ['orders'] },
+    allow: { allow: ['orders.*'] },
+  }
+  const { port, log } = await buildPush(t, {
+    authenticate(request) {
+      const { as } = request.query as { as: string }
+      if (as === 'breaks') throw new Error('database password is hunter2')
+      return answers[as] as never
+    },
+  })
+  for (const as of Object.keys(answers)) {
+    await bothWays(port, `/ws?as=${as}`, {
+      status: 500,
+      code: 'PUSH_ERR_INTERNAL',
+      close: 4500,
+      text: /^the upgrade failed$/,
+    })
+  }
+  const reasons = log.map(line => (line as { err?: { message: string } }).err?.message ?? '')
+  assert.ok(reasons.some(reason => /in seconds: multiply it by 1000/.test(reason)))
+  assert.ok(reasons.some(reason => /join: "orders" is no topic/.test(reason)))
+  assert.ok(reasons.some(reason => /allow: "orders.\*" is no pattern/.test(reason)))
+})
+
+test('a channel in the path that nothing allows', async t => {
+  const { port } = await buildPush(t, { authenticate: () => ({ user: 1, allow: ['channel:mine'] }) })
+  const forbidden = { status: 403, code: 'PUSH_ERR_FORBIDDEN', close: 4403 }
+  await bothWays(port, '/ws/yours', { ...forbidden, text: /channel:yours is not among the topics that authenticate/ })
+  await bothWays(port, '/ws/a%20b', { status: 400, code: 'PUSH_ERR_TOPIC', close: 4400, text: /has white space/ })
+})
+
+test('by default nobody may hear a channel', async t => {
+  const { port } = await buildPush(t, { authenticate: undefined as never })
+  await bothWays(port, '/ws/any', { status: 403, code: 'PUSH_ERR_FORBIDDEN', close: 4403, text: /channel:any/ })
+})
+
+test('a foreign origin is refused, with the remedy in the log', async t => {
+  const { port, log } = await buildPush(t)
+  const url = `ws://127.0.0.1:${port}/ws`
+  const foreign = [
+    'http://evil.example',
+    'null',
+    `http://127.0.0.1:${port + 1}`,
+    `http://127.0.0.1.evil.example:${port}`,
+    'http://127.0.0.1',
+    'file://',
+  ]
+  for (const origin of foreign) {
+    const { code, reason } = await refusalOf(url, { origin })
+    assert.deepEqual([code, reason], [4403, `origin ${origin} may not connect`])
+  }
+  const line = log.find(({ msg }) => msg.startsWith('push: origin http://evil.example'))
+  assert.match(line?.msg ?? '', /option origins/)
+  assert.match(line?.msg ?? '', /proxy_set_header Host \$http_host;/)
+})
+
+test('listed origins connect, and no others', async t => {
+  const { app, port } = await buildPush(t, { origins: ['https://app.example.com'] })
+  await openConnection(app, '/ws', { headers: { origin: 'https://app.example.com' } })
+  for (const origin of [
+    'https://app.example.com:8443',
+    'http://app.example.com',
+    'https://APP.example.com.evil.example',
+  ]) {
+    assert.equal((await refusalOf(`ws://127.0.0.1:${port}/ws`, { origin })).code, 4403)
+  }
+  const everyone = await buildPush(t, { origins: ['*'] })
+  await openConnection(everyone.app, '/ws', { headers: { origin: 'https://anything.example' } })
+})
+
+test('tickets: needed, single use, and checked', async t => {
+  const { app, port } = await buildPush(t, { tickets: true, authenticate: undefined as never })
+  const unauthenticated = { status: 401, code: 'PUSH_ERR_UNAUTHENTICATED', close: 4401 }
+  await bothWays(port, '/ws', { ...unauthenticated, text: /a ticket is needed: connect with \?ticket=/ })
+  await bothWays(port, `/ws?ticket=${'a'.repeat(32)}`, { ...unauthenticated, text: /unknown, spent or too old/ })
+  const ticket = await app.push.ticket({ user: 42, allow: ['channel:orders'], join: ['channel:news'] })
+  const connection = await openConnection(app, `/ws/orders?ticket=${ticket}`)
+  assert.equal(connection.welcome.user, '42')
+  assert.ok('channel:orders' in connection.welcome.topics && 'channel:news' in connection.welcome.topics)
+  await bothWays(port, `/ws?ticket=${ticket}`, { ...unauthenticated, text: /spent/ })
+})
+
+test('a full node answers 503 over HTTP, to a page as well', async t => {
+  const { app, port } = await buildPush(t, { limits: { connections: 1 } })
+  await openConnection(app, '/ws')
+  for (const options of [{}, { origin: `http://127.0.0.1:${port}` }]) {
+    const { status, body } = await refusalOf(`ws://127.0.0.1:${port}/ws`, options)
+    assert.deepEqual([status, body?.code], [503, 'PUSH_ERR_FULL'])
+    assert.match(body?.message ?? '', /limits\.connections/)
+  }
+})
+
+test('a plain GET is told what is missing', async t => {
+  const { port } = await buildPush(t)
+  for (const path of ['/ws', '/ws/', '/ws/orders']) {
+    const response = await fetch(`http://127.0.0.1:${port}${path}`)
+    const body = (await response.json()) as { code: string; message: string }
+    assert.deepEqual([response.status, body.code], [426, 'PUSH_ERR_UPGRADE_REQUIRED'])
+    assert.match(body.message, /Upgrade: \(missing\)/)
+    assert.match(body.message, /proxy_http_version 1\.1; proxy_set_header Upgrade \$http_upgrade;/)
+  }
+  assert.equal((await refusalOfStatus(port, '/nowhere')).status, 404)
+})
+
+async function refusalOfStatus(port: number, path: string) {
+  return refusalOf(`ws://127.0.0.1:${port}${path}`)
+}
+
+test('no secret of the URL stands in the log', async t => {
+  const { app, log } = await buildPush(t, { tickets: true, authenticate: undefined as never })
+  const ticket = await app.push.ticket({ user: 1 })
+  await openConnection(app, `/ws?ticket=${ticket}`)
+  await refusalOf(`ws://127.0.0.1:${(app.server.address() as { port: number }).port}/ws?ticket=${ticket}`)
+  assert.ok(log.length > 0)
+  assert.ok(!JSON.stringify(log).includes(ticket))
+})
+
+test('topics of one connection have a bound', async t => {
+  const { app } = await buildPush(t, { limits: { topics: 2 } })
+  const connection = await openConnection(app, '/ws')
+  for (const [topic, type] of [
+    ['channel:a', 'subscribed'],
+    ['channel:b', 'subscribed'],
+    ['channel:c', 'error'],
+  ] as const) {
+    connection.send('subscribe', { topic }, 1)
+    const answer = await connection.next()
+    assert.equal(answer.type, type)
+    if (type === 'error') assert.match((answer.payload as { message: string }).message, /2 topics \(limits\.topics\)/)
+  }
+})
+
+test('refusals are counted by reason', async t => {
+  const { app, port } = await buildPush(t, { authenticate: () => null })
+  await refusalOf(`ws://127.0.0.1:${port}/ws`)
+  await refusalOf(`ws://127.0.0.1:${port}/ws`, { origin: 'http://evil.example' })
+  const { metrics } = await app.push.status()
+  assert.equal(metrics['upgrades_refused_total{PUSH_ERR_UNAUTHENTICATED}'], 1)
+  assert.equal(metrics['upgrades_refused_total{PUSH_ERR_ORIGIN}'], 1)
+})
