@@ -21,7 +21,7 @@ async function post(port: number, body: unknown, headers: Record<string, string>
   const response = await fetch(`http://127.0.0.1:${port}/push`, {
     method: 'POST',
     headers: { authorization: `Bearer ${KEY}`, 'content-type': 'application/json', ...headers },
-    body: typeof body === 'string' || body instanceof Uint8Array ? body : JSON.stringify(body),
+    body: typeof body === 'string' || body instanceof Buffer ? (body as string) : JSON.stringify(body),
   })
   return { status: response.status, body: (await response.json()) as Answer['body'] }
 }

@@ -51,14 +51,16 @@ function stop(reason: string): never {
   process.exit(1)
 }
 
-function run(folder: URL): never {
-  const files = readdirSync(folder)
-    .filter(name => name.endsWith('.test.ts'))
-    .map(name => fileURLToPath(new URL(name, folder)))
-    .sort()
-  const flags = ['--import', 'tsx', '--test', `--test-concurrency=${CONCURRENCY}`, `--test-timeout=${TIMEOUT}`]
-  const { status } = spawnSync(process.execPath, [...flags, ...files], { stdio: 'inherit' })
-  process.exit(status ?? 1)
+/** The line of Node that is current, from the npm package `node`, beside the oldest one that is supported. */
+const CURRENT_NODE = 'node@24'
+
+function currentNode(): string {
+  const { stdout } = spawnSync('npx', ['-y', '-p', CURRENT_NODE, 'node', '-p', 'process.execPath'], {
+    encoding: 'utf8',
+  })
+  const path = stdout.trim().split('\n').at(-1)
+  if (!path) stop(`the npm package ${CURRENT_NODE} could not be installed`)
+  return path
 }
 
 function build(): void {
@@ -66,8 +68,31 @@ function build(): void {
   if (status !== 0) stop('the build failed')
 }
 
-const isInterop = process.argv[2] === 'interop'
+function run(folder: string, { node = process.execPath, through = [] as string[], env = {} }): never {
+  const url = new URL(folder, import.meta.url)
+  const files = readdirSync(url)
+    .filter(name => name.endsWith('.test.ts'))
+    .map(name => fileURLToPath(new URL(name, url)))
+    .sort()
+  const flags = ['--import', 'tsx', '--test', `--test-concurrency=${CONCURRENCY}`, `--test-timeout=${TIMEOUT}`]
+  const [program, ...args] = [...through, node, ...flags, ...files]
+  const { status } = spawnSync(program!, args, { stdio: 'inherit', env: { ...process.env, ...env } })
+  process.exit(status ?? 1)
+}
+
+const modes: Record<string, () => never> = {
+  default: () => run('./', {}),
+  interop: () => {
+    provideInterop()
+    run('./interop/', {})
+  },
+  coverage: () => run('./', { through: ['npx', 'c8'] }),
+  current: () => run('./', { node: currentNode() }),
+  'ordinary-send': () => run('./', { env: { PUSH_ORDINARY_SEND: '1' } }),
+}
+
+const mode = modes[process.argv[2] ?? 'default']
+if (!mode) stop(`there are the modes ${Object.keys(modes).join(', ')}`)
 provideRedis()
-if (isInterop) provideInterop()
 build()
-run(new URL(isInterop ? './interop/' : './', import.meta.url))
+mode()

@@ -35,7 +35,9 @@ test('messages sent in the same packet as the handshake are not lost', async t =
   const handshake =
     'GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n' +
     'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n'
-  socket.write(Buffer.concat([Buffer.from(handshake), mask('{"type":"ping","ref":1}'), mask('{"type":"ping","ref":2}')]))
+  socket.write(
+    Buffer.concat([Buffer.from(handshake), mask('{"type":"ping","ref":1}'), mask('{"type":"ping","ref":2}')]),
+  )
   let received = ''
   for await (const chunk of socket) {
     received += chunk
@@ -137,7 +139,17 @@ test('unusable messages get an error each, and ten in a row the end', async t =>
   const messages: { type: string; payload: { code: string; message: string } }[] = []
   socket.on('message', data => messages.push(JSON.parse(String(data))))
   await once(socket, 'open')
-  const bad = ['{', '[]', '"x"', 'null', '{}', '{"type":5}', '{"type":"a b"}', '{"type":"a","ref":{}}', '{"type":"a","ref":1.5}']
+  const bad = [
+    '{',
+    '[]',
+    '"x"',
+    'null',
+    '{}',
+    '{"type":5}',
+    '{"type":"a b"}',
+    '{"type":"a","ref":{}}',
+    '{"type":"a","ref":1.5}',
+  ]
   for (const text of [...bad, '{"type":"ping"}', ...bad, '1']) socket.send(text)
   const [code, reason] = await once(socket, 'close')
   assert.deepEqual([code, String(reason)], [4400, '10 unusable messages in a row'])

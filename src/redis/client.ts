@@ -13,8 +13,12 @@ function retryDelay(attempt: number): number {
   return ceiling / 2 + Math.random() * (ceiling / 2)
 }
 
-const OURS: RedisOptions = {
+type OurOptions = RedisOptions & { replyMapping: 'legacy' }
+
+const OURS: OurOptions = {
   lazyConnect: true,
+  // Replies of one shape, whichever protocol the server speaks.
+  replyMapping: 'legacy',
   // Deadlines and retries are ours: ioredis would execute a publish twice, or hold it for a minute.
   autoResendUnfulfilledCommands: false,
   autoResubscribe: false,
@@ -31,14 +35,12 @@ const OURS: RedisOptions = {
 }
 
 export function createClient(source: RedisSource, connectionName: string): Redis {
-  const options: RedisOptions = { ...OURS, connectionName }
+  const options: OurOptions = { ...OURS, connectionName }
   if (typeof source === 'string') return new Redis(source, options)
   const given = isClient(source) ? source.options : source
   // Without it a subscriber stays with a frozen master for ever (reference: Sentinel and SIGSTOP).
-  const sentinel = given.sentinels ? { failoverDetector: true } : {}
-  return isClient(source)
-    ? source.duplicate({ ...options, ...sentinel })
-    : new Redis({ ...source, ...options, ...sentinel })
+  const ours: OurOptions = { ...options, ...(given.sentinels && { failoverDetector: true }) }
+  return isClient(source) ? source.duplicate(ours) : new Redis({ ...source, ...ours })
 }
 
 /** Names the Redis behind `source`: two sources of one name are one Redis, under one user. */

@@ -1,0 +1,103 @@
+import assert from 'node:assert/strict'
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { createInterface } from 'node:readline'
+import { type TestContext, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { WebSocket } from 'ws'
+import { refusalOf } from './helpers/app.ts'
+import { startRedis } from './helpers/redis.ts'
+
+const CLI = fileURLToPath(new URL('../src/cli.ts', import.meta.url))
+
+function run(t: TestContext, args: string[], env: Record<string, string> = {}): ChildProcess {
+  const clean = Object.fromEntries(['PATH', 'HOME'].map(key => [key, process.env[key]]))
+  const child = spawn(process.execPath, ['--import', 'tsx', CLI, ...args], { env: { ...clean, ...env } })
+  t.after(() => child.kill('SIGKILL'))
+  return child
+}
+
+async function output(child: ChildProcess): Promise<{ stdout: string; stderr: string; code: number }> {
+  let stdout = ''
+  let stderr = ''
+  child.stdout!.on('data', chunk => {
+    stdout += chunk
+  })
+  child.stderr!.on('data', chunk => {
+    stderr += chunk
+  })
+  const [code] = await once(child, 'close')
+  return { stdout, stderr, code }
+}
+
+/** The port, from the structured log line that says where the server listens. */
+async function listening(child: ChildProcess): Promise<number> {
+  for await (const line of createInterface(child.stdout!)) {
+    const port = /listening at http:\/\/127\.0\.0\.1:(\d+)/.exec(JSON.parse(line).msg)?.[1]
+    if (port) {
+      child.stdout!.resume()
+      return Number(port)
+    }
+  }
+  throw new Error('it ended without listening')
+}
+
+test('serve: a ticket from Redis, a PUBLISH, an HTTP push and SIGTERM', async t => {
+  const redis = await startRedis(t)
+  const child = run(t, ['serve'], {
+    REDIS_URL: redis.url,
+    PORT: '0',
+    PUSH_API_KEY: 'a key for the test',
+    WS_PATH: '/live',
+  })
+  const port = await listening(child)
+  const ticket = 'ab'.repeat(24)
+  await redis.admin.set(`push:ticket:${ticket}`, '{"user":"42","allow":["channel:orders"]}', 'EX', 30, 'NX')
+  const socket = new WebSocket(`ws://127.0.0.1:${port}/live/orders?ticket=${ticket}`)
+  const [welcome] = await once(socket, 'message')
+  assert.equal(JSON.parse(String(welcome)).payload.user, '42')
+  assert.equal(await redis.admin.publish('push:channel:orders', '{"type":"order.created","payload":{"id":7}}'), 1)
+  assert.equal(
+    String((await once(socket, 'message'))[0]),
+    '{"type":"order.created","payload":{"id":7},"topic":"channel:orders"}',
+  )
+  const response = await fetch(`http://127.0.0.1:${port}/push`, {
+    method: 'POST',
+    headers: { 'x-push-key': 'a key for the test' },
+    body: '{"to":"user:42","type":"notice"}',
+  })
+  assert.deepEqual(await response.json(), { topic: 'user:42', nodes: 1 })
+  const health = await fetch(`http://127.0.0.1:${port}/health`)
+  assert.deepEqual([health.status, (await health.json()).connected], [200, true])
+  child.kill('SIGTERM')
+  const [[closeCode], [exitCode]] = await Promise.all([once(socket, 'close'), once(child, 'exit')])
+  assert.deepEqual([closeCode, exitCode], [1012, 0])
+})
+
+test('serve: nothing is open by default', async t => {
+  const child = run(t, ['serve', '--port', '0'])
+  const port = await listening(child)
+  const { status, body } = await refusalOf(`ws://127.0.0.1:${port}/ws`)
+  assert.deepEqual([status, body?.code], [401, 'PUSH_ERR_UNAUTHENTICATED'])
+  assert.equal((await fetch(`http://127.0.0.1:${port}/push`, { method: 'POST' })).status, 404)
+})
+
+test('help, and words that are not understood', async t => {
+  const help = await output(run(t, ['--help']))
+  assert.equal(help.code, 0)
+  for (const name of ['REDIS_URL', 'PORT', 'HOST', 'WS_PATH', 'PUSH_API_KEY', 'ORIGINS'])
+    assert.match(help.stdout, new RegExp(name))
+  const cases: [string[], Record<string, string>, RegExp][] = [
+    [['listen'], {}, /unknown command "listen": there is only serve/],
+    [['serve', '--prot', '1'], {}, /--prot/],
+    [['serve'], { PORT: 'http' }, /PORT \(--port\) is "http": it must be a number/],
+    [['serve'], { REDIS_URL: '' }, /REDIS_URL not set\? Pass false/],
+    [['serve'], { REDIS_URL: 'localhost' }, /option redis must be a URL/],
+    [['serve'], { ORIGINS: 'app.example.com' }, /option origins\.0 must match/],
+  ]
+  for (const [args, env, text] of cases) {
+    const { code, stderr } = await output(run(t, args, env))
+    assert.equal(code, 1)
+    assert.match(stderr, text)
+  }
+})

@@ -1,0 +1,135 @@
+import { Connection, type Identity } from '../../src/connection.ts'
+import { encodeFrame, type Queue, Segment } from '../../src/frame.ts'
+import { Metrics } from '../../src/metrics.ts'
+import { Outbox, type OutboxOptions } from '../../src/outbox.ts'
+import { encodeMessage, encodePublication } from '../../src/protocol.ts'
+import type { Topic } from '../../src/topic.ts'
+import { type Part, partBytes, type Transport } from '../../src/transport.ts'
+
+/** The messages in a run of whole frames as a server writes them: final and not masked (RFC 6455 section 5.2). */
+export function messagesIn(bytes: Buffer): (string | Buffer)[] {
+  const messages: (string | Buffer)[] = []
+  for (let at = 0; at < bytes.length; ) {
+    const short = bytes[at + 1]!
+    const header = short < 126 ? 2 : short === 126 ? 4 : 10
+    const length = short < 126 ? short : short === 126 ? bytes.readUInt16BE(at + 2) : bytes.readUInt32BE(at + 6)
+    const payload = bytes.subarray(at + header, at + header + length)
+    messages.push(bytes[at] === 0x81 ? payload.toString() : payload)
+    at += header + length
+  }
+  return messages
+}
+
+/** A socket whose reader the test plays: it takes `room` more parts, the last of which fills it until `drain`. */
+export class FakeTransport implements Transport {
+  buffered = 0
+  received: number | undefined = 0
+  room = Number.POSITIVE_INFINITY
+  pings = 0
+  isTerminated = false
+  closed: { code: number; reason: string } | undefined
+  /** Parts that came although the socket had said that it wants no more. */
+  unwanted = 0
+  readonly writes: Buffer[] = []
+  readonly #isFramewise: boolean
+  #onDrain: (() => void) | undefined
+
+  /** `framewise`: every frame is a part of its own, as over a compressed socket. */
+  constructor(framewise: 'framewise' | 'joined' = 'joined') {
+    this.#isFramewise = framewise === 'framewise'
+  }
+
+  parts(queue: Queue): readonly Part[] {
+    return this.#isFramewise ? queue.frames() : queue.chunks()
+  }
+
+  write(part: Part): boolean {
+    if (this.closed) return true
+    if (this.room <= 0) this.unwanted++
+    this.writes.push(part instanceof Uint8Array ? part : part.bytes)
+    this.room--
+    if (this.room <= 0) this.buffered += partBytes(part)
+    return this.room > 0
+  }
+
+  get isFull(): boolean {
+    return this.#onDrain !== undefined
+  }
+
+  drained(callback: () => void): void {
+    if (this.#onDrain) throw new Error('somebody waits already')
+    this.#onDrain = callback
+  }
+
+  /** The reader catches up; from here on there is room for `room` parts. */
+  drain(room = Number.POSITIVE_INFINITY): void {
+    const callback = this.#onDrain
+    this.#onDrain = undefined
+    this.buffered = 0
+    this.room = room
+    callback?.()
+  }
+
+  ping(): void {
+    this.pings++
+  }
+
+  close(code: number, reason: string): void {
+    this.closed ??= { code, reason }
+  }
+
+  terminate(): void {
+    this.isTerminated = true
+  }
+
+  /** Every message written so far. */
+  get texts(): string[] {
+    return messagesIn(Buffer.concat(this.writes)).map(String)
+  }
+
+  get messages(): { type: string; payload: Record<string, unknown>; topic?: string; ref?: number }[] {
+    return this.texts.map(text => JSON.parse(text))
+  }
+}
+
+const IDENTITY: Identity = { id: 'c1', user: '42', data: { a: 1 }, allow: [], expires: Number.POSITIVE_INFINITY }
+export const WELCOME = encodeMessage('welcome', {})
+
+/** The sum of what connections said that they hold, which `heldBytes` shows only while one is stalled. */
+class CountingOutbox extends Outbox {
+  sum = 0
+  override held(bytes: number): void {
+    this.sum += bytes
+    super.held(bytes)
+  }
+}
+
+/** A connection on a fake socket, with the outbox of a node. */
+export function setUp(options: Partial<OutboxOptions> = {}, framewise: 'framewise' | 'joined' = 'joined') {
+  const metrics = new Metrics()
+  const closing: Connection[] = []
+  const outbox = new CountingOutbox({ buffer: 1000, nodeBuffer: 1e6, slowConsumer: 'close', ...options }, metrics, {
+    wake() {},
+    closing: connection => closing.push(connection),
+  })
+  const transport = new FakeTransport(framewise)
+  const connection = new Connection(IDENTITY, transport, outbox)
+  return {
+    metrics,
+    closing,
+    outbox,
+    transport,
+    connection,
+    flush: () => outbox.flush(Number.POSITIVE_INFINITY),
+    dropped: (reason: string) => metrics.snapshot()[`messages_dropped_total{${reason}}`] ?? 0,
+  }
+}
+
+export function published(topic: Topic, n: number, size = 0): Segment {
+  const payload = JSON.stringify({ n, pad: 'x'.repeat(size) })
+  return new Segment([encodeFrame(encodePublication(topic, 'a', payload, {}))], [topic])
+}
+
+/** The numbers of the publications written, and the types of all other messages, in order. */
+export const numbersIn = (transport: FakeTransport) =>
+  transport.messages.map(({ type, payload }) => (type === 'a' ? payload.n : type))

@@ -1,0 +1,20 @@
+import Fastify from 'fastify'
+import { Type } from 'typebox'
+import pushBridge from '../../src/index.ts'
+
+/** One node in a process of its own: `REDIS_URL=… node --import tsx node-process.ts` prints its port as JSON. */
+const app = Fastify({ logger: { level: process.env.LOG_LEVEL ?? 'silent' } })
+await app.register(pushBridge, {
+  path: '/ws',
+  redis: process.env.REDIS_URL!,
+  schemas: { order: Type.Object({ id: Type.Integer() }) },
+  api: { keys: ['0123456789abcdef'] },
+  authenticate: request => {
+    const { user } = request.query as { user?: string }
+    return { allow: ['channel:*'], ...(user !== undefined && { user }) }
+  },
+})
+app.get('/status', () => app.push.status())
+process.once('SIGTERM', () => app.close().then(() => process.exit(0)))
+await app.listen({ port: Number(process.env.PORT ?? 0), host: '127.0.0.1' })
+process.stdout.write(`${JSON.stringify(app.server.address())}\n`)

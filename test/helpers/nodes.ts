@@ -1,0 +1,71 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { fileURLToPath } from 'node:url'
+import { WebSocket } from 'ws'
+import type { Welcome } from '../../src/protocol.ts'
+import type { TestMessage } from '../../src/testing.ts'
+
+interface Cleanup {
+  after(hook: () => unknown): void
+}
+
+export interface NodeProcess {
+  readonly port: number
+  readonly process: ChildProcess
+  connect(path: string): Promise<Client>
+  push(body: unknown): Promise<{ status: number; body: unknown }>
+  status(): Promise<{ node: string; nodes: number; connections: number; metrics: Record<string, number> }>
+}
+
+/** A client that keeps every message, with `next(type)` waiting for one that has not been taken yet. */
+export interface Client {
+  readonly welcome: Welcome
+  next(type: string): Promise<TestMessage>
+  send(type: string, payload?: unknown, ref?: number): void
+  readonly closed: Promise<{ code: number; reason: string }>
+}
+
+/** Starts a node as a process of its own, which is killed with the test. */
+export async function startNode(t: Cleanup, redisUrl: string): Promise<NodeProcess> {
+  const script = fileURLToPath(new URL('./node-process.ts', import.meta.url))
+  const child = spawn(process.execPath, ['--import', 'tsx', script], {
+    env: { ...process.env, REDIS_URL: redisUrl, PORT: '0' },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  t.after(() => child.kill('SIGKILL'))
+  const [line] = await once(child.stdout!, 'data')
+  const { port } = JSON.parse(String(line)) as { port: number }
+  const base = `http://127.0.0.1:${port}`
+  return {
+    port,
+    process: child,
+    connect: path => connectTo(t, `ws://127.0.0.1:${port}${path}`),
+    async push(body) {
+      const headers = { authorization: 'Bearer 0123456789abcdef' }
+      const response = await fetch(`${base}/push`, { method: 'POST', headers, body: JSON.stringify(body) })
+      return { status: response.status, body: await response.json() }
+    },
+    status: async () => (await fetch(`${base}/status`)).json() as never,
+  }
+}
+
+async function connectTo(t: Cleanup, url: string): Promise<Client> {
+  const socket = new WebSocket(url)
+  t.after(() => socket.terminate())
+  const messages: TestMessage[] = []
+  socket.on('message', data => {
+    messages.push(JSON.parse(String(data)))
+    socket.emit('taken')
+  })
+  const closed = once(socket, 'close').then(([code, reason]) => ({ code, reason: String(reason) }))
+  const next = async (type: string): Promise<TestMessage> => {
+    for (;;) {
+      const index = messages.findIndex(message => message.type === type)
+      if (index >= 0) return messages.splice(index, 1)[0]!
+      await once(socket, 'taken')
+    }
+  }
+  const { payload } = await next('welcome')
+  const send = (type: string, body?: unknown, ref?: number) => socket.send(JSON.stringify({ type, payload: body, ref }))
+  return { welcome: payload as Welcome, next, send, closed }
+}

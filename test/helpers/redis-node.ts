@@ -1,0 +1,45 @@
+import type { TestContext } from 'node:test'
+import { RedisBroker } from '../../src/redis/broker.ts'
+import { createClient } from '../../src/redis/client.ts'
+import { FakeSubscriber } from '../broker-suite.ts'
+import type { RedisServer } from './redis.ts'
+
+interface NodeOptions {
+  node?: string
+  prefix?: string
+  publishTimeout?: number
+  noteRejected?: boolean
+}
+
+/** A broker of the server, and its log of the link: `changed` resolves at the next change to up or down. */
+export function connect(t: TestContext, server: RedisServer, options: NodeOptions = {}) {
+  const { node = 'n1', prefix = 'push:', publishTimeout = 1000, noteRejected = true } = options
+  const changes: { isUp: boolean; error: Error | undefined }[] = []
+  const waiting: { isUp: boolean; resolve: () => void }[] = []
+  const clients = { commands: createClient(server.url, 'commands'), subscriber: createClient(server.url, 'subscriber') }
+  const broker = new RedisBroker(clients, { node, prefix, publishTimeout, noteRejected }, (isUp, error) => {
+    changes.push({ isUp, error })
+    for (const { resolve } of waiting.filter(w => w.isUp === isUp)) resolve()
+  })
+  t.after(() => broker.close())
+  return {
+    broker,
+    clients,
+    changes,
+    /** Resolves when the link has the state: at once if it has it already. */
+    link(isUp: boolean): Promise<void> {
+      if (broker.connected === isUp) return Promise.resolve()
+      return new Promise(resolve => waiting.push({ isUp, resolve }))
+    },
+  }
+}
+
+/** The same, connected, with a subscriber that holds channel:x. */
+export async function connected(t: TestContext, server: RedisServer, options: NodeOptions = {}) {
+  const made = connect(t, server, options)
+  await made.broker.whenLive
+  const subscriber = new FakeSubscriber(made.broker)
+  await subscriber.join('channel:x')
+  subscriber.clear()
+  return { ...made, subscriber }
+}

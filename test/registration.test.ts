@@ -1,0 +1,195 @@
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { connect } from 'node:net'
+import { test } from 'node:test'
+import redisPlugin from '@fastify/redis'
+import websocket from '@fastify/websocket'
+import Fastify, { type FastifyInstance } from 'fastify'
+import { WebSocket } from 'ws'
+import pushBridge, { type PushBridge, type PushBridgeOptions } from '../src/index.ts'
+import { openConnection } from '../src/testing.ts'
+import { buildApp, buildPush, OPEN } from './helpers/app.ts'
+import { startRedis } from './helpers/redis.ts'
+
+async function registrationError(options: unknown): Promise<string> {
+  const app = Fastify()
+  try {
+    await app.register(pushBridge, options as PushBridgeOptions)
+    return 'registered'
+  } catch (error) {
+    assert.equal((error as { code: string }).code, 'PUSH_ERR_OPTIONS')
+    return (error as Error).message
+  } finally {
+    await app.close()
+  }
+}
+
+test('wrong options fail the registration with the path and the remedy', async () => {
+  assert.match(await registrationError({}), /option path is missing: write for example path: "\/ws"/)
+  assert.match(await registrationError({ path: '/ws', prefix: '/v1' }), /option prefix .* path: "\/v1\/ws"/)
+  assert.match(await registrationError({ path: '/ws', redis: undefined }), /REDIS_URL not set\? Pass false/)
+  assert.match(await registrationError({ path: '/ws', redis: true }), /@fastify\/redis is not registered/)
+  assert.match(await registrationError({ path: '/ws', heartbeat: { intervall: 1 } }), /did you mean "interval"/)
+  assert.match(await registrationError({ path: '/ws', limits: { buffer: '1mb' } }), /limits\.buffer must be integer/)
+  assert.match(await registrationError({ path: '/ws', api: {} }), /keys or onRequest/)
+  assert.match(await registrationError({ path: '/ws', schemas: { x: { type: 5 } } }), /schemas\["x"\]|registered/)
+})
+
+test('a second registration needs another name, and then both work', async t => {
+  const taken = Fastify()
+  await taken.register(pushBridge, OPEN)
+  await assert.rejects(
+    async () => taken.register(pushBridge, { ...OPEN, path: '/b' }),
+    /give this registration another name/,
+  )
+  await taken.close()
+  const { app } = await buildApp(t, async host => {
+    await host.register(pushBridge, OPEN)
+    await host.register(pushBridge, { ...OPEN, path: '/admin/ws', name: 'adminPush' })
+  })
+  const one = await openConnection(app, '/ws?user=1')
+  const two = await openConnection(app, '/admin/ws?user=1')
+  const adminPush = (app as FastifyInstance & { adminPush: PushBridge }).adminPush
+  assert.deepEqual([app.push.connections.size, adminPush.connections.size], [1, 1])
+  const result = await adminPush.publish('user:1', { type: 'x', receipt: true })
+  assert.deepEqual([result.nodes, result.delivered, result.complete], [1, 2, true])
+  for (const connection of [one, two]) assert.equal((await connection.next()).type, 'x')
+})
+
+test('inside a context with a prefix the path has that prefix', async t => {
+  const { app } = await buildApp(t, host =>
+    host.register(async scope => void (await scope.register(pushBridge, OPEN)), { prefix: '/v1' }),
+  )
+  assert.equal((await openConnection(app, '/v1/ws/orders')).welcome.user, null)
+})
+
+const echo = async (app: FastifyInstance) => {
+  app.get('/echo', { websocket: true }, socket => {
+    socket.on('message', data => socket.send(`echo ${data}`))
+  })
+}
+
+for (const order of ['before', 'after'] as const) {
+  test(`shares the server with the host's @fastify/websocket registered ${order} us`, async t => {
+    const { app, port, log } = await buildApp(t, async host => {
+      if (order === 'before') await host.register(websocket)
+      await host.register(pushBridge, OPEN)
+      if (order === 'after') await host.register(websocket)
+      await host.register(echo)
+    })
+    assert.equal(app.server.listenerCount('upgrade'), 2, 'one of @fastify/websocket and our watch')
+    const socket = new WebSocket(`ws://127.0.0.1:${port}/echo`)
+    t.after(() => socket.terminate())
+    await once(socket, 'open')
+    socket.send('hi')
+    assert.equal(String((await once(socket, 'message'))[0]), 'echo hi')
+    const connection = await openConnection(app, '/ws?user=1')
+    await app.push.publish('user:1', { type: 'x' })
+    assert.equal((await connection.next()).type, 'x')
+    const warned = log.some(({ msg }) => msg.includes('register it with { options: { maxPayload: 65536 } }'))
+    assert.equal(warned, order === 'before')
+    assert.ok(!log.some(({ msg }) => /already assigned|upgrade failed/.test(msg)))
+    const closing = app.close()
+    assert.deepEqual((await connection.closed).code, 1012)
+    await closing
+  })
+}
+
+test('limits hold on a shared server that has none', async t => {
+  const { app } = await buildApp(t, async host => {
+    await host.register(websocket)
+    await host.register(pushBridge, OPEN)
+  })
+  const connection = await openConnection(app, '/ws')
+  connection.send('x', 'y'.repeat(70_000))
+  assert.equal((await connection.closed).code, 1009)
+})
+
+test('the own server collects no more than limits.inbound', async t => {
+  const { app } = await buildPush(t)
+  const connection = await openConnection(app, '/ws')
+  connection.send('x', 'y'.repeat(70_000))
+  assert.equal((await connection.closed).code, 1009)
+})
+
+/** Half-closes like a client that got its answer, and waits until the server has closed as well. */
+async function refusedAndClosed(port: number, path: string): Promise<void> {
+  const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true })
+  socket.on('error', () => {})
+  socket.write(
+    `GET ${path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n` +
+      'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n',
+  )
+  await once(socket, 'data')
+  socket.end()
+  if (!socket.closed) await once(socket, 'close')
+}
+
+test('refused upgrades leave no socket behind, wherever they were refused', async t => {
+  const { app, port } = await buildApp(t, async host => {
+    host.addHook('onRequest', async (request, reply) => {
+      if (request.url.startsWith('/early')) return reply.code(401).send('no')
+      return undefined
+    })
+    await host.register(async scope => void (await scope.register(pushBridge, { ...OPEN, authenticate: () => null })))
+    host.get('/plain', async () => 'http only')
+  })
+  const paths = ['/ws', '/early', '/missing', '/ws/a%20b', '/plain']
+  await Promise.all(Array.from({ length: 100 }, (_, i) => refusedAndClosed(port, paths[i % paths.length]!)))
+  const open = await new Promise<number>((resolve, reject) => {
+    app.server.getConnections((error, count) => (error ? reject(error) : resolve(count)))
+  })
+  assert.equal(open, 0)
+})
+
+test('a handshake that a hook never answers is ended', async t => {
+  const { app, port } = await buildPush(t, {
+    limits: { handshake: 200 },
+    authenticate: () => new Promise(() => {}),
+  })
+  const socket = new WebSocket(`ws://127.0.0.1:${port}/ws`)
+  const [error] = await once(socket, 'error')
+  assert.match(error.message, /socket hang up|ECONNRESET/)
+  assert.equal(app.push.connections.size, 0)
+})
+
+test('redis: URL, options, a client, and true for @fastify/redis share one link each', async t => {
+  const redis = await startRedis(t)
+  const { app } = await buildApp(t, async host => {
+    await host.register(redisPlugin, { url: redis.url })
+    const sources = [redis.url, { host: '127.0.0.1', port: redis.port }, redis.admin, true]
+    for (const [i, source] of sources.entries()) {
+      await host.register(pushBridge, {
+        ...OPEN,
+        path: `/ws${i}`,
+        name: `push${i}`,
+        redis: source,
+      } as PushBridgeOptions)
+    }
+  })
+  assert.deepEqual(await redis.admin.pubsub('NUMSUB', 'push:nodes'), ['push:nodes', 1])
+  const connections = await Promise.all([0, 1, 2, 3].map(i => openConnection(app, `/ws${i}?user=1`)))
+  const { push0 } = app as unknown as { push0: PushBridge }
+  const result = await push0.publish('user:1', { type: 'x', receipt: true })
+  assert.deepEqual([result.nodes, result.delivered, result.complete], [1, 4, true])
+  for (const connection of connections) assert.equal((await connection.next()).type, 'x')
+  await connections[0]!.close()
+  assert.equal((await push0.publish('user:1', { type: 'y', receipt: true })).delivered, 3)
+  await app.close()
+  assert.deepEqual(await redis.admin.pubsub('NUMSUB', 'push:nodes'), ['push:nodes', 0])
+})
+
+test('the client module: ETag, 304, and CORS for allowed origins alone', async t => {
+  const { port } = await buildPush(t, { origins: ['https://app.example.com'] })
+  const url = `http://127.0.0.1:${port}/ws/client.js`
+  const first = await fetch(url, { headers: { origin: 'https://app.example.com' } })
+  assert.equal(first.status, 200)
+  assert.match(first.headers.get('content-type') ?? '', /^text\/javascript/)
+  assert.equal(first.headers.get('access-control-allow-origin'), 'https://app.example.com')
+  assert.equal(first.headers.get('cross-origin-resource-policy'), 'cross-origin')
+  assert.match(await first.text(), /export/)
+  const again = await fetch(url, { headers: { 'if-none-match': first.headers.get('etag') ?? '' } })
+  assert.equal(again.status, 304)
+  const foreign = await fetch(url, { headers: { origin: 'https://evil.example' } })
+  assert.equal(foreign.headers.get('access-control-allow-origin'), null)
+})

@@ -1,0 +1,150 @@
+import assert from 'node:assert/strict'
+import { after, before, type TestContext, test } from 'node:test'
+import { createPublisher, type ScriptPublisher } from '../src/publisher.ts'
+import { type NodeProcess, startNode } from './helpers/nodes.ts'
+import { type RedisServer, startRedis } from './helpers/redis.ts'
+
+/** Two processes and one Redis for all tests of this file; users and channels keep the tests apart. */
+const hooks: (() => unknown)[] = []
+const cleanup = { after: (hook: () => unknown) => void hooks.push(hook) }
+let redis: RedisServer
+let nodes: [NodeProcess, NodeProcess]
+let publisher: ScriptPublisher
+
+before(async () => {
+  redis = await startRedis(cleanup)
+  nodes = await Promise.all([startNode(cleanup, redis.url), startNode(cleanup, redis.url)])
+  publisher = createPublisher({ redis: redis.url })
+})
+
+after(async () => {
+  await publisher.close()
+  for (const hook of hooks.reverse()) await hook()
+})
+
+async function bothConnect(t: TestContext, path: string) {
+  void t
+  return Promise.all(nodes.map(node => node.connect(path)))
+}
+
+test('two processes are two nodes', async t => {
+  const [a, b] = await bothConnect(t, '/ws?user=0')
+  assert.notEqual(a!.welcome.node, b!.welcome.node)
+  assert.equal((await nodes[0].status()).nodes, 2)
+  assert.deepEqual(await redis.admin.pubsub('NUMSUB', 'push:nodes', 'push:user:0', 'push:user:none'), [
+    'push:nodes',
+    2,
+    'push:user:0',
+    2,
+    'push:user:none',
+    0,
+  ])
+})
+
+test('all four ways to publish mean the same and say the same', async t => {
+  const clients = await bothConnect(t, '/ws?user=1')
+  const message = { type: 'notice', payload: { text: 'ünï', big: 1, list: [] } }
+  assert.deepEqual((await nodes[0].push({ to: 'user:1', ...message })).body, { topic: 'user:1', nodes: 2 })
+  assert.deepEqual(await publisher.publish('user:1', message), { topic: 'user:1', nodes: 2 })
+  assert.equal(await redis.admin.publish('push:user:1', JSON.stringify(message)), 2)
+  const receipt = await publisher.publish('user:1', { ...message, receipt: true })
+  assert.deepEqual(receipt, { topic: 'user:1', nodes: 2, delivered: 2, skipped: 0, complete: true })
+  for (const client of clients) {
+    for (let i = 0; i < 4; i++) assert.deepEqual(await client.next('notice'), { ...message, topic: 'user:1' })
+  }
+})
+
+test('what a publisher wrote arrives as it was written', async t => {
+  const [client] = await bothConnect(t, '/ws?user=2')
+  await redis.admin.publish(
+    'push:user:2',
+    '{ "x-trace": 1, "payload" : {"n":12345678901234567890,"f":1.0, "e":{}} ,"type":"raw"}',
+  )
+  assert.equal((await client!.next('raw')).type, 'raw')
+})
+
+test('except works across nodes', async t => {
+  const [a, b] = await bothConnect(t, '/ws/room3?user=3')
+  const except = `connection:${a!.welcome.connection}`
+  const result = await publisher.publish('channel:room3', { type: 'said', except, receipt: true })
+  assert.deepEqual([result.delivered, result.skipped, result.reasons], [1, 1, { except: 1 }])
+  assert.equal((await b!.next('said')).type, 'said')
+  const nobody = await publisher.publish('channel:room3', { type: 'said', except: ['user:3'], receipt: true })
+  assert.deepEqual([nobody.delivered, nobody.skipped], [0, 2])
+})
+
+test('a connection that is gone counts 0, never nothing', async () => {
+  assert.deepEqual(await publisher.publish('connection:gone', { type: 'x', receipt: true }), {
+    topic: 'connection:gone',
+    nodes: 0,
+    delivered: 0,
+    skipped: 0,
+    complete: true,
+  })
+})
+
+test('a frozen node makes the receipt incomplete within the deadline', async t => {
+  const clients = await bothConnect(t, '/ws?user=4')
+  assert.equal(clients.length, 2)
+  nodes[1].process.kill('SIGSTOP')
+  t.after(() => nodes[1].process.kill('SIGCONT'))
+  const since = performance.now()
+  const result = await publisher.publish('user:4', { type: 'x', receipt: true })
+  assert.deepEqual([result.nodes, result.delivered, result.complete], [2, 1, false])
+  assert.ok(performance.now() - since < 3000)
+})
+
+test('a pattern subscriber does not keep receipts waiting', async t => {
+  const watcher = redis.admin.duplicate()
+  t.after(() => watcher.disconnect())
+  await watcher.psubscribe('*')
+  const [client] = await bothConnect(t, '/ws?user=5')
+  const since = performance.now()
+  const result = await publisher.publish('user:5', { type: 'x', receipt: true })
+  assert.deepEqual([result.nodes, result.delivered, result.complete], [3, 2, true])
+  assert.ok(performance.now() - since < 1000)
+  assert.equal((await client!.next('x')).type, 'x')
+})
+
+test('junk harms nobody and shows up in the counter and in push:rejected', async t => {
+  const [client] = await bothConnect(t, '/ws?user=6')
+  const junk = [
+    '',
+    'hello',
+    '{',
+    '[]',
+    '{"type":"a b"}',
+    '{"type":"welcome"}',
+    '{"payload":1}',
+    '{"type":"x","excpet":[]}',
+    '{"type":"order","payload":{"id":"1"}}',
+  ]
+  for (const text of [...junk, Buffer.from([0xff, 0xfe])]) await redis.admin.publish('push:user:6', text)
+  const result = await publisher.publish('user:6', { type: 'order', payload: { id: 'one' }, receipt: true })
+  assert.deepEqual([result.delivered, result.rejected?.length, result.rejected?.[0]?.reason], [0, 2, 'schema'])
+  await publisher.publish('user:6', { type: 'order', payload: { id: 1 }, receipt: true })
+  assert.deepEqual((await client!.next('order')).payload, { id: 1 })
+  const { metrics } = await nodes[0].status()
+  const rejected = (reason: string) => metrics[`publications_rejected_total{${reason}}`]
+  assert.deepEqual(
+    ['json', 'shape', 'type', 'reserved_type', 'unknown_key', 'schema', 'encoding'].map(rejected),
+    [3, 1, 2, 1, 1, 2, 1],
+  )
+  const notes = (await redis.admin.lrange('push:rejected', 0, -1)).map(text => JSON.parse(text))
+  const typo = notes.find(note => note.reason === 'unknown_key')
+  assert.deepEqual([typo.topic, typo.sample, typo.size], ['user:6', '{"type":"x","excpet":[]}', 24])
+  assert.match(typo.message, /did you mean "except"/)
+  assert.ok((await redis.admin.ttl('push:rejected')) > 80_000)
+})
+
+test('close, subscribe and unsubscribe reach connections on any node', async t => {
+  const clients = await bothConnect(t, '/ws?user=7')
+  await redis.admin.publish('push:user:7', '{"control":"subscribe","topic":"channel:seven"}')
+  for (const client of clients) assert.deepEqual((await client.next('subscribed')).payload, { topic: 'channel:seven' })
+  assert.equal((await publisher.publish('channel:seven', { type: 'x', receipt: true })).delivered, 2)
+  await redis.admin.publish('push:user:7', '{"control":"unsubscribe","topic":"channel:seven"}')
+  for (const client of clients) await client.next('unsubscribed')
+  assert.equal((await publisher.publish('channel:seven', { type: 'x', receipt: true })).nodes, 0)
+  await redis.admin.publish('push:user:7', '{"control":"close","code":4403,"reason":"revoked"}')
+  for (const client of clients) assert.deepEqual(await client.closed, { code: 4403, reason: 'revoked' })
+})
