@@ -34,6 +34,13 @@ export interface DeliveryEvents {
 /** How long publications are dealt with, and sockets are written to, before other events of the process get a turn. */
 const SLICE = 8
 
+/**
+ * A round of flushes is followed by a rest as long as it took, up to this: a write costs the same whatever its size,
+ * so a busy node writes to each socket less often and more at a time. A lone message follows no long round and leaves
+ * at once; a round to 1,000 sockets takes some 5 ms.
+ */
+const MAX_REST = 10
+
 /** Bounds of what is joined into one segment, which a connection takes as a whole or not at all. */
 const MAX_RUN = 256
 const MAX_RUN_BYTES = 64 * 1024
@@ -51,6 +58,9 @@ export class Delivery {
   #inboxBytes = 0
   #gaps: { connections: Iterator<Connection>; reason: GapReason } | undefined
   #isAwake = false
+  #flushAt = 0
+  #roundTook = 0
+  #timer: NodeJS.Timeout | undefined
 
   constructor(parts: DeliveryParts, events: DeliveryEvents) {
     this.#parts = parts
@@ -72,6 +82,7 @@ export class Delivery {
   }
 
   clear(): void {
+    clearTimeout(this.#timer)
     this.#inbox = []
     this.#inboxBytes = 0
     this.#gaps = undefined
@@ -92,10 +103,31 @@ export class Delivery {
   }
 
   #turn(): void {
-    this.#isAwake = false
     this.#deliverSome(performance.now() + SLICE)
-    this.#parts.outbox.flush(performance.now() + SLICE)
-    if (this.#inbox.length > 0 || this.#gaps || !this.#parts.outbox.isIdle) this.wake()
+    const rest = this.#flushSome(performance.now())
+    this.#isAwake = false
+    if (this.#inbox.length > 0 || this.#gaps || (rest === 0 && !this.#parts.outbox.isIdle)) this.wake()
+    else if (rest > 0) this.#timer ??= setTimeout(() => this.#onRested(), rest)
+  }
+
+  #onRested(): void {
+    this.#timer = undefined
+    this.wake()
+  }
+
+  /** Flushes, unless the last round was too short a time ago: says how many milliseconds are left of that. */
+  #flushSome(now: number): number {
+    const { outbox } = this.#parts
+    if (outbox.isIdle) return 0
+    const rest = this.#flushAt - now
+    if (rest >= 1) return rest
+    outbox.flush(now + SLICE)
+    const end = performance.now()
+    this.#roundTook += end - now
+    if (!outbox.isIdle) return 0
+    this.#flushAt = end + Math.min(MAX_REST, this.#roundTook)
+    this.#roundTook = 0
+    return 0
   }
 
   #deliverSome(deadline: number): void {

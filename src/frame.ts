@@ -44,7 +44,9 @@ export class Segment {
   constructor(frames: readonly Frame[], topics: readonly Topic[]) {
     this.frames = frames
     this.topics = topics
-    this.bytes = frames.reduce((sum, frame) => sum + frame.bytes.length, 0)
+    let bytes = 0
+    for (const frame of frames) bytes += frame.bytes.length
+    this.bytes = bytes
     this.alone = new Queue(undefined, this)
   }
 }
@@ -83,19 +85,25 @@ export class Queue {
     return segments.reverse()
   }
 
-  frames(): Frame[] {
-    return this.segments().flatMap(segment => segment.frames)
+  frames(): readonly Frame[] {
+    if (this.before === undefined) return this.last.frames
+    const frames: Frame[] = []
+    for (const segment of this.segments()) for (const frame of segment.frames) frames.push(frame)
+    return frames
   }
 
   /** The frames as few buffers, cut only between frames. */
   chunks(): readonly Buffer[] {
-    this.#chunks ??= joinFrames(this.frames())
+    this.#chunks ??= this.#isOneFrame ? [this.last.frames[0]!.bytes] : joinFrames(this.frames())
     return this.#chunks
+  }
+
+  get #isOneFrame(): boolean {
+    return this.before === undefined && this.last.frames.length === 1
   }
 }
 
 function joinFrames(frames: readonly Frame[]): readonly Buffer[] {
-  if (frames.length === 1) return [frames[0]!.bytes]
   const chunks: Buffer[] = []
   let open: Buffer[] = []
   let size = 0

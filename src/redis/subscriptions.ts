@@ -2,6 +2,7 @@ import type { Redis } from 'ioredis'
 import type { Topic } from '../topic.ts'
 import { Link } from './link.ts'
 import type { Names } from './names.ts'
+import { PushReader } from './push-reader.ts'
 
 export interface SubscriptionEvents {
   message(topic: Topic, envelope: Buffer): void
@@ -157,6 +158,8 @@ export class Subscriptions {
     this.#era++
     this.#told.clear()
     const era = this.#era
+    await this.#readDirectly()
+    if (era !== this.#era) return
     // The answers to SUBSCRIBE are the barrier: from the last of them on nothing is missed.
     const done = await this.#tell([...this.#wanted], [this.#names.nodes])
     if (!done || era !== this.#era) return
@@ -167,6 +170,26 @@ export class Subscriptions {
     const early = this.#early
     this.#forgetEarly()
     for (const [topic, envelope] of early) this.#events.message(topic, envelope)
+  }
+
+  /**
+   * Puts our reader between the socket and the decoder of ioredis, which gets all that is no message. Once every
+   * command is answered no element is under way, so that both begin at the beginning of one.
+   */
+  async #readDirectly(): Promise<void> {
+    const { client } = this.#link
+    await client.ping().catch(() => {})
+    const { stream } = client
+    const listeners = stream.listeners('data') as ((chunk: Buffer) => void)[]
+    if (client.commandQueue.length > 0 || listeners.length === 0) return
+    const reader = new PushReader({
+      message: (channel, payload) => this.#onMessage(channel, payload),
+      other: bytes => {
+        for (const listener of listeners) listener.call(stream, bytes)
+      },
+    })
+    for (const listener of listeners) stream.off('data', listener)
+    stream.on('data', (chunk: Buffer) => reader.write(chunk))
   }
 
   #onDown(error: Error | undefined): void {
