@@ -1,5 +1,14 @@
-import { encodeFrame, type Queue, Segment } from './frame.ts'
 import { CLOSE, encodeMessage, type GapReason, type Ref } from './protocol.ts'
+import {
+  countMessages,
+  directSegment,
+  gapSegment,
+  isPublished,
+  lastBytes,
+  type Queue,
+  queueWith,
+  type Segment,
+} from './queue.ts'
 import { ownTopics, type Topic } from './topic.ts'
 import { type Part, partBytes, type Transport } from './transport.ts'
 
@@ -73,6 +82,8 @@ export class Connection implements PushConnection {
   /** Parts of a flush that the socket did not take, and their bytes. */
   #rest: readonly Part[] = NOTHING
   #unwritten = 0
+  /** The queue that `#rest` is the end of. */
+  #flushing: Queue | undefined
   #held = 0
   #scheduled = false
   #stalled = false
@@ -120,7 +131,7 @@ export class Connection implements PushConnection {
   open(welcome: string): void {
     if (this.#state !== 'opening') return
     this.#state = 'open'
-    this.#write(this.#transport.parts(directSegment(welcome).alone), 0)
+    this.#write(this.#transport.parts(directSegment(welcome).alone), undefined)
     if (this.#queue) this.#schedule()
   }
 
@@ -176,21 +187,22 @@ export class Connection implements PushConnection {
   flush(): void {
     this.#scheduled = false
     if (this.#stalled || this.#state === 'opening' || !this.#queue) return
-    const parts = this.#transport.parts(this.#queue)
+    const queue = this.#queue
     this.#queue = undefined
-    this.#write(parts, 0)
+    this.#write(this.#transport.parts(queue), queue)
   }
 
-  #write(parts: readonly Part[], from: number): void {
-    for (let i = from; i < parts.length; i++) {
+  #write(parts: readonly Part[], queue: Queue | undefined): void {
+    for (let i = 0; i < parts.length; i++) {
       if (this.#transport.write(parts[i]!)) continue
-      this.#stall(parts.slice(i + 1))
+      this.#stall(parts.slice(i + 1), queue)
       return
     }
   }
 
-  #stall(rest: readonly Part[]): void {
+  #stall(rest: readonly Part[], queue: Queue | undefined): void {
     this.#rest = rest
+    this.#flushing = rest.length > 0 ? queue : undefined
     this.#unwritten = rest.reduce((sum, part) => sum + partBytes(part), 0)
     this.#stalled = true
     this.#outlet.stalled(this, true)
@@ -200,9 +212,10 @@ export class Connection implements PushConnection {
 
   #resume(): void {
     const rest = this.#rest
+    const flushing = this.#flushing
     this.#release()
     if (this.#state === 'closing') return
-    this.#write(rest, 0)
+    this.#write(rest, flushing)
     this.flush()
   }
 
@@ -210,6 +223,7 @@ export class Connection implements PushConnection {
     if (!this.#stalled) return
     this.#stalled = false
     this.#rest = NOTHING
+    this.#flushing = undefined
     this.#unwritten = 0
     this.#outlet.stalled(this, false)
     this.#account()
@@ -223,44 +237,55 @@ export class Connection implements PushConnection {
   }
 
   #overflow(segment: Segment): boolean {
-    if (this.#outlet.slowConsumer === 'close') this.cut(segment)
-    else this.shed('slow_consumer', segment)
+    if (this.#outlet.slowConsumer === 'drop') return this.shed('slow_consumer', segment)
+    this.cut(segment)
     return false
   }
 
   /** Closes a connection that is too slow, without writing what it has not taken. */
   cut(refused?: Segment): void {
-    const lost = count(this.#queue) + (refused?.frames.length ?? 0)
+    const lost = countMessages(this.#unsent(refused))
     this.#discard()
     this.#outlet.dropped(lost, 'slow_consumer')
     this.#finish(CLOSE.SLOW_CONSUMER, 'slow consumer')
   }
 
   /** Drops unwritten publications and puts a `gap` that names their topics where they stood. */
-  shed(reason: GapReason, refused?: Segment): void {
-    const waiting = this.#queue?.segments() ?? []
-    const all = refused ? [...waiting, refused] : waiting
+  shed(reason: GapReason, refused?: Segment): boolean {
+    const all = this.#unsent(refused)
     const lost = all.filter(isPublished)
     // Replies and errors are not for dropping: a client that asks without reading is cut off.
     const kept = all.filter(segment => !isPublished(segment))
     const topics = new Set(lost.flatMap(segment => segment.topics))
     this.#discard()
-    this.#outlet.dropped(
-      lost.reduce((sum, { frames }) => sum + frames.length, 0),
-      reason,
-    )
-    this.#outlet.gapped(reason)
-    for (const segment of [...kept, gapSegment([...topics], reason)]) {
-      this.#queue = queueWith(this.#queue, segment)
+    this.#outlet.dropped(countMessages(lost), reason)
+    if (lost.length > 0) {
+      this.#outlet.gapped(reason)
+      kept.push(gapSegment([...topics], reason))
     }
-    if (kept.length > 0 && this.buffered > this.#outlet.budget) this.cut()
+    for (const segment of kept) this.#queue = queueWith(this.#queue, segment)
+    if (kept.some(segment => !isPublished(segment)) && this.buffered > this.#outlet.budget) this.cut()
     else if (this.#stalled) this.#account()
     else this.#schedule()
+    return this.#state !== 'closing' && refused !== undefined && kept.includes(refused)
+  }
+
+  /** What was taken and not written, in order, and `refused` behind it. */
+  #unsent(refused?: Segment): Segment[] {
+    const left: Segment[] = []
+    let bytes = this.#unwritten
+    // Parts are made of whole frames, so the bytes that are left end where a frame begins.
+    for (let queue = this.#flushing; queue && bytes > 0; queue = queue.before) {
+      left.unshift(lastBytes(queue.last, bytes))
+      bytes -= queue.last.bytes
+    }
+    return [...left, ...(this.#queue?.segments() ?? []), ...(refused ? [refused] : [])]
   }
 
   #discard(): void {
     this.#queue = undefined
     this.#rest = NOTHING
+    this.#flushing = undefined
     this.#unwritten = 0
     this.#account()
   }
@@ -268,6 +293,8 @@ export class Connection implements PushConnection {
   close(code: number = CLOSE.NORMAL, reason = ''): void {
     if (this.#state === 'closing') return
     const queued = this.#queue && this.#state === 'open' ? this.#transport.parts(this.#queue) : NOTHING
+    const unheard = this.#state === 'opening' ? countMessages(this.#unsent()) : 0
+    if (unheard > 0) this.#outlet.dropped(unheard, 'closed')
     for (const part of [...this.#rest, ...queued]) this.#transport.write(part)
     this.#discard()
     this.#finish(code, reason)
@@ -291,31 +318,9 @@ export class Connection implements PushConnection {
   /** The socket is gone: nothing is counted or written any more. */
   gone(): void {
     this.#state = 'closing'
-    const unwritten = count(this.#queue)
+    const unwritten = countMessages(this.#unsent())
     this.#queue = undefined
     this.#release()
     if (unwritten > 0) this.#outlet.dropped(unwritten, 'closed')
   }
-}
-
-function directSegment(message: string | Uint8Array): Segment {
-  return new Segment([encodeFrame(message)], [])
-}
-
-function gapSegment(topics: readonly Topic[], reason: GapReason): Segment {
-  return new Segment([encodeFrame(encodeMessage('gap', { topics, reason }))], topics)
-}
-
-function isPublished(segment: Segment): boolean {
-  return segment.topics.length > 0
-}
-
-function count(queue: Queue | undefined): number {
-  let frames = 0
-  for (let q = queue; q; q = q.before) frames += q.last.frames.length
-  return frames
-}
-
-function queueWith(queue: Queue | undefined, segment: Segment): Queue {
-  return queue ? queue.with(segment) : segment.alone
 }

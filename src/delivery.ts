@@ -1,10 +1,11 @@
 import type { Broker, Incoming } from './broker.ts'
 import type { Connection } from './connection.ts'
-import { type Control, decodeEnvelope, type Publication, type Rejection } from './envelope.ts'
-import { encodeFrame, type Frame, Segment } from './frame.ts'
+import { type Control, decodeEnvelope, isTarget, type Publication, type Rejection } from './envelope.ts'
+import { encodeFrame, type Frame } from './frame.ts'
 import type { Metrics } from './metrics.ts'
 import type { Outbox } from './outbox.ts'
 import { encodePublication, type GapReason } from './protocol.ts'
+import { Segment } from './queue.ts'
 import type { Registry } from './registry.ts'
 import type { SchemaTable } from './schemas.ts'
 import type { Topic } from './topic.ts'
@@ -180,7 +181,13 @@ export class Delivery {
 
   #decode(incoming: Incoming): Decoded {
     const decoded = decodeEnvelope(incoming.envelope, this.#parts.limits.publication)
-    if (decoded.kind !== 'publication') return decoded
+    if (decoded.kind === 'rejected') return decoded
+    if (decoded.kind !== 'publication') {
+      // Commands for a channel or for all would let one slip close everybody.
+      if (isTarget(incoming.topic)) return decoded
+      const message = 'a command goes to user:ID or connection:ID'
+      return { kind: 'rejected', reason: 'field', message, receipt: decoded.receipt }
+    }
     const mismatch = this.#parts.schemas.problem(decoded.type, decoded.value)
     if (!mismatch) return decoded
     return { kind: 'rejected', reason: 'schema', message: mismatch, receipt: decoded.receipt }

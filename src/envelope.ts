@@ -155,7 +155,7 @@ function controlProblem(value: object) {
   const problem =
     control.control === 'close'
       ? closeProblem(control.code ?? 1000, control.reason ?? '')
-      : topicProblem(control.topic) && `topic: ${topicProblem(control.topic)}`
+      : joinProblem(control.topic) && `topic: ${joinProblem(control.topic)}`
   return problem ? rejected('field', problem) : undefined
 }
 
@@ -167,6 +167,15 @@ function fieldProblem(found: readonly { instancePath: string; message: string }[
   const first = found[0]
   const path = first?.instancePath.slice(1).replaceAll('/', '.')
   return `${path || 'the envelope'} ${first?.message ?? 'is not as it should be'}`
+}
+
+/** Why a connection cannot be made to join `topic`; undefined when it can. */
+export function joinProblem(topic: unknown): string | undefined {
+  const problem = topicProblem(topic)
+  if (problem) return problem
+  return /^(channel|user):/.test(topic as string)
+    ? undefined
+    : `${topic} cannot be joined: name channel:NAME or user:ID`
 }
 
 /** Why a list of topics to skip cannot be used; undefined when it can. */

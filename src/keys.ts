@@ -11,13 +11,16 @@ export function unknownKey(value: object, known: readonly string[], own: 'x-' | 
 }
 
 function suggestion(key: string, known: readonly string[]): string {
-  const near = known.find(candidate => isNear(key.toLowerCase(), candidate.toLowerCase()))
+  const distances = known.map(candidate => distance(key.toLowerCase(), candidate.toLowerCase()))
+  const nearest = Math.min(...distances)
+  const at = distances.indexOf(nearest)
+  // Two edits cover a swapped, a missing and a doubled letter; a short key is all edits.
+  const near = nearest <= 2 && nearest * 2 <= known[at]!.length ? known[at] : undefined
   return near ? `: did you mean "${near}"?` : `: known are ${known.join(', ')}`
 }
 
-/** At most two edits apart, which covers a swapped, a missing and a doubled letter. */
-function isNear(a: string, b: string): boolean {
-  if (Math.abs(a.length - b.length) > 2 || a.length > 40) return false
+function distance(a: string, b: string): number {
+  if (Math.abs(a.length - b.length) > 2 || a.length > 40) return Infinity
   let row = Array.from({ length: b.length + 1 }, (_, column) => column)
   for (let i = 1; i <= a.length; i++) {
     const next = [i]
@@ -27,7 +30,7 @@ function isNear(a: string, b: string): boolean {
     }
     row = next
   }
-  return row[b.length]! <= 2
+  return row[b.length]!
 }
 
 function quoteKey(key: string): string {

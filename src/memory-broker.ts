@@ -1,3 +1,4 @@
+import { Answers } from './answers.ts'
 import type { Broker, Incoming, NodeAnswer, Outgoing, RejectedNote, Sent, Subscriber } from './broker.ts'
 import { errors, type PushError } from './errors.ts'
 import type { Topic } from './topic.ts'
@@ -14,11 +15,13 @@ export class MemoryBroker implements Broker {
   readonly #receipts = new Map<string, { answers: NodeAnswer[]; missing: number; settle: () => void }>()
   readonly #tickets = new Map<string, { identity: string; expires: number }>()
   readonly #timeout: number
+  readonly #answers: Answers
   #closed = false
 
   constructor(options: { node: string; publishTimeout: number }) {
     this.node = options.node
     this.#timeout = options.publishTimeout
+    this.#answers = new Answers(options.node)
   }
 
   get connected(): boolean {
@@ -45,7 +48,7 @@ export class MemoryBroker implements Broker {
   #publishOne({ topic, envelope, receipt }: Outgoing): Sent | Promise<Sent> {
     const holders = [...this.#subscribers].filter(subscriber => subscriber.holds(topic))
     const nodes = holders.length > 0 ? 1 : 0
-    const answered = receipt === undefined ? undefined : this.#collect(receipt, holders.length)
+    const answered = receipt === undefined ? undefined : this.#collect(receipt, nodes)
     const bytes = Buffer.from(envelope)
     for (const holder of holders) holder.receive({ topic, envelope: bytes, sharers: holders.length })
     return answered ? answered.then(({ answers, complete }) => ({ nodes, answers, complete })) : { nodes }
@@ -65,11 +68,12 @@ export class MemoryBroker implements Broker {
     })
   }
 
-  answer(_incoming: Incoming, token: string, answer: Omit<NodeAnswer, 'node'>): void {
+  answer(incoming: Incoming, token: string, answer: Omit<NodeAnswer, 'node'>): void {
+    const whole = this.#answers.add(incoming, token, answer)
     const receipt = this.#receipts.get(token)
-    if (!receipt) return
-    receipt.answers.push({ node: this.node, ...answer })
-    if (receipt.answers.length === receipt.missing) receipt.settle()
+    if (!whole || !receipt) return
+    receipt.answers.push(whole)
+    receipt.settle()
   }
 
   note({ topic, reason, envelope }: RejectedNote): void {
@@ -85,7 +89,8 @@ export class MemoryBroker implements Broker {
     const now = Date.now()
     for (const [old, { expires }] of this.#tickets) if (expires <= now) this.#tickets.delete(old)
     if (this.#tickets.size >= MAX_TICKETS) throw new errors.BUSY(`${MAX_TICKETS} tickets are waiting to be spent`)
-    this.#tickets.set(token, { identity, expires: now + ttlSeconds * 1000 })
+    // As with SET … NX: a ticket that stands is not replaced.
+    if (!this.#tickets.has(token)) this.#tickets.set(token, { identity, expires: now + ttlSeconds * 1000 })
   }
 
   async takeTicket(token: string): Promise<string | null> {

@@ -5,6 +5,7 @@ import { Compile } from 'typebox/compile'
 import type { PushConnection } from './connection.ts'
 import { errors } from './errors.ts'
 import { unknownKey } from './keys.ts'
+import { isReservedType, typeProblem } from './protocol.ts'
 import type { PublicationSchemas } from './schemas.ts'
 import type { Topic } from './topic.ts'
 
@@ -176,6 +177,8 @@ const apiCheck = Compile(ApiSchema)
 
 /** Fills in defaults, or throws PUSH_ERR_OPTIONS with the path of what is wrong and what to write instead. */
 export function parseOptions(input: unknown): Options {
+  if (input !== undefined && input !== null && !isPlainObject(input))
+    throw new errors.OPTIONS('options must be an object such as { path: "/ws" }')
   const given = (input ?? {}) as Record<string, unknown>
   refuseKeys(given)
   const plain = withDefaults(OptionsSchema, pick(given, Object.keys(OptionsSchema.properties)))
@@ -190,7 +193,7 @@ export function parseOptions(input: unknown): Options {
     ...(plain as ParsedOptions),
     redis: parseRedis(given),
     callbacks: pick(given, FUNCTIONS) as Options['callbacks'],
-    schemas: (given.schemas ?? {}) as PublicationSchemas,
+    schemas: parseSchemas((given.schemas ?? {}) as Record<string, unknown>),
     handlers: parseHandlers((given.handlers ?? {}) as Record<string, unknown>),
     api: given.api === undefined ? undefined : parseApi(given.api as Record<string, unknown>),
   }
@@ -217,7 +220,7 @@ function parseRedis(given: Record<string, unknown>): Options['redis'] {
   if (typeof redis === 'string' && !/^(rediss?|valkeys?|unix):\/\/|^\//.test(redis)) {
     fail('redis', 'must be a URL such as "redis://127.0.0.1:6379"')
   }
-  if (!['string', 'boolean', 'object'].includes(typeof redis)) {
+  if (!['string', 'boolean', 'object'].includes(typeof redis) || Array.isArray(redis)) {
     fail('redis', 'must be a URL, ioredis options, a client, true for @fastify/redis, or false')
   }
   return redis as Options['redis']
@@ -226,11 +229,23 @@ function parseRedis(given: Record<string, unknown>): Options['redis'] {
 function parseHandlers(handlers: Record<string, unknown>): Options['handlers'] {
   for (const [type, entry] of Object.entries(handlers)) {
     const { schema, handler } = (entry ?? {}) as Partial<ClientHandler>
-    if (typeof schema !== 'object' || typeof handler !== 'function') {
+    refuseType(`handlers["${type}"]`, type)
+    if (!isPlainObject(schema) || typeof handler !== 'function') {
       fail(`handlers["${type}"]`, 'must be { schema, handler(payload, connection) }')
     }
   }
   return handlers as Options['handlers']
+}
+
+function parseSchemas(schemas: Record<string, unknown>): PublicationSchemas {
+  for (const type of Object.keys(schemas)) refuseType(`schemas["${type}"]`, type)
+  return schemas as PublicationSchemas
+}
+
+function refuseType(path: string, type: string): void {
+  const problem =
+    typeProblem(type) ?? (isReservedType(type) ? 'type is reserved for the protocol: choose another' : undefined)
+  if (problem) fail(path, `cannot be: ${problem}`)
 }
 
 function parseApi(given: Record<string, unknown>): NonNullable<Options['api']> {

@@ -123,8 +123,8 @@ export function encodePublication(
 
 /** Any other message of the server. A payload that JSON has no text for (a function, undefined) becomes null. */
 export function encodeMessage(type: string, payload: unknown, ref?: Ref): string {
-  const message = ref === undefined ? { type, payload: payload ?? null } : { type, payload: payload ?? null, ref }
-  return JSON.stringify(message)
+  const text = JSON.stringify(payload) ?? 'null'
+  return `{"type":${JSON.stringify(type)},"payload":${text}${ref === undefined ? '' : `,"ref":${JSON.stringify(ref)}`}}`
 }
 
 /** What a `subscribed` or a `welcome` says of one topic. Position and `recovered` come with recorded topics. */

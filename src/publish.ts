@@ -108,7 +108,7 @@ export class Publisher {
   }
 
   readonly publish: Publish = (async (to: unknown, message?: unknown) => {
-    if (typeof to === 'string') return unwrap((await this.#send(this.#expand(to, message)))[0]!)
+    if (typeof to === 'string') return unwrap((await this.#send(this.#expand([to], message)))[0]!)
     if (!Array.isArray(to)) throw new errors.TOPIC(topicProblem(to) ?? 'no topic was given')
     if (message !== undefined) return this.publishAll([{ ...(message as object), to }])
     return this.publishAll(to)
@@ -116,11 +116,11 @@ export class Publisher {
 
   /** Publishes up to 1,000 requests in one round trip; items that fail do not keep the others back. */
   async publishAll(requests: readonly unknown[]): Promise<(PublishResult | PublishFailure)[]> {
-    const drafts = requests.flatMap(request => this.#draftsOf(request))
-    if (drafts.length > MAX_BATCH) {
-      throw new errors.TOO_LARGE(`the batch has ${drafts.length} publications; at most ${MAX_BATCH} are taken at once`)
+    const size = requests.reduce<number>((sum, request) => sum + sizeOf(request), 0)
+    if (size > MAX_BATCH) {
+      throw new errors.TOO_LARGE(`the batch has ${size} publications; at most ${MAX_BATCH} are taken at once`)
     }
-    return this.#send(drafts)
+    return this.#send(requests.flatMap(request => this.#draftsOf(request)))
   }
 
   /** Commands the connections of `target`, on every node, and waits for what the nodes did. */
@@ -142,38 +142,42 @@ export class Publisher {
     const topics = Array.isArray(to) ? to : [to]
     if (topics.length === 0) return [failed('', new errors.TOPIC('to is an empty list: name at least one topic'))]
     const unknown = unknownKey(request, requestKeys)
-    return topics.flatMap(topic =>
-      unknown ? failed(topic, new errors.UNKNOWN_KEY(unknown)) : this.#expand(topic, message),
-    )
+    return unknown ? topics.map(topic => failed(topic, new errors.UNKNOWN_KEY(unknown))) : this.#expand(topics, message)
   }
 
-  #expand(topic: unknown, message: unknown): Draft[] {
-    try {
-      return [this.#draft(topic, message)]
-    } catch (error) {
-      if (!isPushError(error)) throw error
-      return [failed(topic, error)]
-    }
+  /** One draft for each topic. The envelope is the same for all of them, unless each wants a receipt of its own. */
+  #expand(topics: readonly unknown[], message: unknown): Draft[] {
+    let shared: string | undefined
+    return topics.map(topic => {
+      try {
+        const badTopic = topicProblem(topic)
+        if (badTopic) throw new errors.TOPIC(badTopic)
+        const receipt = (message as PublishOptions | null)?.receipt ? newToken() : undefined
+        const envelope = shared ?? this.#envelope(message, receipt)
+        if (receipt === undefined) shared = envelope
+        return { topic: topic as Topic, envelope, receipt }
+      } catch (error) {
+        if (!isPushError(error)) throw error
+        return failed(topic, error)
+      }
+    })
   }
 
-  #draft(topic: unknown, message: unknown): Draft {
-    const badTopic = topicProblem(topic)
-    if (badTopic) throw new errors.TOPIC(badTopic)
-    if (typeof message !== 'object' || message === null) {
+  #envelope(message: unknown, token: string | undefined): string {
+    if (typeof message !== 'object' || message === null || Array.isArray(message)) {
       throw new errors.FIELD('the message is not an object such as { type, payload }')
     }
     const unknown = unknownKey(message, messageKeys)
     if (unknown) throw new errors.UNKNOWN_KEY(unknown)
-    const { type, payload, seq, except, receipt } = checkFields(message as Record<string, unknown>)
+    const { type, payload, seq, except } = checkFields(message as Record<string, unknown>)
     const mismatch = this.#schemas.problem(type, payload)
     if (mismatch) throw new errors.SCHEMA(mismatch)
-    const token = receipt ? newToken() : undefined
     const envelope = encode({ type, payload, seq, except, receipt: token })
     const bytes = Buffer.byteLength(envelope)
     if (bytes > this.#maxBytes) {
       throw new errors.TOO_LARGE(`the publication has ${bytes} bytes; limits.publication allows ${this.#maxBytes}`)
     }
-    return { topic: topic as Topic, envelope, receipt: token }
+    return envelope
   }
 
   async #send(drafts: readonly Draft[]): Promise<Outcome[]> {
@@ -182,6 +186,12 @@ export class Publisher {
     let next = 0
     return drafts.map(draft => ('error' in draft ? draft : outcome(draft.topic, sent[next++]!)))
   }
+}
+
+/** How many publications a request asks for, before any of them is written out. */
+function sizeOf(request: unknown): number {
+  const { to } = (request ?? {}) as { to?: unknown }
+  return Array.isArray(to) ? Math.max(1, to.length) : 1
 }
 
 type Draft = Outgoing | Failed

@@ -46,7 +46,9 @@ export class Registry<M extends Member> {
     return [...topics].filter(topic => !this.holds(topic))
   }
 
+  /** Adds `topic`, a channel or a user: the topics that every connection has are nobody's to join. */
   join(member: M, topic: Topic): void {
+    if (topic === 'all' || topicKind(topic) === 'connection') return
     member.subscriptions ??= new Set()
     member.subscriptions.add(topic)
     this.#join(topic, member)
@@ -55,7 +57,7 @@ export class Registry<M extends Member> {
   leave(member: M, topic: Topic): void {
     if (!member.subscriptions?.delete(topic)) return
     if (member.subscriptions.size === 0) member.subscriptions = undefined
-    if (topic !== `user:${member.user}`) this.#leave(topic, member)
+    if (member.user === null || topic !== `user:${member.user}`) this.#leave(topic, member)
   }
 
   has(member: M, topic: Topic): boolean {

@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net'
 import type { WebSocket } from 'ws'
-import type { Frame, Queue } from './frame.ts'
+import type { Frame } from './frame.ts'
+import type { Queue } from './queue.ts'
 
 /** What is written in one call: joined frames, or one frame that `ws` is to build itself. */
 export type Part = Buffer | Frame

@@ -144,7 +144,7 @@ test('close, subscribe and unsubscribe reach connections on any node', async t =
   assert.equal((await publisher.publish('channel:seven', { type: 'x', receipt: true })).delivered, 2)
   await redis.admin.publish('push:user:7', '{"control":"unsubscribe","topic":"channel:seven"}')
   for (const client of clients) await client.next('unsubscribed')
-  assert.equal((await publisher.publish('channel:seven', { type: 'x', receipt: true })).nodes, 0)
+  assert.equal((await publisher.publish('channel:seven', { type: 'x', receipt: true })).delivered, 0)
   await redis.admin.publish('push:user:7', '{"control":"close","code":4403,"reason":"revoked"}')
   for (const client of clients) assert.deepEqual(await client.closed, { code: 4403, reason: 'revoked' })
 })

@@ -1,4 +1,5 @@
 import type { Redis } from 'ioredis'
+import { Answers } from '../answers.ts'
 import type { Broker, Incoming, NodeAnswer, Outgoing, RejectedNote, Sent, Subscriber } from '../broker.ts'
 import { errors, isPushError, type PushError } from '../errors.ts'
 import type { Topic } from '../topic.ts'
@@ -35,16 +36,17 @@ export class RedisBroker implements Broker {
   readonly #subscriptions: Subscriptions
   readonly #carrier: RedisCarrier
   readonly #subscribers = new Set<Subscriber>()
-  /** Answers of this node that still lack a subscriber's share. */
-  readonly #shares = new Map<string, { answer: NodeAnswer; missing: number }>()
+  readonly #answers: Answers
   readonly #whenLive: Promise<void>
   #notes = { second: 0, count: 0 }
   #wasUp = false
+  #lastProblem: string | undefined
   #isClosed = false
 
   constructor(clients: { commands: Redis; subscriber: Redis }, options: RedisBrokerOptions, onChange: OnLinkChange) {
     this.node = options.node
     this.#options = options
+    this.#answers = new Answers(options.node)
     this.#names = new Names(options.prefix)
     let live = () => {}
     this.#whenLive = new Promise(resolve => {
@@ -52,8 +54,10 @@ export class RedisBroker implements Broker {
     })
     const changed = (error: Error | undefined) => {
       if (this.connected) live()
-      if (this.#isClosed || this.connected === this.#wasUp) return
+      const isNews = this.connected !== this.#wasUp || (error !== undefined && error.message !== this.#lastProblem)
+      if (this.#isClosed || !isNews) return
       this.#wasUp = this.connected
+      this.#lastProblem = error?.message
       onChange(this.connected, error)
     }
     this.#commands = new CommandLink(clients.commands, (_isUp, error) => changed(error))
@@ -68,7 +72,7 @@ export class RedisBroker implements Broker {
   }
 
   get connected(): boolean {
-    return this.#commands.isUp && this.#subscriptions.isLive
+    return !this.#isClosed && this.#commands.isUp && this.#subscriptions.isLive
   }
 
   /** Resolves when both links are up for the first time. */
@@ -104,15 +108,8 @@ export class RedisBroker implements Broker {
   }
 
   answer(incoming: Incoming, token: string, answer: Omit<NodeAnswer, 'node'>): void {
-    const share = this.#shares.get(token)
-    const whole = share ? add(share.answer, answer) : { node: this.node, ...answer }
-    const missing = (share?.missing ?? incoming.sharers) - 1
-    if (missing > 0) {
-      this.#shares.set(token, { answer: whole, missing })
-      return
-    }
-    this.#shares.delete(token)
-    void this.#run(answerCommands(this.#names, token, whole))
+    const whole = this.#answers.add(incoming, token, answer)
+    if (whole) void this.#run(answerCommands(this.#names, token, whole))
   }
 
   note({ topic, reason, message, envelope }: RejectedNote): void {
@@ -154,20 +151,7 @@ export class RedisBroker implements Broker {
     this.#isClosed = true
     this.#subscriptions.close()
     this.#commands.close()
-    this.#shares.clear()
-  }
-}
-
-function add(a: NodeAnswer, b: Omit<NodeAnswer, 'node'>): NodeAnswer {
-  const reasons = { ...a.reasons }
-  for (const [reason, count] of Object.entries(b.reasons ?? {})) reasons[reason] = (reasons[reason] ?? 0) + count
-  const rejected = a.rejected ?? b.rejected
-  return {
-    node: a.node,
-    delivered: a.delivered + b.delivered,
-    skipped: a.skipped + b.skipped,
-    ...(Object.keys(reasons).length > 0 && { reasons }),
-    ...(rejected && { rejected }),
+    this.#answers.clear()
   }
 }
 

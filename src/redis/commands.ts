@@ -66,11 +66,18 @@ export class CommandLink {
     if (waiting.length === 0) return
     const sending = this.#send(waiting)
     const deadline = Math.min(...waiting.map(call => call.deadline))
+    let isAnswered = false
     const timer = setTimeout(() => {
-      // What was sent may still be executed by a Redis that thaws, so nothing more is sent over this connection.
-      this.#link.reset(new Error('no answer in time'))
+      // After the poll phase: a process that was busy itself finds the answers there.
+      setImmediate(() => {
+        // What was sent may still be executed by a Redis that thaws, so nothing more is sent over this connection.
+        if (!isAnswered) this.#link.reset(new Error('no answer in time'))
+      })
     }, deadline - performance.now())
-    sending.finally(() => clearTimeout(timer))
+    sending.finally(() => {
+      isAnswered = true
+      clearTimeout(timer)
+    })
   }
 
   async #send(waiting: Waiting[]): Promise<void> {
@@ -121,6 +128,8 @@ function toReply(reply: Reply | undefined): unknown | PushError {
   const [error, value] = reply ?? [new Error('the connection was lost')]
   if (!error) return value
   if (error.name === 'ReplyError') return new errors.BROKER_AWAY(`Redis refused: ${error.message}`, { cause: error })
+  // ioredis says so before it writes anything.
+  if (error.message.startsWith("Stream isn't writeable")) return away(error)
   return new errors.UNCONFIRMED('Redis was lost before it answered: it may or may not have been published', {
     cause: error,
   })

@@ -7,8 +7,8 @@ export interface LinkEvents {
 }
 
 /** How often a link is probed, and how long an answer may take: a frozen Redis is noticed within the sum of both. */
-const PROBE_INTERVAL = 1500
-const PROBE_TIMEOUT = 2000
+const PROBE_INTERVAL = 1000
+const PROBE_TIMEOUT = 1900
 
 /**
  * One connection to Redis and the knowledge whether it lives. ioredis alone sees nothing when the other side freezes:
@@ -53,6 +53,10 @@ export class Link {
 
   #onClose(): void {
     this.#busySince = undefined
+    this.#down()
+  }
+
+  #down(): void {
     if (!this.#isUp) return
     this.#isUp = false
     this.#events.down(this.#error)
@@ -87,6 +91,8 @@ export class Link {
     this.#busySince = undefined
     this.client.disconnect(true)
     this.#error = reason
+    // From here on nothing can be sent: calls wait for the next connection.
+    this.#down()
   }
 
   close(): void {

@@ -19,6 +19,8 @@ interface Pending {
 /** Channels of one SUBSCRIBE: keeps a single command, and its reply, from blocking others. */
 const BATCH = 1000
 
+const REFUSED_RETRY = 2000
+
 /** Messages that arrive while the link is being restored wait, so that a gap is told before them. */
 const MAX_EARLY_BYTES = 16 * 1024 * 1024
 
@@ -44,6 +46,8 @@ export class Subscriptions {
   /** Counts connections: what an older one answers says nothing of the present. */
   #era = 0
   #isLive = false
+  #isClosed = false
+  #retry: NodeJS.Timeout | undefined
   #early: [Topic, Buffer][] = []
   #earlyBytes = 0
 
@@ -62,6 +66,7 @@ export class Subscriptions {
   }
 
   subscribe(topic: Topic): Promise<void> {
+    if (this.#isClosed) return this.#ready
     this.#wanted.add(topic)
     if (this.#isLive && this.#isConfirmed(topic)) return this.#ready
     if (!this.#told.has(topic)) this.#markDirty(topic)
@@ -139,14 +144,22 @@ export class Subscriptions {
     try {
       await this.#link.client.subscribe(...channels)
     } catch (error) {
-      // A refusal (NOPERM) leaves the connection up: another one is made, with backoff, until Redis agrees.
-      if (era === this.#era) this.#link.reset(error as Error)
+      if (era === this.#era) this.#onRefused(error as Error)
       return false
     }
     if (era !== this.#era) return false
     this.#answered = batch
     if (this.#isLive) this.#settleConfirmed(topics)
     return true
+  }
+
+  /** NOPERM for example leaves the connection up: after a while another one is made, until Redis agrees. */
+  #onRefused(error: Error): void {
+    this.#events.change(false, error)
+    this.#retry ??= setTimeout(() => {
+      this.#retry = undefined
+      this.#link.reset(error)
+    }, REFUSED_RETRY)
   }
 
   /** A topic that was left and joined again meanwhile waits for the answer to its last SUBSCRIBE. */
@@ -217,6 +230,8 @@ export class Subscriptions {
   }
 
   close(): void {
+    this.#isClosed = true
+    clearTimeout(this.#retry)
     this.#era++
     for (const topic of [...this.#pending.keys()]) this.#settle(topic)
     this.#wanted.clear()

@@ -1,12 +1,13 @@
 import { randomBytes } from 'node:crypto'
 import type { FastifyRequest } from 'fastify'
 import type { Identity } from '../connection.ts'
+import { joinProblem } from '../envelope.ts'
 import { errors, isPushError, type PushError } from '../errors.ts'
 import type { Hub } from '../hub.ts'
 import type { Dispatcher } from '../inbound.ts'
 import type { Authentication, Options } from '../options.ts'
 import { CLOSE } from '../protocol.ts'
-import { nameProblem, ownTopics, patternProblem, type Topic, topicProblem } from '../topic.ts'
+import { nameProblem, ownTopics, patternProblem, type Topic } from '../topic.ts'
 
 export interface Admitted {
   identity: Identity
@@ -41,7 +42,7 @@ export class Admission {
       allow: allow.map(pattern => check(pattern, 'allow', patternProblem)),
       expires: checkExpiry(expires),
     }
-    const topics = join.map(topic => check(topic, 'join', topicProblem) as Topic)
+    const topics = join.map(topic => check(topic, 'join', joinProblem) as Topic)
     if (channel !== '') topics.push(await this.#channelTopic(identity, topics, channel))
     return { identity, topics }
   }

@@ -1,5 +1,6 @@
 import { Connection, type Identity } from '../../src/connection.ts'
-import { encodeFrame, type Queue, Segment } from '../../src/frame.ts'
+import { encodeFrame } from '../../src/frame.ts'
+import { type Queue, Segment } from '../../src/queue.ts'
 import { Metrics } from '../../src/metrics.ts'
 import { Outbox, type OutboxOptions } from '../../src/outbox.ts'
 import { encodeMessage, encodePublication } from '../../src/protocol.ts'

@@ -1,0 +1,33 @@
+import type { TopicState } from './protocol.ts'
+
+/** `waiting`: between two attempts. `open`: welcomed by the server. `closed`: for good; `connect` makes another. */
+export type ClientState = 'connecting' | 'open' | 'waiting' | 'closed'
+
+/** A message for the application. `topic` is absent when the server sent it to this connection alone. */
+export type PublishedMessage<T = unknown> = { type: string; payload: T; topic?: string; seq?: number; id?: string }
+
+export type Subscribed = TopicState & { topic: string }
+
+export type Binary = ArrayBuffer | ArrayBufferView | Blob
+
+/** The part of a WebSocket that is used: the browser's, Node's own (22 and later) and that of `ws` fit. */
+export interface WebSocketLike {
+  binaryType: string
+  readonly readyState: number
+  onmessage: ((event: never) => unknown) | null
+  onclose: ((event: never) => unknown) | null
+  onerror: ((event: never) => unknown) | null
+  send(data: string | Binary): void
+  close(code?: number, reason?: string): void
+}
+
+export interface ClientOptions {
+  /** Topics to subscribe to from the start, as with `subscribe`. */
+  topics?: readonly string[]
+  /** Asked anew at every attempt, because a ticket is good for one. A failure is an `error` and a failed attempt. */
+  ticket?: () => Promise<string>
+  /** Default: the built-in one. Node 20 has none: `import { WebSocket } from 'ws'`. */
+  WebSocket?: new (
+    url: string,
+  ) => WebSocketLike
+}

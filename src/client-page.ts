@@ -1,0 +1,24 @@
+const WAKING = ['online', 'pageshow']
+
+/** `url` as a WebSocket takes it; a relative one belongs to the page. */
+export function resolveUrl(url: string | URL): URL {
+  const resolved = new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href)
+  resolved.protocol = resolved.protocol.replace(/^http/, 'ws')
+  // A WebSocket refuses a fragment.
+  resolved.hash = ''
+  if (!/^wss?:$/.test(resolved.protocol)) throw new TypeError(`not ws, wss, http or https: ${resolved.protocol}`)
+  return resolved
+}
+
+/** Calls `wake` when the page may have slept through the end of a connection. Node has neither object, workers one. */
+export function watchPage(wake: () => void): () => void {
+  const { document } = globalThis
+  const visible = () => document.visibilityState === 'visible' && wake()
+  const page = (globalThis.addEventListener as unknown) ? globalThis : undefined
+  document?.addEventListener('visibilitychange', visible)
+  for (const event of WAKING) page?.addEventListener(event, wake)
+  return () => {
+    document?.removeEventListener('visibilitychange', visible)
+    for (const event of WAKING) page?.removeEventListener(event, wake)
+  }
+}

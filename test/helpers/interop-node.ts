@@ -1,0 +1,34 @@
+import Fastify from 'fastify'
+import { Type } from 'typebox'
+import pushBridge, { clientHandler } from '../../src/index.ts'
+
+/**
+ * A node for the interop tests: any user by `?user=`, nobody for `?user=nobody`, any channel, tickets, a push API.
+ * Prints its address as the first line and its log behind it. HEARTBEAT: `interval,timeout` in milliseconds.
+ */
+const { REDIS_URL, PORT, HEARTBEAT = '25000,10000', LOG_LEVEL = 'warn', TRUST_PROXY, API_KEY } = process.env
+const [interval, timeout] = HEARTBEAT.split(',').map(Number) as [number, number]
+let upgrades = 0
+
+const app = Fastify({ logger: { level: LOG_LEVEL }, trustProxy: TRUST_PROXY ?? false })
+await app.register(pushBridge, {
+  path: '/ws',
+  redis: REDIS_URL!,
+  heartbeat: { interval, timeout },
+  tickets: true,
+  schemas: { order: Type.Object({ id: Type.Integer() }) },
+  api: { keys: [API_KEY!] },
+  authenticate(request) {
+    const { user } = request.query as { user?: string }
+    if (user === 'nobody') return null
+    const { ip, protocol, host } = request
+    return { allow: ['channel:*'], data: { ip, protocol, host }, ...(user !== undefined && { user }) }
+  },
+  handlers: { whoami: clientHandler(Type.Unknown(), (_payload, { data }) => data) },
+  drain: { window: 1000 },
+})
+app.server.on('upgrade', () => upgrades++)
+app.get('/status', async () => ({ ...(await app.push.status()), upgrades }))
+process.once('SIGTERM', () => app.close().then(() => process.exit(0)))
+await app.listen({ port: Number(PORT ?? 0), host: '127.0.0.1' })
+process.stdout.write(`${JSON.stringify(app.server.address())}\n`)

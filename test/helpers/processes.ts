@@ -1,0 +1,175 @@
+import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+
+export interface Cleanup {
+  after(hook: () => unknown): void
+}
+
+export const API_KEY = 'key-of-the-interop-tests'
+const DEADLINE = 10_000
+
+/** A path of the repository. */
+export const path = (name: string): string => fileURLToPath(new URL(`../../${name}`, import.meta.url))
+
+/** Hooks of a whole test file, run in reverse by `end`: what was started last ends first. */
+export function cleanups(): Cleanup & { end(): Promise<void> } {
+  const hooks: (() => unknown)[] = []
+  return {
+    after: hook => void hooks.push(hook),
+    async end() {
+      for (const hook of hooks.reverse()) await hook()
+    },
+  }
+}
+
+export function temporaryFolder(t: Cleanup): string {
+  const folder = mkdtempSync(join(tmpdir(), 'push-interop-'))
+  t.after(() => rmSync(folder, { recursive: true, force: true }))
+  return folder
+}
+
+/** Rejects, with what was being waited for, when `promise` takes longer. */
+export async function within<T>(
+  promise: Promise<T>,
+  what: string | (() => string),
+  milliseconds = DEADLINE,
+): Promise<T> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => {
+      reject(new Error(`not within ${milliseconds} ms: ${typeof what === 'string' ? what : what()}`))
+    }, milliseconds)
+  })
+  try {
+    return await Promise.race([promise, late])
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+type Environment = Record<string, string | undefined>
+
+export interface Finished {
+  code: number | null
+  stdout: string
+  stderr: string
+}
+
+/** Runs a program to its end. */
+export async function run(
+  command: string,
+  args: readonly string[] = [],
+  { env = {}, input = '', cwd }: { env?: Environment; input?: string; cwd?: string } = {},
+  milliseconds = 60_000,
+): Promise<Finished> {
+  const options: SpawnOptions = { env: { ...process.env, ...env }, stdio: 'pipe', ...(cwd !== undefined && { cwd }) }
+  const child = spawn(command, args, options)
+  let [stdout, stderr] = ['', '']
+  child.stdout!.setEncoding('utf8').on('data', text => {
+    stdout += text
+  })
+  child.stderr!.setEncoding('utf8').on('data', text => {
+    stderr += text
+  })
+  // A program that reads nothing may have ended by now.
+  child.stdin!.on('error', () => {}).end(input)
+  try {
+    const [code] = await within(
+      once(child, 'close'),
+      () => `${command} ${args.join(' ')}\n${stdout}${stderr}`,
+      milliseconds,
+    )
+    return { code, stdout, stderr }
+  } finally {
+    child.kill('SIGKILL')
+  }
+}
+
+/** A program that runs until it is stopped, at the latest with the test. */
+export class Program {
+  /** Lines of stdout and stderr, as they came. */
+  readonly lines: string[] = []
+  readonly process: ChildProcess
+  readonly exited: Promise<number | null>
+  readonly #waiting = new Set<(line: string) => void>()
+
+  constructor(
+    t: Cleanup,
+    command: string,
+    args: readonly string[],
+    { env = {}, stopWith = 'SIGKILL' }: { env?: Environment; stopWith?: NodeJS.Signals } = {},
+  ) {
+    this.process = spawn(command, args, { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] })
+    this.exited = once(this.process, 'exit').then(([code]) => code)
+    for (const input of [this.process.stdout!, this.process.stderr!]) {
+      createInterface({ input }).on('line', line => {
+        this.lines.push(line)
+        for (const take of this.#waiting) take(line)
+      })
+    }
+    t.after(() => this.stop(stopWith))
+  }
+
+  /** The first line that matches, among those that came and those that will. */
+  async line(pattern: RegExp, milliseconds = DEADLINE): Promise<string> {
+    const found = this.lines.find(line => pattern.test(line))
+    if (found !== undefined) return found
+    let take: (line: string) => void = () => {}
+    const coming = new Promise<string>((resolve, reject) => {
+      take = line => pattern.test(line) && resolve(line)
+      this.#waiting.add(take)
+      this.exited.then(code => reject(new Error(`exited with ${code} before ${pattern}:\n${this.lines.join('\n')}`)))
+    })
+    try {
+      return await within(coming, () => `a line like ${pattern}, only:\n${this.lines.join('\n')}`, milliseconds)
+    } finally {
+      this.#waiting.delete(take)
+    }
+  }
+
+  async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
+    if (this.process.exitCode !== null || this.process.signalCode !== null) return
+    this.process.kill(signal)
+    await this.exited
+  }
+}
+
+export interface Status {
+  node: string
+  nodes: number
+  connections: number
+  upgrades: number
+  metrics: Record<string, number>
+}
+
+export interface InteropNode {
+  readonly port: number
+  readonly program: Program
+  /** `http://127.0.0.1:PORT`. */
+  readonly origin: string
+  /** `ws://127.0.0.1:PORT/ws`. */
+  readonly url: string
+  status(): Promise<Status>
+}
+
+/** Starts `interop-node.ts`; its variables are described there. */
+export async function startInteropNode(t: Cleanup, redisUrl: string, env: Environment = {}): Promise<InteropNode> {
+  const variables = { REDIS_URL: redisUrl, PORT: '0', API_KEY, ...env }
+  const program = new Program(t, process.execPath, ['--import', 'tsx', path('test/helpers/interop-node.ts')], {
+    env: variables,
+  })
+  const { port } = JSON.parse(await program.line(/"port":\d+/, 30_000)) as { port: number }
+  const origin = `http://127.0.0.1:${port}`
+  return {
+    port,
+    program,
+    origin,
+    url: `ws://127.0.0.1:${port}/ws`,
+    status: async () => (await fetch(`${origin}/status`)).json() as Promise<Status>,
+  }
+}

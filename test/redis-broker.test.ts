@@ -1,0 +1,148 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { brokerSuite, codeOf, envelope, publishOne } from './broker-suite.ts'
+import { startRedis } from './helpers/redis.ts'
+import { connect, connected } from './helpers/redis-node.ts'
+
+brokerSuite('redis', async (t, { publishTimeout }) => {
+  const server = await startRedis(t)
+  const nodes = ['n1', 'n2'].map(node => connect(t, server, { node, publishTimeout }).broker)
+  await Promise.all(nodes.map(node => node.whenLive))
+  const { admin } = server
+  return {
+    nodes,
+    async passTime(seconds) {
+      for (const key of await admin.keys('push:ticket:*'))
+        await admin.pexpire(key, (await admin.pttl(key)) - seconds * 1000)
+    },
+    async notes(count) {
+      // The answer to a command of the same connection comes after the notes that were written before it.
+      await nodes[0]!.takeTicket('none')
+      const notes = await admin.lrange('push:rejected', 0, -1)
+      assert.equal(notes.length, count)
+      return notes.map(note => JSON.parse(note))
+    },
+    async held() {
+      const channels = (await admin.pubsub('CHANNELS')) as string[]
+      assert.ok(channels.includes('push:nodes'))
+      return channels
+        .filter(channel => channel !== 'push:nodes')
+        .map(channel => channel.slice('push:'.length))
+        .toSorted()
+    },
+  }
+})
+
+test('redis: any program can publish bytes, and they arrive as they are', async t => {
+  const server = await startRedis(t)
+  const { subscriber } = await connected(t, server)
+  const bytes = Buffer.from([0, 255, 128, 13, 10, 0xed, 0xa0, 0x80])
+  assert.equal(await server.admin.publish('push:channel:x', bytes), 1)
+  await subscriber.next()
+  assert.ok(bytes.equals(subscriber.bytes[0]!))
+})
+
+test('redis: what section 4 of the contract says can be asked of Redis is so', async t => {
+  const server = await startRedis(t)
+  const { broker, subscriber } = await connected(t, server)
+  const second = await connected(t, server, { node: 'n2' })
+  await subscriber.join('user:42')
+  assert.deepEqual(await server.admin.pubsub('NUMSUB', 'push:nodes', 'push:user:42', 'push:user:43'), [
+    'push:nodes',
+    2,
+    'push:user:42',
+    1,
+    'push:user:43',
+    0,
+  ])
+  assert.equal(await broker.nodes(), 2)
+  assert.equal(await server.admin.publish('push:nodes', 'hello'), 2)
+  assert.equal(await server.admin.publish('push:channel:x', envelope(1, 'tok')), 2)
+  const answers = await Promise.all([1, 2].map(() => server.admin.blpop('push:receipt:tok', 5)))
+  assert.deepEqual(answers.map(answer => JSON.parse(answer![1]).node).toSorted(), ['n1', 'n2'])
+  assert.equal(await second.subscriber.text(), envelope(1, 'tok'))
+  assert.equal(await server.admin.set('push:ticket:abc', '{"user":"42"}', 'EX', 30, 'NX'), 'OK')
+  assert.equal(await broker.takeTicket('abc'), '{"user":"42"}')
+  await publishOne(broker, 'user:42', envelope(2, 'tok2'), 'tok2')
+  const ttl = await server.admin.ttl('push:receipt:tok2')
+  assert.ok(ttl > 50 && ttl <= 60, `${ttl}`)
+})
+
+test('redis: a debugging PSUBSCRIBE counts as a node in PUBLISH and holds no receipt up', async t => {
+  const server = await startRedis(t)
+  const { broker } = await connected(t, server)
+  const watcher = server.admin.duplicate()
+  t.after(() => watcher.disconnect())
+  await watcher.psubscribe('*')
+  const sent = await publishOne(broker, 'channel:x', envelope(1, 'tok'), 'tok')
+  assert.deepEqual(sent, { nodes: 2, answers: [{ node: 'n1', delivered: 1, skipped: 0 }], complete: true })
+})
+
+test('redis: junk in a receipt list is left out', async t => {
+  const server = await startRedis(t)
+  const { broker, subscriber } = await connected(t, server)
+  await server.admin.rpush('push:receipt:tok', 'junk', '{}', 'null', '{"node":"x","delivered":"1","skipped":0}', '7')
+  const sent = await publishOne(broker, 'channel:x', envelope(1, 'tok'), 'tok')
+  assert.deepEqual(sent.answers, [{ node: 'n1', delivered: 1, skipped: 0 }])
+  assert.equal(await subscriber.text(), envelope(1, 'tok'))
+})
+
+test('redis: two prefixes do not hear each other', async t => {
+  const server = await startRedis(t)
+  const a = await connected(t, server, { prefix: 'a:' })
+  const b = await connected(t, server, { prefix: 'b:' })
+  assert.deepEqual(await publishOne(a.broker, 'channel:x', envelope('a')), { nodes: 1 })
+  assert.deepEqual(await publishOne(b.broker, 'channel:x', envelope('b')), { nodes: 1 })
+  assert.equal(await a.subscriber.text(), envelope('a'))
+  assert.equal(await b.subscriber.text(), envelope('b'))
+  assert.equal(await a.broker.nodes(), 1)
+  await a.broker.putTicket('t', 'a', 30)
+  assert.equal(await b.broker.takeTicket('t'), null)
+  const channels = (await server.admin.pubsub('CHANNELS')) as string[]
+  assert.deepEqual(channels.toSorted(), ['a:channel:x', 'a:nodes', 'b:channel:x', 'b:nodes'])
+})
+
+test('redis: push:rejected holds 100 notes for a day, the beginning of each only where allowed', async t => {
+  const server = await startRedis(t)
+  const { broker } = await connected(t, server)
+  const quiet = await connected(t, server, { node: 'n2', noteRejected: false })
+  await server.admin.rpush('push:rejected', ...Array(150).fill('old'))
+  broker.note({
+    topic: 'all',
+    reason: 'json',
+    message: 'broken',
+    envelope: Buffer.from(`${'é'.repeat(150)}${'x'.repeat(500)}`),
+  })
+  await broker.takeTicket('none')
+  quiet.broker.note({ topic: 'all', reason: 'json', message: 'broken', envelope: Buffer.from('secret') })
+  await quiet.broker.takeTicket('none')
+  const [unsaid, note] = (await server.admin.lrange('push:rejected', 0, 1)).map(text => JSON.parse(text))
+  assert.equal(note.sample, `${'é'.repeat(150)}${'x'.repeat(50)}`)
+  assert.deepEqual([note.node, note.topic, note.reason, note.message, note.size], ['n1', 'all', 'json', 'broken', 800])
+  assert.ok(Math.abs(Date.parse(note.time) - Date.now()) < 60_000)
+  assert.equal('sample' in unsaid, false)
+  assert.equal(await server.admin.llen('push:rejected'), 100)
+  const ttl = await server.admin.ttl('push:rejected')
+  assert.ok(ttl > 86_000 && ttl <= 86_400, `${ttl}`)
+})
+
+test('redis: a thousand bad envelopes a second are not a thousand notes', async t => {
+  const server = await startRedis(t)
+  const { broker } = await connected(t, server)
+  for (let i = 0; i < 1000; i++) broker.note({ topic: 'all', reason: 'json', message: '', envelope: Buffer.from('x') })
+  await broker.takeTicket('none')
+  const notes = await server.admin.llen('push:rejected')
+  assert.ok(notes >= 20 && notes <= 40, `${notes} notes`)
+})
+
+test('redis: a refused command says why, and was surely not carried out', async t => {
+  const server = await startRedis(t)
+  const { broker } = await connected(t, server)
+  await server.admin.call('ACL', 'SETUSER', 'default', '-publish')
+  const [refused, other] = await broker.publish([
+    { topic: 'channel:x', envelope: '1' },
+    { topic: 'channel:x', envelope: '2', receipt: 't' },
+  ])
+  assert.deepEqual([refused, other].map(codeOf), ['PUSH_ERR_BROKER_AWAY', 'PUSH_ERR_BROKER_AWAY'])
+  assert.match((refused as Error).message, /^Redis refused: NOPERM/)
+})
