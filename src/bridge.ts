@@ -80,7 +80,9 @@ export class PushBridge {
   /** A single-use secret that stands for `identity`: the page connects with `?ticket=…` within `ttl` seconds. */
   async ticket(identity: Authentication, ttl: number = TICKET_TTL): Promise<string> {
     const token = randomBytes(24).toString('hex')
-    await this.#hub.broker.putTicket(token, JSON.stringify(identity), ttl)
+    const { expires } = identity
+    const ticket = { ...identity, expires: expires instanceof Date ? expires.getTime() : expires }
+    await this.#hub.broker.putTicket(token, JSON.stringify(ticket), ttl)
     return token
   }
 

@@ -202,13 +202,17 @@ export class Delivery {
     const segment = new Segment(frames, [topic])
     this.#parts.outbox.delivered(segment.bytes)
     let delivered = 0
-    let skipped = 0
+    let closing = 0
+    let slow = 0
     for (const connection of this.#parts.registry.members(topic)) {
-      if (connection.push(segment)) delivered++
-      else skipped++
+      if (connection.isClosing) closing++
+      else if (connection.push(segment)) delivered++
+      else slow++
     }
-    this.#parts.metrics.count('deliveries_total', delivered * frames.length)
-    if (skipped > 0) this.#parts.metrics.count('deliveries_skipped_total', skipped * frames.length)
+    const { metrics } = this.#parts
+    metrics.count('deliveries_total', delivered * frames.length)
+    if (closing > 0) metrics.count('deliveries_skipped_total', closing * frames.length, 'closing')
+    if (slow > 0) metrics.count('deliveries_skipped_total', slow * frames.length, 'slow')
   }
 
   #deliverSingly(incoming: Incoming, decoded: Decoded): void {

@@ -20,8 +20,11 @@ export const errors = {
   UNAUTHENTICATED: createError('PUSH_ERR_UNAUTHENTICATED', '%s', 401),
   FORBIDDEN: createError('PUSH_ERR_FORBIDDEN', '%s', 403),
   ORIGIN: createError('PUSH_ERR_ORIGIN', '%s', 403),
+  UNSUBSCRIBED: createError('PUSH_ERR_UNSUBSCRIBED', '%s was left before the subscription was confirmed', 409),
   UPGRADE_REQUIRED: createError('PUSH_ERR_UPGRADE_REQUIRED', '%s', 426),
   LIMIT: createError('PUSH_ERR_LIMIT', '%s', 429),
+  /** The cause stands in the log, not in the message. */
+  INTERNAL: createError('PUSH_ERR_INTERNAL', '%s', 500),
   HANDLER: createError('PUSH_ERR_HANDLER', 'the handler failed', 500),
   UNSUPPORTED: createError('PUSH_ERR_UNSUPPORTED', '%s', 501),
   FULL: createError('PUSH_ERR_FULL', '%s', 503),

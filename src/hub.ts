@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
 import type { Broker, Incoming, Subscriber } from './broker.ts'
 import { Connection, type Identity } from './connection.ts'
 import { Delivery } from './delivery.ts'
@@ -6,7 +7,7 @@ import { errors } from './errors.ts'
 import { Heartbeat } from './heartbeat.ts'
 import type { Metrics } from './metrics.ts'
 import { Outbox } from './outbox.ts'
-import { CLOSE, encodeMessage, type GapReason, type TopicState, type Welcome } from './protocol.ts'
+import { CLOSE, encodeMessage, type GapReason, type Ref, type TopicState, type Welcome } from './protocol.ts'
 import { Registry } from './registry.ts'
 import type { SchemaTable } from './schemas.ts'
 import { ownTopics, type Topic } from './topic.ts'
@@ -28,6 +29,9 @@ export interface HubEvents {
 
 /** A client is told at the latest after this long that it is subscribed; a `gap` says that it may not be yet. */
 const CONFIRM_TIMEOUT = 1000
+
+/** Connections closed in one turn of the event loop. */
+const DRAIN_BATCH = 250
 
 /** Where registry and broker meet: whatever the broker brings goes to the connections it is for. */
 export class Hub implements Subscriber {
@@ -114,22 +118,26 @@ export class Hub implements Subscriber {
     return confirmed
   }
 
-  /** Subscribes and, once it holds, sends `subscribed`. Throws when the connection has too many topics. */
-  async subscribe(connection: Connection, topic: Topic, ref?: number | string): Promise<void> {
-    if (!this.registry.has(connection, topic)) {
-      const { topics } = this.options.limits
-      if ((connection.subscriptions?.size ?? 0) >= topics) {
-        throw new errors.LIMIT(`a connection may have ${topics} topics (limits.topics)`)
-      }
-      this.registry.join(connection, topic)
+  /** Joins `topic` at once; `confirm` says when it holds. Throws when the connection has too many topics. */
+  join(connection: Connection, topic: Topic): void {
+    if (this.registry.has(connection, topic)) return
+    const { topics } = this.options.limits
+    if ((connection.subscriptions?.size ?? 0) >= topics) {
+      throw new errors.LIMIT(`a connection may have ${topics} topics (limits.topics)`)
     }
+    this.registry.join(connection, topic)
+  }
+
+  /** Sends `subscribed` once the broker has confirmed the topic. Throws when it was left meanwhile. */
+  async confirm(connection: Connection, topic: Topic, ref?: Ref): Promise<void> {
     const confirmed = await this.#confirmed([topic])
-    if (connection.isClosing || !this.registry.has(connection, topic)) return
+    if (connection.isClosing) return
+    if (!this.registry.has(connection, topic)) throw new errors.UNSUBSCRIBED(topic)
     connection.reply('subscribed', { topic }, ref)
     if (!confirmed) connection.gap([topic], 'broker_away')
   }
 
-  unsubscribe(connection: Connection, topic: Topic, ref?: number | string): void {
+  unsubscribe(connection: Connection, topic: Topic, ref?: Ref): void {
     if (ownTopics(connection.id, connection.user).includes(topic)) {
       throw new errors.TOPIC(`${topic} belongs to every connection of its kind and cannot be left`)
     }
@@ -190,8 +198,11 @@ export class Hub implements Subscriber {
 
   async #move(connection: Connection, control: { kind: 'subscribe' | 'unsubscribe'; topic: Topic }): Promise<boolean> {
     try {
-      if (control.kind === 'subscribe') await this.subscribe(connection, control.topic)
-      else this.unsubscribe(connection, control.topic)
+      if (control.kind === 'unsubscribe') this.unsubscribe(connection, control.topic)
+      else {
+        this.join(connection, control.topic)
+        await this.confirm(connection, control.topic)
+      }
       return true
     } catch (error) {
       this.#events.failed(error)
@@ -205,19 +216,28 @@ export class Hub implements Subscriber {
   async drain(): Promise<void> {
     if (this.#draining) return
     this.#draining = true
-    const { window, timeout } = this.options.drain
+    const { delay, timeout } = this.options.drain
+    // Load balancers go by the readiness that has just gone down; meanwhile everything works as before.
+    if (delay > 0 && this.registry.size > 0) await sleep(delay)
     const empty = new Promise<void>(resolve => {
       this.#onEmpty = resolve
     })
+    const deadline = performance.now() + timeout
+    await this.#closeInBatches(deadline)
+    if (this.registry.size > 0) await within(deadline - performance.now(), empty)
+    for (const connection of [...this.registry.values(), ...this.#closing]) connection.terminate()
+  }
+
+  async #closeInBatches(deadline: number): Promise<void> {
     const connections = [...this.registry.values()]
     // A few clients come back at once; many are spread over the window, about one a millisecond.
-    const spread = Math.min(window, connections.length)
-    for (const connection of connections) {
+    const spread = Math.min(this.options.drain.window, connections.length)
+    for (const [i, connection] of connections.entries()) {
+      if (i % DRAIN_BATCH === DRAIN_BATCH - 1) await nextTurn()
+      if (performance.now() >= deadline) return
       connection.send('reconnect', { after: Math.floor(Math.random() * spread) })
       connection.close(CLOSE.RESTART, 'restart')
     }
-    if (this.registry.size > 0) await within(timeout, empty)
-    for (const connection of [...this.registry.values(), ...this.#closing]) connection.terminate()
   }
 
   close(): void {

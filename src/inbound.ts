@@ -19,11 +19,15 @@ interface Conversation {
   refilled: number
   badInARow: number
   pending: number
+  /** The last of those that change subscriptions, which take effect in the order in which they came. */
+  lastChange: Promise<unknown>
   /** Messages that came before the welcome was sent. */
   early: Inbound[] | undefined
 }
 
 type Inbound = { data: Buffer; isBinary: boolean }
+
+const NOTHING = Promise.resolve()
 
 /** A client that sends this many unusable messages in a row does not speak the protocol. */
 const MAX_BAD_IN_A_ROW = 10
@@ -75,7 +79,14 @@ export class Dispatcher {
     let conversation = this.#conversations.get(connection)
     if (!conversation) {
       const tokens = this.#options.limits.messages * 2
-      conversation = { tokens, refilled: performance.now(), badInARow: 0, pending: 0, early: undefined }
+      conversation = {
+        tokens,
+        refilled: performance.now(),
+        badInARow: 0,
+        pending: 0,
+        lastChange: NOTHING,
+        early: undefined,
+      }
       this.#conversations.set(connection, conversation)
     }
     return conversation
@@ -93,7 +104,7 @@ export class Dispatcher {
     if ('problem' in message) return this.#refuseBad(connection, conversation, message)
     conversation.badInARow = 0
     if (isPing) connection.reply('pong', message.payload ?? {}, message.ref)
-    else this.#run(connection, conversation, message.ref, () => this.#obey(connection, message))
+    else this.#run(connection, conversation, message.ref, () => this.#obey(connection, conversation, message))
   }
 
   #pay(conversation: Conversation, cost: number): boolean {
@@ -157,26 +168,40 @@ export class Dispatcher {
     return new errors.HANDLER()
   }
 
-  #obey(connection: Connection, message: ClientMessage): unknown {
-    if (message.type === 'subscribe') return this.#subscribe(connection, message)
-    if (message.type === 'unsubscribe') return this.#unsubscribe(connection, message)
+  #obey(connection: Connection, conversation: Conversation, message: ClientMessage): unknown {
+    if (message.type === 'subscribe') return this.#subscribe(connection, conversation, message)
+    if (message.type === 'unsubscribe') return this.#unsubscribe(connection, conversation, message)
     return this.#handle(connection, message)
   }
 
-  async #subscribe(connection: Connection, { payload, ref }: ClientMessage): Promise<void> {
+  /** An `unsubscribe` must not overtake a `subscribe` that authorize() is still thinking about. */
+  #inOrder(conversation: Conversation, change: () => unknown): Promise<unknown> {
+    const changed = conversation.lastChange.then(change)
+    conversation.lastChange = changed.catch(() => {})
+    return changed
+  }
+
+  async #subscribe(connection: Connection, conversation: Conversation, { payload, ref }: ClientMessage): Promise<void> {
     const { topic, since } = (payload ?? {}) as { topic?: unknown; since?: unknown }
     const problem = topicProblem(topic)
     if (problem) throw new errors.TOPIC(`payload.topic: ${problem}`)
     if (since !== undefined && typeof since !== 'string') throw new errors.BAD_MESSAGE('payload.since is not a string')
-    await this.authorize(connection, topic as Topic, since)
-    await this.#hub.subscribe(connection, topic as Topic, ref)
+    await this.#inOrder(conversation, async () => {
+      await this.authorize(connection, topic as Topic, since)
+      if (!connection.isClosing) this.#hub.join(connection, topic as Topic)
+    })
+    if (!connection.isClosing) await this.#hub.confirm(connection, topic as Topic, ref)
   }
 
-  #unsubscribe(connection: Connection, { payload, ref }: ClientMessage): void {
+  async #unsubscribe(
+    connection: Connection,
+    conversation: Conversation,
+    { payload, ref }: ClientMessage,
+  ): Promise<void> {
     const { topic } = (payload ?? {}) as { topic?: unknown }
     const problem = topicProblem(topic)
     if (problem) throw new errors.TOPIC(`payload.topic: ${problem}`)
-    this.#hub.unsubscribe(connection, topic as Topic, ref)
+    await this.#inOrder(conversation, () => this.#hub.unsubscribe(connection, topic as Topic, ref))
   }
 
   /** Throws PUSH_ERR_FORBIDDEN unless `connection` may hear `topic`. */

@@ -1,5 +1,5 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import type { Cluster, Redis, RedisOptions } from 'ioredis'
+import type { Redis, RedisOptions } from 'ioredis'
 import { type Static, type TSchema, Type } from 'typebox'
 import { Compile } from 'typebox/compile'
 import type { PushConnection } from './connection.ts'
@@ -132,7 +132,7 @@ export interface PushBridgeOptions extends Given<Omit<ParsedOptions, 'path' | 'h
   limits?: Given<ParsedOptions['limits']>
   drain?: Given<ParsedOptions['drain']>
   /** URL, ioredis options, a client (it is duplicated), or true for the host's @fastify/redis. Absent: one node. */
-  redis?: string | RedisOptions | Redis | Cluster | boolean
+  redis?: string | RedisOptions | Redis | boolean
   /** Runs in preHandler, after every hook of the host. null refuses. Absent: everybody is anonymous. */
   authenticate?(request: FastifyRequest): Authentication | null | Promise<Authentication | null>
   /** Whether a connection may subscribe to a topic. Default: what `allow` grants. */
@@ -163,7 +163,7 @@ const KEYS = [...Object.keys(OptionsSchema.properties), 'redis', ...FUNCTIONS, .
 
 /** Options with every default filled in. */
 export type Options = ParsedOptions & {
-  redis: string | RedisOptions | Redis | Cluster | boolean
+  redis: string | RedisOptions | Redis | boolean
   callbacks: Pick<PushBridgeOptions, (typeof FUNCTIONS)[number]>
   schemas: PublicationSchemas
   handlers: Record<string, ClientHandler>

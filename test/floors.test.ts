@@ -125,7 +125,11 @@ test('only the transport and the testing entry know ws; routes know its types', 
 })
 
 test('what the browser imports knows no Node and no package', () => {
-  const seen = new Set(['topic.ts', 'protocol.ts', 'client.ts', 'client-session.ts'].filter(name => rooms.some(room => room.name === name)))
+  const seen = new Set(
+    ['topic.ts', 'protocol.ts', 'client.ts', 'client-session.ts'].filter(name =>
+      rooms.some(room => room.name === name),
+    ),
+  )
   for (const name of seen) {
     const room = rooms.find(it => it.name === name)!
     assert.deepEqual(

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Connection } from '../src/connection.ts'
-import type { Segment } from '../src/queue.ts'
 import { Metrics } from '../src/metrics.ts'
 import { Outbox, type OutboxOptions } from '../src/outbox.ts'
+import type { Segment } from '../src/queue.ts'
 import { FakeTransport, published, WELCOME } from './helpers/connection.ts'
 
 function setUp(options: Partial<OutboxOptions> = {}) {

@@ -118,6 +118,15 @@ test('tickets: needed, single use, and checked', async t => {
   assert.equal(connection.welcome.user, '42')
   assert.ok('channel:orders' in connection.welcome.topics && 'channel:news' in connection.welcome.topics)
   await bothWays(port, `/ws?ticket=${ticket}`, { ...unauthenticated, text: /spent/ })
+  const refused = async (identity: object, text: RegExp) => {
+    const { status, body } = await refusalOf(`ws://127.0.0.1:${port}/ws?ticket=${await app.push.ticket(identity)}`)
+    assert.equal(status, 401)
+    assert.match(body?.message ?? '', text)
+  }
+  await refused({ allow: 'channel:a' }, /the ticket gave allow that is no list of topics/)
+  await refused({ user: 'a b' }, /the ticket gave a user that has white space/)
+  const dated = await app.push.ticket({ user: 7, expires: new Date(Date.now() + 60_000) })
+  assert.equal((await openConnection(app, `/ws?ticket=${dated}`)).welcome.user, '7')
 })
 
 test('a full node answers 503 over HTTP, to a page as well', async t => {

@@ -232,3 +232,23 @@ test('hooks see the connection come and go, and one that throws harms nobody', a
   assert.ok(log.some(({ msg }) => msg === 'push: onConnect failed'))
   assert.equal(app.push.connections.size, 0)
 })
+
+test('an unsubscribe does not overtake the subscribe before it', async t => {
+  let decide = () => {}
+  const { app } = await buildPush(t, {
+    authorize: () =>
+      new Promise(resolve => {
+        decide = () => resolve(true)
+      }),
+  })
+  const connection = await openConnection(app, '/ws')
+  connection.send('subscribe', { topic: 'channel:a' }, 1)
+  connection.send('unsubscribe', { topic: 'channel:a' }, 2)
+  connection.send('ping', {}, 3)
+  await connection.next('pong')
+  decide()
+  const answers = [await connection.next(), await connection.next()]
+  assert.deepEqual(answers.map(({ ref }) => ref).sort(), [1, 2])
+  assert.equal((await app.push.publish('channel:a', { type: 'x', receipt: true })).delivered, 0)
+  assert.equal(app.push.connections.get(connection.welcome.connection)?.topics.has('channel:a'), false)
+})

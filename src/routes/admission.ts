@@ -34,15 +34,7 @@ export class Admission {
       throw new errors.FULL(`this node has its ${this.#options.limits.connections} connections (limits.connections)`)
     }
     this.#checkOrigin(request)
-    const { user, join = [], allow = [], data, expires } = await this.#authenticate(request)
-    const identity: Identity = {
-      id: randomBytes(15).toString('base64url'),
-      user: checkUser(user),
-      data: data ?? null,
-      allow: allow.map(pattern => check(pattern, 'allow', patternProblem)),
-      expires: checkExpiry(expires),
-    }
-    const topics = join.map(topic => check(topic, 'join', joinProblem) as Topic)
+    const { identity, topics } = await this.#identify(request)
     if (channel !== '') topics.push(await this.#channelTopic(identity, topics, channel))
     return { identity, topics }
   }
@@ -59,21 +51,28 @@ export class Admission {
     throw new errors.ORIGIN(`origin ${origin} may not connect`)
   }
 
-  async #authenticate(request: FastifyRequest): Promise<Authentication> {
+  async #identify(request: FastifyRequest): Promise<Admitted> {
     const { authenticate } = this.#options.callbacks
     const ticket = ticketOf(request)
     if (this.#options.tickets && (ticket !== undefined || !authenticate)) return this.#redeem(ticket)
-    if (!authenticate) return {}
-    const identity = await callAuthenticate(authenticate, request)
-    if (!identity) throw new errors.UNAUTHENTICATED('authenticate() did not accept the request')
-    return identity
+    if (!authenticate) return toAdmitted({}, 'authenticate()')
+    const authentication = await callAuthenticate(authenticate, request)
+    if (!authentication) throw new errors.UNAUTHENTICATED('authenticate() did not accept the request')
+    return toAdmitted(authentication, 'authenticate()')
   }
 
-  async #redeem(ticket: string | undefined): Promise<Authentication> {
+  async #redeem(ticket: string | undefined): Promise<Admitted> {
     if (!ticket) throw new errors.UNAUTHENTICATED('a ticket is needed: connect with ?ticket=…')
     const text = /^[\w-]{16,200}$/.test(ticket) ? await this.#hub.broker.takeTicket(ticket) : null
     if (text === null) throw new errors.UNAUTHENTICATED('the ticket is unknown, spent or too old: ask for a new one')
-    return parseTicket(text)
+    try {
+      return toAdmitted(JSON.parse(text), 'the ticket')
+    } catch (error) {
+      // Another program wrote it, and trying again would not make it better.
+      throw new errors.UNAUTHENTICATED(
+        error instanceof SyntaxError ? 'the ticket is no JSON' : (error as Error).message,
+      )
+    }
   }
 
   async #channelTopic(identity: Identity, join: readonly Topic[], channel: string): Promise<Topic> {
@@ -123,35 +122,50 @@ async function callAuthenticate(
   }
 }
 
-function parseTicket(text: string): Authentication {
-  try {
-    const ticket: unknown = JSON.parse(text)
-    if (typeof ticket === 'object' && ticket !== null && !Array.isArray(ticket)) return ticket
-  } catch {}
-  throw new errors.UNAUTHENTICATED('the ticket does not hold a JSON object such as {"user":"42"}')
+/** Throws a TypeError that says what `giver` gave wrongly. */
+function toAdmitted(given: unknown, giver: string): Admitted {
+  if (typeof given !== 'object' || given === null || Array.isArray(given)) {
+    throw new TypeError(`${giver} gave no object such as {"user":"42"}`)
+  }
+  const { user, join, allow, data, expires } = given as Authentication
+  const identity: Identity = {
+    id: randomBytes(15).toString('base64url'),
+    user: checkUser(user, giver),
+    data: data ?? null,
+    allow: checkList(allow, 'allow', patternProblem, giver),
+    expires: checkExpiry(expires, giver),
+  }
+  return { identity, topics: checkList(join, 'join', joinProblem, giver) as Topic[] }
 }
 
-function checkUser(user: unknown): string | null {
+function checkUser(user: unknown, giver: string): string | null {
   if (user === undefined || user === null) return null
   const name = typeof user === 'number' ? String(user) : user
   const problem = typeof name === 'string' ? nameProblem(name) : 'is neither a string nor a number'
-  if (problem) throw new TypeError(`authenticate() gave a user that ${problem}`)
+  if (problem) throw new TypeError(`${giver} gave a user that ${problem}`)
   return name as string
 }
 
-function checkExpiry(expires: unknown): number {
+function checkExpiry(expires: unknown, giver: string): number {
   if (expires === undefined || expires === null) return Number.POSITIVE_INFINITY
   const time = expires instanceof Date ? expires.getTime() : expires
   if (typeof time !== 'number' || Number.isNaN(time)) {
-    throw new TypeError('authenticate() gave an expires that is neither a Date nor milliseconds since 1970')
+    throw new TypeError(`${giver} gave an expires that is neither a Date nor milliseconds since 1970`)
   }
   // The exp of a JWT is in seconds; taken for milliseconds every connection would be over before it began.
-  if (time > 0 && time < 1e11) throw new TypeError('authenticate() gave an expires in seconds: multiply it by 1000')
+  if (time > 0 && time < 1e11) throw new TypeError(`${giver} gave an expires in seconds: multiply it by 1000`)
   return time
 }
 
-function check(value: unknown, where: string, problemOf: (value: unknown) => string | undefined): string {
-  const problem = problemOf(value)
-  if (problem) throw new TypeError(`authenticate() gave ${where}: ${problem}`)
-  return value as string
+function checkList(
+  values: unknown,
+  where: string,
+  problemOf: (value: unknown) => string | undefined,
+  giver: string,
+): string[] {
+  if (values === undefined || values === null) return []
+  if (!Array.isArray(values)) throw new TypeError(`${giver} gave ${where} that is no list of topics`)
+  const problem = values.map(problemOf).find(found => found !== undefined)
+  if (problem) throw new TypeError(`${giver} gave ${where}: ${problem}`)
+  return values as string[]
 }

@@ -81,9 +81,9 @@ function toPushError(error: FastifyError, request: FastifyRequest, bodyLimit: nu
   if (isPushError(error)) return error
   const statusCode = error.statusCode ?? 500
   if (statusCode === 413) return new errors.TOO_LARGE(`the body is larger than ${bodyLimit} bytes`)
-  if (statusCode >= 500) request.log.error({ err: error }, 'push: the push API failed')
-  const message = statusCode >= 500 ? 'the publication failed' : error.message
-  return Object.assign(new Error(message), { code: error.code ?? 'PUSH_ERR_INTERNAL', statusCode })
+  if (statusCode < 500) return Object.assign(new Error(error.message), { code: error.code, statusCode })
+  request.log.error({ err: error }, 'push: the push API failed')
+  return new errors.INTERNAL('the publication failed')
 }
 
 /** Compares digests, which have one length, so that time tells nothing about a key or about how long it is. */

@@ -108,11 +108,7 @@ function channelOf(request: FastifyRequest): string {
 function toRefusal(error: unknown, request: FastifyRequest): PushError {
   if (isPushError(error)) return error
   request.log.error({ err: error }, 'push: the upgrade failed')
-  const status = (error as { statusCode?: unknown }).statusCode
-  return Object.assign(new Error('the upgrade failed'), {
-    code: 'PUSH_ERR_INTERNAL',
-    statusCode: typeof status === 'number' && status >= 400 ? status : 500,
-  })
+  return new errors.INTERNAL('the upgrade failed')
 }
 
 /**

@@ -43,7 +43,7 @@ export class UpgradeWatch {
     const guard = [...this.#guards].find(({ matches }) => matches(url))
     const deadline = guard ? performance.now() + guard.milliseconds : Number.POSITIVE_INFINITY
     this.#pending.set(socket, { written: socket.bytesWritten, isAnswered: false, deadline })
-    this.#timer ??= setInterval(() => this.#sweep(performance.now()), SWEEP).unref()
+    this.#timer ??= setInterval(() => this.#sweep(performance.now()), SWEEP)
   }
 
   #sweep(now: number): void {
@@ -71,6 +71,8 @@ export class UpgradeWatch {
   close(): void {
     this.#server.off('upgrade', this.#onUpgrade)
     clearInterval(this.#timer)
+    // The server waits for its sockets before it is closed, and nobody else will end these.
+    for (const socket of this.#pending.keys()) if (!isTaken(socket)) socket.destroySoon()
     this.#pending.clear()
   }
 }

@@ -1,9 +1,9 @@
 import { Connection, type Identity } from '../../src/connection.ts'
 import { encodeFrame } from '../../src/frame.ts'
-import { type Queue, Segment } from '../../src/queue.ts'
 import { Metrics } from '../../src/metrics.ts'
 import { Outbox, type OutboxOptions } from '../../src/outbox.ts'
 import { encodeMessage, encodePublication } from '../../src/protocol.ts'
+import { type Queue, Segment } from '../../src/queue.ts'
 import type { Topic } from '../../src/topic.ts'
 import { type Part, partBytes, type Transport } from '../../src/transport.ts'
 

@@ -4,11 +4,11 @@ import pushBridge, { clientHandler } from '../../src/index.ts'
 
 /**
  * A node for the interop tests: any user by `?user=`, nobody for `?user=nobody`, any channel, tickets, a push API.
- * Prints its address as the first line and its log behind it. HEARTBEAT: `interval,timeout` in milliseconds.
+ * GET /status has also the upgrade requests by URL, GET /page runs SCRIPT. Prints its address as the first line and its log behind it. HEARTBEAT: `interval,timeout` in milliseconds.
  */
-const { REDIS_URL, PORT, HEARTBEAT = '25000,10000', LOG_LEVEL = 'warn', TRUST_PROXY, API_KEY } = process.env
+const { REDIS_URL, PORT, HEARTBEAT = '25000,10000', LOG_LEVEL = 'warn', TRUST_PROXY, API_KEY, SCRIPT } = process.env
 const [interval, timeout] = HEARTBEAT.split(',').map(Number) as [number, number]
-let upgrades = 0
+const upgrades: Record<string, number> = {}
 
 const app = Fastify({ logger: { level: LOG_LEVEL }, trustProxy: TRUST_PROXY ?? false })
 await app.register(pushBridge, {
@@ -27,8 +27,13 @@ await app.register(pushBridge, {
   handlers: { whoami: clientHandler(Type.Unknown(), (_payload, { data }) => data) },
   drain: { window: 1000 },
 })
-app.server.on('upgrade', () => upgrades++)
+app.server.on('upgrade', ({ url = '' }) => {
+  upgrades[url] = (upgrades[url] ?? 0) + 1
+})
 app.get('/status', async () => ({ ...(await app.push.status()), upgrades }))
+app.get('/page', (_request, reply) =>
+  reply.type('text/html').send(`<!doctype html><meta charset="utf-8"><body><script type="module">${SCRIPT}</script>`),
+)
 process.once('SIGTERM', () => app.close().then(() => process.exit(0)))
 await app.listen({ port: Number(PORT ?? 0), host: '127.0.0.1' })
 process.stdout.write(`${JSON.stringify(app.server.address())}\n`)

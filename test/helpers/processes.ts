@@ -143,7 +143,7 @@ export interface Status {
   node: string
   nodes: number
   connections: number
-  upgrades: number
+  upgrades: Record<string, number>
   metrics: Record<string, number>
 }
 

@@ -1,0 +1,586 @@
+import assert from 'node:assert/strict'
+import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { after, before, type TestContext, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import Fastify, { type FastifyInstance } from 'fastify'
+import { type TSchema, Type } from 'typebox'
+import { WebSocket } from 'ws'
+import { type Decoded, decodeEnvelope } from '../src/envelope.ts'
+import { errors } from '../src/errors.ts'
+import pushBridge, { clientHandler, type PushBridgeOptions } from '../src/index.ts'
+import { ApiSchema, OptionsSchema } from '../src/options.ts'
+import { CLOSE, shouldReconnect } from '../src/protocol.ts'
+import { createPublisher } from '../src/publisher.ts'
+import { openConnection } from '../src/testing.ts'
+import { findProgram } from './helpers/programs.ts'
+import { freePort, type RedisServer, startRedis } from './helpers/redis.ts'
+
+const ROOT = fileURLToPath(new URL('../', import.meta.url))
+const DEADLINE = 20_000
+const KEY = 'a-key-of-the-documents'
+
+// ── the documents ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+const CONTRACTS = ['README.md', 'docs/protocol.md', 'docs/redis.md']
+const DOCUMENTS = [
+  ...CONTRACTS,
+  'docs/operations.md',
+  'docs/architecture.md',
+  'CHANGELOG.md',
+  'CONTRIBUTING.md',
+  'SECURITY.md',
+]
+
+interface Block {
+  file: string
+  heading: string
+  lang: string
+  code: string
+}
+
+const read = (file: string) => readFileSync(join(ROOT, file), 'utf8')
+const without = (text: string) => text.replaceAll('`', '')
+
+function blocksOf(file: string): Block[] {
+  const blocks: Block[] = []
+  let heading = ''
+  let open: Block | undefined
+  for (const line of read(file).split('\n')) {
+    const fence = /^```(\w*)/.exec(line)
+    if (fence && open) {
+      blocks.push(open)
+      open = undefined
+    } else if (fence) open = { file, heading, lang: fence[1]!, code: '' }
+    else if (open) open.code += `${line}\n`
+    else heading = /^#+ (.+)/.exec(line)?.[1] ?? heading
+  }
+  return blocks
+}
+
+const blocks = [...CONTRACTS, 'docs/operations.md'].flatMap(blocksOf)
+const unused = new Set(blocks.filter(({ file }) => CONTRACTS.includes(file)))
+
+/** The blocks of a language under a heading, which from now on count as run. */
+function take(file: string, heading: string, lang: string): string[] {
+  const found = blocks.filter(block => block.file === file && block.heading === heading && block.lang === lang)
+  assert.ok(found.length > 0, `${file} has no ${lang} under "${heading}"`)
+  for (const block of found) unused.delete(block)
+  return found.map(({ code }) => code)
+}
+
+/** The rows of the table under a heading, as cells. */
+function tableOf(file: string, heading: string): string[][] {
+  const section = read(file)
+    .split(/^#+ /m)
+    .find(part => part.startsWith(`${heading}\n`))
+  assert.ok(section, `${file} has no heading "${heading}"`)
+  const rows = section.split('\n').filter(line => line.startsWith('|'))
+  return rows.slice(2).map(row => row.slice(2, -2).split(' | '))
+}
+
+// ── running what they say ──────────────────────────────────────────────────────────────────────────────────────────
+
+const hooks: (() => unknown)[] = []
+const cleanup = { after: (hook: () => unknown) => void hooks.push(hook) }
+const folder = mkdtempSync(join(tmpdir(), 'push-docs-'))
+const env = { ...process.env, PUSH_API_KEY: KEY }
+let redis: RedisServer
+let port: number
+let server: Program
+
+const ENTRIES: Record<string, string> = {
+  'fastify-push-bridge': 'src/index.ts',
+  'fastify-push-bridge/publisher': 'src/publisher.ts',
+}
+
+/** The same text for the ports, programs and files of this test. */
+function localise(code: string): string {
+  return code
+    .replaceAll('6379', `${redis.port}`)
+    .replaceAll(/\b3000\b/g, `${port}`)
+    .replaceAll('redis-cli ', `redis-cli -p ${redis.port} `)
+    .replaceAll('npx fastify-push-bridge', `exec ${process.execPath} --import tsx src/cli.ts`)
+    .replaceAll(/from '([^']+)'/g, (_all, from: string) => `from '${locate(from)}'`)
+}
+
+function locate(from: string): string {
+  if (ENTRIES[from]) return new URL(`../${ENTRIES[from]}`, import.meta.url).href
+  return from.startsWith('http') ? './client.mjs' : import.meta.resolve(from)
+}
+
+/** A program that is running, and what it has printed so far. */
+class Program {
+  output = ''
+  readonly process: ChildProcess
+
+  constructor(child: ChildProcess) {
+    this.process = child
+    for (const stream of [child.stdout!, child.stderr!]) {
+      stream.on('data', chunk => {
+        this.output += chunk
+      })
+    }
+  }
+
+  /** Resolves when `pattern` was printed `times` times. */
+  async until(pattern: RegExp, times = 1): Promise<void> {
+    const signal = AbortSignal.timeout(DEADLINE)
+    const ended = once(this.process, 'exit', { signal }).catch(() => {})
+    while ((this.output.match(new RegExp(pattern, 'g')) ?? []).length < times) {
+      const more = once(this.process.stdout!, 'data', { signal }).then(() => true)
+      const goesOn = await Promise.race([more, ended.then(() => false)]).catch(() => false)
+      if (!goesOn) assert.fail(`not ${times} times ${pattern} in: ${this.output}`)
+    }
+  }
+
+  async stop(): Promise<void> {
+    if (this.process.exitCode !== null || this.process.signalCode !== null) return
+    const exit = once(this.process, 'exit')
+    this.process.kill('SIGKILL')
+    await exit
+  }
+}
+
+let modules = 0
+
+/** Runs a block of JavaScript in a process of its own, with the WebSocket that Node 20 lacks. */
+function runModule(code: string): Program {
+  const file = join(folder, `block-${modules++}.mjs`)
+  const prelude = `import { WebSocket as Ws } from '${import.meta.resolve('ws')}'\nglobalThis.WebSocket ??= Ws\n`
+  writeFileSync(file, prelude + localise(code))
+  const child = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), file], {
+    cwd: ROOT,
+    env: { ...env, REDIS_URL: redis.url },
+  })
+  const program = new Program(child)
+  cleanup.after(() => program.stop())
+  return program
+}
+
+const execute = promisify(execFile)
+
+/** What the programs in a block print. Undefined, after saying so, where this machine lacks the program. */
+async function run(t: TestContext, program: string, code: string): Promise<string | undefined> {
+  if (!hasProgram(program)) {
+    t.diagnostic(`${program} is not on the PATH: its lines are not run`)
+    return undefined
+  }
+  const file = join(folder, `block-${modules++}`)
+  writeFileSync(file, localise(code))
+  const options = { cwd: ROOT, env, timeout: DEADLINE }
+  const { stdout } = await execute(program === 'php' ? 'php' : 'bash', [file], options)
+  return stdout
+}
+
+const hasPhpRedis = () => spawnSync('php', ['-r', 'exit(extension_loaded("redis") ? 0 : 1);']).status === 0
+const hasProgram = (name: string) => findProgram(name) !== undefined && (name !== 'php' || hasPhpRedis())
+
+/** Publishes until as many connections get it: what was started may still be connecting. */
+async function untilDelivered(topic: string, connections: number): Promise<void> {
+  const publisher = createPublisher({ redis: redis.url })
+  const end = performance.now() + DEADLINE
+  let delivered: number | undefined
+  while (delivered !== connections && performance.now() < end) {
+    delivered = (await publisher.publish(topic, { type: 'probe', receipt: true })).delivered
+  }
+  await publisher.close()
+  assert.equal(delivered, connections)
+}
+
+before(async () => {
+  redis = await startRedis(cleanup)
+  port = await freePort()
+  server = runModule(take('README.md', 'In a Fastify application', 'js')[0]!)
+  await server.until(/Server listening/)
+  const response = await fetch(`http://127.0.0.1:${port}/ws/client.js`)
+  writeFileSync(join(folder, 'client.mjs'), await response.text())
+})
+
+after(async () => {
+  for (const hook of hooks.reverse()) await hook()
+  rmSync(folder, { recursive: true, force: true })
+})
+
+// ── README.md ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const [PLAIN, WITH_CLIENT] = take('README.md', 'In the browser', 'js') as [string, string]
+const ORDERS = ['README.md', 'From PHP, curl and redis-cli'] as const
+
+test('README: the browser, the receipt, PHP, redis-cli and curl', async t => {
+  const plain = runModule(PLAIN)
+  await plain.until(/welcome/)
+  const [receipt] = take('README.md', 'Did anybody get it?', 'js')
+  const sent = runModule(receipt!)
+  await once(sent.process, 'close')
+  assert.equal(sent.output.replace(/\s+/g, ' ').trim(), /\/\/ (\{.*\})/.exec(receipt!)![1])
+  await plain.until(/notice user:42 \{ text: 'hi' \}/)
+
+  const client = runModule(WITH_CLIENT)
+  await untilDelivered('channel:orders', 2)
+  const [php] = take(...ORDERS, 'php')
+  const [cli, curl] = take(...ORDERS, 'bash')
+  const answers = [await run(t, 'php', php!), await run(t, 'redis-cli', cli!), await run(t, 'curl', curl!)]
+  const times = answers.filter(answer => answer !== undefined).length
+  if (answers[1] !== undefined) assert.equal(answers[1], '1\n')
+  if (answers[2] !== undefined) assert.equal(answers[2], '{"topic":"channel:orders","nodes":1}')
+  await plain.until(/order\.created channel:orders \{ id: 7 \}/, times)
+  await client.until(/order 7 channel:orders/, times)
+  assert.match(client.output, /^connecting$|^open$/m)
+
+  const response = await fetch(`http://127.0.0.1:${port}/orders`, { method: 'POST' })
+  assert.deepEqual(await response.json(), { id: 7 })
+  await client.until(/order 7 channel:orders/, times + 1)
+  await Promise.all([plain.stop(), client.stop()])
+})
+
+test('README: serve, a ticket and nobody without one', async t => {
+  const [serve, ticket] = take('README.md', 'Without a Node application', 'bash') as [string, string]
+  const own = await freePort()
+  const child = spawn('bash', ['-c', localise(serve)], { cwd: ROOT, env: { ...process.env, PORT: `${own}` } })
+  const program = new Program(child)
+  t.after(() => program.stop())
+  await program.until(/Server listening/)
+  assert.equal((await fetch(`http://127.0.0.1:${own}/health`)).status, 200)
+  if ((await run(t, 'redis-cli', ticket)) === undefined) return
+  const secret = /ticket:(\w+)/.exec(ticket)![1]
+  const socket = new WebSocket(`ws://127.0.0.1:${own}/ws/orders?ticket=${secret}`)
+  t.after(() => socket.terminate())
+  const [welcome] = await once(socket, 'message', { signal: AbortSignal.timeout(DEADLINE) })
+  assert.equal(JSON.parse(String(welcome)).payload.user, '42')
+})
+
+test('README: the npm commands are there', () => {
+  const { scripts } = JSON.parse(read('package.json')) as { scripts: Record<string, string> }
+  const commands = [...take('README.md', 'See it run', 'bash'), ...take('README.md', 'Tests', 'bash')]
+  assert.deepEqual(commands, ['npm ci && npm start\n', 'npm ci && npm test\n'])
+  for (const file of DOCUMENTS) {
+    const names = [...read(file).matchAll(/npm run ([\w:-]+)/g)].map(([, name]) => name!)
+    for (const name of [...names, 'start', 'test']) assert.ok(scripts[name], `${file}: npm run ${name}`)
+  }
+})
+
+test('README: the table of options is the schema', () => {
+  const expected = new Map<string, string>()
+  const leaves = (schema: TSchema, at: string) => {
+    for (const [key, property] of Object.entries((schema as { properties?: object }).properties ?? {})) {
+      if ('properties' in property) leaves(property, `${at}${key}.`)
+      else expected.set(at + key, property.default === undefined ? '' : JSON.stringify(property.default))
+    }
+  }
+  leaves(OptionsSchema, '')
+  leaves(ApiSchema, 'api.')
+  const [, callbacks] = /interface PushBridgeOptions [^{]*\{\n([\s\S]*?)\n\}/.exec(read('src/options.ts'))!
+  const others = [...callbacks!.matchAll(/^ {2}(\w+)\??[:(]/gm), ...callbacks!.matchAll(/^ {4}(on\w+)\??[:(]/gm)]
+  for (const [line, name] of others) {
+    const path = line.startsWith('    ') ? `api.${name}` : name!
+    if (!expected.has(path) && ![...expected.keys()].some(key => key.startsWith(`${path}.`))) expected.set(path, '')
+  }
+  const rows = tableOf('README.md', 'Options').map(([name, fallback]) => [without(name!), fallback!] as const)
+  assert.deepEqual(rows.map(([name]) => name).toSorted(), [...expected.keys()].toSorted())
+  for (const [name, fallback] of rows) {
+    if (name === 'redis') assert.equal(fallback, '`false`')
+    else if (expected.get(name)) assert.equal(fallback, `\`${expected.get(name)}\``, name)
+    else assert.doesNotMatch(fallback, /^`/, `${name} has no default in the schema`)
+  }
+})
+
+// ── docs/protocol.md ───────────────────────────────────────────────────────────────────────────────────────────────
+
+type Message = { type: string; payload: unknown; topic?: string; seq?: number }
+
+/** An application for what the documents say of one; it ends with the test. */
+async function buildApp(t: TestContext, options: Partial<PushBridgeOptions> = {}): Promise<FastifyInstance> {
+  const app = Fastify()
+  t.after(() => app.close())
+  await app.register(pushBridge, {
+    path: '/ws',
+    redis: redis.url,
+    authenticate: () => ({ user: '42', allow: ['channel:*'] }),
+    ...options,
+  })
+  await app.listen({ port: 0, host: '127.0.0.1' })
+  return app
+}
+
+/** A session at which the lines of a dialogue are said and expected one after the other. */
+async function openSession(t: TestContext, app: FastifyInstance) {
+  const { port: own } = app.server.address() as { port: number }
+  const socket = new WebSocket(`ws://127.0.0.1:${own}/ws/orders`)
+  t.after(() => socket.terminate())
+  const heard: string[] = []
+  socket.on('message', data => {
+    heard.push(String(data))
+    socket.emit('heard')
+  })
+  const next = async (): Promise<string> => {
+    if (heard.length === 0) await once(socket, 'heard', { signal: AbortSignal.timeout(DEADLINE) })
+    return heard.shift()!
+  }
+  return { socket, next }
+}
+
+test('protocol: every dialogue is what is said', async t => {
+  const greet = clientHandler(Type.Object({ name: Type.String() }), ({ name }) => ({ text: `hello ${name}` }))
+  const app = await buildApp(t, { redisPrefix: 'protocol:', handlers: { greet } })
+  const { socket, next } = await openSession(t, app)
+  let names: [actual: string, written: string][] = []
+
+  const expect = async (line: string) => {
+    const { type, payload, topic, seq } = JSON.parse(line) as Message
+    if (topic) await app.push.publish(topic, { type, payload, seq })
+    if (type === 'gap') await redis.kill().then(() => redis.start())
+    const closed = type === 'reconnect' ? app.close() : undefined
+    const actual = await next()
+    if (type === 'welcome') names = namesIn(actual, line)
+    const same = names.reduce((text, [from, to]) => text.replaceAll(from, to), actual)
+    if (!closed) return assert.deepEqual(JSON.parse(same), JSON.parse(line))
+    assert.match(actual, /^\{"type":"reconnect","payload":\{"after":\d+\}\}$/)
+    const [code] = await once(socket, 'close', { signal: AbortSignal.timeout(DEADLINE) })
+    assert.equal(code, CLOSE.RESTART)
+    await closed
+  }
+
+  const headings = blocks.filter(({ file, lang }) => file === 'docs/protocol.md' && lang === 'text')
+  for (const heading of new Set(headings.map(block => block.heading))) {
+    for (const line of take('docs/protocol.md', heading, 'text').join('').trim().split('\n')) {
+      if (line.startsWith('→ ')) socket.send(line.slice(2))
+      else await expect(line.slice(2))
+    }
+  }
+})
+
+/** What is new every time, beside what the document has in its place. */
+function namesIn(actual: string, written: string): [string, string][] {
+  const [a, b] = [actual, written].map(text => JSON.parse(text).payload as { connection: string; node: string })
+  return [
+    [a!.connection, b!.connection],
+    [a!.node, b!.node],
+  ]
+}
+
+test('protocol: the complete client', async () => {
+  await server.until(/the link to Redis is up/, 2)
+  const client = runModule(take('docs/protocol.md', 'A complete client', 'js')[0]!)
+  await untilDelivered('channel:orders', 1)
+  await redis.admin.publish('push:channel:orders', '{"type":"order.created","payload":{"id":8}}')
+  await client.until(/order\.created channel:orders \{ id: 8 \}/)
+  await client.stop()
+})
+
+test('protocol: every error, every close code with its rule, and every reserved type is named', () => {
+  const codes = tableOf('docs/protocol.md', 'Errors').map(([code, status]) => [without(code!), status])
+  for (const make of Object.values(errors)) {
+    const { code, statusCode } = new make('x') as { code: string; statusCode: number }
+    const row = codes.find(([name]) => name === code)
+    assert.ok(row, code)
+    if (row[1] !== '–') assert.equal(row[1], `${statusCode}`, code)
+  }
+  const rows = new Map(tableOf('docs/protocol.md', 'Close codes').map(([code, , rule]) => [Number(code), rule!]))
+  for (const code of Object.values(CLOSE)) assert.ok(rows.has(code), `close code ${code}`)
+  for (const [code, rule] of rows) assert.equal(rule.startsWith('reconnects'), shouldReconnect(code), `${code}`)
+  const reserved = /const RESERVED = new Set\(\[([^\]]*)\]/.exec(read('src/protocol.ts'))![1]!.match(/\w+/g)!
+  const listed = read('docs/protocol.md').split('## Reserved for later')[1]!
+  for (const type of reserved) assert.ok(listed.includes(`\`${type}\``), type)
+})
+
+test('protocol: every reason of a gap and every word of refusal is named', () => {
+  const reasons = /type GapReason = (.*)/.exec(read('src/protocol.ts'))![1]!.match(/\w+/g)!
+  const listed = tableOf('docs/protocol.md', '`gap`: server to client').map(([reason]) => without(reason!))
+  assert.deepEqual(listed.toSorted(), [...reasons].toSorted())
+  const rejections = /type RejectReason =([\s\S]*?)\n\n/.exec(read('src/envelope.ts'))![1]!.match(/\w+/g)!
+  const refused = tableOf('docs/redis.md', 'What is refused').map(([reason]) => without(reason!))
+  assert.deepEqual(refused.toSorted(), [...rejections].toSorted())
+})
+
+// ── docs/redis.md ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+const REDIS = 'docs/redis.md'
+
+/** Asks until a node has noted a rejection: every question is a round trip, which gives it the time it needs. */
+async function untilNoted(): Promise<void> {
+  const end = performance.now() + DEADLINE
+  while (!(await redis.admin.exists('push:rejected'))) assert.ok(performance.now() < end, 'nothing was noted')
+}
+
+const decode = (text: string): Decoded => decodeEnvelope(Buffer.from(text), 262_144)
+const keysOf = (text: string) => Object.keys(JSON.parse(text)).toSorted()
+
+test('redis: what is an envelope and what is refused', () => {
+  for (const text of take(REDIS, 'The envelope', 'json')) assert.equal(decode(text).kind, 'publication', text)
+  const kinds = take(REDIS, 'Control envelopes', 'json').map(text => decode(text).kind)
+  assert.deepEqual(kinds, ['close', 'subscribe', 'unsubscribe'])
+  for (const [reason, example] of tableOf(REDIS, 'What is refused')) {
+    if (example === '–') continue
+    const decoded = decode(without(example!))
+    assert.equal(decoded.kind === 'rejected' && decoded.reason, without(reason!), example)
+  }
+})
+
+test('redis: publishing, receipts and who is online', async t => {
+  const app = await buildApp(t)
+  const one = await openConnection(app, '/ws')
+  await openConnection(app, '/ws')
+  const published = [
+    await run(t, 'redis-cli', take(REDIS, 'Publishing', 'bash')[0]!),
+    await run(t, 'php', take(REDIS, 'Publishing', 'php')[0]!),
+  ]
+  for (const answer of published) {
+    if (answer === undefined) continue
+    assert.match(answer, /^1( nodes)?\n$/)
+    assert.deepEqual((await one.next()).payload, { text: 'hi' })
+  }
+  const receipt = await run(t, 'php', take(REDIS, 'Receipts', 'php')[0]!)
+  if (receipt !== undefined) assert.equal(receipt, 'delivered to 2 connections on 1 nodes\n')
+  const online = await run(t, 'redis-cli', take(REDIS, 'Who is online', 'bash')[0]!)
+  if (online !== undefined) assert.match(online, /^push:nodes\n2\npush:user:42\n1\npush:channel:orders\n0\n$/)
+
+  const [normal, refused] = take(REDIS, 'Receipts', 'json') as [string, string]
+  const envelopes = [`{"type":"a","except":"connection:${one.welcome.connection}"`, '{"type":"a","excpet":"user:1"']
+  for (const [i, written] of [normal, refused].entries()) {
+    await redis.admin.publish('push:user:42', `${envelopes[i]},"receipt":"t${i}"}`)
+    const [, answer] = (await redis.admin.blpop(`push:receipt:t${i}`, 5)) as [string, string]
+    assert.deepEqual(keysOf(answer), keysOf(written))
+  }
+})
+
+test('redis: what a rejection looks like', async t => {
+  const app = await buildApp(t)
+  await openConnection(app, '/ws')
+  await redis.admin.del('push:rejected')
+  await redis.admin.publish('push:user:42', 'junk')
+  await untilNoted()
+  const [written] = take(REDIS, 'What is refused', 'json') as [string]
+  const [entry] = (await redis.admin.lrange('push:rejected', 0, 0)) as [string]
+  const same = ({ time: _time, node: _node, ...rest }: Record<string, unknown>) => rest
+  assert.deepEqual(same(JSON.parse(entry)), same(JSON.parse(written)))
+  assert.deepEqual(keysOf(entry), keysOf(written))
+  const listed = await run(t, 'redis-cli', take(REDIS, 'What is refused', 'bash')[0]!)
+  if (listed !== undefined) assert.equal(listed, `${entry}\n`)
+})
+
+test('redis: tickets from redis-cli and PHP', async t => {
+  const app = await buildApp(t, { tickets: true })
+  const [line] = take(REDIS, 'Tickets', 'bash') as [string]
+  const [script] = take(REDIS, 'Tickets', 'php') as [string]
+  if ((await run(t, 'redis-cli', line)) !== undefined) {
+    const { welcome } = await openConnection(app, `/ws?ticket=${/ticket:(\w+)/.exec(line)![1]}`)
+    assert.equal(welcome.user, '42')
+  }
+  const ticket = await run(t, 'php', script)
+  if (ticket === undefined) return
+  const { welcome } = await openConnection(app, `/ws/orders.7?ticket=${ticket}`)
+  assert.ok('channel:news' in welcome.topics && 'channel:orders.7' in welcome.topics)
+})
+
+test('redis: the rights of a publisher and of a node are enough, and no more', async t => {
+  const [shop, node] = take(REDIS, 'Users with the least rights', 'bash') as [string, string]
+  if ((await run(t, 'redis-cli', shop + node)) === undefined) return
+  const url = `redis://node:another-secret@127.0.0.1:${redis.port}`
+  const app = await buildApp(t, { redis: url, tickets: true })
+  const connection = await openConnection(app, '/ws/orders')
+  const other = await openConnection(app, `/ws?ticket=${await app.push.ticket({ user: '7' })}`)
+  assert.equal(other.welcome.user, '7')
+  const sent = await app.push.publish('channel:orders', { type: 'a', receipt: true })
+  assert.deepEqual([sent.delivered, sent.complete], [1, true])
+  assert.equal((await app.push.status()).nodes, 2)
+  await redis.admin.del('push:rejected')
+
+  const limited = redis.admin.duplicate({ username: 'shop', password: 'a-long-secret', enableReadyCheck: false })
+  t.after(() => limited.disconnect())
+  assert.equal(await limited.publish('push:user:42', '{"type":"b","receipt":"acl"}'), 1)
+  assert.match((await limited.blpop('push:receipt:acl', 5))![1], /"delivered":1/)
+  assert.deepEqual(await limited.pubsub('NUMSUB', 'push:user:42'), ['push:user:42', 1])
+  assert.equal(await limited.set('push:ticket:0123456789abcdef', '{}', 'EX', 30, 'NX'), 'OK')
+  await limited.publish('push:user:42', 'junk')
+  await untilNoted()
+  await assert.rejects(limited.publish('push:all', '{"type":"b"}'), /NOPERM/)
+  await assert.rejects(limited.get('push:ticket:0123456789abcdef'), /NOPERM/)
+  await assert.rejects(limited.set('other', '1'), /NOPERM/)
+  assert.deepEqual([(await connection.next()).type, (await connection.next()).type], ['a', 'b'])
+  const refused = (await redis.admin.call('ACL', 'LOG')) as unknown[][]
+  const users = refused.map(entry => entry[entry.indexOf('username') + 1])
+  assert.ok(!users.includes('node'), JSON.stringify(refused))
+})
+
+// ── docs/operations.md and all of them ─────────────────────────────────────────────────────────────────────────────
+
+test('operations: the metrics route, and every counter is named', async t => {
+  const app = Fastify()
+  t.after(() => app.close())
+  await app.register(pushBridge, { path: '/ws' })
+  new Function('app', take('docs/operations.md', 'Metrics', 'js')[0]!)(app)
+  const connection = await openConnection(app, '/ws')
+  const [, refusal] = await Promise.allSettled([connection.close(), openConnection(app, '/ws/orders')])
+  assert.equal(refusal.status, 'rejected')
+  const { body } = await app.inject('/metrics')
+  for (const line of body.trim().split('\n')) assert.match(line, /^push_\w+(\{reason="\w+"\})? \d+$/)
+  assert.match(body, /^push_upgrades_refused_total\{reason="PUSH_ERR_FORBIDDEN"\} 1$/m)
+  const names = read('src/metrics.ts').match(/'\w+_total'/g)!
+  const rows = tableOf('docs/operations.md', 'Metrics').map(([name]) => without(name!))
+  assert.deepEqual(rows.toSorted(), names.map(name => name.slice(1, -1)).toSorted())
+})
+
+test('operations: every log line is named', () => {
+  const lines = tableOf('docs/operations.md', 'Log lines').map(([line]) => line!)
+  const sources = [
+    'plugin',
+    'broker-choice',
+    'routes/socket',
+    'routes/push',
+    'routes/admission',
+    'routes/websocket-server',
+  ]
+  let count = 0
+  for (const source of sources) {
+    for (const [, text] of read(`src/${source}.ts`).matchAll(/['`]push: ([^'`$"]{6,}?)(?=['`$"])/g)) {
+      const known = lines.some(line => line.includes(text!.trim()))
+      assert.ok(known, `src/${source}.ts: ${text}`)
+      count++
+    }
+  }
+  assert.ok(count >= 15, `${count} lines were found`)
+})
+
+test('architecture: every file of the source has its room', () => {
+  const text = read('docs/architecture.md')
+  const files = readdirSync(join(ROOT, 'src'), { recursive: true, encoding: 'utf8' }).filter(name => /\.ts$/.test(name))
+  for (const file of files) assert.ok(text.includes(`\`${file.replace(/^client-\w+/, 'client-*')}\``), file)
+  const named = [...text.matchAll(/`(test\/[\w./-]+\.ts|(?:redis|routes)\/[\w-]+\.ts)`/g)].map(([, name]) => name!)
+  for (const name of named) assert.ok(existsSync(join(ROOT, name.startsWith('test/') ? name : `src/${name}`)), name)
+})
+
+test('README has fewer than 250 lines', () => {
+  assert.ok(read('README.md').split('\n').length < 250)
+})
+
+const slug = (heading: string) =>
+  without(heading)
+    .toLowerCase()
+    .replaceAll(/[^\p{L}\p{N} _-]/gu, '')
+    .replaceAll(' ', '-')
+
+for (const file of DOCUMENTS) {
+  test(`${file}: links lead somewhere`, () => {
+    for (const [, target] of read(file).matchAll(/\]\(([^)\s]+)\)/g)) {
+      if (/^https?:/.test(target!)) continue
+      const [path, anchor] = target!.split('#') as [string, string?]
+      const linked = path === '' ? file : join(dirname(file), path)
+      assert.ok(existsSync(join(ROOT, linked)), `${target} is not there`)
+      if (anchor === undefined) continue
+      const headings = [...read(linked).matchAll(/^#+ (.+)$/gm)].map(([, heading]) => slug(heading!))
+      assert.ok(headings.includes(anchor), `${linked} has no heading for #${anchor}`)
+    }
+  })
+}
+
+test('every block of the contracts was run', () => {
+  assert.deepEqual(
+    [...unused].map(({ file, heading, lang }) => `${file}: ${lang} under "${heading}"`),
+    [],
+  )
+})

@@ -1,0 +1,62 @@
+/** Compiled by `npm run types`, never run: the public types as an application sees them. */
+import Fastify from 'fastify'
+import { Type } from 'typebox'
+import { connect } from '../../src/client.ts'
+import pushBridge, { type Authentication, clientHandler, isTopic, type PublishResult } from '../../src/index.ts'
+import { createPublisher } from '../../src/publisher.ts'
+import { openConnection } from '../../src/testing.ts'
+
+const app = Fastify()
+await app.register(pushBridge, {
+  path: '/ws',
+  redis: 'redis://127.0.0.1:6379',
+  authenticate: async (request): Promise<Authentication | null> => (request.headers.cookie ? { user: 42 } : null),
+  authorize: (connection, topic, { since }) => connection.user === '42' && topic === 'channel:a' && since === undefined,
+  handlers: {
+    add: clientHandler(Type.Object({ a: Type.Number() }), ({ a }, connection) => {
+      connection.send('sum', a + 1)
+      // @ts-expect-error b is not in the schema
+      return ({ b }: { b: number }) => b satisfies string
+    }),
+  },
+})
+
+// @ts-expect-error path is required
+await app.register(pushBridge, {})
+// @ts-expect-error no such option
+await app.register(pushBridge, { path: '/ws', orgins: [] })
+// @ts-expect-error neither close nor drop
+await app.register(pushBridge, { path: '/ws', slowConsumer: 'ignore' })
+
+const one: PublishResult = await app.push.publish('user:42', { type: 'order.created', payload: { id: 1 } })
+one.nodes satisfies number
+const [first] = await app.push.publish(['user:1', 'user:2'], { type: 'order.created', payload: { id: 1 } })
+if (first && 'error' in first) first.error.code satisfies string
+await app.push.publish([{ to: 'all', type: 'x' }])
+// @ts-expect-error no such key
+await app.push.publish('user:42', { type: 'x', excpet: [] })
+// @ts-expect-error type is required
+await app.push.publish('user:42', { payload: 1 })
+
+// @ts-expect-error read-only
+app.push.connections.size = 5
+for (const connection of app.push.connections.values()) connection.topics.has('all')
+const text: string = 'channel:a'
+if (isTopic(text)) for (const connection of app.push.connections.of(text)) connection.close(4403, 'no')
+
+const publisher = createPublisher({ redis: 'redis://127.0.0.1:6379' })
+;(await publisher.publish('all', { type: 'x' })).topic satisfies string
+// @ts-expect-error redis is required
+createPublisher({})
+
+const connection = await openConnection(app, '/ws', { headers: { cookie: 'x' } })
+connection.welcome.heartbeat.interval satisfies number
+
+interface Messages {
+  'order.created': { id: number }
+}
+const client = connect<Messages>('/ws', { topics: ['channel:orders'], ticket: async () => 'x' })
+client.on('order.created', ({ id }, message) => (id satisfies number) && message.topic)
+// @ts-expect-error no such message
+client.on('order.deleted', () => {})
+client.listen('gap', ({ topics }) => topics satisfies string[])
