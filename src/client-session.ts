@@ -157,7 +157,7 @@ export class PushClient {
     const delay = this.after ?? Math.random() * Math.min(MAX_DELAY, 1000 * 2 ** this.failures++)
     this.unanswered = answered ? 0 : this.unanswered + 1
     this.enter('waiting', delay, () => this.connect(), { code, reason, delay })
-    if (this.unanswered === UNREACHABLE_AFTER) this.warn(`${code} ${reason}`)
+    if (this.unanswered === UNREACHABLE_AFTER) this.warn(`${code} ${reason}`.trim())
   }
 
   private end(code: number, reason: string): void {

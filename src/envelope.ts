@@ -130,13 +130,15 @@ function jsonProblem(text: string): string {
 function publicationProblem(value: object) {
   const unknown = unknownKey(value, envelopeKeys, 'x-')
   if (unknown) return rejected('unknown_key', unknown)
-  const { v, type, except } = value as Record<string, unknown>
+  const { v, type, seq, except, receipt } = value as Record<string, unknown>
   if (typeof v === 'number' && v > ENVELOPE_VERSION) return rejected('version', versionProblem(v))
   const badType = typeProblem(type)
   if (badType) return rejected('type', badType)
   if (isReservedType(type as string)) {
     return rejected('reserved_type', `type "${type}" is reserved for the protocol: choose another`)
   }
+  // Most have a type and a payload and nothing else.
+  if (v === undefined && seq === undefined && except === undefined && receipt === undefined) return undefined
   const badExcept = exceptProblem(except)
   if (badExcept) return rejected('field', badExcept)
   return envelopeCheck.Check(value) ? undefined : rejected('field', fieldProblem(envelopeCheck.Errors(value)))
@@ -205,7 +207,7 @@ function toPublication(value: Static<typeof EnvelopeSchema>, text: string): Publ
   return {
     kind: 'publication',
     type: value.type,
-    payload: value.payload === undefined ? undefined : rawValue(text, 'payload'),
+    payload: value.payload === undefined ? undefined : rawPayload(text, value),
     value: value.payload,
     seq: value.seq,
     except: listOf(value.except) as readonly Topic[],
@@ -229,6 +231,19 @@ const NONE: readonly string[] = []
 
 function listOf(except: string | readonly string[] | undefined): readonly string[] {
   return except === undefined ? NONE : typeof except === 'string' ? [except] : except
+}
+
+/**
+ * Most programs write type and payload in this order and nothing else: then the payload is all that follows. What could
+ * be a second key of either name, plain or escaped, is left to the search.
+ */
+function rawPayload(text: string, value: Static<typeof EnvelopeSchema>): string | undefined {
+  const start = `{"type":"${value.type}","payload":`
+  if (Object.keys(value).length === 2 && text.startsWith(start) && text.endsWith('}')) {
+    const rest = text.slice(start.length, -1)
+    if (!rest.includes('"type"') && !rest.includes('"payload"') && !rest.includes('\\')) return rest
+  }
+  return rawValue(text, 'payload')
 }
 
 /**

@@ -89,7 +89,7 @@ export class Registry<M extends Member> {
   /** The connections that a publication on `topic` is for. */
   members(topic: Topic): Iterable<M> {
     if (topic === 'all') return this.#byId.values()
-    if (topicKind(topic) === 'connection') return one(this.#byId.get(topic.slice('connection:'.length)))
+    if (topic.startsWith('connection:')) return one(this.#byId.get(topic.slice('connection:'.length)))
     const entry = this.#byTopic.get(topic)
     return entry instanceof Set ? entry : one(entry)
   }

@@ -215,7 +215,7 @@ export class Subscriptions {
   }
 
   #onMessage(channel: Buffer, message: Buffer): void {
-    const topic = this.#names.topic(channel.toString())
+    const topic = this.#names.topic(channel)
     if (topic === ('nodes' as Topic)) return
     if (this.#isLive) return this.#events.message(topic, message)
     // Beyond the bound they are lost, and the gap that is about to be told says so.
