@@ -32,7 +32,7 @@ export async function startNode(t: Cleanup, redisUrl: string): Promise<NodeProce
     env: { ...process.env, REDIS_URL: redisUrl, PORT: '0' },
     stdio: ['ignore', 'pipe', 'inherit'],
   })
-  t.after(() => child.kill('SIGKILL'))
+  t.after(() => stop(child))
   const [line] = await once(child.stdout!, 'data')
   const { port } = JSON.parse(String(line)) as { port: number }
   const base = `http://127.0.0.1:${port}`
@@ -47,6 +47,16 @@ export async function startNode(t: Cleanup, redisUrl: string): Promise<NodeProce
     },
     status: async () => (await fetch(`${base}/status`)).json() as never,
   }
+}
+
+/** Politely first: a process that was killed leaves no coverage behind. */
+async function stop(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return
+  child.kill('SIGCONT')
+  child.kill('SIGTERM')
+  const deadline = setTimeout(() => child.kill('SIGKILL'), 5000)
+  await once(child, 'exit')
+  clearTimeout(deadline)
 }
 
 async function connectTo(t: Cleanup, url: string): Promise<Client> {
