@@ -13,8 +13,10 @@ const INTEROP_PACKAGES = [
   'python3-redis',
   'python3-websockets',
   'chromium',
+  'curl',
+  'openssl',
 ]
-const INTEROP_PROGRAMS = ['redis-cli', 'php', 'nginx', 'python3', 'chromium']
+const INTEROP_PROGRAMS = ['redis-cli', 'php', 'nginx', 'python3', 'chromium', 'curl', 'openssl']
 
 /** A failed assertion of one file says more when its own lines stand together: files run one by one on small machines. */
 const CONCURRENCY = 2

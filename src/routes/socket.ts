@@ -38,7 +38,11 @@ export function socketRoutes(app: FastifyInstance, { hub, options, admission, di
       const refusal = toRefusal(error, request)
       hub.metrics.count('upgrades_refused_total', 1, refusal.code)
       // A page is not shown the status of a refused upgrade and would try again for ever: it gets a close code.
-      if (request.headers.origin === undefined || refusal.statusCode === 503) return answerError(reply, refusal)
+      if (request.headers.origin === undefined || refusal.statusCode === 503) {
+        // Nobody else ends the socket of a refused upgrade before the next sweep of the watch.
+        reply.raw.once('finish', () => request.raw.socket.destroySoon())
+        return answerError(reply, refusal)
+      }
       decisions.set(request, { refusal })
     }
   }
@@ -139,6 +143,11 @@ function closeReason(text: string): string {
 /** Most often nginx was not told to hand the upgrade on: show which header got lost. */
 async function askForUpgrade(request: FastifyRequest, reply: FastifyReply): Promise<void> {
   const { upgrade, connection } = request.headers
+  // A page is not shown the answer, so the operator has to find it here.
+  request.log.info(
+    { upgrade, connection, httpVersion: request.raw.httpVersion },
+    'push: a plain GET came instead of an upgrade',
+  )
   reply.header('upgrade', 'websocket').header('connection', 'Upgrade')
   answerError(
     reply,

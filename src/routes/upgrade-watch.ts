@@ -14,6 +14,9 @@ interface Guard {
   milliseconds: number
 }
 
+/** The listener of @fastify/websocket goes by this name, whichever context registered it. */
+export const UPGRADE_LISTENER = 'onUpgrade'
+
 const SWEEP = 500
 
 /**
@@ -41,9 +44,15 @@ export class UpgradeWatch {
 
   #watch(url: string, socket: Socket): void {
     const guard = [...this.#guards].find(({ matches }) => matches(url))
+    if (guard && !this.#isRouted) return refuse(socket)
     const deadline = guard ? performance.now() + guard.milliseconds : Number.POSITIVE_INFINITY
     this.#pending.set(socket, { written: socket.bytesWritten, isAnswered: false, deadline })
     this.#timer ??= setInterval(() => this.#sweep(performance.now()), SWEEP)
+  }
+
+  /** @fastify/websocket stops listening in preClose, and connections are accepted for some milliseconds more. */
+  get #isRouted(): boolean {
+    return this.#server.listeners('upgrade').some(({ name }) => name === UPGRADE_LISTENER)
   }
 
   #sweep(now: number): void {
@@ -75,6 +84,12 @@ export class UpgradeWatch {
     for (const socket of this.#pending.keys()) if (!isTaken(socket)) socket.destroySoon()
     this.#pending.clear()
   }
+}
+
+function refuse(socket: Socket): void {
+  socket.on('error', () => {})
+  socket.write('HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n')
+  socket.destroySoon()
 }
 
 /** Whoever makes a WebSocket of a socket reads from it, whichever library that is. */

@@ -2,7 +2,7 @@ import type { Server } from 'node:http'
 import websocket from '@fastify/websocket'
 import type { FastifyInstance } from 'fastify'
 import type { Options } from '../options.ts'
-import { UpgradeWatch } from './upgrade-watch.ts'
+import { UPGRADE_LISTENER, UpgradeWatch } from './upgrade-watch.ts'
 
 /** What `ws` allows when nobody says otherwise: a client could have 100 MiB collected for one message. */
 const WS_DEFAULT_MAX_PAYLOAD = 100 * 1024 * 1024
@@ -34,9 +34,8 @@ export async function shareWebSocketServer(scope: FastifyInstance, { path, limit
   watchUpgrades(scope, server, path, limits.handshake)
 }
 
-/** Listeners of @fastify/websocket go by one name, whichever context registered it. */
 function leaveToOthers(server: Server, ours: UpgradeListener): void {
-  const others = server.listeners('upgrade').filter(listener => listener !== ours && listener.name === ours.name)
+  const others = server.listeners('upgrade').filter(listener => listener !== ours && listener.name === UPGRADE_LISTENER)
   if (others.length > 0) server.off('upgrade', ours)
 }
 
