@@ -21,7 +21,7 @@ export class Segment {
   }
 }
 
-/** Joining copies, so a frame this large is written as it stands. */
+/** Joining copies, so in a queue of more than one chunk a frame this large is written as it stands. */
 const LARGE_FRAME = 16 * 1024
 /** The most that is joined into one buffer: large enough to make the write call cheap, small enough to be cut at. */
 const MAX_CHUNK = 64 * 1024
@@ -64,13 +64,28 @@ export class Queue {
 
   /** The frames as few buffers, cut only between frames. */
   chunks(): readonly Buffer[] {
-    this.#chunks ??= this.#isOneFrame ? [this.last.frames[0]!.bytes] : joinFrames(this.frames())
+    this.#chunks ??= this.#join()
     return this.#chunks
   }
 
-  get #isOneFrame(): boolean {
-    return this.before === undefined && this.last.frames.length === 1
+  #join(): readonly Buffer[] {
+    if (this.before === undefined && this.last.frames.length === 1) return [this.last.frames[0]!.bytes]
+    return this.bytes <= MAX_CHUNK ? [joinAll(this)] : joinFrames(this.frames())
   }
+}
+
+/** From the last frame to the first, as the list is linked: most queues are short, and lists of them would cost more. */
+function joinAll(queue: Queue): Buffer {
+  const bytes = Buffer.allocUnsafe(queue.bytes)
+  let end = queue.bytes
+  for (let q: Queue | undefined = queue; q; q = q.before) {
+    for (let i = q.last.frames.length - 1; i >= 0; i--) {
+      const frame = q.last.frames[i]!.bytes
+      end -= frame.length
+      bytes.set(frame, end)
+    }
+  }
+  return bytes
 }
 
 function joinFrames(frames: readonly Frame[]): readonly Buffer[] {

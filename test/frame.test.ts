@@ -186,8 +186,8 @@ test('property: chunks are cut between frames only, hold 64 KiB at most unless o
   )
 })
 
-test('large frames are not copied', () => {
+test('large frames of a queue that takes more than one chunk are not copied', () => {
   const large = encodeFrame('x'.repeat(20 * KIB))
-  const queue = new Segment([encodeFrame('a'), large, encodeFrame('b')], []).alone
+  const queue = new Segment([encodeFrame('a'), large, encodeFrame('b'.repeat(50 * KIB))], []).alone
   assert.equal(queue.chunks()[1], large.bytes)
 })

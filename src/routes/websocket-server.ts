@@ -52,10 +52,7 @@ function watchUpgrades(scope: FastifyInstance, server: Server, path: string, mil
   const watch = watches.get(server) ?? new UpgradeWatch(server)
   watches.set(server, watch)
   const full = `${scope.prefix}${path}`
-  const matches = (url: string) => {
-    const pathname = url.split('?', 1)[0]!
-    return pathname === full || pathname.startsWith(`${full}/`)
-  }
+  const matches = (url: string) => url.startsWith(full) && '/?'.includes(url[full.length] ?? '')
   watch.guard({ matches, milliseconds })
   scope.addHook('onClose', () => watch.close())
 }
