@@ -8,10 +8,7 @@ export class Names {
   /** List of envelopes that could not be used. */
   readonly rejected: string
 
-  readonly #prefixBytes: number
-
   constructor(prefix: string) {
-    this.#prefixBytes = Buffer.byteLength(prefix)
     this.prefix = prefix
     this.nodes = `${prefix}nodes`
     this.rejected = `${prefix}rejected`
@@ -22,8 +19,8 @@ export class Names {
   }
 
   /** The topic behind a channel that this node subscribed to. */
-  topic(channel: Buffer): Topic {
-    return channel.toString('utf8', this.#prefixBytes) as Topic
+  topic(channel: string): Topic {
+    return channel.slice(this.prefix.length) as Topic
   }
 
   receipt(token: string): string {

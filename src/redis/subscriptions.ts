@@ -56,7 +56,7 @@ export class Subscriptions {
     this.#events = events
     this.#ready = Promise.resolve()
     // Only the Buffer event: a 'message' listener would have ioredis decode every message to a string first.
-    client.on('messageBuffer', (channel: Buffer, message: Buffer) => this.#onMessage(channel, message))
+    client.on('messageBuffer', (channel: Buffer, message: Buffer) => this.#onMessage(channel.toString(), message))
     this.#link = new Link(client, { up: () => void this.#restore(), down: error => this.#onDown(error) })
   }
 
@@ -214,7 +214,7 @@ export class Subscriptions {
     if (wasLive) this.#events.change(false, error)
   }
 
-  #onMessage(channel: Buffer, message: Buffer): void {
+  #onMessage(channel: string, message: Buffer): void {
     const topic = this.#names.topic(channel)
     if (topic === ('nodes' as Topic)) return
     if (this.#isLive) return this.#events.message(topic, message)
