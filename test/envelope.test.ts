@@ -11,8 +11,8 @@ import {
   exceptProblem,
   isTarget,
   type RejectReason,
-  rawValue,
 } from '../src/envelope.ts'
+import { rawValue } from '../src/raw-json.ts'
 
 const LIMIT = 64 * 1024
 

@@ -55,8 +55,7 @@ function readAll(chunks: Buffer[]): { log: string[]; other: Buffer } {
   const log: string[] = []
   const rest: Buffer[] = []
   const reader = new PushReader({
-    message: (channel, payload) =>
-      log.push(JSON.stringify([channel, payload.toString(), Buffer.concat(rest).length])),
+    message: (channel, payload) => log.push(JSON.stringify([channel, payload.toString(), Buffer.concat(rest).length])),
     other: bytes => rest.push(Buffer.from(bytes)),
   })
   for (const chunk of chunks) reader.write(chunk)
