@@ -1,10 +1,9 @@
 import { randomBytes } from 'node:crypto'
 import type { Connection, PushConnection } from './connection.ts'
-import { closeProblem } from './envelope.ts'
 import { errors } from './errors.ts'
 import type { Hub } from './hub.ts'
 import type { Authentication } from './options.ts'
-import { CLOSE } from './protocol.ts'
+import { CLOSE, closeProblem } from './protocol.ts'
 import type { Publish, Publisher, PublishResult } from './publish.ts'
 import { type Topic, topicProblem } from './topic.ts'
 

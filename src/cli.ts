@@ -56,10 +56,10 @@ export function readSettings(argv: readonly string[], env: NodeJS.ProcessEnv): S
   if (positionals[0] !== 'serve' || positionals.length > 1) {
     throw new Error(`unknown command "${positionals.join(' ')}": there is only serve`)
   }
-  const origins = values.origins ?? env.ORIGINS
+  const origins = values.origins || env.ORIGINS
   return {
     redis: values.redis ?? env.REDIS_URL,
-    port: readPort(values.port ?? env.PORT ?? '3000'),
+    port: readPort(values.port || env.PORT || '3000'),
     host: values.host ?? env.HOST ?? '127.0.0.1',
     path: values.path ?? env.WS_PATH ?? '/ws',
     apiKey: values['api-key'] ?? env.PUSH_API_KEY,

@@ -146,7 +146,7 @@ export class PushClient {
     }
     socket.onclose = (event: { code: number; reason: string }) => {
       if (shouldReconnect(event.code)) this.lose(event.code, event.reason || problem)
-      else this.end(event.code, event.reason)
+      else this.end(event.code, event.reason, 'closed')
     }
   }
 
@@ -160,8 +160,10 @@ export class PushClient {
     if (this.unanswered === UNREACHABLE_AFTER) this.warn(`${code} ${reason}`.trim())
   }
 
-  private end(code: number, reason: string): void {
-    this.detach(code, reason)
+  private end(code: number, reason: string, socket: 'open' | 'closed' = 'open'): void {
+    // A browser throws when it is asked to close with the server's own code, 1008 or 1009.
+    if (socket === 'open') this.detach(code, reason)
+    else this.detach()
     this.leavePage()
     for (const answer of this.topics.values()) answer.reject(lost())
     this.topics.clear()

@@ -1,4 +1,5 @@
-import { CLOSE, encodeMessage, type GapReason, type Ref } from './protocol.ts'
+import { errors } from './errors.ts'
+import { CLOSE, closeProblem, encodeMessage, type GapReason, type Ref } from './protocol.ts'
 import {
   countMessages,
   directSegment,
@@ -292,6 +293,9 @@ export class Connection implements PushConnection {
 
   close(code: number = CLOSE.NORMAL, reason = ''): void {
     if (this.#state === 'closing') return
+    // Before anything else: ws throws for these, and a connection that is half closed is never ended.
+    const problem = closeProblem(code, reason)
+    if (problem) throw new errors.FIELD(problem)
     const queued = this.#queue && this.#state === 'open' ? this.#transport.parts(this.#queue) : NOTHING
     const unheard = this.#state === 'opening' ? countMessages(this.#unsent()) : 0
     if (unheard > 0) this.#outlet.dropped(unheard, 'closed')

@@ -46,6 +46,9 @@ const MAX_REST = 10
 /** How many runs are delivered between two looks at the clock. */
 const RUNS_PER_LOOK = 8
 
+/** What an entry of the inbox costs beside its bytes, roughly: empty envelopes fill memory as well. */
+const ENTRY_COST = 256
+
 /** Bounds of what is joined into one segment, which a connection takes as a whole or not at all. */
 const MAX_RUN = 256
 const MAX_RUN_BYTES = 64 * 1024
@@ -76,7 +79,7 @@ export class Delivery {
   receive(incoming: Incoming): void {
     if (this.#inboxBytes > this.#parts.limits.nodeBuffer) return this.#overload(incoming)
     this.#inbox.push(incoming)
-    this.#inboxBytes += incoming.envelope.length
+    this.#inboxBytes += incoming.envelope.length + ENTRY_COST
     this.wake()
   }
 
@@ -143,7 +146,7 @@ export class Delivery {
       if (runs % RUNS_PER_LOOK === RUNS_PER_LOOK - 1 && performance.now() >= deadline) break
       done = this.#deliverOrSkip(done)
     }
-    for (let i = 0; i < done; i++) this.#inboxBytes -= this.#inbox[i]!.envelope.length
+    for (let i = 0; i < done; i++) this.#inboxBytes -= this.#inbox[i]!.envelope.length + ENTRY_COST
     this.#inbox = done === this.#inbox.length ? [] : this.#inbox.slice(done)
     this.#count(done)
   }
@@ -198,7 +201,17 @@ export class Delivery {
     return i - start
   }
 
+  /** Never throws: a run that was broken off would lose what was decoded before. */
   #decode(incoming: Incoming): Decoded {
+    try {
+      return this.#decodeChecked(incoming)
+    } catch (error) {
+      this.#events.failed(error)
+      return { kind: 'rejected', reason: 'schema', message: 'the envelope could not be checked' }
+    }
+  }
+
+  #decodeChecked(incoming: Incoming): Decoded {
     const decoded = decodeEnvelope(incoming.envelope, this.#parts.limits.publication)
     if (decoded.kind === 'rejected') return decoded
     if (decoded.kind !== 'publication') {

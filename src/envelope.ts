@@ -2,7 +2,7 @@ import { isUtf8 } from 'node:buffer'
 import { type Static, Type } from 'typebox'
 import { Compile } from 'typebox/compile'
 import { unknownKey } from './keys.ts'
-import { isCloseCode, isReservedType, MAX_CLOSE_REASON_BYTES, typeProblem } from './protocol.ts'
+import { closeProblem, isReservedType, typeProblem } from './protocol.ts'
 import { rawValue } from './raw-json.ts'
 import { isTopic, type Topic, topicKind, topicProblem } from './topic.ts'
 
@@ -193,15 +193,6 @@ export function exceptProblem(except: unknown): string | undefined {
       return `except: ${JSON.stringify(topic)} is neither user:ID nor connection:ID`
   }
   return undefined
-}
-
-/** Why a connection cannot be closed with these; undefined when it can. */
-export function closeProblem(code: unknown, reason: unknown): string | undefined {
-  if (!isCloseCode(code)) return 'code is none of 1000, 1001, 1008, 1009, 1011, 1012, 1013 or 3000 to 4999'
-  if (typeof reason !== 'string') return 'reason is not a string'
-  return Buffer.byteLength(reason) > MAX_CLOSE_REASON_BYTES
-    ? `reason is longer than ${MAX_CLOSE_REASON_BYTES} bytes`
-    : undefined
 }
 
 function toPublication(value: Static<typeof EnvelopeSchema>, text: string): Publication {

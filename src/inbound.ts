@@ -159,7 +159,8 @@ export class Dispatcher {
 
   /** What an application throws with a status below 500 is meant for the client; anything else is kept in the log. */
   #presentable(error: unknown): PushError {
-    const { statusCode, code } = error as Partial<PushError>
+    // Anything can be thrown, undefined as well.
+    const { statusCode, code } = (error ?? {}) as Partial<PushError>
     if (isPushError(error) && error.statusCode < 500) return error
     if (error instanceof Error && typeof statusCode === 'number' && statusCode >= 400 && statusCode < 500) {
       return Object.assign(new Error(error.message), { code: String(code ?? 'PUSH_ERR_HANDLER'), statusCode })

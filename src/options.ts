@@ -256,6 +256,7 @@ function parseApi(given: Record<string, unknown>): NonNullable<Options['api']> {
   if (!apiCheck.Check(plain)) refuse(ApiSchema, apiCheck.Errors(plain), plain, 'api.')
   if (onRequest !== undefined && typeof onRequest !== 'function') fail('api.onRequest', 'must be a function')
   const { path, keys } = plain as Static<typeof ApiSchema>
+  if (keys && onRequest) fail('api', 'has keys and onRequest: give one of them, or check the key in onRequest')
   if (!keys && !onRequest) fail('api', 'needs keys or onRequest: an open push door is never the default')
   return { path, keys: keys ?? [], onRequest: onRequest as NonNullable<Options['api']>['onRequest'] }
 }

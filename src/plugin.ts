@@ -30,6 +30,8 @@ const pushBridge: FastifyPluginAsync<PushBridgeOptions> = async (app, input) => 
   }
   const schemas = new SchemaTable(options.schemas)
   const { broker, release } = await openBroker(app, options)
+  // Right away: a registration that fails further down must not leave connections behind.
+  app.addHook('onClose', release)
   const metrics = new Metrics()
   const hub = new Hub(broker, options, schemas, metrics, hubEvents(app))
   const publisher = new Publisher(broker, schemas, options.limits.publication)
@@ -46,10 +48,7 @@ const pushBridge: FastifyPluginAsync<PushBridgeOptions> = async (app, input) => 
   if (api) await app.register(pushRoutes, { api, publisher, limits })
   // preClose comes before the server waits for its sockets, which would be for ever.
   app.addHook('preClose', () => hub.drain())
-  app.addHook('onClose', async () => {
-    hub.close()
-    await release()
-  })
+  app.addHook('onClose', async () => hub.close())
 }
 
 function hubEvents(app: FastifyInstance): HubEvents {

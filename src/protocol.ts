@@ -32,6 +32,15 @@ export function isCloseCode(code: unknown): code is number {
 /** RFC 6455 section 5.5: a control frame carries 125 bytes, two of which are the code. */
 export const MAX_CLOSE_REASON_BYTES = 123
 
+/** Why a connection cannot be closed with these; undefined when it can. */
+export function closeProblem(code: unknown, reason: unknown): string | undefined {
+  if (!isCloseCode(code)) return 'code is none of 1000, 1001, 1008, 1009, 1011, 1012, 1013 or 3000 to 4999'
+  if (typeof reason !== 'string') return 'reason is not a string'
+  return new TextEncoder().encode(reason).length > MAX_CLOSE_REASON_BYTES
+    ? `reason is longer than ${MAX_CLOSE_REASON_BYTES} bytes`
+    : undefined
+}
+
 const RESERVED = new Set([
   'welcome',
   'ping',

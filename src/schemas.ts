@@ -11,9 +11,14 @@ export type PayloadCheck = (payload: unknown) => string | undefined
 export function compilePayloadCheck(where: string, schema: TSchema): PayloadCheck {
   const validator = compile(where, schema)
   return payload => {
-    if (validator.Check(payload)) return undefined
-    const [first] = validator.Errors(payload)
-    return `payload${first?.instancePath.replaceAll('/', '.') ?? ''} ${first?.message ?? 'does not match the schema'}`
+    try {
+      if (validator.Check(payload)) return undefined
+      const [first] = validator.Errors(payload)
+      return `payload${first?.instancePath.replaceAll('/', '.') ?? ''} ${first?.message ?? 'does not match the schema'}`
+    } catch (error) {
+      // A recursive schema and 20,000 brackets overflow the stack.
+      return `payload cannot be checked: ${(error as Error).message}`
+    }
   }
 }
 

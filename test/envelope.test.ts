@@ -3,7 +3,6 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import {
   type Control,
-  closeProblem,
   type Decoded,
   decodeEnvelope,
   encodeControl,
@@ -12,6 +11,7 @@ import {
   isTarget,
   type RejectReason,
 } from '../src/envelope.ts'
+import { closeProblem } from '../src/protocol.ts'
 import { rawValue } from '../src/raw-json.ts'
 
 const LIMIT = 64 * 1024

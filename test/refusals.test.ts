@@ -187,3 +187,22 @@ test('refusals are counted by reason', async t => {
   assert.equal(metrics['upgrades_refused_total{PUSH_ERR_UNAUTHENTICATED}'], 1)
   assert.equal(metrics['upgrades_refused_total{PUSH_ERR_ORIGIN}'], 1)
 })
+
+test('an identity that has expired is refused before it hears anything', async t => {
+  const { port } = await buildPush(t, { authenticate: () => ({ user: 1, expires: Date.now() - 1000 }) })
+  const text = /the identity has expired/
+  await bothWays(port, '/ws', { status: 401, code: 'PUSH_ERR_UNAUTHENTICATED', close: 4401, text })
+})
+
+test('limits.connections holds when many upgrades wait for authenticate() together', async t => {
+  const { app, port } = await buildPush(t, {
+    limits: { connections: 1 },
+    authenticate: () => new Promise(resolve => setImmediate(resolve, { user: 1 })),
+  })
+  const url = `ws://127.0.0.1:${port}/ws`
+  const results = await Promise.allSettled([1, 2, 3].map(() => refusalOf(url)))
+  assert.equal(app.push.connections.size, 1)
+  const refused = results.flatMap(result => (result.status === 'fulfilled' ? [result.value] : []))
+  assert.equal(refused.length, 2)
+  for (const { code, status } of refused) assert.ok(code === 1013 || status === 503)
+})

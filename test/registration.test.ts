@@ -32,6 +32,8 @@ test('wrong options fail the registration with the path and the remedy', async (
   assert.match(await registrationError({ path: '/ws', heartbeat: { intervall: 1 } }), /did you mean "interval"/)
   assert.match(await registrationError({ path: '/ws', limits: { buffer: '1mb' } }), /limits\.buffer must be integer/)
   assert.match(await registrationError({ path: '/ws', api: {} }), /keys or onRequest/)
+  const both = { keys: ['a-key-of-16-chars'], onRequest: () => {} }
+  assert.match(await registrationError({ path: '/ws', api: both }), /has keys and onRequest: give one of them/)
   assert.match(await registrationError({ path: '/ws', schemas: { x: { type: 5 } } }), /schemas\["x"\]|registered/)
 })
 

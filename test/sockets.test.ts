@@ -252,3 +252,40 @@ test('an unsubscribe does not overtake the subscribe before it', async t => {
   assert.equal((await app.push.publish('channel:a', { type: 'x', receipt: true })).delivered, 0)
   assert.equal(app.push.connections.get(connection.welcome.connection)?.topics.has('channel:a'), false)
 })
+
+test('a handler that rejects with nothing is an error like any other', async t => {
+  const { app } = await buildPush(t, {
+    handlers: { nothing: clientHandler(Type.Object({}), () => Promise.reject()) },
+  })
+  const connection = await openConnection(app, '/ws')
+  connection.send('nothing', {}, 1)
+  assert.equal(((await connection.next('error')).payload as { code: string }).code, 'PUSH_ERR_HANDLER')
+})
+
+test('closing with what cannot be sent is an error, and the connection lives on', async t => {
+  const { app } = await buildPush(t, {
+    handlers: {
+      leave: clientHandler(Type.Object({}), (_payload, connection) => connection.close(4403, 'no '.repeat(60))),
+    },
+  })
+  const connection = await openConnection(app, '/ws')
+  connection.send('leave', {}, 1)
+  const { payload } = await connection.next('error')
+  assert.match((payload as { message: string }).message, /reason is longer than 123 bytes/)
+  connection.send('ping')
+  assert.equal((await connection.next('pong')).type, 'pong')
+})
+
+test('a payload that cannot be checked is rejected, and keeps nothing else back', async t => {
+  const tree = Type.Cyclic({ N: Type.Array(Type.Ref('N')) }, 'N')
+  const { app } = await buildPush(t, { schemas: { tree } })
+  const connection = await openConnection(app, '/ws?user=1')
+  const deep = JSON.parse('['.repeat(5000) + ']'.repeat(5000))
+  const results = await app.push.publish([
+    { to: 'user:1', type: 'ok', payload: 1 },
+    { to: 'user:1', type: 'tree', payload: deep },
+    { to: 'user:1', type: 'ok', payload: 2 },
+  ])
+  assert.equal(results.length, 3)
+  assert.deepEqual([(await connection.next('ok')).payload, (await connection.next('ok')).payload], [1, 2])
+})

@@ -40,6 +40,7 @@ export class RedisBroker implements Broker {
   readonly #whenLive: Promise<void>
   #notes = { second: 0, count: 0 }
   #wasUp = false
+  #hasBeenUp = false
   #lastProblem: string | undefined
   #isClosed = false
 
@@ -54,7 +55,10 @@ export class RedisBroker implements Broker {
     })
     const changed = (error: Error | undefined) => {
       if (this.connected) live()
-      const isNews = this.connected !== this.#wasUp || (error !== undefined && error.message !== this.#lastProblem)
+      // Before the first success the reason is what an operator looks for: a wrong password, a refused port.
+      const isReason = !this.#hasBeenUp && error !== undefined && error.message !== this.#lastProblem
+      const isNews = this.connected !== this.#wasUp || isReason
+      this.#hasBeenUp ||= this.connected
       if (this.#isClosed || !isNews) return
       this.#wasUp = this.connected
       this.#lastProblem = error?.message

@@ -56,8 +56,8 @@ export class Link {
     this.#down()
   }
 
+  /** Also when it was not up: a wrong password is the reason why it never is. */
   #down(): void {
-    if (!this.#isUp) return
     this.#isUp = false
     this.#events.down(this.#error)
   }

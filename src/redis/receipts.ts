@@ -9,6 +9,8 @@ export const RECEIPT_TTL = 60
 /** Nodes answer within a few milliseconds. Looking again costs one command, a blocking BLPOP would cost a connection. */
 const FIRST_LOOK = 1
 const SLOWEST_LOOK = 50
+const LOOK_TIMEOUT = 2000
+const LATE: unknown[] = []
 
 /** What a node writes when it has dealt with an envelope that carried a token. */
 export function answerCommands(names: Names, token: string, answer: NodeAnswer): Command[] {
@@ -32,10 +34,18 @@ export async function collectAnswers(
     const left = deadline - performance.now()
     if (answers.length >= expected || left <= 0) return answers
     await sleep(Math.min(wait, left))
-    const [reply] = await commands.run([['LRANGE', names.receipt(token), 0, -1]], Math.max(left, 1))
+    const [reply] = await Promise.race([
+      look(commands, names.receipt(token)),
+      sleep(Math.max(left - wait, 0), LATE, { ref: false }),
+    ])
     if (!Array.isArray(reply)) return answers
     answers = reply.flatMap(parseAnswer)
   }
+}
+
+/** A look that comes too late for one receipt says nothing of the link, so it has a deadline of its own. */
+function look(commands: CommandLink, key: string): Promise<unknown[]> {
+  return commands.run([['LRANGE', key, 0, -1]], LOOK_TIMEOUT)
 }
 
 /** Any program can write to the list: what is no answer is left out. */

@@ -29,14 +29,20 @@ export class Admission {
 
   /** `channel` is what stood behind the path. Throws a PushError that says why not. */
   async admit(request: FastifyRequest, channel: string): Promise<Admitted> {
+    this.checkRoom()
+    this.#checkOrigin(request)
+    const { identity, topics } = await this.#identify(request)
+    if (identity.expires <= Date.now()) throw new errors.UNAUTHENTICATED('the identity has expired')
+    if (channel !== '') topics.push(await this.#channelTopic(identity, topics, channel))
+    return { identity, topics }
+  }
+
+  /** Throws when the node takes no more. Asked again when the socket is there, since authenticate() took its time. */
+  checkRoom(): void {
     if (this.#hub.isDraining) throw new errors.DRAINING()
     if (this.#hub.isFull) {
       throw new errors.FULL(`this node has its ${this.#options.limits.connections} connections (limits.connections)`)
     }
-    this.#checkOrigin(request)
-    const { identity, topics } = await this.#identify(request)
-    if (channel !== '') topics.push(await this.#channelTopic(identity, topics, channel))
-    return { identity, topics }
   }
 
   #checkOrigin(request: FastifyRequest): void {
@@ -89,6 +95,7 @@ export class Admission {
 export function closeCodeOf({ statusCode }: PushError): number {
   if (statusCode === 401) return CLOSE.UNAUTHENTICATED
   if (statusCode === 403) return CLOSE.FORBIDDEN
+  if (statusCode === 503) return CLOSE.TRY_LATER
   return statusCode < 500 ? CLOSE.BAD_MESSAGE : CLOSE.INTERNAL
 }
 
@@ -115,7 +122,7 @@ async function callAuthenticate(
     return await authenticate(request)
   } catch (error) {
     if (isPushError(error)) throw error
-    const { statusCode, message } = error as { statusCode?: unknown; message?: unknown }
+    const { statusCode, message } = (error ?? {}) as { statusCode?: unknown; message?: unknown }
     if (statusCode === 401) throw new errors.UNAUTHENTICATED(String(message))
     if (statusCode === 403) throw new errors.FORBIDDEN(String(message))
     throw error

@@ -88,16 +88,19 @@ function toPushError(error: FastifyError, request: FastifyRequest, bodyLimit: nu
 
 /** Compares digests, which have one length, so that time tells nothing about a key or about how long it is. */
 function keyChecker(keys: readonly string[]): (request: FastifyRequest) => boolean {
-  const digests = keys.map(digest)
+  const digests = keys.map(key => digest(key))
   return ({ headers }) => {
     const bearer = /^Bearer +(.+)$/i.exec(headers.authorization ?? '')?.[1]
-    const given = [bearer, headers['x-push-key']].filter(key => typeof key === 'string').map(digest)
+    const given = [bearer, headers['x-push-key']]
+      .filter(key => typeof key === 'string')
+      .map(key => digest(Buffer.from(key, 'latin1')))
     let matches = 0
     for (const key of given) for (const known of digests) matches += Number(timingSafeEqual(key, known))
     return matches > 0
   }
 }
 
-function digest(key: string): Buffer {
+/** Headers come as latin1, one character for each byte that was sent. */
+function digest(key: string | Buffer): Buffer {
   return createHash('sha256').update(key).digest()
 }

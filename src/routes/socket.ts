@@ -50,8 +50,13 @@ export function socketRoutes(app: FastifyInstance, { hub, options, admission, di
   const wsHandler = (socket: WebSocket, request: FastifyRequest) => {
     const decision = decisions.get(request)!
     takeOver(socket, app)
-    if ('refusal' in decision) refuse(socket, decision.refusal)
-    else accept(socket, request, decision)
+    if ('refusal' in decision) return refuse(socket, decision.refusal)
+    try {
+      admission.checkRoom()
+    } catch (error) {
+      return refuse(socket, error as PushError)
+    }
+    accept(socket, request, decision)
   }
 
   const accept = (socket: WebSocket, request: FastifyRequest, { identity, topics }: Admitted) => {
