@@ -1219,3 +1219,26 @@ test('a closed client keeps no process alive', { timeout: 60_000 }, async t => {
   await server.welcomed()
   assert.equal((await run).stdout, 'closed\nCLOSED\n')
 })
+
+test('a close with 1009 ends the client also where close() takes no such code, as in browsers', async () => {
+  class Strict {
+    readyState = 1
+    binaryType = ''
+    onmessage: ((event: { data: unknown }) => void) | null = null
+    onclose: ((event: { code: number; reason: string }) => void) | null = null
+    onerror: (() => void) | null = null
+    static last: Strict
+    constructor() {
+      Strict.last = this
+    }
+    send(): void {}
+    close(code?: number): void {
+      if (code !== undefined && code !== 1000 && !(code >= 3000 && code <= 4999))
+        throw new RangeError('InvalidAccessError')
+    }
+  }
+  const client = connect('ws://127.0.0.1:1', { WebSocket: Strict as never })
+  while (!Strict.last) await new Promise(resolve => setImmediate(resolve))
+  Strict.last.onclose?.({ code: 1009, reason: 'too big' })
+  assert.equal(client.state, 'closed')
+})
