@@ -155,6 +155,26 @@ test('a handshake that a hook never answers is ended', async t => {
   assert.equal(app.push.connections.size, 0)
 })
 
+test('an upgrade that a hook never answers does not hold app.close() up', async t => {
+  let asked = () => {}
+  const isAsked = new Promise<void>(resolve => {
+    asked = resolve
+  })
+  const { app, port } = await buildPush(t, {
+    authenticate() {
+      asked()
+      return new Promise(() => {})
+    },
+  })
+  const socket = new WebSocket(`ws://127.0.0.1:${port}/ws`)
+  const refused = once(socket, 'error')
+  await isAsked
+  const since = performance.now()
+  await app.close()
+  assert.ok(performance.now() - since < 2000)
+  assert.match((await refused)[0].message, /503/)
+})
+
 test('redis: URL, options, a client, and true for @fastify/redis share one link each', async t => {
   const redis = await startRedis(t)
   const { app } = await buildApp(t, async host => {

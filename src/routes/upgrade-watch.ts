@@ -77,6 +77,15 @@ export class UpgradeWatch {
     return now >= pending.deadline
   }
 
+  /** The application closes: what still waits for a hook of ours would hold it up for as long as the handshake may take. */
+  refusePending(): void {
+    for (const [socket, { deadline }] of this.#pending) {
+      if (deadline === Number.POSITIVE_INFINITY || isTaken(socket)) continue
+      this.#pending.delete(socket)
+      refuse(socket)
+    }
+  }
+
   close(): void {
     this.#server.off('upgrade', this.#onUpgrade)
     clearInterval(this.#timer)

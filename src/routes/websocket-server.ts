@@ -54,5 +54,6 @@ function watchUpgrades(scope: FastifyInstance, server: Server, path: string, mil
   const full = `${scope.prefix}${path}`
   const matches = (url: string) => url.startsWith(full) && '/?'.includes(url[full.length] ?? '')
   watch.guard({ matches, milliseconds })
+  scope.addHook('preClose', async () => watch.refusePending())
   scope.addHook('onClose', () => watch.close())
 }
