@@ -65,6 +65,8 @@ export class Delivery {
   #inbox: Incoming[] = []
   #inboxBytes = 0
   #deliveries = 0
+  /** Topics of which something was dropped since the last turn; one is due, since the inbox is full. */
+  readonly #overloaded = new Set<Topic>()
   #gaps: { connections: Iterator<Connection>; reason: GapReason } | undefined
   #isAwake = false
   #flushAt = 0
@@ -94,12 +96,20 @@ export class Delivery {
     this.#inbox = []
     this.#inboxBytes = 0
     this.#gaps = undefined
+    this.#overloaded.clear()
   }
 
-  /** More came in than this node can deal with: the topic is told, so that nothing goes missing in silence. */
+  /** More came in than this node can deal with. One gap a topic and turn: telling must not cost more than delivering. */
   #overload({ topic }: Incoming): void {
     this.#parts.metrics.count('messages_dropped_total', 1, 'overload')
-    for (const connection of this.#parts.registry.members(topic)) connection.gap([topic], 'overload')
+    this.#overloaded.add(topic)
+  }
+
+  #tellOverload(): void {
+    for (const topic of this.#overloaded) {
+      for (const connection of this.#parts.registry.members(topic)) connection.gap([topic], 'overload')
+    }
+    this.#overloaded.clear()
   }
 
   /** Asks for a turn soon. */
@@ -141,6 +151,7 @@ export class Delivery {
   #deliverSome(deadline: number): void {
     this.#tellGaps(deadline)
     if (this.#gaps) return
+    this.#tellOverload()
     let done = 0
     for (let runs = 0; done < this.#inbox.length; runs++) {
       if (runs % RUNS_PER_LOOK === RUNS_PER_LOOK - 1 && performance.now() >= deadline) break
