@@ -132,7 +132,7 @@ export class Connection implements PushConnection {
   open(welcome: string): void {
     if (this.#state !== 'opening') return
     this.#state = 'open'
-    this.#write(this.#transport.parts(directSegment(welcome).alone), undefined)
+    this.#write(this.#transport.parts(directSegment(welcome)), undefined)
     if (this.#queue) this.#schedule()
   }
 
@@ -163,7 +163,7 @@ export class Connection implements PushConnection {
     if (this.#state === 'closing') return false
     const bytes = (this.#queue ? this.#queue.bytes : 0) + segment.bytes
     if ((this.#stalled || bytes > this.#outlet.budget) && !this.#hasRoom(segment)) return this.#overflow(segment)
-    this.#queue = queueWith(this.#queue, segment)
+    this.#queue = queueWith(this.#queue, this.#stalled ? segment.detached() : segment)
     if (this.#stalled) this.#account()
     else this.#schedule()
     return true

@@ -1,10 +1,10 @@
 import type { Broker, Incoming } from './broker.ts'
 import type { Connection } from './connection.ts'
 import { type Control, decodeEnvelope, isTarget, type Publication, type Rejection } from './envelope.ts'
-import { encodeFrame, type Frame } from './frame.ts'
+import { encodeFrame, encodeFrameWith, type Frames } from './frame.ts'
 import type { Metrics } from './metrics.ts'
 import type { Outbox } from './outbox.ts'
-import { encodePublication, type GapReason } from './protocol.ts'
+import { encodeOrigin, encodePublication, type GapReason } from './protocol.ts'
 import { Segment } from './queue.ts'
 import type { Registry } from './registry.ts'
 import type { SchemaTable } from './schemas.ts'
@@ -43,34 +43,45 @@ const SLICE = 8
 const REST_FACTOR = 2
 const MAX_REST = 10
 
+/** While more is waiting than can be delivered, what is gathered for a round may take this long. */
+const MAX_GATHER = 30
+
 /** How many runs are delivered between two looks at the clock. */
 const RUNS_PER_LOOK = 8
 
 /** What an entry of the inbox costs beside its bytes, roughly: empty envelopes fill memory as well. */
 const ENTRY_COST = 256
 
-/** Bounds of what is joined into one segment, which a connection takes as a whole or not at all. */
-const MAX_RUN = 256
-const MAX_RUN_BYTES = 64 * 1024
-
 type Decoded = ReturnType<typeof decodeEnvelope>
 
+/** What goes to a choice of connections, is to be counted, or is a command. */
+interface Special {
+  incoming: Incoming
+  decoded: Decoded
+}
+
 /**
- * From the broker to the sockets: publications wait in the inbox for the turn after the poll phase, neighbours on one
- * topic become one segment, every connection is given it in the order of arrival, and sockets are written to in slices.
+ * From the broker to the sockets: publications become frames at once, which wait in the inbox for the turn after the
+ * poll phase, neighbours on one topic as one segment. Every connection is given them in the order of arrival, and
+ * sockets are written to in slices.
  */
 export class Delivery {
   readonly #parts: DeliveryParts
   readonly #events: DeliveryEvents
-  #inbox: Incoming[] = []
+  #inbox: (Segment | Special)[] = []
   #inboxBytes = 0
+  #received = 0
   #deliveries = 0
   /** Topics of which something was dropped since the last turn; one is due, since the inbox is full. */
   readonly #overloaded = new Set<Topic>()
   #gaps: { connections: Iterator<Connection>; reason: GapReason } | undefined
   #isAwake = false
-  #flushAt = 0
+  /** When the last round of flushes was over, how long it has taken so far, and how long the rest behind it is. */
+  #roundEnd = 0
   #roundTook = 0
+  #rest = 0
+  /** Runs delivered since the last round. */
+  #gathered = 0
   #timer: NodeJS.Timeout | undefined
 
   constructor(parts: DeliveryParts, events: DeliveryEvents) {
@@ -80,9 +91,23 @@ export class Delivery {
 
   receive(incoming: Incoming): void {
     if (this.#inboxBytes > this.#parts.limits.nodeBuffer) return this.#overload(incoming)
-    this.#inbox.push(incoming)
-    this.#inboxBytes += incoming.envelope.length + ENTRY_COST
+    this.#received++
+    const decoded = this.#decode(incoming)
+    const isForAll = decoded.kind === 'publication' && decoded.except.length === 0 && decoded.receipt === undefined
+    if (isForAll) this.#addFrame(incoming.topic, encode(incoming, decoded))
+    else this.#add({ incoming, decoded })
     this.wake()
+  }
+
+  #addFrame(topic: Topic, frame: Frames): void {
+    const last = this.#inbox.at(-1)
+    if (!(last instanceof Segment && last.topic === topic && last.extend(frame))) this.#add(new Segment(frame, topic))
+    else this.#inboxBytes += frame.end - frame.start
+  }
+
+  #add(entry: Segment | Special): void {
+    this.#inbox.push(entry)
+    this.#inboxBytes += costOf(entry)
   }
 
   /** Tells every connection that it may have missed something, before it is given the next message. */
@@ -121,7 +146,7 @@ export class Delivery {
   }
 
   #turn(): void {
-    this.#deliverSome(performance.now() + SLICE)
+    if (this.#roundTook === 0) this.#deliverSome(performance.now() + SLICE)
     const rest = this.#flushSome(performance.now())
     this.#isAwake = false
     if (this.#inbox.length > 0 || this.#gaps || (rest === 0 && !this.#parts.outbox.isIdle)) this.wake()
@@ -137,15 +162,20 @@ export class Delivery {
   #flushSome(now: number): number {
     const { outbox } = this.#parts
     if (outbox.isIdle) return 0
-    const rest = this.#flushAt - now
+    const rest = this.#roundTook > 0 ? 0 : this.#restUntil() - now
     if (rest >= 1) return rest
     outbox.flush(now + SLICE)
-    const end = performance.now()
-    this.#roundTook += end - now
+    this.#roundEnd = performance.now()
+    this.#roundTook += this.#roundEnd - now
     if (!outbox.isIdle) return 0
-    this.#flushAt = end + Math.min(MAX_REST, this.#roundTook * REST_FACTOR)
+    this.#rest = this.#gathered > 1 ? Math.min(MAX_REST, this.#roundTook * REST_FACTOR) : 0
     this.#roundTook = 0
+    this.#gathered = 0
     return 0
+  }
+
+  #restUntil(): number {
+    return this.#roundEnd + (this.#inbox.length > 0 ? MAX_GATHER : this.#rest)
   }
 
   #deliverSome(deadline: number): void {
@@ -153,30 +183,36 @@ export class Delivery {
     if (this.#gaps) return
     this.#tellOverload()
     let done = 0
-    for (let runs = 0; done < this.#inbox.length; runs++) {
-      if (runs % RUNS_PER_LOOK === RUNS_PER_LOOK - 1 && performance.now() >= deadline) break
-      done = this.#deliverOrSkip(done)
+    while (done < this.#inbox.length) {
+      if (done % RUNS_PER_LOOK === RUNS_PER_LOOK - 1 && performance.now() >= deadline) break
+      this.#deliverOrSkip(this.#inbox[done++]!)
     }
-    for (let i = 0; i < done; i++) this.#inboxBytes -= this.#inbox[i]!.envelope.length + ENTRY_COST
+    this.#forget(done)
+    this.#count()
+  }
+
+  #forget(done: number): void {
+    for (let i = 0; i < done; i++) this.#inboxBytes -= costOf(this.#inbox[i]!)
     this.#inbox = done === this.#inbox.length ? [] : this.#inbox.slice(done)
-    this.#count(done)
   }
 
   /** Counted once for many: the counters are looked up by name. */
-  #count(received: number): void {
+  #count(): void {
     const { metrics } = this.#parts
-    if (received > 0) metrics.count('publications_received_total', received)
+    if (this.#received > 0) metrics.count('publications_received_total', this.#received)
     if (this.#deliveries > 0) metrics.count('deliveries_total', this.#deliveries)
+    this.#received = 0
     this.#deliveries = 0
   }
 
-  /** Delivers the run at `start`; a publication that cannot be must not keep those behind it back. */
-  #deliverOrSkip(start: number): number {
+  /** A publication that cannot be delivered must not keep those behind it back. */
+  #deliverOrSkip(entry: Segment | Special): void {
+    this.#gathered++
     try {
-      return start + this.#deliverRun(start)
+      if (entry instanceof Segment) this.#deliverSegment(entry)
+      else this.#deliverSpecial(entry)
     } catch (error) {
       this.#events.failed(error)
-      return start + 1
     }
   }
 
@@ -191,28 +227,7 @@ export class Delivery {
     this.#gaps = undefined
   }
 
-  /** Delivers the publications from `start` on that belong together; says how many they were. */
-  #deliverRun(start: number): number {
-    const { topic } = this.#inbox[start]!
-    const frames: Frame[] = []
-    let bytes = 0
-    let i = start
-    for (; this.#inbox[i]?.topic === topic && i - start < MAX_RUN && bytes < MAX_RUN_BYTES; i++) {
-      bytes += this.#inbox[i]!.envelope.length
-      const decoded = this.#decode(this.#inbox[i]!)
-      if (decoded.kind === 'publication' && decoded.except.length === 0 && decoded.receipt === undefined) {
-        frames.push(this.#encode(topic, decoded))
-        continue
-      }
-      // This one goes to a choice of connections or is to be counted: what came before it goes first.
-      this.#deliverFrames(topic, frames.splice(0))
-      this.#deliverSingly(this.#inbox[i]!, decoded)
-    }
-    this.#deliverFrames(topic, frames)
-    return i - start
-  }
-
-  /** Never throws: a run that was broken off would lose what was decoded before. */
+  /** Never throws: the broker calls, and must not be thrown out of its stride. */
   #decode(incoming: Incoming): Decoded {
     try {
       return this.#decodeChecked(incoming)
@@ -236,32 +251,26 @@ export class Delivery {
     return { kind: 'rejected', reason: 'schema', message: mismatch, receipt: decoded.receipt }
   }
 
-  #encode(topic: Topic, { type, payload, seq }: Publication): Frame {
-    return encodeFrame(encodePublication(topic, type, payload, { seq }))
-  }
-
-  #deliverFrames(topic: Topic, frames: readonly Frame[]): void {
-    if (frames.length === 0) return
-    const segment = new Segment(frames, [topic])
+  #deliverSegment(segment: Segment): void {
     this.#parts.outbox.delivered(segment.bytes)
     let delivered = 0
     let closing = 0
     let slow = 0
-    for (const connection of this.#parts.registry.members(topic)) {
+    for (const connection of this.#parts.registry.members(segment.topic!)) {
       if (connection.isClosing) closing++
       else if (connection.push(segment)) delivered++
       else slow++
     }
     const { metrics } = this.#parts
-    this.#deliveries += delivered * frames.length
-    if (closing > 0) metrics.count('deliveries_skipped_total', closing * frames.length, 'closing')
-    if (slow > 0) metrics.count('deliveries_skipped_total', slow * frames.length, 'slow')
+    this.#deliveries += delivered * segment.count
+    if (closing > 0) metrics.count('deliveries_skipped_total', closing * segment.count, 'closing')
+    if (slow > 0) metrics.count('deliveries_skipped_total', slow * segment.count, 'slow')
   }
 
-  #deliverSingly(incoming: Incoming, decoded: Decoded): void {
+  #deliverSpecial({ incoming, decoded }: Special): void {
     if (decoded.kind === 'rejected') return this.#reject(incoming, decoded)
     if (decoded.kind !== 'publication') return void this.#obey(incoming, decoded)
-    const segment = new Segment([this.#encode(incoming.topic, decoded)], [incoming.topic])
+    const segment = new Segment(encode(incoming, decoded), incoming.topic)
     this.#parts.outbox.delivered(segment.bytes)
     const except = new Set<string>(decoded.except)
     const skipped: Skipped = {}
@@ -303,6 +312,17 @@ export class Delivery {
       this.#events.failed(error)
     }
   }
+}
+
+/** What an entry of the inbox holds of memory. */
+function costOf(entry: Segment | Special): number {
+  return ENTRY_COST + (entry instanceof Segment ? entry.bytes : entry.incoming.envelope.length)
+}
+
+/** A plain envelope is the message but for its origin: its bytes are copied and nothing is written anew. */
+function encode({ topic, envelope }: Incoming, { type, payload, seq, isPlain }: Publication): Frames {
+  if (isPlain) return encodeFrameWith(envelope, encodeOrigin(topic, {}))
+  return encodeFrame(encodePublication(topic, type, payload, { seq }))
 }
 
 function skipReason(connection: Connection, except: ReadonlySet<string>): SkipReason | undefined {

@@ -70,6 +70,8 @@ export interface Publication {
   type: string
   /** JSON text exactly as the publisher wrote it; undefined when it wrote none. */
   payload: string | undefined
+  /** Whether the envelope is `{"type":…,"payload":…}` to the byte, as most are. */
+  isPlain: boolean
   /** The same, parsed: what schemas are checked against. */
   value: unknown
   seq: number | undefined
@@ -102,7 +104,7 @@ export function decodeEnvelope(bytes: Uint8Array, maxBytes: number): Decoded {
   if (!isUtf8(bytes)) {
     return rejected('encoding', 'the envelope is not UTF-8 (in PHP: json_encode with JSON_INVALID_UTF8_SUBSTITUTE)')
   }
-  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('utf8')
+  const text = (Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes)).toString('utf8')
   let value: unknown
   try {
     value = JSON.parse(text)
@@ -196,10 +198,12 @@ export function exceptProblem(except: unknown): string | undefined {
 }
 
 function toPublication(value: Static<typeof EnvelopeSchema>, text: string): Publication {
+  const plain = plainPayload(text, value)
   return {
     kind: 'publication',
     type: value.type,
-    payload: value.payload === undefined ? undefined : rawPayload(text, value),
+    payload: plain ?? (value.payload === undefined ? undefined : rawValue(text, 'payload')),
+    isPlain: plain !== undefined,
     value: value.payload,
     seq: value.seq,
     except: listOf(value.except) as readonly Topic[],
@@ -229,13 +233,12 @@ function listOf(except: string | readonly string[] | undefined): readonly string
  * Most programs write type and payload in this order and nothing else: then the payload is all that follows. What could
  * be a second key of either name, plain or escaped, is left to the search.
  */
-function rawPayload(text: string, value: Static<typeof EnvelopeSchema>): string | undefined {
+function plainPayload(text: string, value: Static<typeof EnvelopeSchema>): string | undefined {
   const start = `{"type":"${value.type}","payload":`
-  if (Object.keys(value).length === 2 && text.startsWith(start) && text.endsWith('}')) {
-    const rest = text.slice(start.length, -1)
-    if (!rest.includes('"type"') && !rest.includes('"payload"') && !rest.includes('\\')) return rest
-  }
-  return rawValue(text, 'payload')
+  if (Object.keys(value).length !== 2 || !text.startsWith(start) || !text.endsWith('}')) return undefined
+  const payload = text.slice(start.length, -1)
+  const isAll = !payload.includes('"type"') && !payload.includes('"payload"') && !payload.includes('\\')
+  return isAll ? payload : undefined
 }
 
 /** What a publisher writes of one message, before it is text. */

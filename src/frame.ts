@@ -1,31 +1,95 @@
 const TEXT = 0x81
 const BINARY = 0x82
+/** A length of up to 125 stands in the second byte; these two say that it follows in 2 or in 8 bytes. */
+const LENGTH_16 = 126
+const LENGTH_64 = 127
 
-/** One whole message as RFC 6455 bytes (section 5.2: final, not masked), built once however many sockets get it. */
+/** Frames are built side by side in blocks of this size; one that is larger than half of it gets memory of its own. */
+const BLOCK_BYTES = 16 * 1024
+
+/** Where whole frames stand in memory that they share with others: RFC 6455 section 5.2, final, not masked. */
+export interface Frames {
+  readonly memory: Buffer
+  readonly start: number
+  readonly end: number
+}
+
+/** One message within frames, for sockets that must frame it themselves. */
 export interface Frame {
   readonly bytes: Buffer
-  /** Where the payload begins, for sockets that must frame it themselves. */
   readonly payloadStart: number
   readonly binary: boolean
 }
 
-export function encodeFrame(message: string | Uint8Array): Frame {
+let block = Buffer.allocUnsafeSlow(BLOCK_BYTES)
+let used = 0
+
+/** The frame of one message, built once however many sockets get it. */
+export function encodeFrame(message: string | Uint8Array): Frames {
   const binary = typeof message !== 'string'
   const length = binary ? message.length : Buffer.byteLength(message)
-  const payloadStart = length < 126 ? 2 : length < 65536 ? 4 : 10
-  const bytes = Buffer.allocUnsafe(payloadStart + length)
-  bytes[0] = binary ? BINARY : TEXT
-  if (payloadStart === 2) {
-    bytes[1] = length
-  } else if (payloadStart === 4) {
-    bytes[1] = 126
-    bytes.writeUInt16BE(length, 2)
-  } else {
-    bytes[1] = 127
-    bytes.writeUInt32BE(Math.floor(length / 2 ** 32), 2)
-    bytes.writeUInt32BE(length % 2 ** 32, 6)
+  const frame = reserve(length)
+  const at = writeHeader(frame, binary ? BINARY : TEXT, length)
+  if (binary) frame.memory.set(message, at)
+  else frame.memory.write(message, at, 'utf8')
+  return frame
+}
+
+/** The frame of a JSON object that is written as bytes, with `more` in the place of its closing brace. */
+export function encodeFrameWith(object: Uint8Array, more: string): Frames {
+  const kept = object.length - 1
+  const length = kept + Buffer.byteLength(more)
+  const frame = reserve(length)
+  const at = writeHeader(frame, TEXT, length)
+  frame.memory.set(object, at)
+  frame.memory.write(more, at + kept, 'utf8')
+  return frame
+}
+
+function reserve(length: number): Frames {
+  const size = headerBytes(length) + length
+  if (size > BLOCK_BYTES / 2) return { memory: Buffer.allocUnsafeSlow(size), start: 0, end: size }
+  if (used + size > BLOCK_BYTES) {
+    block = Buffer.allocUnsafeSlow(BLOCK_BYTES)
+    used = 0
   }
-  if (binary) bytes.set(message, payloadStart)
-  else bytes.write(message, payloadStart, 'utf8')
-  return { bytes, payloadStart, binary }
+  const start = used
+  used += size
+  return { memory: block, start, end: used }
+}
+
+function headerBytes(length: number): number {
+  return length < LENGTH_16 ? 2 : length < 65536 ? 4 : 10
+}
+
+/** Says where the payload begins. */
+function writeHeader({ memory, start }: Frames, kind: number, length: number): number {
+  memory[start] = kind
+  if (length < LENGTH_16) {
+    memory[start + 1] = length
+    return start + 2
+  }
+  if (length < 65536) {
+    memory[start + 1] = LENGTH_16
+    memory.writeUInt16BE(length, start + 2)
+    return start + 4
+  }
+  memory[start + 1] = LENGTH_64
+  memory.writeUInt32BE(Math.floor(length / 2 ** 32), start + 2)
+  memory.writeUInt32BE(length % 2 ** 32, start + 6)
+  return start + 10
+}
+
+/** The messages that were framed, one by one. */
+export function framesIn({ memory, start, end }: Frames): Frame[] {
+  const frames: Frame[] = []
+  for (let at = start; at < end; ) {
+    const short = memory[at + 1]!
+    const header = short < LENGTH_16 ? 2 : short === LENGTH_16 ? 4 : 10
+    const length = header === 2 ? short : header === 4 ? memory.readUInt16BE(at + 2) : memory.readUIntBE(at + 4, 6)
+    const next = at + header + length
+    frames.push({ bytes: memory.subarray(at, next), payloadStart: header, binary: memory[at] === BINARY })
+    at = next
+  }
+  return frames
 }

@@ -125,9 +125,13 @@ export function encodePublication(
   payload: string | undefined,
   position: { id?: string | undefined; seq?: number | undefined },
 ): string {
-  const seq = position.seq === undefined ? '' : `,"seq":${position.seq}`
-  const id = position.id === undefined ? '' : `,"id":${JSON.stringify(position.id)}`
-  return `{"type":"${type}","payload":${payload ?? '{}'},"topic":${JSON.stringify(topic)}${seq}${id}}`
+  return `{"type":"${type}","payload":${payload ?? '{}'}${encodeOrigin(topic, position)}`
+}
+
+/** The end of a publication: where it comes from, and the closing brace. */
+export function encodeOrigin(topic: Topic, { id, seq }: { id?: string | undefined; seq?: number | undefined }): string {
+  const number = seq === undefined ? '' : `,"seq":${seq}`
+  return `,"topic":${JSON.stringify(topic)}${number}${id === undefined ? '' : `,"id":${JSON.stringify(id)}`}}`
 }
 
 /** Any other message of the server. A payload that JSON has no text for (a function, undefined) becomes null. */

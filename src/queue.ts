@@ -1,25 +1,7 @@
-import { encodeFrame, type Frame } from './frame.ts'
+import { encodeFrame, type Frame, type Frames, framesIn } from './frame.ts'
 import { encodeMessage, type GapReason } from './protocol.ts'
+import type { Slab } from './slab.ts'
 import type { Topic } from './topic.ts'
-
-/** Frames that go to the same connections in one step: neighbours of one topic, or a single direct message. */
-export class Segment {
-  readonly frames: readonly Frame[]
-  readonly bytes: number
-  /** What a gap has to name when this is dropped; empty for a message meant for one connection alone. */
-  readonly topics: readonly Topic[]
-  /** A queue that holds this and nothing else. */
-  readonly alone: Queue
-
-  constructor(frames: readonly Frame[], topics: readonly Topic[]) {
-    this.frames = frames
-    this.topics = topics
-    let bytes = 0
-    for (const frame of frames) bytes += frame.bytes.length
-    this.bytes = bytes
-    this.alone = new Queue(undefined, this)
-  }
-}
 
 /** Joining copies, so in a queue of more than one chunk a frame this large is written as it stands. */
 const LARGE_FRAME = 16 * 1024
@@ -30,23 +12,33 @@ const MAX_CHUNK = 64 * 1024
  * What a connection has still to write, as an immutable list that connections share: those that were given the same
  * segments since they were last flushed hold the very same object, so its bytes are joined once for all of them.
  */
-export class Queue {
-  readonly before: Queue | undefined
-  readonly last: Segment
-  readonly bytes: number
+export abstract class Queue {
+  bytes: number
   #next: Queue | undefined
   #chunks: readonly Buffer[] | undefined
+  #holders = 0
 
-  constructor(before: Queue | undefined, last: Segment) {
-    this.before = before
-    this.last = last
-    this.bytes = (before?.bytes ?? 0) + last.bytes
+  constructor(bytes: number) {
+    this.bytes = bytes
   }
+
+  abstract get before(): Queue | undefined
+  abstract get last(): Segment
 
   /** This queue and `segment` behind it. One remembered answer is enough: a segment is pushed to all in one loop. */
   with(segment: Segment): Queue {
-    if (this.#next?.last !== segment) this.#next = new Queue(this, segment)
-    return this.#next
+    if (this.#next?.last !== segment) this.#next = new Link(this, segment)
+    return this.#next.taken()
+  }
+
+  /** One more connection holds this. */
+  taken(): Queue {
+    this.#holders++
+    return this
+  }
+
+  get isTaken(): boolean {
+    return this.#holders > 0
   }
 
   segments(): Segment[] {
@@ -56,39 +48,137 @@ export class Queue {
   }
 
   frames(): readonly Frame[] {
-    if (this.before === undefined) return this.last.frames
-    const frames: Frame[] = []
-    for (const segment of this.segments()) for (const frame of segment.frames) frames.push(frame)
-    return frames
+    return this.segments().flatMap(framesIn)
   }
 
-  /** The frames as few buffers, cut only between frames. */
-  chunks(): readonly Buffer[] {
-    this.#chunks ??= this.#join()
+  /**
+   * The frames as few buffers, cut only between frames. What several connections hold is joined once and kept for
+   * them; what a single one holds is joined into memory that the slab lends.
+   */
+  chunks(slab: Slab): readonly Buffer[] {
+    if (this.#chunks) return this.#chunks
+    if (this.bytes <= MAX_CHUNK && this.before && this.#holders <= 1) return [joinAll(this, slab.take(this.bytes))]
+    this.#chunks = this.#join()
     return this.#chunks
   }
 
   #join(): readonly Buffer[] {
-    if (this.before === undefined && this.last.frames.length === 1) return [this.last.frames[0]!.bytes]
-    return this.bytes <= MAX_CHUNK ? [joinAll(this)] : joinFrames(this.frames())
+    if (!this.before) return [this.last.view()]
+    return this.bytes <= MAX_CHUNK ? [joinAll(this, Buffer.allocUnsafe(this.bytes))] : joinFew(this.segments())
   }
 }
 
-/** From the last frame to the first, as the list is linked: most queues are short, and lists of them would cost more. */
-function joinAll(queue: Queue): Buffer {
-  const bytes = Buffer.allocUnsafe(queue.bytes)
+class Link extends Queue {
+  readonly before: Queue
+  readonly last: Segment
+
+  constructor(before: Queue, last: Segment) {
+    super(before.bytes + last.bytes)
+    this.before = before
+    this.last = last
+  }
+}
+
+/**
+ * Frames that go to the same connections in one step: neighbours of one topic, or a single direct message. By itself
+ * it is a queue that holds nothing else. It has no object of its own for each frame: a burst to single connections
+ * makes thousands of segments wait, and the garbage collector copies all that waits.
+ */
+export class Segment extends Queue implements Frames {
+  readonly memory: Buffer
+  readonly start: number
+  /** Of what it was published on; undefined for a message meant for one connection alone. */
+  readonly topic: Topic | undefined
+  #end: number
+  #count: number
+  #detached: Segment | undefined
+
+  constructor(frames: Frames, topic: Topic | undefined, count = 1) {
+    super(frames.end - frames.start)
+    this.memory = frames.memory
+    this.start = frames.start
+    this.topic = topic
+    this.#end = frames.end
+    this.#count = count
+  }
+
+  get end(): number {
+    return this.#end
+  }
+
+  /** How many messages these are. */
+  get count(): number {
+    return this.#count
+  }
+
+  get before(): undefined {
+    return undefined
+  }
+
+  get last(): Segment {
+    return this
+  }
+
+  /** What a gap has to name when this is dropped. */
+  get topics(): readonly Topic[] {
+    return this.topic === undefined ? [] : [this.topic]
+  }
+
+  /** Takes a frame that stands right behind its own, as long as no connection holds it; false when it does not. */
+  extend(frame: Frames): boolean {
+    if (this.isTaken || frame.memory !== this.memory || frame.start !== this.#end) return false
+    this.#end = frame.end
+    this.#count++
+    this.bytes += frame.end - frame.start
+    return true
+  }
+
+  view(): Buffer {
+    return this.memory.subarray(this.start, this.#end)
+  }
+
+  /** The same in memory of its own: what waits for a stalled socket must not keep all its neighbours in memory. */
+  detached(): Segment {
+    if (this.bytes * 2 > this.memory.length) return this
+    this.#detached ??= this.#copy()
+    return this.#detached
+  }
+
+  #copy(): Segment {
+    const memory = Buffer.allocUnsafeSlow(this.bytes)
+    memory.set(this.view())
+    return new Segment({ memory, start: 0, end: memory.length }, this.topic, this.#count)
+  }
+}
+
+class GapSegment extends Segment {
+  readonly #topics: readonly Topic[]
+
+  constructor(topics: readonly Topic[], reason: GapReason) {
+    super(encodeFrame(encodeMessage('gap', { topics, reason })), undefined, 0)
+    this.#topics = topics
+  }
+
+  override get topics(): readonly Topic[] {
+    return this.#topics
+  }
+
+  override detached(): Segment {
+    return this
+  }
+}
+
+/** From the last segment to the first, as the list is linked: most are short, and arrays of them would cost more. */
+function joinAll(queue: Queue, bytes: Buffer): Buffer {
   let end = queue.bytes
   for (let q: Queue | undefined = queue; q; q = q.before) {
-    for (let i = q.last.frames.length - 1; i >= 0; i--) {
-      const frame = q.last.frames[i]!.bytes
-      end -= frame.length
-      bytes.set(frame, end)
-    }
+    end -= q.last.bytes
+    bytes.set(q.last.view(), end)
   }
   return bytes
 }
 
-function joinFrames(frames: readonly Frame[]): readonly Buffer[] {
+function joinFew(segments: readonly Segment[]): readonly Buffer[] {
   const chunks: Buffer[] = []
   let open: Buffer[] = []
   let size = 0
@@ -97,22 +187,22 @@ function joinFrames(frames: readonly Frame[]): readonly Buffer[] {
     open = []
     size = 0
   }
-  for (const { bytes } of frames) {
-    if (size + bytes.length > MAX_CHUNK || bytes.length >= LARGE_FRAME) cut()
-    open.push(bytes)
-    size += bytes.length
-    if (bytes.length >= LARGE_FRAME) cut()
+  for (const segment of segments) {
+    if (size + segment.bytes > MAX_CHUNK || segment.bytes >= LARGE_FRAME) cut()
+    open.push(segment.view())
+    size += segment.bytes
+    if (segment.bytes >= LARGE_FRAME) cut()
   }
   cut()
   return chunks
 }
 
 export function directSegment(message: string | Uint8Array): Segment {
-  return new Segment([encodeFrame(message)], [])
+  return new Segment(encodeFrame(message), undefined)
 }
 
 export function gapSegment(topics: readonly Topic[], reason: GapReason): Segment {
-  return new GapSegment([encodeFrame(encodeMessage('gap', { topics, reason }))], topics)
+  return new GapSegment(topics, reason)
 }
 
 export function isPublished(segment: Segment): boolean {
@@ -121,18 +211,17 @@ export function isPublished(segment: Segment): boolean {
 
 /** How many messages these are; a gap that another one replaces is none. */
 export function countMessages(segments: readonly Segment[]): number {
-  return segments.reduce((sum, segment) => sum + (segment instanceof GapSegment ? 0 : segment.frames.length), 0)
+  return segments.reduce((sum, segment) => sum + segment.count, 0)
 }
 
-class GapSegment extends Segment {}
-
+/** The last whole frames of `segment` that have this many bytes in all. */
 export function lastBytes(segment: Segment, bytes: number): Segment {
   if (bytes >= segment.bytes) return segment
-  let from = segment.frames.length
-  for (let left = bytes; left > 0; left -= segment.frames[from]!.bytes.length) from--
-  return new Segment(segment.frames.slice(from), segment.topics)
+  const { memory, end, topic } = segment
+  const frames = { memory, start: end - bytes, end }
+  return new Segment(frames, topic, framesIn(frames).length)
 }
 
 export function queueWith(queue: Queue | undefined, segment: Segment): Queue {
-  return queue ? queue.with(segment) : segment.alone
+  return queue ? queue.with(segment) : segment.taken()
 }

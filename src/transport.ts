@@ -2,6 +2,7 @@ import type { Socket } from 'node:net'
 import type { WebSocket } from 'ws'
 import type { Frame } from './frame.ts'
 import type { Queue } from './queue.ts'
+import { Slab } from './slab.ts'
 
 /** What is written in one call: joined frames, or one frame that `ws` is to build itself. */
 export type Part = Buffer | Frame
@@ -29,6 +30,9 @@ export interface Transport {
 
 const OPEN = 1
 
+/** One for the process: sockets give back what they took on the spot. */
+const slab = new Slab()
+
 /**
  * Writes pre-built frames straight to the TCP or TLS socket. Frames of `ws` itself (pong, close) never cut into ours:
  * without compression it writes each of them whole, in one synchronous step, and so do we.
@@ -51,12 +55,15 @@ class FrameTransport implements Transport {
   }
 
   parts(queue: Queue): readonly Part[] {
-    return queue.chunks()
+    return queue.chunks(slab)
   }
 
   write(part: Part): boolean {
     // A frame behind a close frame is a protocol error (RFC 6455 section 5.5.1).
-    return this.ws.readyState !== OPEN || this.socket.write(part as Buffer)
+    if (this.ws.readyState !== OPEN) return true
+    const takesMore = this.socket.write(part as Buffer)
+    if (this.socket.writableLength === 0) slab.giveBack(part as Buffer)
+    return takesMore
   }
 
   drained(callback: () => void): void {

@@ -8,7 +8,7 @@ const SRC = fileURLToPath(new URL('../src', import.meta.url))
 
 /** The house from the ground up: a room may use what stands on a lower floor, types included, and nothing else. */
 const FLOORS: string[][] = [
-  ['topic', 'keys', 'errors', 'metrics', 'heartbeat', 'client-handlers', 'client-page', 'raw-json'],
+  ['topic', 'keys', 'errors', 'metrics', 'heartbeat', 'client-handlers', 'client-page', 'raw-json', 'slab'],
   ['protocol', 'frame', 'registry', 'schemas', 'client-requests'],
   ['queue', 'envelope', 'broker', 'client-options'],
   ['transport', 'answers', 'client-session'],

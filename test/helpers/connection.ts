@@ -4,6 +4,7 @@ import { Metrics } from '../../src/metrics.ts'
 import { Outbox, type OutboxOptions } from '../../src/outbox.ts'
 import { encodeMessage, encodePublication } from '../../src/protocol.ts'
 import { type Queue, Segment } from '../../src/queue.ts'
+import { Slab } from '../../src/slab.ts'
 import type { Topic } from '../../src/topic.ts'
 import { type Part, partBytes, type Transport } from '../../src/transport.ts'
 
@@ -41,7 +42,8 @@ export class FakeTransport implements Transport {
   }
 
   parts(queue: Queue): readonly Part[] {
-    return this.#isFramewise ? queue.frames() : queue.chunks()
+    // What is not taken at once is kept here, so nothing is given back.
+    return this.#isFramewise ? queue.frames() : queue.chunks(new Slab())
   }
 
   write(part: Part): boolean {
@@ -128,7 +130,7 @@ export function setUp(options: Partial<OutboxOptions> = {}, framewise: 'framewis
 
 export function published(topic: Topic, n: number, size = 0): Segment {
   const payload = JSON.stringify({ n, pad: 'x'.repeat(size) })
-  return new Segment([encodeFrame(encodePublication(topic, 'a', payload, {}))], [topic])
+  return new Segment(encodeFrame(encodePublication(topic, 'a', payload, {})), topic)
 }
 
 /** The numbers of the publications written, and the types of all other messages, in order. */
