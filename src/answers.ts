@@ -39,6 +39,9 @@ function sum(a: NodeAnswer, b: Share): NodeAnswer {
   return {
     node: a.node,
     delivered: a.delivered + b.delivered,
+    ...((a.acknowledged ?? b.acknowledged) !== undefined && {
+      acknowledged: (a.acknowledged ?? 0) + (b.acknowledged ?? 0),
+    }),
     skipped: a.skipped + b.skipped,
     ...(Object.keys(reasons).length > 0 && { reasons }),
     ...(rejected && { rejected }),

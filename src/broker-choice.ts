@@ -26,7 +26,7 @@ export async function openBroker(app: FastifyInstance, options: Options): Promis
   const { redisPrefix: prefix, publishTimeout, noteRejected } = options
   const opened = acquireBroker(
     options.redis === true ? hostRedis(app) : options.redis,
-    { node: nodeId, prefix, publishTimeout, noteRejected },
+    { node: nodeId, prefix, publishTimeout, noteRejected, maxBytes: options.limits.publication },
     (isUp, error) => {
       if (isUp) app.log.info({ prefix }, 'push: the link to Redis is up')
       else app.log.warn({ prefix, err: error }, 'push: the link to Redis is lost; clients are told when it is back')

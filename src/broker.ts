@@ -1,4 +1,5 @@
 import type { PushError } from './errors.ts'
+import type { Position } from './position.ts'
 import type { GapReason } from './protocol.ts'
 import type { Topic } from './topic.ts'
 
@@ -9,6 +10,16 @@ export interface Outgoing {
   envelope: string
   /** The token inside the envelope, when the publisher wants to know what the nodes did. */
   receipt?: string | undefined
+  /** Present when the publication is to be recorded. */
+  history?: Retention | undefined
+  /** Makes a repeated recorded publication harmless. */
+  idempotencyKey?: string | undefined
+}
+
+/** How much of a topic is kept: the newest `size` entries, none of them older than `ttl` seconds. */
+export interface Retention {
+  size: number
+  ttl: number
 }
 
 /** What one node did with an envelope that carried a receipt token. */
@@ -16,6 +27,8 @@ export interface NodeAnswer {
   node: string
   delivered: number
   skipped: number
+  /** How many connections acknowledged it in time, when that was asked for. */
+  acknowledged?: number
   /** How many were skipped for each reason; left out when none was. */
   reasons?: Record<string, number>
   /** Why the node could not use the envelope. */
@@ -27,6 +40,10 @@ export interface Sent {
   nodes: number
   answers?: NodeAnswer[]
   complete?: boolean
+  /** Where it was recorded. */
+  position?: Position
+  /** It had been recorded before, under the same idempotency key: nothing was done. */
+  duplicate?: boolean
 }
 
 /** One publication as the broker hands it to a node: bytes, because any program may have written them. */
@@ -35,6 +52,31 @@ export interface Incoming {
   envelope: Uint8Array
   /** How many subscribers of this node were handed it: their answers make one answer of the node. */
   sharers: number
+  /** Where a recorded publication stands. */
+  position?: Position | undefined
+}
+
+/** A recorded publication as it is read back. */
+export interface HistoryEntry {
+  position: Position
+  envelope: Uint8Array
+}
+
+/** What of a topic's history comes after a position. */
+export interface HistoryPage {
+  /** Why it cannot be shown that nothing is missing; then there are no entries. */
+  gap?: GapReason
+  /** Where the topic stood when it was read. */
+  head: Position
+  entries: readonly HistoryEntry[]
+  /** Whether the entries reach the head. */
+  isComplete: boolean
+}
+
+export interface PageLimits {
+  count: number
+  /** Of envelopes; one that is larger than this comes alone. */
+  bytes: number
 }
 
 /** An envelope that could not be used. */
@@ -48,9 +90,16 @@ export interface RejectedNote {
 /** The side of a node that a broker talks to. None of these may throw. */
 export interface Subscriber {
   receive(incoming: Incoming): void
-  /** Messages of every topic held may have been missed; called when they flow again. */
-  lost(reason: GapReason): void
+  /**
+   * Messages of these topics were or may have been missed before what is received next. A client that was told so goes
+   * on from the position given.
+   */
+  lost(reason: GapReason, topics: ReadonlyMap<Topic, Position | undefined>): void
+  /** So many publications of `topic` that were missed have been received from its history: for the counters. */
+  filled(topic: Topic, publications: number): void
   holds(topic: Topic): boolean
+  /** Whether a rule of this node says that publications on `topic` are recorded. */
+  isRecorded(topic: Topic): boolean
   /** Every topic that is held, each once. */
   topics(): Iterable<Topic>
 }
@@ -65,10 +114,18 @@ export interface Broker {
   attach(subscriber: Subscriber): void
   detach(subscriber: Subscriber): void
 
-  /** Resolves when every publication from now on is received; may take as long as Redis is away. Idempotent. */
-  subscribe(topic: Topic): Promise<void>
+  /**
+   * Resolves when every publication after the position given is received: where the topic stands, undefined when that
+   * cannot be known. May take as long as Redis is away. Idempotent.
+   */
+  subscribe(topic: Topic): Promise<Position | undefined>
   /** Leaves the topic unless an attached subscriber still holds it. */
   unsubscribe(topic: Topic): void
+
+  /** Where this node stands in `topic`: what comes after is still to be received. Undefined when that is unknown. */
+  position(topic: Topic): Position | undefined
+  /** What comes after `since` in a topic. Rejects with a PushError while the broker is away. */
+  history(topic: Topic, since: string, limits: PageLimits): Promise<HistoryPage>
 
   /** Settles within the publish timeout, one result for each item and in its order. */
   publish(items: readonly Outgoing[]): Promise<(Sent | PushError)[]>

@@ -1,5 +1,7 @@
 import { errors } from './errors.ts'
-import { CLOSE, closeProblem, encodeMessage, type GapReason, type Ref } from './protocol.ts'
+import type { Gates } from './gate.ts'
+import type { Identity, PushConnection } from './identity.ts'
+import { CLOSE, closeProblem, encodeMessage, type Gap, type GapReason, type Ref } from './protocol.ts'
 import {
   countMessages,
   directSegment,
@@ -12,32 +14,6 @@ import {
 } from './queue.ts'
 import { ownTopics, type Topic } from './topic.ts'
 import { type Part, partBytes, type Transport } from './transport.ts'
-
-/** What the application sees of one socket. */
-export interface PushConnection<Data = unknown> {
-  readonly id: string
-  /** The authenticated identity; null for an anonymous connection. */
-  readonly user: string | null
-  /** Whatever `authenticate` gave as `data`. */
-  readonly data: Data
-  readonly topics: ReadonlySet<Topic>
-  /** Sends `{type, payload}` to this connection alone. False when it is closing or too slow. */
-  send(type: string, payload?: unknown): boolean
-  /** Sends one binary message. */
-  sendBinary(bytes: Uint8Array): boolean
-  /** Sends what is queued, then closes. */
-  close(code?: number, reason?: string): void
-}
-
-export interface Identity {
-  id: string
-  user: string | null
-  data: unknown
-  /** Topics and patterns of topics that it may subscribe to. */
-  allow: readonly string[]
-  /** Milliseconds since 1970; Infinity when it does not expire. */
-  expires: number
-}
 
 /** What a connection needs of the node: shared by all, so that a connection holds one reference. */
 export interface Outlet {
@@ -58,6 +34,8 @@ export interface Outlet {
 }
 
 const NOTHING: readonly Part[] = []
+/** Shared, since nearly all connections have none: never added to. */
+const NOBODY: (() => void)[] = []
 
 type State = 'opening' | 'open' | 'closing'
 
@@ -70,6 +48,8 @@ export class Connection implements PushConnection {
   readonly expires: number
   /** Topics beyond those that every connection has; undefined while there are none. */
   subscriptions: Set<Topic> | undefined
+  /** Topics on which it is being brought up to date; undefined while there are none. */
+  gates: Gates | undefined
   /** Ticks of the heartbeat since the last byte came in, and how many bytes had come by then. */
   idle = 0
   seen = 0
@@ -88,6 +68,8 @@ export class Connection implements PushConnection {
   #held = 0
   #scheduled = false
   #stalled = false
+  /** Replays that wait for the socket. */
+  #onDrained: (() => void)[] = NOBODY
 
   constructor(identity: Identity, transport: Transport, outlet: Outlet) {
     this.id = identity.id
@@ -153,9 +135,27 @@ export class Connection implements PushConnection {
   }
 
   /** Tells the client that messages of `topics` were or may have been missed here. */
-  gap(topics: Topic[], reason: GapReason): void {
+  gap(topics: readonly Topic[], reason: GapReason, positions?: Gap['positions']): void {
     this.#outlet.gapped(reason)
-    this.push(gapSegment(topics, reason))
+    this.push(gapSegment(topics, reason, positions))
+  }
+
+  /** Resolves when nothing waits for the socket any more, or the connection is closing. */
+  drained(): Promise<void> {
+    if (this.#isDrained) return Promise.resolve()
+    return new Promise(resolve => {
+      this.#onDrained = [...this.#onDrained, resolve]
+    })
+  }
+
+  get #isDrained(): boolean {
+    return this.#state === 'closing' || (this.#state === 'open' && !this.#stalled && this.#queue === undefined)
+  }
+
+  #tellDrained(): void {
+    if (!this.#isDrained) return
+    for (const resolve of this.#onDrained) resolve()
+    this.#onDrained = NOBODY
   }
 
   /** Queues `segment`; false when it was not taken. Called once per connection and delivery, so it does little. */
@@ -191,6 +191,7 @@ export class Connection implements PushConnection {
     const queue = this.#queue
     this.#queue = undefined
     this.#write(this.#transport.parts(queue), queue)
+    if (this.#onDrained !== NOBODY) this.#tellDrained()
   }
 
   #write(parts: readonly Part[], queue: Queue | undefined): void {
@@ -309,6 +310,7 @@ export class Connection implements PushConnection {
     this.#state = 'closing'
     this.#transport.close(code, reason)
     this.#outlet.closing(this)
+    this.#tellDrained()
   }
 
   ping(): void {
@@ -325,6 +327,7 @@ export class Connection implements PushConnection {
     const unwritten = countMessages(this.#unsent())
     this.#queue = undefined
     this.#release()
+    this.#tellDrained()
     if (unwritten > 0) this.#outlet.dropped(unwritten, 'closed')
   }
 }

@@ -1,13 +1,16 @@
+import type { Acknowledgements } from './acks.ts'
 import type { Broker, Incoming } from './broker.ts'
 import type { Connection } from './connection.ts'
-import { type Control, decodeEnvelope, isTarget, type Publication, type Rejection } from './envelope.ts'
-import { encodeFrame, encodeFrameWith, type Frames } from './frame.ts'
+import type { Control, Decoded, Publication, Rejection } from './envelope.ts'
+import { isExcepted } from './identity.ts'
+import type { Intake } from './intake.ts'
+import { Loss } from './loss.ts'
 import type { Metrics } from './metrics.ts'
 import type { Outbox } from './outbox.ts'
-import { encodeOrigin, encodePublication, type GapReason } from './protocol.ts'
+import type { Position } from './position.ts'
+import type { GapReason } from './protocol.ts'
 import { Segment } from './queue.ts'
 import type { Registry } from './registry.ts'
-import type { SchemaTable } from './schemas.ts'
 import type { Topic } from './topic.ts'
 
 export type SkipReason = 'except' | 'closing' | 'slow'
@@ -18,10 +21,11 @@ export type Skipped = Partial<Record<SkipReason, number>>
 export interface DeliveryParts {
   registry: Registry<Connection>
   outbox: Outbox
-  schemas: SchemaTable
+  intake: Intake
+  acks: Acknowledgements<Connection>
   metrics: Metrics
   broker: Pick<Broker, 'answer' | 'note'>
-  limits: { publication: number; nodeBuffer: number }
+  limits: { nodeBuffer: number }
 }
 
 export interface DeliveryEvents {
@@ -52,13 +56,13 @@ const RUNS_PER_LOOK = 8
 /** What an entry of the inbox costs beside its bytes, roughly: empty envelopes fill memory as well. */
 const ENTRY_COST = 256
 
-type Decoded = ReturnType<typeof decodeEnvelope>
-
 /** What goes to a choice of connections, is to be counted, or is a command. */
 interface Special {
   incoming: Incoming
   decoded: Decoded
 }
+
+type Entry = Segment | Special | Loss
 
 /**
  * From the broker to the sockets: publications become frames at once, which wait in the inbox for the turn after the
@@ -68,13 +72,12 @@ interface Special {
 export class Delivery {
   readonly #parts: DeliveryParts
   readonly #events: DeliveryEvents
-  #inbox: (Segment | Special)[] = []
+  #inbox: Entry[] = []
   #inboxBytes = 0
   #received = 0
   #deliveries = 0
   /** Topics of which something was dropped since the last turn; one is due, since the inbox is full. */
   readonly #overloaded = new Set<Topic>()
-  #gaps: { connections: Iterator<Connection>; reason: GapReason } | undefined
   #isAwake = false
   /** When the last round of flushes was over, how long it has taken so far, and how long the rest behind it is. */
   #roundEnd = 0
@@ -92,27 +95,30 @@ export class Delivery {
   receive(incoming: Incoming): void {
     if (this.#inboxBytes > this.#parts.limits.nodeBuffer) return this.#overload(incoming)
     this.#received++
-    const decoded = this.#decode(incoming)
+    const { topic, envelope } = incoming
+    const decoded = this.#parts.intake.decode(topic, envelope)
     const isForAll = decoded.kind === 'publication' && decoded.except.length === 0 && decoded.receipt === undefined
-    if (isForAll) this.#addFrame(incoming.topic, encode(incoming, decoded))
+    if (isForAll) this.#addFrame(incoming, decoded)
     else this.#add({ incoming, decoded })
     this.wake()
   }
 
-  #addFrame(topic: Topic, frame: Frames): void {
+  #addFrame({ topic, envelope, position }: Incoming, publication: Publication): void {
+    const frame = this.#parts.intake.frame(topic, envelope, publication, position, true)
     const last = this.#inbox.at(-1)
-    if (!(last instanceof Segment && last.topic === topic && last.extend(frame))) this.#add(new Segment(frame, topic))
-    else this.#inboxBytes += frame.end - frame.start
+    if (last instanceof Segment && last.topic === topic && last.extend(frame, position)) {
+      this.#inboxBytes += frame.end - frame.start
+    } else this.#add(new Segment(frame, topic, { position }))
   }
 
-  #add(entry: Segment | Special): void {
+  #add(entry: Entry): void {
     this.#inbox.push(entry)
     this.#inboxBytes += costOf(entry)
   }
 
-  /** Tells every connection that it may have missed something, before it is given the next message. */
-  gapForAll(reason: GapReason): void {
-    this.#gaps = { connections: this.#parts.registry.values(), reason }
+  /** Tells the connections concerned that they may have missed something, before they are given the next message. */
+  lost(reason: GapReason, topics: ReadonlyMap<Topic, Position | undefined>): void {
+    this.#add(new Loss(reason, topics, this.#parts.registry))
     this.wake()
   }
 
@@ -120,7 +126,6 @@ export class Delivery {
     clearTimeout(this.#timer)
     this.#inbox = []
     this.#inboxBytes = 0
-    this.#gaps = undefined
     this.#overloaded.clear()
   }
 
@@ -149,7 +154,7 @@ export class Delivery {
     if (this.#roundTook === 0) this.#deliverSome(performance.now() + SLICE)
     const rest = this.#flushSome(performance.now())
     this.#isAwake = false
-    if (this.#inbox.length > 0 || this.#gaps || (rest === 0 && !this.#parts.outbox.isIdle)) this.wake()
+    if (this.#inbox.length > 0 || (rest === 0 && !this.#parts.outbox.isIdle)) this.wake()
     else if (rest > 0) this.#timer ??= setTimeout(() => this.#onRested(), rest)
   }
 
@@ -179,13 +184,12 @@ export class Delivery {
   }
 
   #deliverSome(deadline: number): void {
-    this.#tellGaps(deadline)
-    if (this.#gaps) return
     this.#tellOverload()
     let done = 0
     while (done < this.#inbox.length) {
       if (done % RUNS_PER_LOOK === RUNS_PER_LOOK - 1 && performance.now() >= deadline) break
-      this.#deliverOrSkip(this.#inbox[done++]!)
+      if (!this.#deliverOrSkip(this.#inbox[done]!, deadline)) break
+      done++
     }
     this.#forget(done)
     this.#count()
@@ -205,50 +209,17 @@ export class Delivery {
     this.#deliveries = 0
   }
 
-  /** A publication that cannot be delivered must not keep those behind it back. */
-  #deliverOrSkip(entry: Segment | Special): void {
+  /** False when it is not done yet. A publication that cannot be delivered must not keep those behind it back. */
+  #deliverOrSkip(entry: Entry, deadline: number): boolean {
     this.#gathered++
     try {
+      if (entry instanceof Loss) return entry.tell(deadline)
       if (entry instanceof Segment) this.#deliverSegment(entry)
       else this.#deliverSpecial(entry)
     } catch (error) {
       this.#events.failed(error)
     }
-  }
-
-  /** Tells every connection of a gap, before it is given the next message. */
-  #tellGaps(deadline: number): void {
-    if (!this.#gaps) return
-    const { connections, reason } = this.#gaps
-    for (let next = connections.next(); !next.done; next = connections.next()) {
-      next.value.gap([...next.value.topics], reason)
-      if (performance.now() >= deadline) return
-    }
-    this.#gaps = undefined
-  }
-
-  /** Never throws: the broker calls, and must not be thrown out of its stride. */
-  #decode(incoming: Incoming): Decoded {
-    try {
-      return this.#decodeChecked(incoming)
-    } catch (error) {
-      this.#events.failed(error)
-      return { kind: 'rejected', reason: 'schema', message: 'the envelope could not be checked' }
-    }
-  }
-
-  #decodeChecked(incoming: Incoming): Decoded {
-    const decoded = decodeEnvelope(incoming.envelope, this.#parts.limits.publication)
-    if (decoded.kind === 'rejected') return decoded
-    if (decoded.kind !== 'publication') {
-      // Commands for a channel or for all would let one slip close everybody.
-      if (isTarget(incoming.topic)) return decoded
-      const message = 'a command goes to user:ID or connection:ID'
-      return { kind: 'rejected', reason: 'field', message, receipt: decoded.receipt }
-    }
-    const mismatch = this.#parts.schemas.problem(decoded.type, decoded.value)
-    if (!mismatch) return decoded
-    return { kind: 'rejected', reason: 'schema', message: mismatch, receipt: decoded.receipt }
+    return true
   }
 
   #deliverSegment(segment: Segment): void {
@@ -258,7 +229,7 @@ export class Delivery {
     let slow = 0
     for (const connection of this.#parts.registry.members(segment.topic!)) {
       if (connection.isClosing) closing++
-      else if (connection.push(segment)) delivered++
+      else if (pushTo(connection, segment)) delivered++
       else slow++
     }
     const { metrics } = this.#parts
@@ -270,26 +241,43 @@ export class Delivery {
   #deliverSpecial({ incoming, decoded }: Special): void {
     if (decoded.kind === 'rejected') return this.#reject(incoming, decoded)
     if (decoded.kind !== 'publication') return void this.#obey(incoming, decoded)
-    const segment = new Segment(encode(incoming, decoded), incoming.topic)
+    const { topic, envelope, position } = incoming
+    const segment = new Segment(this.#parts.intake.frame(topic, envelope, decoded, position, true), topic, { position })
     this.#parts.outbox.delivered(segment.bytes)
-    const except = new Set<string>(decoded.except)
     const skipped: Skipped = {}
-    let delivered = 0
-    for (const connection of this.#parts.registry.members(incoming.topic)) {
-      const skip = skipReason(connection, except) ?? (connection.push(segment) ? undefined : 'slow')
+    const reached: Connection[] = []
+    for (const connection of this.#parts.registry.members(topic)) {
+      const skip = skipReason(connection, decoded.except) ?? (pushTo(connection, segment) ? undefined : 'slow')
       if (skip) skipped[skip] = (skipped[skip] ?? 0) + 1
-      else delivered++
+      else reached.push(connection)
     }
-    this.#deliveries += delivered
+    this.#deliveries += reached.length
     for (const [reason, count] of Object.entries(skipped))
       this.#parts.metrics.count('deliveries_skipped_total', count, reason)
-    this.#answer(incoming, decoded.receipt, delivered, skipped)
+    if (decoded.ack && decoded.receipt !== undefined)
+      void this.#answerAcknowledged(incoming, decoded.receipt, reached, skipped)
+    else this.#answer(incoming, decoded.receipt, { delivered: reached.length }, skipped)
   }
 
-  #answer(incoming: Incoming, receipt: string | undefined, delivered: number, reasons: Skipped): void {
+  async #answerAcknowledged(
+    incoming: Incoming,
+    receipt: string,
+    reached: Connection[],
+    skipped: Skipped,
+  ): Promise<void> {
+    const acknowledged = await this.#parts.acks.collect(receipt, reached)
+    this.#answer(incoming, receipt, { delivered: reached.length, acknowledged }, skipped)
+  }
+
+  #answer(
+    incoming: Incoming,
+    receipt: string | undefined,
+    counts: { delivered: number; acknowledged?: number },
+    reasons: Skipped,
+  ): void {
     if (receipt === undefined) return
     const skipped = Object.values(reasons).reduce((sum, count) => sum + count, 0)
-    this.#parts.broker.answer(incoming, receipt, { delivered, skipped, ...(skipped > 0 && { reasons }) })
+    this.#parts.broker.answer(incoming, receipt, { ...counts, skipped, ...(skipped > 0 && { reasons }) })
   }
 
   #reject(incoming: Incoming, rejection: Rejection): void {
@@ -297,8 +285,16 @@ export class Delivery {
     this.#parts.metrics.count('publications_rejected_total', 1, reason)
     this.#events.rejected(incoming.topic, rejection)
     this.#parts.broker.note({ topic: incoming.topic, envelope: incoming.envelope, reason, message })
+    if (incoming.position) this.#tellRejected(incoming.topic, incoming.position)
     if (receipt === undefined) return
     this.#parts.broker.answer(incoming, receipt, { delivered: 0, skipped: 0, rejected: { reason, message } })
+  }
+
+  /** Others may have been able to use it, and it has a number: a hole in the numbers is told. */
+  #tellRejected(topic: Topic, position: Position): void {
+    for (const connection of this.#parts.registry.members(topic)) {
+      if (!connection.gates?.get(topic)?.lost('rejected')) connection.gap([topic], 'rejected', { [topic]: position })
+    }
   }
 
   async #obey(incoming: Incoming, control: Control): Promise<void> {
@@ -307,7 +303,7 @@ export class Delivery {
     const closing = members.length - open.length
     try {
       const obeyed = await this.#events.control(open, control)
-      this.#answer(incoming, control.receipt, obeyed, closing > 0 ? { closing } : {})
+      this.#answer(incoming, control.receipt, { delivered: obeyed }, closing > 0 ? { closing } : {})
     } catch (error) {
       this.#events.failed(error)
     }
@@ -315,21 +311,19 @@ export class Delivery {
 }
 
 /** What an entry of the inbox holds of memory. */
-function costOf(entry: Segment | Special): number {
+function costOf(entry: Entry): number {
+  if (entry instanceof Loss) return ENTRY_COST
   return ENTRY_COST + (entry instanceof Segment ? entry.bytes : entry.incoming.envelope.length)
 }
 
-/** A plain envelope is the message but for its origin: its bytes are copied and nothing is written anew. */
-function encode({ topic, envelope }: Incoming, { type, payload, seq, isPlain }: Publication): Frames {
-  if (isPlain) return encodeFrameWith(envelope, encodeOrigin(topic, {}))
-  return encodeFrame(encodePublication(topic, type, payload, { seq }))
+/** False when the connection is too slow; what a replay brings instead counts as pushed. */
+function pushTo(connection: Connection, segment: Segment): boolean {
+  if (connection.gates === undefined) return connection.push(segment)
+  const admitted = connection.gates.admit(segment)
+  return admitted === undefined || connection.push(admitted)
 }
 
-function skipReason(connection: Connection, except: ReadonlySet<string>): SkipReason | undefined {
+function skipReason(connection: Connection, except: readonly Topic[]): SkipReason | undefined {
   if (connection.isClosing) return 'closing'
-  if (except.size === 0) return undefined
-  return except.has(`connection:${connection.id}`) ||
-    (connection.user !== null && except.has(`user:${connection.user}`))
-    ? 'except'
-    : undefined
+  return isExcepted(connection, except) ? 'except' : undefined
 }

@@ -22,6 +22,7 @@ const publicationFields = {
   type: Type.String(),
   payload: Type.Optional(Type.Unknown()),
   seq: Type.Optional(Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })),
+  ack: Type.Optional(Type.Boolean({ description: 'ask clients to acknowledge; needs a receipt' })),
   except: Type.Optional(
     Type.Union([Type.String(), Type.Array(Type.String(), { maxItems: MAX_EXCEPT })], {
       description: 'topics of connections or users to skip',
@@ -76,6 +77,8 @@ export interface Publication {
   value: unknown
   seq: number | undefined
   except: readonly Topic[]
+  /** Clients are to acknowledge; the answers to the receipt count those that did. */
+  ack: boolean
   receipt: string | undefined
 }
 
@@ -133,7 +136,7 @@ function jsonProblem(text: string): string {
 function publicationProblem(value: object) {
   const unknown = unknownKey(value, envelopeKeys, 'x-')
   if (unknown) return rejected('unknown_key', unknown)
-  const { v, type, seq, except, receipt } = value as Record<string, unknown>
+  const { v, type, seq, except, receipt, ack } = value as Record<string, unknown>
   if (typeof v === 'number' && v > ENVELOPE_VERSION) return rejected('version', versionProblem(v))
   const badType = typeProblem(type)
   if (badType) return rejected('type', badType)
@@ -141,9 +144,12 @@ function publicationProblem(value: object) {
     return rejected('reserved_type', `type "${type}" is reserved for the protocol: choose another`)
   }
   // Most have a type and a payload and nothing else.
-  if (v === undefined && seq === undefined && except === undefined && receipt === undefined) return undefined
+  if (v === undefined && seq === undefined && except === undefined && receipt === undefined && ack === undefined) {
+    return undefined
+  }
   const badExcept = exceptProblem(except)
   if (badExcept) return rejected('field', badExcept)
+  if (ack === true && receipt === undefined) return rejected('field', 'ack needs a receipt: a token to count by')
   return envelopeCheck.Check(value) ? undefined : rejected('field', fieldProblem(envelopeCheck.Errors(value)))
 }
 
@@ -207,6 +213,7 @@ function toPublication(value: Static<typeof EnvelopeSchema>, text: string): Publ
     value: value.payload,
     seq: value.seq,
     except: listOf(value.except) as readonly Topic[],
+    ack: value.ack ?? false,
     receipt: value.receipt,
   }
 }
@@ -248,11 +255,12 @@ export interface EnvelopeParts {
   seq?: number | undefined
   except?: string | readonly string[] | undefined
   receipt?: string | undefined
+  ack?: boolean | undefined
 }
 
 /** The JSON text that goes to the broker. Throws what JSON.stringify throws: a cycle, a BigInt. */
-export function encodeEnvelope({ type, payload, seq, except, receipt }: EnvelopeParts): string {
-  return JSON.stringify({ type, payload, seq, except, receipt })
+export function encodeEnvelope({ type, payload, seq, except, receipt, ack }: EnvelopeParts): string {
+  return JSON.stringify({ type, payload, seq, except, receipt, ack })
 }
 
 export function encodeControl(control: Control): string {

@@ -1,14 +1,22 @@
-import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Acknowledgements } from './acks.ts'
 import type { Broker, Incoming, Subscriber } from './broker.ts'
-import { Connection, type Identity } from './connection.ts'
+import { Connection } from './connection.ts'
+import { within } from './deadline.ts'
 import { Delivery } from './delivery.ts'
+import { takeLeave } from './drain.ts'
 import type { Control, Rejection } from './envelope.ts'
 import { errors } from './errors.ts'
 import { Heartbeat } from './heartbeat.ts'
+import type { Identity } from './identity.ts'
+import { Intake } from './intake.ts'
 import type { Metrics } from './metrics.ts'
 import { Outbox } from './outbox.ts'
-import { CLOSE, encodeMessage, type GapReason, type Ref, type TopicState, type Welcome } from './protocol.ts'
+import type { Position } from './position.ts'
+import { CLOSE, encodeMessage, type GapReason, type Ref, type Welcome } from './protocol.ts'
+import { Recovery, type Start } from './recovery.ts'
 import { Registry } from './registry.ts'
+import type { HistoryRules } from './retention.ts'
 import type { SchemaTable } from './schemas.ts'
 import { ownTopics, type Topic } from './topic.ts'
 import type { Transport } from './transport.ts'
@@ -18,6 +26,7 @@ export interface HubOptions {
   limits: { buffer: number; nodeBuffer: number; publication: number; topics: number; connections: number }
   slowConsumer: 'close' | 'drop'
   drain: { delay: number; window: number; timeout: number }
+  publishTimeout: number
 }
 
 /** What the hub tells the program it is part of. */
@@ -30,8 +39,8 @@ export interface HubEvents {
 /** A client is told at the latest after this long that it is subscribed; a `gap` says that it may not be yet. */
 const CONFIRM_TIMEOUT = 1000
 
-/** Connections closed in one turn of the event loop. */
-const DRAIN_BATCH = 250
+/** Clients acknowledge within this share of the time that the publisher waits; the rest is for the answer. */
+const ACK_SHARE = 0.75
 
 /** Where registry and broker meet: whatever the broker brings goes to the connections it is for. */
 export class Hub implements Subscriber {
@@ -42,23 +51,36 @@ export class Hub implements Subscriber {
   readonly #events: HubEvents
   readonly #outbox: Outbox
   readonly #delivery: Delivery
+  readonly #recovery: Recovery
+  readonly #acks: Acknowledgements<Connection>
+  readonly #rules: HistoryRules
   readonly #heartbeat: Heartbeat<Connection>
   readonly #closing = new Set<Connection>()
   #draining = false
   #onEmpty: (() => void) | undefined
 
-  constructor(broker: Broker, options: HubOptions, schemas: SchemaTable, metrics: Metrics, events: HubEvents) {
+  constructor(
+    broker: Broker,
+    options: HubOptions,
+    { schemas, rules }: { schemas: SchemaTable; rules: HistoryRules },
+    metrics: Metrics,
+    events: HubEvents,
+  ) {
     this.broker = broker
     this.options = options
     this.metrics = metrics
+    this.#rules = rules
     this.#events = events
     this.#outbox = new Outbox({ ...options.limits, slowConsumer: options.slowConsumer }, metrics, {
       wake: () => this.#delivery.wake(),
       closing: connection => this.#onClosing(connection),
     })
     const { registry, limits } = { registry: this.registry, limits: options.limits }
+    const intake = new Intake(schemas, limits.publication, events.failed)
+    this.#acks = new Acknowledgements(options.publishTimeout * ACK_SHARE)
+    this.#recovery = new Recovery({ broker, intake, metrics, budget: limits.buffer })
     this.#delivery = new Delivery(
-      { registry, outbox: this.#outbox, schemas, metrics, broker, limits },
+      { registry, outbox: this.#outbox, intake, acks: this.#acks, metrics, broker, limits },
       { ...events, control: (connections, control) => this.#obey(connections, control) },
     )
     this.#heartbeat = new Heartbeat(this.registry, options.heartbeat, {
@@ -76,65 +98,75 @@ export class Hub implements Subscriber {
     return this.registry.size >= this.options.limits.connections
   }
 
-  /** Makes a connection of a socket and welcomes it once the broker has confirmed its topics. */
-  connect(identity: Identity, transport: Transport, topics: readonly Topic[]): Connection {
+  /** Makes a connection of a socket. Topics that `since` names wait for what was missed. */
+  connect(identity: Identity, transport: Transport, topics: readonly Topic[], since: Since = {}): Connection {
     const connection = new Connection(identity, transport, this.#outbox)
+    for (const topic of [...topics, ...connection.topics]) {
+      if (since[topic] !== undefined) this.#recovery.withhold(connection, topic)
+    }
     this.registry.add(connection)
     for (const topic of topics) if (!this.registry.has(connection, topic)) this.registry.join(connection, topic)
     this.metrics.count('connections_opened_total')
     return connection
   }
 
-  async welcome(connection: Connection): Promise<void> {
+  /** Welcomes a connection once the broker has confirmed its topics, then sends what it missed. */
+  async welcome(connection: Connection, since: Since = {}): Promise<void> {
     const topics = [...connection.topics]
-    const confirmed = await this.#confirmed(topics)
+    const starts = topics.map(topic => this.#start(connection, topic, since[topic]))
+    const known = await within(CONFIRM_TIMEOUT, Promise.all(starts))
     if (connection.isClosing) return
     const { heartbeat } = this.options
-    const states: Record<string, TopicState> = Object.fromEntries(topics.map(topic => [topic, {}]))
     connection.open(
       encodeMessage('welcome', {
         connection: connection.id,
         user: connection.user,
         node: this.broker.node,
         heartbeat: { interval: heartbeat.interval, timeout: heartbeat.timeout },
-        topics: states,
+        topics: Object.fromEntries(topics.map((topic, i) => [topic, known?.[i]?.state ?? {}])),
       } satisfies Welcome),
     )
-    if (!confirmed) connection.gap(topics, 'broker_away')
+    if (!known) connection.gap(topics, 'broker_away')
+    for (const [i, start] of starts.entries()) this.#replay(connection, topics[i]!, start, known !== undefined)
   }
 
-  /** Whether the broker has confirmed `topics` in time. They stay subscribed either way. */
-  async #confirmed(topics: readonly Topic[]): Promise<boolean> {
-    let timer: NodeJS.Timeout | undefined
-    const late = new Promise<boolean>(resolve => {
-      timer = setTimeout(resolve, CONFIRM_TIMEOUT, false)
-    })
-    const subscribed = Promise.all(topics.map(topic => this.broker.subscribe(topic))).then(
-      () => true,
-      () => false,
-    )
-    const confirmed = await Promise.race([subscribed, late])
-    clearTimeout(timer)
-    return confirmed
+  #start(connection: Connection, topic: Topic, since: string | undefined): Promise<Start> {
+    const start = this.#recovery.start(connection, topic, since, connection.gates?.get(topic))
+    start.catch(() => {})
+    return start
+  }
+
+  /** Told or not, what was missed follows as soon as the broker can be asked. */
+  #replay(connection: Connection, topic: Topic, start: Promise<Start>, isTold: boolean): void {
+    start
+      .then(({ gap, state, replay }) => {
+        const position = state.id === undefined ? undefined : { [topic]: { id: state.id, seq: state.seq ?? 0 } }
+        if (gap) connection.gap([topic], gap, isTold ? undefined : position)
+        return replay()
+      })
+      .catch(error => this.#events.failed(error))
   }
 
   /** Joins `topic` at once; `confirm` says when it holds. Throws when the connection has too many topics. */
-  join(connection: Connection, topic: Topic): void {
-    if (this.registry.has(connection, topic)) return
+  join(connection: Connection, topic: Topic, since?: string): void {
+    const isHeld = this.registry.has(connection, topic)
     const { topics } = this.options.limits
-    if ((connection.subscriptions?.size ?? 0) >= topics) {
+    if (!isHeld && (connection.subscriptions?.size ?? 0) >= topics) {
       throw new errors.LIMIT(`a connection may have ${topics} topics (limits.topics)`)
     }
-    this.registry.join(connection, topic)
+    if (since !== undefined) this.#recovery.withhold(connection, topic)
+    if (!isHeld) this.registry.join(connection, topic)
   }
 
-  /** Sends `subscribed` once the broker has confirmed the topic. Throws when it was left meanwhile. */
-  async confirm(connection: Connection, topic: Topic, ref?: Ref): Promise<void> {
-    const confirmed = await this.#confirmed([topic])
+  /** Sends `subscribed` once the broker has confirmed the topic, then what was missed. Throws when it was left meanwhile. */
+  async confirm(connection: Connection, topic: Topic, { since, ref }: Subscription = {}): Promise<void> {
+    const start = this.#start(connection, topic, since)
+    const known = await within(CONFIRM_TIMEOUT, start)
     if (connection.isClosing) return
     if (!this.registry.has(connection, topic)) throw new errors.UNSUBSCRIBED(topic)
-    connection.reply('subscribed', { topic }, ref)
-    if (!confirmed) connection.gap([topic], 'broker_away')
+    connection.reply('subscribed', { topic, ...known?.state }, ref)
+    if (!known) connection.gap([topic], 'broker_away')
+    this.#replay(connection, topic, start, known !== undefined)
   }
 
   unsubscribe(connection: Connection, topic: Topic, ref?: Ref): void {
@@ -142,14 +174,21 @@ export class Hub implements Subscriber {
       throw new errors.TOPIC(`${topic} belongs to every connection of its kind and cannot be left`)
     }
     this.registry.leave(connection, topic)
+    connection.gates?.forget(topic)
     if (!this.registry.holds(topic)) this.broker.unsubscribe(topic)
     connection.reply('unsubscribed', { topic }, ref)
+  }
+
+  /** The client has dealt with the publication that carried `token`. */
+  acknowledge(connection: Connection, token: string): void {
+    this.#acks.acknowledge(connection, token)
   }
 
   /** The socket of `connection` is gone. */
   disconnect(connection: Connection, code: number): void {
     connection.gone()
     this.#heartbeat.forget(connection)
+    this.#acks.forget(connection)
     this.#closing.delete(connection)
     for (const topic of this.registry.remove(connection)) this.broker.unsubscribe(topic)
     this.metrics.count('connections_closed_total', 1, code)
@@ -181,8 +220,16 @@ export class Hub implements Subscriber {
     this.#delivery.receive(incoming)
   }
 
-  lost(reason: GapReason): void {
-    this.#delivery.gapForAll(reason)
+  lost(reason: GapReason, topics: ReadonlyMap<Topic, Position | undefined>): void {
+    this.#delivery.lost(reason, topics)
+  }
+
+  filled(_topic: Topic, publications: number): void {
+    this.metrics.count('publications_filled_total', publications)
+  }
+
+  isRecorded(topic: Topic): boolean {
+    return this.#rules.of(topic) !== undefined
   }
 
   // ── commands from any node ─────────────────────────────────────────────────────────────────────────────────────
@@ -216,34 +263,22 @@ export class Hub implements Subscriber {
   async drain(): Promise<void> {
     if (this.#draining) return
     this.#draining = true
-    const { delay, timeout } = this.options.drain
+    const { delay } = this.options.drain
     // Load balancers go by the readiness that has just gone down; meanwhile everything works as before.
     if (delay > 0 && this.registry.size > 0) await sleep(delay)
     const empty = new Promise<void>(resolve => {
       this.#onEmpty = resolve
     })
-    const deadline = performance.now() + timeout
-    await this.#closeInBatches(deadline)
-    if (this.registry.size > 0) await within(deadline - performance.now(), empty)
+    await takeLeave([...this.registry.values()], empty, this.options.drain)
     for (const connection of [...this.registry.values(), ...this.#closing]) connection.terminate()
-  }
-
-  async #closeInBatches(deadline: number): Promise<void> {
-    const connections = [...this.registry.values()]
-    // A few clients come back at once; many are spread over the window, about one a millisecond.
-    const spread = Math.min(this.options.drain.window, connections.length)
-    for (const [i, connection] of connections.entries()) {
-      if (i % DRAIN_BATCH === DRAIN_BATCH - 1) await nextTurn()
-      if (performance.now() >= deadline) return
-      connection.send('reconnect', { after: Math.floor(Math.random() * spread) })
-      connection.close(CLOSE.RESTART, 'restart')
-    }
   }
 
   close(): void {
     this.#heartbeat.close()
     this.broker.detach(this)
     this.#delivery.clear()
+    this.#recovery.clear()
+    this.#acks.close()
   }
 
   status() {
@@ -257,13 +292,10 @@ export class Hub implements Subscriber {
   }
 }
 
-async function within(milliseconds: number, done: Promise<void>): Promise<void> {
-  let timer: NodeJS.Timeout | undefined
-  await Promise.race([
-    done,
-    new Promise(resolve => {
-      timer = setTimeout(resolve, milliseconds)
-    }),
-  ])
-  clearTimeout(timer)
+/** The last id that a client holds of each topic. */
+export type Since = Readonly<Partial<Record<Topic, string>>>
+
+interface Subscription {
+  since?: string | undefined
+  ref?: Ref | undefined
 }

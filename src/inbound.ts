@@ -1,6 +1,7 @@
-import type { Connection, PushConnection } from './connection.ts'
+import type { Connection } from './connection.ts'
 import { errors, isPushError, type PushError } from './errors.ts'
 import type { Hub } from './hub.ts'
+import type { PushConnection } from './identity.ts'
 import type { ClientHandler, PushBridgeOptions } from './options.ts'
 import { type BadMessage, CLOSE, type ClientMessage, parseClientMessage, type Ref } from './protocol.ts'
 import { compilePayloadCheck, type PayloadCheck } from './schemas.ts'
@@ -172,6 +173,7 @@ export class Dispatcher {
   #obey(connection: Connection, conversation: Conversation, message: ClientMessage): unknown {
     if (message.type === 'subscribe') return this.#subscribe(connection, conversation, message)
     if (message.type === 'unsubscribe') return this.#unsubscribe(connection, conversation, message)
+    if (message.type === 'ack') return this.#acknowledge(connection, message)
     return this.#handle(connection, message)
   }
 
@@ -189,9 +191,15 @@ export class Dispatcher {
     if (since !== undefined && typeof since !== 'string') throw new errors.BAD_MESSAGE('payload.since is not a string')
     await this.#inOrder(conversation, async () => {
       await this.authorize(connection, topic as Topic, since)
-      if (!connection.isClosing) this.#hub.join(connection, topic as Topic)
+      if (!connection.isClosing) this.#hub.join(connection, topic as Topic, since)
     })
-    if (!connection.isClosing) await this.#hub.confirm(connection, topic as Topic, ref)
+    if (!connection.isClosing) await this.#hub.confirm(connection, topic as Topic, { since, ref })
+  }
+
+  #acknowledge(connection: Connection, { payload }: ClientMessage): void {
+    const { token } = (payload ?? {}) as { token?: unknown }
+    if (typeof token !== 'string') throw new errors.BAD_MESSAGE('payload.token is not a string')
+    this.#hub.acknowledge(connection, token)
   }
 
   async #unsubscribe(

@@ -2,8 +2,8 @@ import pushBridge from './plugin.ts'
 
 export default pushBridge
 export type { Connections, PushBridge, Status } from './bridge.ts'
-export type { PushConnection } from './connection.ts'
 export type { PushError } from './errors.ts'
+export type { PushConnection } from './identity.ts'
 export { type Authentication, type ClientHandler, clientHandler, type PushBridgeOptions } from './options.ts'
 export { CLOSE, shouldReconnect } from './protocol.ts'
 export type {

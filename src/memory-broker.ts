@@ -1,7 +1,19 @@
 import { Answers } from './answers.ts'
-import type { Broker, Incoming, NodeAnswer, Outgoing, RejectedNote, Sent, Subscriber } from './broker.ts'
-import { errors, type PushError } from './errors.ts'
-import type { Topic } from './topic.ts'
+import type {
+  Broker,
+  HistoryPage,
+  Incoming,
+  NodeAnswer,
+  Outgoing,
+  PageLimits,
+  RejectedNote,
+  Sent,
+  Subscriber,
+} from './broker.ts'
+import { errors, isPushError, type PushError } from './errors.ts'
+import { MemoryHistory } from './memory-history.ts'
+import type { Position } from './position.ts'
+import { type Topic, topicKind } from './topic.ts'
 
 const MAX_TICKETS = 10_000
 const MAX_REJECTED = 100
@@ -14,6 +26,7 @@ export class MemoryBroker implements Broker {
   readonly #subscribers = new Set<Subscriber>()
   readonly #receipts = new Map<string, { answers: NodeAnswer[]; missing: number; settle: () => void }>()
   readonly #tickets = new Map<string, { identity: string; expires: number }>()
+  readonly #history = new MemoryHistory()
   readonly #timeout: number
   readonly #answers: Answers
   #closed = false
@@ -36,22 +49,44 @@ export class MemoryBroker implements Broker {
     this.#subscribers.delete(subscriber)
   }
 
-  async subscribe(_topic: Topic): Promise<void> {}
+  async subscribe(topic: Topic): Promise<Position | undefined> {
+    return this.position(topic)
+  }
 
   unsubscribe(_topic: Topic): void {}
+
+  position(topic: Topic): Position | undefined {
+    return topicKind(topic) === 'connection' ? undefined : this.#history.head(topic)
+  }
+
+  async history(topic: Topic, since: string, limits: PageLimits): Promise<HistoryPage> {
+    return this.#history.page(topic, since, limits)
+  }
 
   async publish(items: readonly Outgoing[]): Promise<(Sent | PushError)[]> {
     if (this.#closed) return items.map(() => new errors.CLOSED())
     return Promise.all(items.map(item => this.#publishOne(item)))
   }
 
-  #publishOne({ topic, envelope, receipt }: Outgoing): Sent | Promise<Sent> {
+  #publishOne({ topic, envelope, receipt, history, idempotencyKey }: Outgoing): Sent | PushError | Promise<Sent> {
+    const bytes = Buffer.from(envelope)
     const holders = [...this.#subscribers].filter(subscriber => subscriber.holds(topic))
     const nodes = holders.length > 0 ? 1 : 0
+    let position: Position | undefined
+    try {
+      if (history) {
+        const recorded = this.#history.append(topic, bytes, history, idempotencyKey)
+        position = recorded.position
+        if (recorded.isDuplicate) return { nodes, position, duplicate: true }
+      }
+    } catch (error) {
+      if (isPushError(error)) return error
+      throw error
+    }
     const answered = receipt === undefined ? undefined : this.#collect(receipt, nodes)
-    const bytes = Buffer.from(envelope)
-    for (const holder of holders) holder.receive({ topic, envelope: bytes, sharers: holders.length })
-    return answered ? answered.then(({ answers, complete }) => ({ nodes, answers, complete })) : { nodes }
+    for (const holder of holders) holder.receive({ topic, envelope: bytes, sharers: holders.length, position })
+    const sent = position ? { nodes, position } : { nodes }
+    return answered ? answered.then(({ answers, complete }) => ({ ...sent, answers, complete })) : sent
   }
 
   #collect(token: string, missing: number): Promise<{ answers: NodeAnswer[]; complete: boolean }> {

@@ -25,3 +25,5 @@ export type CounterName =
   | 'deliveries_skipped_total'
   | 'messages_dropped_total'
   | 'gaps_total'
+  | 'recoveries_total'
+  | 'publications_filled_total'

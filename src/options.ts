@@ -2,10 +2,11 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Redis, RedisOptions } from 'ioredis'
 import { type Static, type TSchema, Type } from 'typebox'
 import { Compile } from 'typebox/compile'
-import type { PushConnection } from './connection.ts'
 import { errors } from './errors.ts'
+import type { PushConnection } from './identity.ts'
 import { unknownKey } from './keys.ts'
 import { isReservedType, typeProblem } from './protocol.ts'
+import { rulesProblem } from './retention.ts'
 import type { PublicationSchemas } from './schemas.ts'
 import type { Topic } from './topic.ts'
 
@@ -29,7 +30,8 @@ export const OptionsSchema = Type.Object(
       description: 'name of the decorator: app.push; a second registration needs another',
     }),
     redisPrefix: Type.String({
-      pattern: '^[^\\s{}*?\\[\\]\\\\]{1,64}$',
+      // A prefix with the name of a kind in it would make it unclear where the topic begins.
+      pattern: '^(?!.*(?:channel|user|connection):)[^\\s{}*?\\[\\]\\\\]{1,64}$',
       default: 'push:',
       description: 'begins every Redis channel and key; without braces and white space',
     }),
@@ -143,6 +145,8 @@ export interface PushBridgeOptions extends Given<Omit<ParsedOptions, 'path' | 'h
   ): boolean | Promise<boolean>
   /** Schema of the payload for each published type, enforced for every publisher. */
   schemas?: PublicationSchemas
+  /** Which topics are recorded, by pattern; the first that fits decides: `{ 'channel:orders.*': { size, ttl } }`. */
+  history?: Readonly<Record<string, { size: number; ttl: number }>>
   /** What to do with the messages of clients, by type. */
   handlers?: Record<string, ClientHandler>
   /** What to do with binary messages of clients. */
@@ -158,7 +162,7 @@ export interface PushBridgeOptions extends Given<Omit<ParsedOptions, 'path' | 'h
 }
 
 const FUNCTIONS = ['authenticate', 'authorize', 'onConnect', 'onDisconnect', 'onBinary'] as const
-const OBJECTS = ['schemas', 'handlers', 'api'] as const
+const OBJECTS = ['schemas', 'handlers', 'history', 'api'] as const
 const KEYS = [...Object.keys(OptionsSchema.properties), 'redis', ...FUNCTIONS, ...OBJECTS]
 
 /** Options with every default filled in. */
@@ -166,6 +170,7 @@ export type Options = ParsedOptions & {
   redis: string | RedisOptions | Redis | boolean
   callbacks: Pick<PushBridgeOptions, (typeof FUNCTIONS)[number]>
   schemas: PublicationSchemas
+  history: NonNullable<PushBridgeOptions['history']>
   handlers: Record<string, ClientHandler>
   api:
     | { path: string; keys: readonly string[]; onRequest: NonNullable<PushBridgeOptions['api']>['onRequest'] }
@@ -194,6 +199,7 @@ export function parseOptions(input: unknown): Options {
     redis: parseRedis(given),
     callbacks: pick(given, FUNCTIONS) as Options['callbacks'],
     schemas: parseSchemas((given.schemas ?? {}) as Record<string, unknown>),
+    history: parseHistory(given.history ?? {}),
     handlers: parseHandlers((given.handlers ?? {}) as Record<string, unknown>),
     api: given.api === undefined ? undefined : parseApi(given.api as Record<string, unknown>),
   }
@@ -224,6 +230,12 @@ function parseRedis(given: Record<string, unknown>): Options['redis'] {
     fail('redis', 'must be a URL, ioredis options, a client, true for @fastify/redis, or false')
   }
   return redis as Options['redis']
+}
+
+function parseHistory(rules: unknown): Options['history'] {
+  const problem = rulesProblem(rules)
+  if (problem) fail('history', problem)
+  return rules as Options['history']
 }
 
 function parseHandlers(handlers: Record<string, unknown>): Options['handlers'] {

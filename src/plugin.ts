@@ -8,6 +8,7 @@ import { Dispatcher } from './inbound.ts'
 import { Metrics } from './metrics.ts'
 import { type PushBridgeOptions, parseOptions } from './options.ts'
 import { Publisher } from './publish.ts'
+import { HistoryRules } from './retention.ts'
 import { Admission } from './routes/admission.ts'
 import { pushRoutes } from './routes/push.ts'
 import { socketRoutes } from './routes/socket.ts'
@@ -29,12 +30,13 @@ const pushBridge: FastifyPluginAsync<PushBridgeOptions> = async (app, input) => 
     throw new errors.OPTIONS(`option name: app.${options.name} exists already, give this registration another name`)
   }
   const schemas = new SchemaTable(options.schemas)
+  const rules = new HistoryRules(options.history)
   const { broker, release } = await openBroker(app, options)
   // Right away: a registration that fails further down must not leave connections behind.
   app.addHook('onClose', release)
   const metrics = new Metrics()
-  const hub = new Hub(broker, options, schemas, metrics, hubEvents(app))
-  const publisher = new Publisher(broker, schemas, options.limits.publication)
+  const hub = new Hub(broker, options, { schemas, rules }, metrics, hubEvents(app))
+  const publisher = new Publisher(broker, schemas, rules, options.limits.publication)
   const { callbacks, limits, handlers } = options
   const dispatcher = new Dispatcher(hub, { limits, handlers, ...callbacks }, error =>
     app.log.error({ err: error }, 'push: a handler failed'),

@@ -112,26 +112,23 @@ function isRef(value: unknown): value is Ref {
   return Number.isSafeInteger(value) || (typeof value === 'string' && value.length <= MAX_REF_LENGTH)
 }
 
-/** Where a recorded publication stands in the history of its topic. */
-export interface Position {
-  id: string
-  seq: number
+/** `payload` is JSON text and is copied as it stands, so that what the publisher wrote is what the client reads. */
+export function encodePublication(topic: Topic, type: string, payload: string | undefined, origin: Origin): string {
+  return `{"type":"${type}","payload":${payload ?? '{}'}${encodeOrigin(topic, origin)}`
 }
 
-/** `payload` is JSON text and is copied as it stands, so that what the publisher wrote is what the client reads. */
-export function encodePublication(
-  topic: Topic,
-  type: string,
-  payload: string | undefined,
-  position: { id?: string | undefined; seq?: number | undefined },
-): string {
-  return `{"type":"${type}","payload":${payload ?? '{}'}${encodeOrigin(topic, position)}`
+interface Origin {
+  id?: string | undefined
+  seq?: number | undefined
+  /** The token that the client is to acknowledge. */
+  ack?: string | undefined
 }
 
 /** The end of a publication: where it comes from, and the closing brace. */
-export function encodeOrigin(topic: Topic, { id, seq }: { id?: string | undefined; seq?: number | undefined }): string {
+export function encodeOrigin(topic: Topic, { id, seq, ack }: Origin): string {
   const number = seq === undefined ? '' : `,"seq":${seq}`
-  return `,"topic":${JSON.stringify(topic)}${number}${id === undefined ? '' : `,"id":${JSON.stringify(id)}`}}`
+  const name = id === undefined ? '' : `,"id":${JSON.stringify(id)}`
+  return `,"topic":${JSON.stringify(topic)}${number}${name}${ack === undefined ? '' : `,"ack":${JSON.stringify(ack)}`}}`
 }
 
 /** Any other message of the server. A payload that JSON has no text for (a function, undefined) becomes null. */
@@ -140,7 +137,10 @@ export function encodeMessage(type: string, payload: unknown, ref?: Ref): string
   return `{"type":${JSON.stringify(type)},"payload":${text}${ref === undefined ? '' : `,"ref":${JSON.stringify(ref)}`}}`
 }
 
-/** What a `subscribed` or a `welcome` says of one topic. Position and `recovered` come with recorded topics. */
+/**
+ * What a `subscribed` or a `welcome` says of one topic: where it stands, and, when the client named the last id it holds,
+ * whether all it missed follows.
+ */
 export interface TopicState {
   id?: string
   seq?: number
@@ -155,10 +155,26 @@ export interface Welcome {
   topics: Record<string, TopicState>
 }
 
-/** Why messages were or may have been missed. */
-export type GapReason = 'broker_link' | 'broker_away' | 'slow_consumer' | 'overload'
+/**
+ * Why messages were or may have been missed: the link to Redis was lost (`broker_link`) or is away (`broker_away`), the
+ * client reads too slowly (`slow_consumer`), the node has too much to do (`overload`), a recorded envelope could not be
+ * used (`rejected`), or the history does not reach back to the id that was named: trimmed by size, too old, not the one
+ * it was (Redis went back in time), or the id is none.
+ */
+export type GapReason =
+  | 'broker_link'
+  | 'broker_away'
+  | 'slow_consumer'
+  | 'overload'
+  | 'rejected'
+  | 'history_trimmed'
+  | 'history_expired'
+  | 'history_replaced'
+  | 'unknown_id'
 
 export interface Gap {
   topics: Topic[]
   reason: GapReason
+  /** Where topics stand now, as far as known: the client goes on from there. */
+  positions?: Record<string, { id: string; seq: number }>
 }

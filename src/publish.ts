@@ -1,12 +1,13 @@
 import { randomBytes } from 'node:crypto'
 import { type Static, Type } from 'typebox'
-import type { Broker, NodeAnswer, Outgoing, Sent } from './broker.ts'
+import type { Broker, NodeAnswer, Outgoing, Retention, Sent } from './broker.ts'
 import { type Control, encodeControl, encodeEnvelope, exceptProblem, isTarget } from './envelope.ts'
 import { errors, isPushError, type PushError } from './errors.ts'
 import { unknownKey } from './keys.ts'
 import { isReservedType, typeProblem } from './protocol.ts'
+import { type HistoryRules, RetentionSchema, retentionProblem } from './retention.ts'
 import type { SchemaTable } from './schemas.ts'
-import { type Topic, topicProblem } from './topic.ts'
+import { type Topic, topicKind, topicProblem } from './topic.ts'
 
 /**
  * Declare the messages of an application once, and `publish` is checked against it:
@@ -26,9 +27,14 @@ export interface PublishOptions {
   except?: string | readonly string[] | undefined
   /** Wait until every node that got it has said how many connections it was delivered to. */
   receipt?: boolean | undefined
-  /** Record the publication: `{size, ttl}` in entries and seconds. */
-  history?: { size: number; ttl: number } | undefined
-  /** Makes a repeated recorded publication harmless; only with `history`. */
+  /** Ask the client library to acknowledge; the result counts those that did in time. Implies `receipt`. */
+  ack?: boolean | undefined
+  /**
+   * Record the publication: the newest `size` entries of the topic are kept, for `ttl` seconds. Default: what the rules
+   * of the option `history` say.
+   */
+  history?: Retention | undefined
+  /** Makes a repeated publication harmless, 1 to 200 bytes; only for one that is recorded. */
   idempotencyKey?: string | undefined
 }
 
@@ -47,10 +53,17 @@ export interface PublishResult {
   /** With a receipt: how many connections it was queued for, on all nodes. */
   delivered?: number
   skipped?: number
+  /** With `ack`: how many connections acknowledged it. */
+  acknowledged?: number
   /** Why connections were skipped; only when some were. */
   reasons?: Record<string, number>
   /** False when a node had not answered by the deadline. */
   complete?: boolean
+  /** Of a recorded publication: what a client names to get what comes after it, and its number in the topic. */
+  id?: string
+  seq?: number
+  /** True when it had been recorded before under the same idempotency key; then nothing was done now. */
+  duplicate?: boolean
   /** Why nodes refused it, for example because its payload does not match their schema. */
   rejected?: { node: string; reason: string; message: string }[]
 }
@@ -72,6 +85,8 @@ export interface Publish {
 
 export const MAX_BATCH = 1000
 
+const MAX_KEY_BYTES = 200
+
 /** The body of `POST /push`, and what each item of a batch is made of. */
 export const PublishRequestSchema = Type.Object(
   {
@@ -83,7 +98,8 @@ export const PublishRequestSchema = Type.Object(
     seq: Type.Optional(Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })),
     except: Type.Optional(Type.Union([Type.String(), Type.Array(Type.String(), { maxItems: 100 })])),
     receipt: Type.Optional(Type.Boolean()),
-    history: Type.Optional(Type.Object({ size: Type.Integer({ minimum: 1 }), ttl: Type.Integer({ minimum: 1 }) })),
+    ack: Type.Optional(Type.Boolean()),
+    history: Type.Optional(RetentionSchema),
     idempotencyKey: Type.Optional(Type.String({ minLength: 1, maxLength: 200 })),
   },
   { additionalProperties: false },
@@ -99,11 +115,13 @@ export type Carrier = Pick<Broker, 'publish'>
 export class Publisher {
   readonly #carrier: Carrier
   readonly #schemas: SchemaTable
+  readonly #rules: HistoryRules
   readonly #maxBytes: number
 
-  constructor(carrier: Carrier, schemas: SchemaTable, maxBytes: number) {
+  constructor(carrier: Carrier, schemas: SchemaTable, rules: HistoryRules, maxBytes: number) {
     this.#carrier = carrier
     this.#schemas = schemas
+    this.#rules = rules
     this.#maxBytes = maxBytes
   }
 
@@ -152,15 +170,33 @@ export class Publisher {
       try {
         const badTopic = topicProblem(topic)
         if (badTopic) throw new errors.TOPIC(badTopic)
-        const receipt = (message as PublishOptions | null)?.receipt ? newToken() : undefined
+        const { receipt: wanted, ack } = (message ?? {}) as PublishOptions
+        const receipt = wanted || ack ? newToken() : undefined
         const envelope = shared ?? this.#envelope(message, receipt)
         if (receipt === undefined) shared = envelope
-        return { topic: topic as Topic, envelope, receipt }
+        return {
+          topic: topic as Topic,
+          envelope,
+          receipt,
+          ...this.#recording(topic as Topic, message as PublishOptions),
+        }
       } catch (error) {
         if (!isPushError(error)) throw error
         return failed(topic, error)
       }
     })
+  }
+
+  /** Whether and how the publication is recorded. Throws when it asks for what does not go together. */
+  #recording(topic: Topic, { history, idempotencyKey }: PublishOptions): Pick<Outgoing, 'history' | 'idempotencyKey'> {
+    const retention = history ?? this.#rules.of(topic)
+    if (retention && topicKind(topic) === 'connection') {
+      throw new errors.FIELD(`history: ${topic} is never recorded, for it ends with the connection`)
+    }
+    if (!retention && idempotencyKey !== undefined) {
+      throw new errors.FIELD(`idempotencyKey: ${topic} is not recorded; give history, or a rule in the option history`)
+    }
+    return retention ? { history: retention, idempotencyKey } : {}
   }
 
   #envelope(message: unknown, token: string | undefined): string {
@@ -169,10 +205,10 @@ export class Publisher {
     }
     const unknown = unknownKey(message, messageKeys)
     if (unknown) throw new errors.UNKNOWN_KEY(unknown)
-    const { type, payload, seq, except } = checkFields(message as Record<string, unknown>)
+    const { type, payload, seq, except, ack } = checkFields(message as Record<string, unknown>)
     const mismatch = this.#schemas.problem(type, payload)
     if (mismatch) throw new errors.SCHEMA(mismatch)
-    const envelope = encode({ type, payload, seq, except, receipt: token })
+    const envelope = encode({ type, payload, seq, except, receipt: token, ack: ack || undefined })
     const bytes = Buffer.byteLength(envelope)
     if (bytes > this.#maxBytes) {
       throw new errors.TOO_LARGE(`the publication has ${bytes} bytes; limits.publication allows ${this.#maxBytes}`)
@@ -229,17 +265,24 @@ function checkFields(message: Record<string, unknown>): Fields {
   const badType = typeProblem(message.type)
   if (badType) throw new errors.TYPE(badType)
   if (isReservedType(message.type as string)) throw new errors.RESERVED_TYPE(message.type as string)
-  const { seq, receipt, history, idempotencyKey } = message
+  const { seq, receipt, ack, history, idempotencyKey } = message
   if (seq !== undefined && !(Number.isSafeInteger(seq) && (seq as number) >= 0)) {
     throw new errors.FIELD('seq is not an integer from 0 to 2^53 - 1')
   }
   if (receipt !== undefined && typeof receipt !== 'boolean') throw new errors.FIELD('receipt is neither true nor false')
+  if (ack !== undefined && typeof ack !== 'boolean') throw new errors.FIELD('ack is neither true nor false')
   const badExcept = exceptProblem(message.except)
   if (badExcept) throw new errors.FIELD(badExcept)
-  if (history !== undefined || idempotencyKey !== undefined) {
-    throw new errors.UNSUPPORTED('history and idempotencyKey belong to recorded topics, which this version has not yet')
+  const badHistory = history === undefined ? undefined : retentionProblem(history)
+  if (badHistory) throw new errors.FIELD(`history ${badHistory}`)
+  if (idempotencyKey !== undefined && !isKey(idempotencyKey)) {
+    throw new errors.FIELD(`idempotencyKey is not a string of 1 to ${MAX_KEY_BYTES} bytes`)
   }
   return message as Fields
+}
+
+function isKey(value: unknown): value is string {
+  return typeof value === 'string' && value !== '' && Buffer.byteLength(value) <= MAX_KEY_BYTES
 }
 
 function encode(parts: Parameters<typeof encodeEnvelope>[0]): string {
@@ -256,8 +299,9 @@ function newToken(): string {
 
 function outcome(topic: Topic, sent: Sent | PushError): Outcome {
   if (sent instanceof Error) return failed(topic, sent)
-  if (!sent.answers) return { topic, nodes: sent.nodes }
-  const { answers } = sent
+  const { answers, position, duplicate } = sent
+  const recorded = position ? { ...position, ...(duplicate && { duplicate }) } : {}
+  if (!answers) return { topic, nodes: sent.nodes, ...recorded }
   const reasons: Record<string, number> = {}
   for (const answer of answers) {
     for (const [reason, count] of Object.entries(answer.reasons ?? {})) reasons[reason] = (reasons[reason] ?? 0) + count
@@ -268,12 +312,16 @@ function outcome(topic: Topic, sent: Sent | PushError): Outcome {
     nodes: sent.nodes,
     delivered: sum(answers, 'delivered'),
     skipped: sum(answers, 'skipped'),
+    ...(answers.some(({ acknowledged }) => acknowledged !== undefined) && {
+      acknowledged: sum(answers, 'acknowledged'),
+    }),
     complete: sent.complete ?? true,
+    ...recorded,
     ...(Object.keys(reasons).length > 0 && { reasons }),
     ...(rejected.length > 0 && { rejected }),
   }
 }
 
-function sum(answers: readonly NodeAnswer[], field: 'delivered' | 'skipped'): number {
-  return answers.reduce((total, answer) => total + answer[field], 0)
+function sum(answers: readonly NodeAnswer[], field: 'delivered' | 'skipped' | 'acknowledged'): number {
+  return answers.reduce((total, answer) => total + (answer[field] ?? 0), 0)
 }

@@ -4,7 +4,9 @@ import { type Publish, Publisher } from './publish.ts'
 import { RedisCarrier } from './redis/carrier.ts'
 import { checkSource, createClient, type RedisSource } from './redis/client.ts'
 import { CommandLink } from './redis/commands.ts'
+import { Functions } from './redis/functions.ts'
 import { Names } from './redis/names.ts'
+import { HistoryRules, rulesProblem } from './retention.ts'
 import { type PublicationSchemas, SchemaTable } from './schemas.ts'
 
 export interface CreatePublisherOptions {
@@ -16,6 +18,8 @@ export interface CreatePublisherOptions {
   publishTimeout?: number
   /** Bytes of one publication. Default 262144, as on the nodes. */
   maxBytes?: number
+  /** Which topics are recorded; the same rules as on the nodes. Default: none, unless `publish` says so. */
+  history?: Readonly<Record<string, { size: number; ttl: number }>>
   /** Checked here before anything is sent; the nodes check their own either way. */
   schemas?: PublicationSchemas
 }
@@ -27,17 +31,26 @@ export interface ScriptPublisher {
   close(): Promise<void>
 }
 
-const KEYS = ['redis', 'redisPrefix', 'publishTimeout', 'maxBytes', 'schemas'] as const
+const KEYS = ['redis', 'redisPrefix', 'publishTimeout', 'maxBytes', 'history', 'schemas'] as const
 
 /** Publishes from any script, without Fastify and without a node: `createPublisher({ redis: 'redis://127.0.0.1' })`. */
 export function createPublisher(options: CreatePublisherOptions): ScriptPublisher {
   const unknown = unknownKey(options, KEYS)
   if (unknown) throw new errors.OPTIONS(unknown)
-  const { redis, redisPrefix = 'push:', publishTimeout = 2000, maxBytes = 256 * 1024, schemas = {} } = options
+  const {
+    redis,
+    redisPrefix = 'push:',
+    publishTimeout = 2000,
+    maxBytes = 256 * 1024,
+    history = {},
+    schemas = {},
+  } = options
   if (!redis) throw new errors.OPTIONS('option redis is missing or empty: REDIS_URL not set?')
+  const problem = rulesProblem(history)
+  if (problem) throw new errors.OPTIONS(`option history ${problem}`)
   const commands = new CommandLink(createClient(checkSource(redis), `${redisPrefix}publisher`), () => {})
-  const carrier = new RedisCarrier(commands, new Names(redisPrefix), publishTimeout)
-  const { publish } = new Publisher(carrier, new SchemaTable(schemas), maxBytes)
+  const carrier = new RedisCarrier(commands, new Functions(commands), new Names(redisPrefix), publishTimeout)
+  const { publish } = new Publisher(carrier, new SchemaTable(schemas), new HistoryRules(history), maxBytes)
   return {
     publish,
     async close() {

@@ -1,5 +1,6 @@
 import { encodeFrame, type Frame, type Frames, framesIn } from './frame.ts'
-import { encodeMessage, type GapReason } from './protocol.ts'
+import { isCovered, type Position, timelineOf } from './position.ts'
+import { encodeMessage, type Gap, type GapReason } from './protocol.ts'
 import type { Slab } from './slab.ts'
 import type { Topic } from './topic.ts'
 
@@ -91,15 +92,18 @@ export class Segment extends Queue implements Frames {
   readonly topic: Topic | undefined
   #end: number
   #count: number
+  /** Of the last of them, when they are recorded; those before it stand right before it in the history too. */
+  #position: Position | undefined
   #detached: Segment | undefined
 
-  constructor(frames: Frames, topic: Topic | undefined, count = 1) {
+  constructor(frames: Frames, topic: Topic | undefined, of: { count?: number; position?: Position | undefined } = {}) {
     super(frames.end - frames.start)
     this.memory = frames.memory
     this.start = frames.start
     this.topic = topic
     this.#end = frames.end
-    this.#count = count
+    this.#count = of.count ?? 1
+    this.#position = of.position
   }
 
   get end(): number {
@@ -109,6 +113,10 @@ export class Segment extends Queue implements Frames {
   /** How many messages these are. */
   get count(): number {
     return this.#count
+  }
+
+  get position(): Position | undefined {
+    return this.#position
   }
 
   get before(): undefined {
@@ -125,12 +133,26 @@ export class Segment extends Queue implements Frames {
   }
 
   /** Takes a frame that stands right behind its own, as long as no connection holds it; false when it does not. */
-  extend(frame: Frames): boolean {
+  extend(frame: Frames, position?: Position): boolean {
     if (this.isTaken || frame.memory !== this.memory || frame.start !== this.#end) return false
+    if (!isNext(this.#position, position)) return false
+    this.#position = position
     this.#end = frame.end
     this.#count++
     this.bytes += frame.end - frame.start
     return true
+  }
+
+  /** What of this comes after `position`, which is before its last. */
+  after(position: Position): Segment {
+    const last = this.#position
+    if (!last || timelineOf(last.id) !== timelineOf(position.id)) return this
+    const wanted = last.seq - position.seq
+    if (wanted >= this.#count) return this
+    const frames = framesIn(this).slice(-wanted)
+    const bytes = frames.reduce((sum, frame) => sum + frame.bytes.length, 0)
+    const { memory, topic } = this
+    return new Segment({ memory, start: this.#end - bytes, end: this.#end }, topic, { count: wanted, position: last })
   }
 
   view(): Buffer {
@@ -147,15 +169,17 @@ export class Segment extends Queue implements Frames {
   #copy(): Segment {
     const memory = Buffer.allocUnsafeSlow(this.bytes)
     memory.set(this.view())
-    return new Segment({ memory, start: 0, end: memory.length }, this.topic, this.#count)
+    const of = { count: this.#count, position: this.#position }
+    return new Segment({ memory, start: 0, end: memory.length }, this.topic, of)
   }
 }
 
 class GapSegment extends Segment {
   readonly #topics: readonly Topic[]
 
-  constructor(topics: readonly Topic[], reason: GapReason) {
-    super(encodeFrame(encodeMessage('gap', { topics, reason })), undefined, 0)
+  constructor(topics: readonly Topic[], reason: GapReason, positions: Gap['positions']) {
+    const gap: Gap = { topics: [...topics], reason, ...(positions && { positions }) }
+    super(encodeFrame(encodeMessage('gap', gap)), undefined, { count: 0 })
     this.#topics = topics
   }
 
@@ -166,6 +190,11 @@ class GapSegment extends Segment {
   override detached(): Segment {
     return this
   }
+}
+
+function isNext(last: Position | undefined, position: Position | undefined): boolean {
+  if (!last || !position) return last === position
+  return position.seq === last.seq + 1 && isCovered(last, position)
 }
 
 /** From the last segment to the first, as the list is linked: most are short, and arrays of them would cost more. */
@@ -201,8 +230,9 @@ export function directSegment(message: string | Uint8Array): Segment {
   return new Segment(encodeFrame(message), undefined)
 }
 
-export function gapSegment(topics: readonly Topic[], reason: GapReason): Segment {
-  return new GapSegment(topics, reason)
+/** `positions` says where topics stand now: the client goes on from there. */
+export function gapSegment(topics: readonly Topic[], reason: GapReason, positions?: Gap['positions']): Segment {
+  return new GapSegment(topics, reason, positions)
 }
 
 export function isPublished(segment: Segment): boolean {
@@ -219,7 +249,7 @@ export function lastBytes(segment: Segment, bytes: number): Segment {
   if (bytes >= segment.bytes) return segment
   const { memory, end, topic } = segment
   const frames = { memory, start: end - bytes, end }
-  return new Segment(frames, topic, framesIn(frames).length)
+  return new Segment(frames, topic, { count: framesIn(frames).length })
 }
 
 export function queueWith(queue: Queue | undefined, segment: Segment): Queue {

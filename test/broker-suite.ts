@@ -3,6 +3,7 @@ import { type TestContext, test } from 'node:test'
 import fc from 'fast-check'
 import type { Broker, Incoming, NodeAnswer, Sent, Subscriber } from '../src/broker.ts'
 import type { PushError } from '../src/errors.ts'
+import type { Position } from '../src/position.ts'
 import type { GapReason } from '../src/protocol.ts'
 import type { Topic } from '../src/topic.ts'
 
@@ -52,6 +53,12 @@ export class FakeSubscriber implements Subscriber {
     this.#put({ lost: reason })
   }
 
+  filled(): void {}
+
+  isRecorded(topic: Topic): boolean {
+    return topic.startsWith('channel:recorded')
+  }
+
   holds(topic: Topic): boolean {
     return this.held.has(topic)
   }
@@ -60,7 +67,7 @@ export class FakeSubscriber implements Subscriber {
     return this.held
   }
 
-  join(topic: Topic): Promise<void> {
+  join(topic: Topic): Promise<Position | undefined> {
     this.held.add(topic)
     return this.#broker.subscribe(topic)
   }
@@ -262,7 +269,7 @@ export function brokerSuite(name: string, makeNodes: MakeNodes): void {
       const topics: Topic[] = ['channel:a', 'channel:b', 'user:1']
       const step = fc.record({ who: fc.nat(subscribers.length - 1), topic: fc.nat(2), turn: fc.nat(3) })
       const property = fc.asyncProperty(fc.array(step, { maxLength: 40 }), async steps => {
-        const joining: Promise<void>[] = []
+        const joining: Promise<unknown>[] = []
         for (const { who, topic: index, turn } of steps) {
           const topic = topics[index]!
           const subscriber = subscribers[who]!

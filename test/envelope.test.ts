@@ -92,6 +92,7 @@ test('a minimal publication has no payload, nobody to skip and no receipt', () =
     value: undefined,
     seq: undefined,
     except: [],
+    ack: false,
     receipt: undefined,
   })
 })
@@ -107,6 +108,7 @@ test('every field of a publication is read, x- keys and v are let pass', () => {
     value: { n: 1 },
     seq: 7,
     except: ['user:1', 'connection:c'],
+    ack: false,
     receipt: 'tok-1_',
   })
 })
@@ -241,6 +243,7 @@ test('property: what is encoded is decoded to the same', () => {
         value: JSON.parse(JSON.stringify(given.payload)),
         seq: given.seq,
         except: given.except ?? [],
+        ack: false,
         receipt: given.receipt,
       })
     }),

@@ -116,7 +116,7 @@ function runOf(sizes: readonly number[]): Frames {
   return { memory, start: 0, end: memory.length }
 }
 
-const segment = (...sizes: number[]) => new Segment(runOf(sizes), 'all', sizes.length)
+const segment = (...sizes: number[]) => new Segment(runOf(sizes), 'all', { count: sizes.length })
 const slab = new Slab()
 
 test('a segment counts its bytes and is a queue by itself', () => {

@@ -30,6 +30,7 @@ const DEFAULTS = {
   redis: false,
   callbacks: {},
   schemas: {},
+  history: {},
   handlers: {},
   api: undefined,
 }

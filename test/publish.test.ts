@@ -5,6 +5,7 @@ import type { Outgoing, Sent } from '../src/broker.ts'
 import { decodeEnvelope } from '../src/envelope.ts'
 import { errors, type PushError } from '../src/errors.ts'
 import { MAX_BATCH, type Publish, Publisher } from '../src/publish.ts'
+import { HistoryRules } from '../src/retention.ts'
 import { type PublicationSchemas, SchemaTable } from '../src/schemas.ts'
 
 type Answer = (item: Outgoing) => Sent | PushError
@@ -19,7 +20,7 @@ function setUp(options: { answer?: Answer; schemas?: PublicationSchemas; maxByte
       return items.map(answer)
     },
   }
-  const publisher = new Publisher(carrier, new SchemaTable(schemas), maxBytes)
+  const publisher = new Publisher(carrier, new SchemaTable(schemas), new HistoryRules(), maxBytes)
   return {
     publisher,
     publish: publisher.publish as (...args: unknown[]) => ReturnType<Publish>,
@@ -129,13 +130,12 @@ const REFUSED: [topic: unknown, message: unknown, code: string, text: string | R
     'FIELD',
     'except names 101 topics; at most 100 can be skipped',
   ],
-  [
-    'all',
-    { type: 'a', history: { size: 1, ttl: 1 } },
-    'UNSUPPORTED',
-    /^history and idempotencyKey belong to recorded topics/,
-  ],
-  ['all', { type: 'a', idempotencyKey: 'k' }, 'UNSUPPORTED', /^history and idempotencyKey belong to recorded topics/],
+  ['all', { type: 'a', history: { size: 1 } }, 'FIELD', /^history /],
+  ['all', { type: 'a', history: { size: 0, ttl: 1 } }, 'FIELD', /^history has a size that /],
+  ['all', { type: 'a', history: { size: 1, ttl: 1, tll: 2 } }, 'FIELD', /^history has an unknown key "tll"/],
+  ['connection:c', { type: 'a', history: { size: 1, ttl: 1 } }, 'FIELD', /^history: connection:c is never recorded/],
+  ['all', { type: 'a', idempotencyKey: 'k' }, 'FIELD', /^idempotencyKey: all is not recorded/],
+  ['all', { type: 'a', history: { size: 1, ttl: 1 }, idempotencyKey: '' }, 'FIELD', /^idempotencyKey is not a string/],
   ['all', { type: 'a', payload: 1n }, 'FIELD', /^payload cannot be written as JSON: .*BigInt/],
   ['all', { type: 'a', payload: cycle }, 'FIELD', /^payload cannot be written as JSON: .*circular/],
   [

@@ -1,18 +1,32 @@
 import type { Redis } from 'ioredis'
 import { Answers } from '../answers.ts'
-import type { Broker, Incoming, NodeAnswer, Outgoing, RejectedNote, Sent, Subscriber } from '../broker.ts'
+import type {
+  Broker,
+  HistoryPage,
+  Incoming,
+  NodeAnswer,
+  Outgoing,
+  PageLimits,
+  RejectedNote,
+  Sent,
+  Subscriber,
+} from '../broker.ts'
 import { errors, isPushError, type PushError } from '../errors.ts'
+import type { Position } from '../position.ts'
 import type { Topic } from '../topic.ts'
 import { RedisCarrier } from './carrier.ts'
 import { CommandLink } from './commands.ts'
+import { Feed } from './feed.ts'
+import { Functions } from './functions.ts'
 import { Names } from './names.ts'
 import { answerCommands } from './receipts.ts'
-import { Subscriptions } from './subscriptions.ts'
 
 export interface RedisBrokerOptions {
   node: string
   prefix: string
   publishTimeout: number
+  /** Bytes of the largest envelope that may be recorded. */
+  maxBytes: number
   /** Whether `push:rejected` holds the beginning of what was rejected. */
   noteRejected: boolean
 }
@@ -33,7 +47,7 @@ export class RedisBroker implements Broker {
   readonly #names: Names
   readonly #options: RedisBrokerOptions
   readonly #commands: CommandLink
-  readonly #subscriptions: Subscriptions
+  readonly #feed: Feed
   readonly #carrier: RedisCarrier
   readonly #subscribers = new Set<Subscriber>()
   readonly #answers: Answers
@@ -64,19 +78,30 @@ export class RedisBroker implements Broker {
       this.#lastProblem = error?.message
       onChange(this.connected, error)
     }
-    this.#commands = new CommandLink(clients.commands, (_isUp, error) => changed(error))
-    this.#subscriptions = new Subscriptions(clients.subscriber, this.#names, {
-      message: (topic, envelope) => this.#receive(topic, envelope),
-      restored: () => {
-        for (const subscriber of this.#subscribers) subscriber.lost('broker_link')
-      },
-      change: (_isUp, error) => changed(error),
+    this.#commands = new CommandLink(clients.commands, (isUp, error) => {
+      if (isUp) void this.#feed.commandsUp()
+      changed(error)
     })
-    this.#carrier = new RedisCarrier(this.#commands, this.#names, options.publishTimeout)
+    const parts = { commands: this.#commands, functions: new Functions(this.#commands), names: this.#names }
+    const { node, publishTimeout: timeout, maxBytes } = options
+    this.#feed = new Feed(
+      clients.subscriber,
+      parts,
+      { node, timeout, maxBytes },
+      {
+        deliver: (topic, envelope, position) => this.#deliver(topic, envelope, position),
+        lost: (reason, topics) => this.#each(subscriber => subscriber.lost(reason, topics)),
+        filled: (topic, publications) => this.#each(subscriber => subscriber.filled(topic, publications)),
+        isRecorded: topic => [...this.#subscribers].some(subscriber => subscriber.isRecorded(topic)),
+        topics: () => new Set([...this.#subscribers].flatMap(subscriber => [...subscriber.topics()])),
+        change: changed,
+      },
+    )
+    this.#carrier = new RedisCarrier(parts.commands, parts.functions, this.#names, timeout)
   }
 
   get connected(): boolean {
-    return !this.#isClosed && this.#commands.isUp && this.#subscriptions.isLive
+    return !this.#isClosed && this.#commands.isUp && this.#feed.isLive
   }
 
   /** Resolves when both links are up for the first time. */
@@ -93,18 +118,30 @@ export class RedisBroker implements Broker {
     for (const topic of subscriber.topics()) this.unsubscribe(topic)
   }
 
-  subscribe(topic: Topic): Promise<void> {
-    return this.#subscriptions.subscribe(topic)
+  #each(call: (subscriber: Subscriber) => void): void {
+    for (const subscriber of this.#subscribers) call(subscriber)
+  }
+
+  subscribe(topic: Topic): Promise<Position | undefined> {
+    return this.#feed.subscribe(topic)
   }
 
   unsubscribe(topic: Topic): void {
     for (const subscriber of this.#subscribers) if (subscriber.holds(topic)) return
-    this.#subscriptions.unsubscribe(topic)
+    this.#feed.unsubscribe(topic)
   }
 
-  #receive(topic: Topic, envelope: Buffer): void {
+  position(topic: Topic): Position | undefined {
+    return this.#feed.position(topic)
+  }
+
+  history(topic: Topic, since: string, limits: PageLimits): Promise<HistoryPage> {
+    return this.#feed.history(topic, since, limits)
+  }
+
+  #deliver(topic: Topic, envelope: Uint8Array, position: Position | undefined): void {
     const sharers = this.#subscribers.size
-    for (const subscriber of this.#subscribers) subscriber.receive({ topic, envelope, sharers })
+    for (const subscriber of this.#subscribers) subscriber.receive({ topic, envelope, sharers, position })
   }
 
   publish(items: readonly Outgoing[]): Promise<(Sent | PushError)[]> {
@@ -153,7 +190,7 @@ export class RedisBroker implements Broker {
   async close(): Promise<void> {
     // From here on nothing is news: the links go down because they are told to.
     this.#isClosed = true
-    this.#subscriptions.close()
+    this.#feed.close()
     this.#commands.close()
     this.#answers.clear()
   }

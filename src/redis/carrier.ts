@@ -1,25 +1,39 @@
 import type { Outgoing, Sent } from '../broker.ts'
-import type { PushError } from '../errors.ts'
-import { isPushError } from '../errors.ts'
+import { errors, isPushError, type PushError } from '../errors.ts'
 import type { Command, CommandLink } from './commands.ts'
+import type { Call, Functions } from './functions.ts'
 import type { Names } from './names.ts'
 import { collectAnswers } from './receipts.ts'
+
+type Result = Sent | PushError
+
+/** An attempt that may be repeated gets this share of the time there is, so that another one fits in. */
+const ATTEMPT_SHARE = 0.4
 
 /** Publishes to Redis: what a node and a script without Fastify have in common. */
 export class RedisCarrier {
   readonly #commands: CommandLink
+  readonly #functions: Functions
   readonly #names: Names
   readonly #timeout: number
 
-  constructor(commands: CommandLink, names: Names, timeout: number) {
+  constructor(commands: CommandLink, functions: Functions, names: Names, timeout: number) {
     this.#commands = commands
+    this.#functions = functions
     this.#names = names
     this.#timeout = timeout
   }
 
-  /** All items in one round trip; one result each, within the timeout. */
-  async publish(items: readonly Outgoing[]): Promise<(Sent | PushError)[]> {
+  /** One result for each item, within the timeout; neighbours of one kind in one round trip, in the order given. */
+  async publish(items: readonly Outgoing[]): Promise<Result[]> {
     const deadline = performance.now() + this.#timeout
+    const sending = runsOf(items).map(run =>
+      run[0]!.history === undefined ? this.#publishLive(run, deadline) : this.#record(run, deadline),
+    )
+    return (await Promise.all(sending)).flat()
+  }
+
+  async #publishLive(items: readonly Outgoing[], deadline: number): Promise<Result[]> {
     const replies = await this.#commands.run(
       items.flatMap(item => this.#commandsFor(item)),
       this.#timeout,
@@ -44,10 +58,60 @@ export class RedisCarrier {
     return receipt === undefined ? [publish] : [['PUBSUB', 'NUMSUB', channel], publish]
   }
 
+  async #record(items: readonly Outgoing[], deadline: number): Promise<Result[]> {
+    const left = () => Math.max(1, deadline - performance.now())
+    const mayRepeat = items.every(({ idempotencyKey }) => idempotencyKey !== undefined)
+    const calls = items.map(item => this.#callFor(item))
+    let replies = await this.#functions.run(calls, mayRepeat ? left() * ATTEMPT_SHARE : left())
+    // With a key a repeat is harmless: the answer to the first may have been lost, or Redis was away for a moment.
+    while (mayRepeat && replies.some(isWorthRepeating) && deadline - performance.now() > MIN_ATTEMPT) {
+      replies = await this.#functions.run(calls, Math.max(MIN_ATTEMPT, left() * ATTEMPT_SHARE))
+    }
+    return Promise.all(items.map((item, i) => this.#recorded(item, replies[i], deadline)))
+  }
+
+  #callFor({ topic, envelope, history, idempotencyKey }: Outgoing): Call {
+    const args = [envelope, history!.size, history!.ttl]
+    const keys = [this.#names.channel(topic)]
+    return { name: 'push_publish', keys, args: idempotencyKey === undefined ? args : [...args, idempotencyKey] }
+  }
+
+  async #recorded({ receipt }: Outgoing, reply: unknown, deadline: number): Promise<Result> {
+    if (isPushError(reply)) return reply
+    if (!Array.isArray(reply)) return new errors.INTERNAL('push_publish gave no list: another library has its name')
+    const [id, seq, nodes, duplicate] = reply as [string, number, number, number]
+    const position = { id, seq: Number(seq) }
+    if (duplicate === 1) return { nodes: Number(nodes), position, duplicate: true }
+    if (receipt === undefined) return { nodes: Number(nodes), position }
+    return { ...(await this.#withAnswers(receipt, Number(nodes), undefined, deadline)), position }
+  }
+
   async #withAnswers(token: string, nodes: number, listening: unknown, deadline: number): Promise<Sent> {
     const exact = Array.isArray(listening) ? Number(listening[1]) : nodes
     const expected = Math.min(exact, nodes)
     const answers = await collectAnswers(this.#commands, this.#names, token, expected, deadline)
     return { nodes, answers, complete: answers.length >= expected }
   }
+}
+
+/** Milliseconds below which another attempt has no prospect. */
+const MIN_ATTEMPT = 50
+
+function isWorthRepeating(reply: unknown): boolean {
+  return isPushError(reply) && (reply.code === 'PUSH_ERR_UNCONFIRMED' || reply.code === 'PUSH_ERR_BROKER_AWAY')
+}
+
+/** Neighbours that travel the same way: what is recorded and what is not stay in order, for they use one connection. */
+function runsOf(items: readonly Outgoing[]): Outgoing[][] {
+  const runs: Outgoing[][] = []
+  for (const item of items) {
+    const last = runs.at(-1)
+    if (last && kindOf(last[0]!) === kindOf(item)) last.push(item)
+    else runs.push([item])
+  }
+  return runs
+}
+
+function kindOf({ history, idempotencyKey }: Outgoing): number {
+  return history === undefined ? 0 : idempotencyKey === undefined ? 1 : 2
 }

@@ -7,11 +7,14 @@ export class Names {
   readonly nodes: string
   /** List of envelopes that could not be used. */
   readonly rejected: string
+  /** Hash: the timeline that ids begin with, and the largest envelope that may be recorded. */
+  readonly timeline: string
 
   constructor(prefix: string) {
     this.prefix = prefix
     this.nodes = `${prefix}nodes`
     this.rejected = `${prefix}rejected`
+    this.timeline = `${prefix}timeline`
   }
 
   channel(topic: Topic): string {
@@ -21,6 +24,15 @@ export class Names {
   /** The topic behind a channel that this node subscribed to. */
   topic(channel: string): Topic {
     return channel.slice(this.prefix.length) as Topic
+  }
+
+  /** A channel that only this node holds, to hear whether what is published comes back. */
+  node(id: string): string {
+    return `${this.prefix}node:${id}`
+  }
+
+  tick(node: string): string {
+    return `${this.prefix}tick:${node}`
   }
 
   receipt(token: string): string {

@@ -6,6 +6,8 @@ import { PushReader } from './push-reader.ts'
 
 export interface SubscriptionEvents {
   message(topic: Topic, envelope: Buffer): void
+  /** A message on the channel that only this node holds. */
+  heard(): void
   /** Every wanted topic is subscribed again; what was published before may have been missed. */
   restored(): void
   change(isUp: boolean, error: Error | undefined): void
@@ -39,6 +41,8 @@ export class Subscriptions {
   readonly #pending = new Map<Topic, Pending>()
   readonly #dirty = new Set<Topic>()
   readonly #ready: Promise<void>
+  /** The channel that only this node holds. */
+  readonly #own: Topic
   #scheduled = false
   #batch = 0
   /** The last SUBSCRIBE that was answered; answers come in the order of the commands. */
@@ -51,8 +55,9 @@ export class Subscriptions {
   #early: [Topic, Buffer][] = []
   #earlyBytes = 0
 
-  constructor(client: Redis, names: Names, events: SubscriptionEvents) {
+  constructor(client: Redis, names: Names, node: string, events: SubscriptionEvents) {
     this.#names = names
+    this.#own = names.topic(names.node(node))
     this.#events = events
     this.#ready = Promise.resolve()
     // Only the Buffer event: a 'message' listener would have ioredis decode every message to a string first.
@@ -174,7 +179,7 @@ export class Subscriptions {
     await this.#readDirectly()
     if (era !== this.#era) return
     // The answers to SUBSCRIBE are the barrier: from the last of them on nothing is missed.
-    const done = await this.#tell([...this.#wanted], [this.#names.nodes])
+    const done = await this.#tell([...this.#wanted], [this.#names.nodes, this.#names.channel(this.#own)])
     if (!done || era !== this.#era) return
     this.#isLive = true
     this.#settleConfirmed([...this.#pending.keys()])
@@ -216,6 +221,7 @@ export class Subscriptions {
 
   #onMessage(channel: string, message: Buffer): void {
     const topic = this.#names.topic(channel)
+    if (topic === this.#own) return this.#events.heard()
     if (topic === ('nodes' as Topic)) return
     if (this.#isLive) return this.#events.message(topic, message)
     // Beyond the bound they are lost, and the gap that is about to be told says so.
@@ -227,6 +233,11 @@ export class Subscriptions {
   #forgetEarly(): void {
     this.#early = []
     this.#earlyBytes = 0
+  }
+
+  /** Gives the connection up and makes another. */
+  reset(reason: Error): void {
+    this.#link.reset(reason)
   }
 
   close(): void {

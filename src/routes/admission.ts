@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto'
 import type { FastifyRequest } from 'fastify'
-import type { Identity } from '../connection.ts'
 import { joinProblem } from '../envelope.ts'
 import { errors, isPushError, type PushError } from '../errors.ts'
-import type { Hub } from '../hub.ts'
+import type { Hub, Since } from '../hub.ts'
+import type { Identity } from '../identity.ts'
 import type { Dispatcher } from '../inbound.ts'
 import type { Authentication, Options } from '../options.ts'
 import { CLOSE } from '../protocol.ts'
@@ -13,7 +13,11 @@ export interface Admitted {
   identity: Identity
   /** Topics beyond its own that the connection has from the start. */
   topics: Topic[]
+  /** The last ids that the client holds. */
+  since: Since
 }
+
+type Identified = Pick<Admitted, 'identity' | 'topics'>
 
 /** Decides whether an upgrade request becomes a connection, and whose. */
 export class Admission {
@@ -31,10 +35,11 @@ export class Admission {
   async admit(request: FastifyRequest, channel: string): Promise<Admitted> {
     this.checkRoom()
     this.#checkOrigin(request)
+    const since = sinceOf(request)
     const { identity, topics } = await this.#identify(request)
     if (identity.expires <= Date.now()) throw new errors.UNAUTHENTICATED('the identity has expired')
-    if (channel !== '') topics.push(await this.#channelTopic(identity, topics, channel))
-    return { identity, topics }
+    if (channel !== '') topics.push(await this.#channelTopic(identity, topics, channel, since))
+    return { identity, topics, since }
   }
 
   /** Throws when the node takes no more. Asked again when the socket is there, since authenticate() took its time. */
@@ -57,7 +62,7 @@ export class Admission {
     throw new errors.ORIGIN(`origin ${origin} may not connect`)
   }
 
-  async #identify(request: FastifyRequest): Promise<Admitted> {
+  async #identify(request: FastifyRequest): Promise<Identified> {
     const { authenticate } = this.#options.callbacks
     const ticket = ticketOf(request)
     if (this.#options.tickets && (ticket !== undefined || !authenticate)) return this.#redeem(ticket)
@@ -67,7 +72,7 @@ export class Admission {
     return toAdmitted(authentication, 'authenticate()')
   }
 
-  async #redeem(ticket: string | undefined): Promise<Admitted> {
+  async #redeem(ticket: string | undefined): Promise<Identified> {
     if (!ticket) throw new errors.UNAUTHENTICATED('a ticket is needed: connect with ?ticket=…')
     const text = /^[\w-]{16,200}$/.test(ticket) ? await this.#hub.broker.takeTicket(ticket) : null
     if (text === null) throw new errors.UNAUTHENTICATED('the ticket is unknown, spent or too old: ask for a new one')
@@ -81,12 +86,12 @@ export class Admission {
     }
   }
 
-  async #channelTopic(identity: Identity, join: readonly Topic[], channel: string): Promise<Topic> {
+  async #channelTopic(identity: Identity, join: readonly Topic[], channel: string, since: Since): Promise<Topic> {
     const problem = nameProblem(channel)
     if (problem) throw new errors.TOPIC(`the channel name in the path ${problem}`)
     const topic: Topic = `channel:${channel}`
     const topics = new Set([...ownTopics(identity.id, identity.user), ...join])
-    await this.#dispatcher.authorize({ ...identity, topics }, topic, undefined)
+    await this.#dispatcher.authorize({ ...identity, topics }, topic, since[topic])
     return topic
   }
 }
@@ -114,6 +119,26 @@ function ticketOf(request: FastifyRequest): string | undefined {
   return typeof ticket === 'string' ? ticket : undefined
 }
 
+/** `since={"user:42":"<id>"}` in the URL: the topics that a connection gets by itself are recovered by it. */
+function sinceOf(request: FastifyRequest): Since {
+  const { since } = request.query as { since?: unknown }
+  if (since === undefined) return {}
+  const ids = parseObject(since)
+  if (!ids || !Object.values(ids).every(id => typeof id === 'string')) {
+    throw new errors.BAD_MESSAGE('since in the URL is not the JSON of an object such as {"user:42":"<id>"}')
+  }
+  return ids as Since
+}
+
+function parseObject(text: unknown): object | undefined {
+  try {
+    const value = JSON.parse(String(text))
+    return typeof value === 'object' && value !== null && !Array.isArray(value) ? value : undefined
+  } catch {
+    return undefined
+  }
+}
+
 async function callAuthenticate(
   authenticate: NonNullable<Options['callbacks']['authenticate']>,
   request: FastifyRequest,
@@ -130,7 +155,7 @@ async function callAuthenticate(
 }
 
 /** Throws a TypeError that says what `giver` gave wrongly. */
-function toAdmitted(given: unknown, giver: string): Admitted {
+function toAdmitted(given: unknown, giver: string): Identified {
   if (typeof given !== 'object' || given === null || Array.isArray(given)) {
     throw new TypeError(`${giver} gave no object such as {"user":"42"}`)
   }

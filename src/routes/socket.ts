@@ -59,11 +59,11 @@ export function socketRoutes(app: FastifyInstance, { hub, options, admission, di
     accept(socket, request, decision)
   }
 
-  const accept = (socket: WebSocket, request: FastifyRequest, { identity, topics }: Admitted) => {
-    const connection = hub.connect(identity, createTransport(socket, request.raw.socket), topics)
+  const accept = (socket: WebSocket, request: FastifyRequest, { identity, topics, since }: Admitted) => {
+    const connection = hub.connect(identity, createTransport(socket, request.raw.socket), topics, since)
     // Synchronously: a message that comes with the handshake would find no listener a tick later.
     listen(socket, connection)
-    const opened = hub.welcome(connection).then(() => {
+    const opened = hub.welcome(connection, since).then(() => {
       dispatcher.release(connection)
       if (!connection.isClosing) return options.callbacks.onConnect?.(connection, request)
     })

@@ -1,5 +1,6 @@
-import { Connection, type Identity } from '../../src/connection.ts'
+import { Connection } from '../../src/connection.ts'
 import { encodeFrame } from '../../src/frame.ts'
+import type { Identity } from '../../src/identity.ts'
 import { Metrics } from '../../src/metrics.ts'
 import { Outbox, type OutboxOptions } from '../../src/outbox.ts'
 import { encodeMessage, encodePublication } from '../../src/protocol.ts'

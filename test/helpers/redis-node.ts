@@ -17,10 +17,14 @@ export function connect(t: TestContext, server: RedisServer, options: NodeOption
   const changes: { isUp: boolean; error: Error | undefined }[] = []
   const waiting: { isUp: boolean; resolve: () => void }[] = []
   const clients = { commands: createClient(server.url, 'commands'), subscriber: createClient(server.url, 'subscriber') }
-  const broker = new RedisBroker(clients, { node, prefix, publishTimeout, noteRejected }, (isUp, error) => {
-    changes.push({ isUp, error })
-    for (const { resolve } of waiting.filter(w => w.isUp === isUp)) resolve()
-  })
+  const broker = new RedisBroker(
+    clients,
+    { node, prefix, publishTimeout, noteRejected, maxBytes: 262_144 },
+    (isUp, error) => {
+      changes.push({ isUp, error })
+      for (const { resolve } of waiting.filter(w => w.isUp === isUp)) resolve()
+    },
+  )
   t.after(() => broker.close())
   return {
     broker,

@@ -1,0 +1,105 @@
+import { isCovered, type Position } from './position.ts'
+import type { GapReason } from './protocol.ts'
+import type { Segment } from './queue.ts'
+import type { Topic } from './topic.ts'
+
+/** Live messages that were not recorded and wait for a replay to end; more are dropped, and told. */
+const MAX_WAITING = 256
+
+/**
+ * Stands between the live messages of a topic and one connection that is being brought up to date. Recorded messages
+ * that come to a closed gate are let go: they are in the history too. Behind the open gate it skips what was replayed.
+ */
+export class Gate {
+  #isOpen = false
+  #until: Position | undefined
+  /** The newest that was let go, and when. */
+  #newest: Position | undefined
+  #newestAt = 0
+  #waiting: Segment[] = []
+  #gap: GapReason | undefined
+
+  /** Whether it has nothing to do any more. */
+  get isDone(): boolean {
+    return this.#isOpen && this.#until === undefined
+  }
+
+  /** What of `segment` may be sent now. */
+  admit(segment: Segment): Segment | undefined {
+    const { position } = segment
+    if (!this.#isOpen) {
+      if (!position) this.#wait(segment)
+      else {
+        this.#newest = position
+        this.#newestAt = performance.now()
+      }
+      return undefined
+    }
+    if (!position || !this.#until) return segment
+    if (isCovered(position, this.#until)) return undefined
+    const rest = segment.after(this.#until)
+    this.#until = undefined
+    return rest
+  }
+
+  #wait(segment: Segment): void {
+    if (this.#waiting.length < MAX_WAITING) this.#waiting.push(segment)
+    else this.#gap ??= 'overload'
+  }
+
+  /** Something was lost before the gate: told when it opens; true when it is closed. */
+  lost(reason: GapReason): boolean {
+    if (this.#isOpen) return false
+    this.#gap ??= reason
+    return true
+  }
+
+  /** A history that was read before this may lack what was let go. */
+  get newestAt(): number {
+    return this.#newestAt
+  }
+
+  /** Whether a history that was read at `readAt` up to `position` has all that was let go. */
+  isCoveredBy(position: Position, readAt: number): boolean {
+    return this.#newest === undefined || isCovered(this.#newest, position) || readAt > this.#newestAt
+  }
+
+  /** Everything up to `until` was sent. */
+  open(until: Position | undefined): { waiting: readonly Segment[]; gap: GapReason | undefined } {
+    const opened = { waiting: this.#waiting, gap: this.#gap }
+    this.#isOpen = true
+    this.#until = until
+    this.#waiting = []
+    this.#gap = undefined
+    return opened
+  }
+}
+
+/** The gates of one connection. */
+export class Gates {
+  readonly #byTopic = new Map<Topic, Gate>()
+
+  get(topic: Topic): Gate | undefined {
+    return this.#byTopic.get(topic)
+  }
+
+  /** A closed gate for `topic`; what waited at an older one comes with the replay of this one. */
+  close(topic: Topic): Gate {
+    const gate = new Gate()
+    this.#byTopic.set(topic, gate)
+    return gate
+  }
+
+  forget(topic: Topic): void {
+    this.#byTopic.delete(topic)
+  }
+
+  /** What of `segment` may be sent now. */
+  admit(segment: Segment): Segment | undefined {
+    const gate = this.#byTopic.get(segment.topic!)
+    if (!gate) return segment
+    const admitted = gate.admit(segment)
+    if (gate.isDone) this.#byTopic.delete(segment.topic!)
+    return admitted
+  }
+}

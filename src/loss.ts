@@ -1,0 +1,43 @@
+import type { Connection } from './connection.ts'
+import type { Position } from './position.ts'
+import type { Gap, GapReason } from './protocol.ts'
+import type { Registry } from './registry.ts'
+import type { Topic } from './topic.ts'
+
+/** Something was lost: every connection concerned is told once, of all its topics, before it is given the next message. */
+export class Loss {
+  readonly #reason: GapReason
+  readonly #topics: ReadonlyMap<Topic, Position | undefined>
+  readonly #connections: Iterator<Connection>
+
+  constructor(reason: GapReason, topics: ReadonlyMap<Topic, Position | undefined>, registry: Registry<Connection>) {
+    this.#reason = reason
+    this.#topics = topics
+    const [only] = topics.keys()
+    const connections = topics.size === 1 ? registry.members(only!) : registry.values()
+    this.#connections = connections[Symbol.iterator]()
+  }
+
+  /** Goes on until all are told, which it says, or the clock says `deadline`. */
+  tell(deadline: number): boolean {
+    for (let next = this.#connections.next(); !next.done; next = this.#connections.next()) {
+      this.#tellOne(next.value)
+      if (performance.now() >= deadline) return false
+    }
+    return true
+  }
+
+  #tellOne(connection: Connection): void {
+    const held = this.#topics.size === 1 ? [...this.#topics.keys()] : [...connection.topics]
+    const lost = held.filter(topic => this.#topics.has(topic) && !connection.gates?.get(topic)?.lost(this.#reason))
+    if (lost.length > 0) connection.gap(lost, this.#reason, this.#positionsOf(lost))
+  }
+
+  #positionsOf(lost: readonly Topic[]): Gap['positions'] {
+    const known = lost.flatMap(topic => {
+      const position = this.#topics.get(topic)
+      return position ? [[topic, position]] : []
+    })
+    return known.length > 0 ? Object.fromEntries(known) : undefined
+  }
+}

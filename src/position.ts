@@ -1,0 +1,37 @@
+/** Where a recorded publication stands in its topic. `id` is opaque to clients; nodes read it as below. */
+export interface Position {
+  id: string
+  seq: number
+}
+
+/**
+ * `TIMELINE.SEQ.MARK`. The timeline changes when a history went back in time; `seq` is contiguous within the topic;
+ * the mark (a time and a number) tells two entries apart that came to have the same place.
+ */
+const ID = /^([0-9a-z]{1,32})\.(\d{1,16})\.(\d{1,16}-\d{1,16})$/
+
+export const MAX_ID_LENGTH = 100
+
+/** Whether `value` may be sent to a broker as the last id that a client holds. */
+export function isId(value: unknown): value is string {
+  return typeof value === 'string' && value.length <= MAX_ID_LENGTH && ID.test(value)
+}
+
+export function encodeId(timeline: string, seq: number, mark: string): string {
+  return `${timeline}.${seq}.${mark}`
+}
+
+export function timelineOf(id: string): string {
+  return id.slice(0, id.indexOf('.'))
+}
+
+/** The position that `id` names; undefined when it is none. */
+export function positionOf(id: string): Position | undefined {
+  const seq = ID.exec(id)?.[2]
+  return seq === undefined ? undefined : { id, seq: Number(seq) }
+}
+
+/** Whether whoever has everything up to `by` has `position` too. Positions of two timelines cannot be compared. */
+export function isCovered(position: Position, by: Position): boolean {
+  return position.seq <= by.seq && timelineOf(position.id) === timelineOf(by.id)
+}

@@ -1,0 +1,174 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Broker, HistoryPage, PageLimits } from './broker.ts'
+import type { Connection } from './connection.ts'
+import { type Gate, Gates } from './gate.ts'
+import { isExcepted } from './identity.ts'
+import type { Intake } from './intake.ts'
+import type { Metrics } from './metrics.ts'
+import type { Position } from './position.ts'
+import type { GapReason, TopicState } from './protocol.ts'
+import { gapSegment, Segment } from './queue.ts'
+import type { Topic } from './topic.ts'
+
+/** What is known of a topic when the client is told that it is subscribed. */
+export interface Start {
+  state: TopicState
+  /** Why what was missed cannot be shown to be complete. */
+  gap?: GapReason
+  /** Sends what was missed, then lets live messages through. To be called once the client was told. */
+  replay(): Promise<void>
+}
+
+interface Part {
+  segment: Segment
+  except: readonly Topic[]
+}
+
+/** A page of a history as it is sent: shared by all connections that need it. */
+interface Page {
+  gap?: GapReason
+  head: Position
+  parts: readonly Part[]
+  /** Where whoever has this page stands. */
+  end: Position
+  isComplete: boolean
+  /** When it was asked for. */
+  readAt: number
+}
+
+interface RecoveryParts {
+  broker: Pick<Broker, 'history' | 'position' | 'subscribe'>
+  intake: Intake
+  metrics: Metrics
+  /** Bytes that may wait for one connection. */
+  budget: number
+}
+
+const MAX_PAGE_ENTRIES = 256
+const MAX_PAGE_BYTES = 128 * 1024
+
+/** After a break many connections need the same pages: these are kept for a moment. */
+const PAGE_TTL = 1000
+const MAX_PAGES = 64
+
+const RETRY = 200
+
+/** Brings connections up to date that name the last id they hold: what they missed, in order, then live. */
+export class Recovery {
+  readonly #parts: RecoveryParts
+  readonly #limits: PageLimits
+  readonly #pages = new Map<string, { page: Promise<Page>; readAt: number }>()
+
+  constructor(parts: RecoveryParts) {
+    this.#parts = parts
+    // A page always fits beside what else waits: a long history and a small budget must not end in a slow consumer.
+    this.#limits = { count: MAX_PAGE_ENTRIES, bytes: Math.min(MAX_PAGE_BYTES, Math.floor(parts.budget / 4)) }
+  }
+
+  /** From now on live messages of `topic` wait for the replay. */
+  withhold(connection: Connection, topic: Topic): Gate {
+    connection.gates ??= new Gates()
+    return connection.gates.close(topic)
+  }
+
+  /** Resolves when the broker has confirmed the topic and was asked what came after `since`. */
+  async start(connection: Connection, topic: Topic, since: string | undefined, gate: Gate | undefined): Promise<Start> {
+    const position = await this.#parts.broker.subscribe(topic)
+    if (since === undefined || !gate || topic.startsWith('connection:')) {
+      gate?.open(undefined)
+      return { state: position ?? {}, replay: async () => {} }
+    }
+    const page = position?.id === since ? upToDate(position) : await this.#firstPage(connection, topic, since, gate)
+    const { gap, head } = page
+    this.#parts.metrics.count('recoveries_total', 1, gap ?? (page.parts.length > 0 ? 'replayed' : 'up_to_date'))
+    return {
+      state: { ...head, recovered: gap === undefined },
+      ...(gap && { gap }),
+      replay: () => this.#replay(connection, topic, gate, page),
+    }
+  }
+
+  async #firstPage(connection: Connection, topic: Topic, since: string, gate: Gate): Promise<Page> {
+    const page = await this.#read(connection, topic, since, gate)
+    // Nobody wants to know any more: nothing comes of it.
+    return page ?? upToDate({ id: since, seq: 0 })
+  }
+
+  async #replay(connection: Connection, topic: Topic, gate: Gate, first: Page): Promise<void> {
+    for (let page: Page | undefined = first; page; ) {
+      if (!isWanted(connection, topic, gate)) return
+      if (page !== first && page.gap) connection.gap([topic], page.gap, { [topic]: page.head })
+      for (const part of page.parts) if (!isExcepted(connection, part.except)) connection.push(part.segment)
+      if (page.isComplete && gate.isCoveredBy(page.end, page.readAt))
+        return this.#open(connection, topic, gate, page.end)
+      // Never faster than the client reads.
+      await connection.drained()
+      page = await this.#read(connection, topic, page.end.id, gate)
+    }
+  }
+
+  /** What came bare while the topic was withheld follows; what of the live messages was replayed is skipped. */
+  #open(connection: Connection, topic: Topic, gate: Gate, end: Position): void {
+    const { waiting, gap } = gate.open(end)
+    if (gap) connection.gap([topic], gap)
+    for (const segment of waiting) connection.push(segment)
+  }
+
+  /** Asks until the broker answers; undefined when nobody wants to know any more. */
+  async #read(connection: Connection, topic: Topic, since: string, gate: Gate): Promise<Page | undefined> {
+    while (isWanted(connection, topic, gate)) {
+      try {
+        return await this.#page(topic, since, gate.newestAt)
+      } catch {
+        await sleep(RETRY, undefined, { ref: false })
+      }
+    }
+    return undefined
+  }
+
+  #page(topic: Topic, since: string, notBefore: number): Promise<Page> {
+    const key = `${topic} ${since}`
+    const now = performance.now()
+    const known = this.#pages.get(key)
+    if (known && now - known.readAt < PAGE_TTL && known.readAt > notBefore) return known.page
+    for (const [old, { readAt }] of this.#pages) {
+      if (now - readAt < PAGE_TTL && this.#pages.size < MAX_PAGES) break
+      this.#pages.delete(old)
+    }
+    const page = this.#parts.broker.history(topic, since, this.#limits).then(read => this.#compose(topic, read, now))
+    this.#pages.set(key, { page, readAt: now })
+    page.catch(() => this.#pages.delete(key))
+    return page
+  }
+
+  #compose(topic: Topic, { gap, head, entries, isComplete }: HistoryPage, readAt: number): Page {
+    if (gap) return { ...upToDate(head), gap, readAt }
+    const parts: Part[] = []
+    for (const { position, envelope } of entries) {
+      const decoded = this.#parts.intake.decode(topic, envelope)
+      if (decoded.kind !== 'publication') {
+        parts.push({ segment: gapSegment([topic], 'rejected', { [topic]: position }), except: [] })
+        continue
+      }
+      const frame = this.#parts.intake.frame(topic, envelope, decoded, position, false)
+      const last = parts.at(-1)
+      const isAlike = decoded.except.length === 0 && last?.except.length === 0
+      if (!isAlike || !last.segment.extend(frame, position)) {
+        parts.push({ segment: new Segment(frame, topic, { position }), except: decoded.except })
+      }
+    }
+    return { head, parts, end: entries.at(-1)?.position ?? head, isComplete, readAt }
+  }
+
+  clear(): void {
+    this.#pages.clear()
+  }
+}
+
+function upToDate(position: Position): Page {
+  return { head: position, parts: [], end: position, isComplete: true, readAt: 0 }
+}
+
+function isWanted(connection: Connection, topic: Topic, gate: Gate): boolean {
+  return !connection.isClosing && connection.gates?.get(topic) === gate
+}

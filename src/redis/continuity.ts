@@ -1,0 +1,318 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { HistoryPage, PageLimits } from '../broker.ts'
+import { isPushError } from '../errors.ts'
+import { isCovered, type Position } from '../position.ts'
+import type { GapReason } from '../protocol.ts'
+import type { Topic } from '../topic.ts'
+import type { Recorded } from './history.ts'
+
+export interface ContinuitySource {
+  read(topic: Topic, since: string, limits: PageLimits): Promise<HistoryPage>
+  different(known: readonly [Topic, Position][]): Promise<Topic[]>
+}
+
+export interface ContinuityEvents {
+  deliver(topic: Topic, envelope: Uint8Array, position: Position | undefined): void
+  lost(reason: GapReason, topics: ReadonlyMap<Topic, Position | undefined>): void
+  /** Whether a rule says that publications on `topic` are recorded. */
+  isRecorded(topic: Topic): boolean
+  /** Every topic that is held. */
+  topics(): Iterable<Topic>
+  /** So many publications that were missed have been delivered from the history. */
+  filled(topic: Topic, publications: number): void
+  failed(error: unknown): void
+}
+
+interface Track {
+  /** What was delivered last; undefined until Redis has said where the topic stands. */
+  last: Position | undefined
+  /** The newest that came while the topic was being filled; it is in the history too. */
+  newest: Position | undefined
+  isFilling: boolean
+  /** Whether something came that was not recorded: what of that was missed nobody can tell. */
+  hasBare: boolean
+  /** What came bare while the topic was being filled. */
+  waiting: Buffer[]
+  joining: Promise<Position | undefined> | undefined
+}
+
+const PAGE: PageLimits = { count: 500, bytes: 512 * 1024 }
+const HEAD_ONLY: PageLimits = { count: 1, bytes: 1 }
+
+/** Topics filled at the same time, and topics compared in one call. */
+const CONCURRENCY = 8
+const COMPARED_AT_ONCE = 500
+
+const RETRY = 200
+
+/** Bytes of bare messages that wait until their topics are filled; more are lost and told as a gap. */
+const MAX_WAITING_BYTES = 16 * 1024 * 1024
+
+/**
+ * Sees to it that recorded publications leave this room once, in order and without a hole: each names the one before
+ * it, and what is missing is read from the history. Where that cannot be, it says `lost` before it goes on.
+ */
+export class Continuity {
+  readonly #source: ContinuitySource
+  readonly #events: ContinuityEvents
+  readonly #tracks = new Map<Topic, Track>()
+  #waitingBytes = 0
+  #filling = 0
+  /** Counts restorations: an older one stops when the link was lost again. */
+  #era = 0
+  #isClosed = false
+
+  constructor(source: ContinuitySource, events: ContinuityEvents) {
+    this.#source = source
+    this.#events = events
+  }
+
+  /** Topics that are being filled: what clients get of these is late. */
+  get filling(): number {
+    return this.#filling
+  }
+
+  position(topic: Topic): Position | undefined {
+    const track = this.#tracks.get(topic)
+    return track?.isFilling ? undefined : track?.last
+  }
+
+  /** The topic is subscribed: says where it stands. Rejects when Redis cannot be asked. */
+  join(topic: Topic): Promise<Position | undefined> {
+    const track = this.#tracks.get(topic) ?? this.#add(topic)
+    if (track.last) return Promise.resolve(track.last)
+    track.joining ??= this.#locate(topic, track).finally(() => {
+      track.joining = undefined
+    })
+    return track.joining
+  }
+
+  #add(topic: Topic): Track {
+    const track: Track = {
+      last: undefined,
+      newest: undefined,
+      isFilling: false,
+      hasBare: false,
+      waiting: [],
+      joining: undefined,
+    }
+    this.#tracks.set(topic, track)
+    return track
+  }
+
+  async #locate(topic: Topic, track: Track): Promise<Position | undefined> {
+    const { head } = await this.#source.read(topic, '', HEAD_ONLY)
+    // What has come meanwhile is newer than the answer, or the same.
+    track.last ??= head
+    return track.last
+  }
+
+  leave(topic: Topic): void {
+    const track = this.#tracks.get(topic)
+    if (!track) return
+    if (track.isFilling) this.#filling--
+    this.#forgetWaiting(track)
+    this.#tracks.delete(topic)
+  }
+
+  receiveBare(topic: Topic, envelope: Buffer): void {
+    const track = this.#tracks.get(topic)
+    if (!track) return this.#events.deliver(topic, envelope, undefined)
+    track.hasBare = true
+    if (!track.isFilling) return this.#events.deliver(topic, envelope, undefined)
+    if (this.#waitingBytes + envelope.length > MAX_WAITING_BYTES) {
+      return this.#events.lost('overload', new Map([[topic, undefined]]))
+    }
+    track.waiting.push(envelope)
+    this.#waitingBytes += envelope.length
+  }
+
+  receive(topic: Topic, { position, previous, envelope }: Recorded): void {
+    const track = this.#tracks.get(topic)
+    if (!track) return this.#events.deliver(topic, envelope, position)
+    if (track.isFilling) {
+      track.newest = position
+    } else if (!track.last || previous === track.last.id) {
+      track.last = position
+      this.#events.deliver(topic, envelope, position)
+    } else if (!isCovered(position, track.last)) {
+      track.newest = position
+      void this.#fill(topic, track, this.#era)
+    }
+  }
+
+  /**
+   * The link is back. From here on every topic waits until it was compared with its history: called before anything is
+   * received, so that no publication overtakes one that was missed. Topics that are not recorded have their gap now.
+   */
+  restored(): void {
+    this.#era++
+    const lost = new Map<Topic, undefined>()
+    for (const topic of this.#events.topics()) if (!this.#isRecoverable(topic)) lost.set(topic, undefined)
+    for (const track of this.#tracks.values()) {
+      track.hasBare = false
+      if (track.last) this.#startFilling(track)
+    }
+    if (lost.size > 0) this.#events.lost('broker_link', lost)
+  }
+
+  /** Whether all that can have been missed on `topic` is in its history. */
+  #isRecoverable(topic: Topic): boolean {
+    const track = this.#tracks.get(topic)
+    return track?.last !== undefined && !track.hasBare && (track.last.seq > 0 || this.#events.isRecorded(topic))
+  }
+
+  /** The link is lost: what is being filled goes on when it is back. */
+  interrupted(): void {
+    this.#era++
+  }
+
+  /** Compares every topic with its history, and fills those that differ. */
+  async compareAll(): Promise<void> {
+    const era = this.#era
+    const known: [Topic, Position][] = []
+    const unknown: Topic[] = []
+    for (const [topic, { last }] of this.#tracks) {
+      if (last) known.push([topic, last])
+      else unknown.push(topic)
+    }
+    for (let i = 0; i < known.length; i += COMPARED_AT_ONCE) {
+      const part = known.slice(i, i + COMPARED_AT_ONCE)
+      const different = new Set(await this.#retrying(era, () => this.#source.different(part)))
+      if (era !== this.#era) return
+      for (const [topic] of part) if (!different.has(topic)) this.#settle(topic)
+      await this.#each([...different], era, (topic, track) => this.#fill(topic, track, era))
+    }
+    await this.#each(unknown, era, topic => this.#retrying(era, () => this.join(topic)))
+  }
+
+  /** Redis went back in time: what is known of every topic is void. */
+  invalidate(): void {
+    for (const track of this.#tracks.values()) if (track.last) this.#startFilling(track)
+  }
+
+  #startFilling(track: Track): void {
+    if (!track.isFilling) this.#filling++
+    track.isFilling = true
+  }
+
+  /** The topic stands where it stood. What came while it was looked at makes it differ after all. */
+  #settle(topic: Topic): void {
+    const track = this.#tracks.get(topic)
+    if (!track?.isFilling) return
+    if (track.newest) void this.#fill(topic, track, this.#era)
+    else this.#finish(topic, track)
+  }
+
+  async #each(
+    topics: readonly Topic[],
+    era: number,
+    work: (topic: Topic, track: Track) => Promise<unknown>,
+  ): Promise<void> {
+    const left = [...topics]
+    const worker = async () => {
+      for (let topic = left.pop(); topic !== undefined && era === this.#era; topic = left.pop()) {
+        const track = this.#tracks.get(topic)
+        if (track) await work(topic, track)
+      }
+    }
+    await Promise.all(Array.from({ length: Math.min(CONCURRENCY, topics.length) }, worker))
+  }
+
+  async #fill(topic: Topic, track: Track, era: number): Promise<void> {
+    this.#startFilling(track)
+    let filled = 0
+    try {
+      for (;;) {
+        const page = await this.#retrying(era, () => this.#source.read(topic, track.last!.id, PAGE))
+        if (!page || era !== this.#era || this.#tracks.get(topic) !== track) return
+        filled += page.entries.length
+        if (this.#take(topic, track, page)) break
+      }
+      this.#finish(topic, track)
+    } catch (error) {
+      this.#events.failed(error)
+      this.#giveUp(topic, track)
+    } finally {
+      if (filled > 0) this.#events.filled(topic, filled)
+    }
+  }
+
+  /** Delivers a page; true when the topic has caught up with everything that came meanwhile. */
+  #take(topic: Topic, track: Track, page: HistoryPage): boolean {
+    if (page.gap) {
+      // Where nothing was ever recorded there is nothing that could be missing.
+      const isEmpty = track.last!.seq === 0 && page.head.seq === 0 && !this.#events.isRecorded(topic)
+      track.last = page.head
+      if (!isEmpty) this.#events.lost(page.gap, new Map([[topic, page.head]]))
+    }
+    for (const { position, envelope } of page.entries) {
+      track.last = position
+      this.#events.deliver(topic, envelope, position)
+    }
+    if (!page.isComplete) return false
+    const { newest } = track
+    if (newest && !isCovered(newest, track.last!)) {
+      // In Redis it was before it came here: if the history has nothing more, it is not of this history.
+      if (page.entries.length > 0 || page.gap) return false
+    }
+    return true
+  }
+
+  #finish(topic: Topic, track: Track): void {
+    this.#filling--
+    track.isFilling = false
+    track.newest = undefined
+    const { waiting } = track
+    this.#forgetWaiting(track)
+    for (const envelope of waiting) this.#events.deliver(topic, envelope, undefined)
+  }
+
+  /** Histories cannot be read on this server. */
+  abandon(): void {
+    for (const [topic, track] of this.#tracks) this.#giveUp(topic, track)
+  }
+
+  /** The history cannot be read and never will be: go on from what comes next. */
+  #giveUp(topic: Topic, track: Track): void {
+    if (this.#tracks.get(topic) !== track || !track.isFilling) return
+    this.#events.lost('broker_link', new Map([[topic, undefined]]))
+    track.last = undefined
+    this.#finish(topic, track)
+  }
+
+  #forgetWaiting(track: Track): void {
+    for (const envelope of track.waiting) this.#waitingBytes -= envelope.length
+    track.waiting = []
+  }
+
+  /** Asks until Redis answers; undefined when the link was lost meanwhile, whose return begins anew. */
+  async #retrying<T>(era: number, ask: () => Promise<T>): Promise<T | undefined> {
+    while (era === this.#era && !this.#isClosed) {
+      try {
+        return await ask()
+      } catch (error) {
+        if (!isTransient(error)) throw error
+        await sleep(RETRY, undefined, { ref: false })
+      }
+    }
+    return undefined
+  }
+
+  close(): void {
+    this.#isClosed = true
+    this.#era++
+    this.#tracks.clear()
+    this.#waitingBytes = 0
+  }
+}
+
+const TRANSIENT = new Set(['PUSH_ERR_BROKER_AWAY', 'PUSH_ERR_UNCONFIRMED', 'PUSH_ERR_BUSY'])
+const TRANSIENT_REPLY = /^(LOADING|READONLY|MASTERDOWN|BUSY|TRYAGAIN|OOM|NOREPLICAS|MISCONF)/
+
+/** Redis is away, did not answer in time or is not ready: asking again may help. */
+function isTransient(error: unknown): boolean {
+  if (!isPushError(error) || !TRANSIENT.has(error.code)) return false
+  const { cause } = error
+  return !(cause instanceof Error && cause.name === 'ReplyError') || TRANSIENT_REPLY.test(cause.message)
+}

@@ -1,0 +1,201 @@
+import type { Redis } from 'ioredis'
+import type { HistoryPage, PageLimits } from '../broker.ts'
+import type { Position } from '../position.ts'
+import type { GapReason } from '../protocol.ts'
+import type { Topic } from '../topic.ts'
+import type { CommandLink } from './commands.ts'
+import { Continuity } from './continuity.ts'
+import type { Functions } from './functions.ts'
+import { parseRecorded, RedisHistory } from './history.ts'
+import type { Names } from './names.ts'
+import { Subscriptions } from './subscriptions.ts'
+import { Timeline } from './timeline.ts'
+
+export interface FeedOptions {
+  node: string
+  timeout: number
+  /** Bytes of the largest envelope that may be recorded. */
+  maxBytes: number
+}
+
+export interface FeedEvents {
+  deliver(topic: Topic, envelope: Uint8Array, position: Position | undefined): void
+  lost(reason: GapReason, topics: ReadonlyMap<Topic, Position | undefined>): void
+  isRecorded(topic: Topic): boolean
+  /** Every topic that is held. */
+  topics(): Iterable<Topic>
+  /** So many publications of a topic that were missed have been delivered from its history. */
+  filled(topic: Topic, publications: number): void
+  /** Whether everything arrives has changed, or why it does not. */
+  change(error: Error | undefined): void
+}
+
+/** Heads are compared this often: what was lost in a way that nothing else notices is found after half a minute. */
+const COMPARE_INTERVAL = 30_000
+
+const RETRY = 200
+
+/** A node that does not hear itself for so long hears nobody. */
+const UNHEARD_TIMEOUT = 5000
+
+/**
+ * What comes in from Redis, whole: subscriptions bring it, the timeline tells whether Redis is the one it was, and
+ * continuity fills what is missing. After the link was lost they do so in this order.
+ */
+export class Feed {
+  readonly #options: FeedOptions
+  readonly #events: FeedEvents
+  readonly #functions: Functions
+  readonly #history: RedisHistory
+  readonly #subscriptions: Subscriptions
+  readonly #continuity: Continuity
+  readonly #timeline: Timeline
+  readonly #comparing: NodeJS.Timeout
+  #isCaughtUp = false
+  #isClosed = false
+  #restoration = 0
+  /** Since when the subscriptions are live, and when something last came on the channel that only this node holds. */
+  #liveSince = Number.POSITIVE_INFINITY
+  #heardAt = 0
+
+  constructor(
+    client: Redis,
+    { commands, functions, names }: { commands: CommandLink; functions: Functions; names: Names },
+    options: FeedOptions,
+    events: FeedEvents,
+  ) {
+    this.#options = options
+    this.#events = events
+    this.#functions = functions
+    this.#history = new RedisHistory(functions, names)
+    this.#continuity = new Continuity(
+      {
+        read: (topic, since, limits) => this.history(topic, since, limits),
+        different: known => this.#history.different(known, options.timeout),
+      },
+      { ...events, failed: error => events.change(error as Error) },
+    )
+    this.#timeline = new Timeline(commands, functions, names, options, {
+      changed: () => this.#onTimelineChanged(),
+      ticked: (hearing, sentAt) => this.#onTicked(hearing, sentAt),
+    })
+    this.#subscriptions = new Subscriptions(client, names, options.node, {
+      message: (topic, message) => this.#receive(topic, message),
+      heard: () => {
+        this.#heardAt = performance.now()
+      },
+      restored: () => void this.#restore(),
+      change: (isUp, error) => {
+        if (!isUp) this.#interrupt()
+        events.change(error)
+      },
+    })
+    this.#comparing = setInterval(() => void this.#compare(), COMPARE_INTERVAL)
+    this.#comparing.unref()
+  }
+
+  /** Whether everything published is being received, and what was missed has been filled. */
+  get isLive(): boolean {
+    return this.#subscriptions.isLive && this.#isCaughtUp
+  }
+
+  /** Topics that are being filled from their history. */
+  get filling(): number {
+    return this.#continuity.filling
+  }
+
+  async subscribe(topic: Topic): Promise<Position | undefined> {
+    await this.#subscriptions.subscribe(topic)
+    if (topic.startsWith('connection:') || !this.#functions.isSupported) return undefined
+    try {
+      return await this.#continuity.join(topic)
+    } catch (error) {
+      if (this.#functions.isSupported && !this.#isClosed) throw error
+      return undefined
+    }
+  }
+
+  unsubscribe(topic: Topic): void {
+    this.#continuity.leave(topic)
+    this.#subscriptions.unsubscribe(topic)
+  }
+
+  position(topic: Topic): Position | undefined {
+    return this.isLive ? this.#continuity.position(topic) : undefined
+  }
+
+  history(topic: Topic, since: string, limits: PageLimits): Promise<HistoryPage> {
+    return this.#history.read(topic, since, limits, this.#options.timeout)
+  }
+
+  /** There is a new connection for commands, behind which may be another server. */
+  async commandsUp(): Promise<void> {
+    await this.#functions.update(this.#options.timeout)
+    await this.#timeline.inspect()
+    await this.#timeline.tick()
+  }
+
+  #receive(topic: Topic, message: Buffer): void {
+    const recorded = parseRecorded(message)
+    if (recorded) this.#continuity.receive(topic, recorded)
+    else this.#continuity.receiveBare(topic, message)
+  }
+
+  #interrupt(): void {
+    this.#isCaughtUp = false
+    this.#liveSince = Number.POSITIVE_INFINITY
+    this.#restoration++
+    this.#continuity.interrupted()
+  }
+
+  /** Every topic is subscribed again. Which Redis this is must be known before a history is read. */
+  async #restore(): Promise<void> {
+    const restoration = ++this.#restoration
+    this.#liveSince = performance.now()
+    this.#heardAt = this.#liveSince
+    this.#continuity.restored()
+    while (!(await this.#timeline.tick()) && this.#functions.isSupported) {
+      await new Promise(resolve => setTimeout(resolve, RETRY).unref())
+      if (restoration !== this.#restoration || this.#isClosed) return
+    }
+    if (restoration === this.#restoration) await this.#catchUp(restoration)
+  }
+
+  async #catchUp(restoration: number): Promise<void> {
+    try {
+      await this.#continuity.compareAll()
+    } catch (error) {
+      this.#continuity.abandon()
+      this.#events.change(error as Error)
+    }
+    if (restoration !== this.#restoration || this.#isClosed) return
+    this.#isCaughtUp = true
+    this.#events.change(undefined)
+  }
+
+  #onTimelineChanged(): void {
+    if (!this.#subscriptions.isLive) return
+    this.#isCaughtUp = false
+    this.#continuity.invalidate()
+    void this.#catchUp(++this.#restoration)
+  }
+
+  async #compare(): Promise<void> {
+    if (this.isLive) await this.#catchUp(this.#restoration)
+  }
+
+  /** The tick was published to this node alone. If nobody was there to take it, or it never comes, the link is dead. */
+  #onTicked(hearing: number, sentAt: number): void {
+    if (this.#liveSince > sentAt) return
+    if (hearing > 0 && performance.now() - this.#heardAt < UNHEARD_TIMEOUT) return
+    this.#subscriptions.reset(new Error('this node does not hear what it publishes to itself'))
+  }
+
+  close(): void {
+    this.#isClosed = true
+    clearInterval(this.#comparing)
+    this.#timeline.close()
+    this.#continuity.close()
+    this.#subscriptions.close()
+  }
+}

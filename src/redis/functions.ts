@@ -1,0 +1,134 @@
+import { createHash } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { errors, isPushError, type PushError } from '../errors.ts'
+import type { Command, CommandLink } from './commands.ts'
+
+/** The same as in push.lua. A library that says more is newer than this code and is left as it is. */
+const VERSION = 1
+
+const LIBRARY = readFileSync(new URL('./push.lua', import.meta.url), 'utf8')
+/** The same body, for servers that forbid functions: the first argument names which of them is meant. */
+const SCRIPT = `${LIBRARY.slice(LIBRARY.indexOf('\n'))}\nreturn functions[table.remove(ARGV, 1)](KEYS, ARGV)`
+const SCRIPT_SHA = createHash('sha1').update(SCRIPT).digest('hex')
+
+export type FunctionName = 'push_publish' | 'push_history' | 'push_compare' | 'push_tick' | 'push_version'
+
+export interface Call {
+  name: FunctionName
+  keys: readonly string[]
+  args: readonly (string | number)[]
+}
+
+type Reply = unknown | PushError
+
+/** Calls the functions of push.lua, and loads them where they are missing: after a restart, a flush or a failover. */
+export class Functions {
+  readonly #commands: CommandLink
+  /** False when this server lets nobody load functions or scripts: nothing can be recorded there. */
+  isSupported = true
+  #isScript = false
+  #loading: Promise<PushError | undefined> | undefined
+
+  constructor(commands: CommandLink) {
+    this.#commands = commands
+  }
+
+  /** Replaces an older library. To be called whenever another server may be behind the link. */
+  async update(timeout: number): Promise<void> {
+    this.#isScript = false
+    this.isSupported = true
+    const [version] = await this.#commands.run([this.#command({ name: 'push_version', keys: [], args: [] })], timeout)
+    if (isMissing(version)) await this.#load(timeout, false)
+    else if (typeof version === 'number' && version < VERSION) await this.#load(timeout, true)
+  }
+
+  /** One reply or PushError for each call, within the timeout. */
+  async run(calls: readonly Call[], timeout: number): Promise<Reply[]> {
+    const deadline = performance.now() + timeout
+    const replies = await this.#commands.run(
+      calls.map(call => this.#command(call)),
+      timeout,
+    )
+    const missing = calls.filter((_, i) => isMissing(replies[i]))
+    if (missing.length > 0) {
+      const problem = await this.#load(deadline - performance.now(), false)
+      const again = problem
+        ? missing.map(() => problem)
+        : await this.#commands.run(
+            missing.map(call => this.#command(call)),
+            Math.max(1, deadline - performance.now()),
+          )
+      let next = 0
+      for (let i = 0; i < replies.length; i++) if (isMissing(replies[i])) replies[i] = again[next++]
+    }
+    return replies.map(refusal)
+  }
+
+  #command({ name, keys, args }: Call): Command {
+    return this.#isScript
+      ? ['EVALSHA', SCRIPT_SHA, keys.length, ...keys, name, ...args]
+      : ['FCALL', name, keys.length, ...keys, ...args]
+  }
+
+  /** Why the functions cannot be had; undefined when they are there. */
+  #load(timeout: number, replace: boolean): Promise<PushError | undefined> {
+    this.#loading ??= this.#loadOnce(Math.max(1, timeout), replace).finally(() => {
+      this.#loading = undefined
+    })
+    return this.#loading
+  }
+
+  async #loadOnce(timeout: number, replace: boolean): Promise<PushError | undefined> {
+    const load: Command = replace ? ['FUNCTION', 'LOAD', 'REPLACE', LIBRARY] : ['FUNCTION', 'LOAD', LIBRARY]
+    const [reply] = await this.#commands.run([load], timeout)
+    // Another node was faster.
+    if (!isPushError(reply) || messageOf(reply).includes('already exists')) {
+      this.#isScript = false
+      return undefined
+    }
+    if (!isReply(reply)) return reply
+    const [sha] = await this.#commands.run([['SCRIPT', 'LOAD', SCRIPT]], timeout)
+    if (!isPushError(sha)) {
+      this.#isScript = true
+      return undefined
+    }
+    if (!isReply(sha)) return sha
+    this.isSupported = false
+    return new errors.UNSUPPORTED(
+      `recorded topics need functions (Redis 7, Valkey) or scripts; this server said: ${messageOf(reply)}`,
+    )
+  }
+}
+
+/** What Redis said; empty when it said nothing. */
+function messageOf(error: PushError): string {
+  return error.cause instanceof Error ? error.cause.message : ''
+}
+
+/** Redis answered, and refused. */
+function isReply(error: PushError): boolean {
+  return error.cause instanceof Error && error.cause.name === 'ReplyError'
+}
+
+function isMissing(reply: Reply): boolean {
+  if (!isPushError(reply) || !isReply(reply)) return false
+  const message = messageOf(reply)
+  return (
+    message.startsWith('NOSCRIPT') ||
+    message.includes('Function not found') ||
+    /unknown command .?FCALL/i.test(message) ||
+    (message.startsWith('NOPERM') && /fcall/i.test(message))
+  )
+}
+
+type MakeError = new (message: string) => PushError
+
+const CODES = new Map<string, MakeError>(Object.values(errors).map(make => [new make('').code, make as MakeError]))
+
+/** The function says by a code of ours why it did nothing. */
+function refusal(reply: Reply): Reply {
+  if (!isPushError(reply) || !isReply(reply)) return reply
+  const [, code, message] = /^(PUSH_ERR_[A-Z_]+) (.*)$/s.exec(messageOf(reply)) ?? []
+  const make = code === undefined ? undefined : CODES.get(code)
+  return make && message !== undefined ? new make(message) : reply
+}

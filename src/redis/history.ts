@@ -1,0 +1,83 @@
+import type { HistoryEntry, HistoryPage, PageLimits } from '../broker.ts'
+import { errors, isPushError, type PushError } from '../errors.ts'
+import { type Position, positionOf } from '../position.ts'
+import type { GapReason } from '../protocol.ts'
+import type { Topic } from '../topic.ts'
+import type { Functions } from './functions.ts'
+import type { Names } from './names.ts'
+
+const NOT_JSON = new Set([...'{ \t\r\n'].map(character => character.charCodeAt(0)))
+const LINE_FEED = 0x0a
+/** Two ids and a number; whatever has no line feed by then is no recorded publication. */
+const MAX_HEAD = 300
+
+/** A recorded publication as it travels: `<id> <seq> <prev>\n<envelope>`. */
+export interface Recorded {
+  position: Position
+  /** The id of the entry before; `-` when there was none. */
+  previous: string
+  envelope: Buffer
+}
+
+/** Undefined for a bare envelope, and for what only looks like a recorded one. */
+export function parseRecorded(message: Buffer): Recorded | undefined {
+  if (message.length === 0 || NOT_JSON.has(message[0]!)) return undefined
+  const end = message.subarray(0, MAX_HEAD).indexOf(LINE_FEED)
+  if (end < 0) return undefined
+  const [id = '', seq, previous = '', ...more] = message.toString('latin1', 0, end).split(' ')
+  const position = positionOf(id)
+  if (!position || String(position.seq) !== seq || more.length > 0) return undefined
+  if (previous !== '-' && !positionOf(previous)) return undefined
+  return { position, previous, envelope: message.subarray(end + 1) }
+}
+
+/** Reads histories in Redis. */
+export class RedisHistory {
+  readonly #functions: Functions
+  readonly #names: Names
+
+  constructor(functions: Functions, names: Names) {
+    this.#functions = functions
+    this.#names = names
+  }
+
+  /** What comes after `since`; with an empty one only where the topic stands. */
+  async read(topic: Topic, since: string, limits: PageLimits, timeout: number): Promise<HistoryPage> {
+    const call = {
+      name: 'push_history' as const,
+      keys: [this.#names.channel(topic)],
+      args: [since, limits.count, limits.bytes],
+    }
+    const [reply] = await this.#functions.run([call], timeout)
+    return toPage(reply)
+  }
+
+  /** Which of these topics stand elsewhere in Redis. */
+  async different(known: readonly [Topic, Position][], timeout: number): Promise<Topic[]> {
+    const call = {
+      name: 'push_compare' as const,
+      keys: known.map(([topic]) => this.#names.channel(topic)),
+      args: known.map(([, { id }]) => id),
+    }
+    const [reply] = await this.#functions.run([call], timeout)
+    if (!Array.isArray(reply)) throw isPushError(reply) ? reply : unreadable()
+    return reply.map(place => known[Number(place) - 1]![0])
+  }
+}
+
+function toPage(reply: unknown | PushError): HistoryPage {
+  if (!Array.isArray(reply)) throw isPushError(reply) ? reply : unreadable()
+  const [reason, id, seq, isComplete, ...flat] = reply as [string, string, number, number, ...string[]]
+  const entries: HistoryEntry[] = []
+  for (let i = 0; i + 1 < flat.length; i += 2) {
+    const position = positionOf(flat[i]!)
+    if (!position) throw unreadable()
+    entries.push({ position, envelope: Buffer.from(flat[i + 1]!) })
+  }
+  const page = { head: { id, seq: Number(seq) }, entries, isComplete: isComplete === 1 }
+  return reason === '' ? page : { ...page, gap: reason as GapReason }
+}
+
+function unreadable(): PushError {
+  return new errors.INTERNAL('a history in Redis is not as push_v1 writes it')
+}

@@ -1,0 +1,293 @@
+#!lua name=push_v1
+-- Recorded publications, in one atomic step each. The contract is docs/redis.md; the same body is loaded as a library
+-- of functions and, on servers that forbid functions, as a script. Nothing is ever encoded again: Lua's cjson would
+-- make {} of [] and 1e+17 of 100000000000000001.
+
+local VERSION = 1
+local DAY = 86400
+local MAX_SIZE = 100000
+local MAX_TTL = 366 * DAY
+-- How long a repeated publication with the same idempotency key is recognised, at least.
+local ONCE_TTL = 600
+local RESERVED = {
+  welcome = true, ping = true, pong = true, subscribe = true, subscribed = true, unsubscribe = true,
+  unsubscribed = true, reply = true, error = true, gap = true, reconnect = true, ack = true,
+  authenticate = true, authenticated = true, presence = true, history = true,
+}
+local KEYS_OF_ENVELOPE = {
+  type = true, payload = true, seq = true, except = true, receipt = true, ack = true, v = true,
+}
+
+local function refuse(code, message)
+  return redis.error_reply('PUSH_ERR_' .. code .. ' ' .. message)
+end
+
+-- The prefix is what stands before the topic: it may not contain the name of a kind itself.
+local function split(channel)
+  local at = nil
+  for _, kind in ipairs({ 'channel:', 'user:', 'connection:' }) do
+    local found = channel:find(kind, 1, true)
+    if found and (not at or found < at) then at = found end
+  end
+  if not at and channel:sub(-3) == 'all' then at = #channel - 2 end
+  if not at then return nil end
+  return channel:sub(1, at - 1), channel:sub(at)
+end
+
+local function topic_problem(topic)
+  if not topic then return 'the key is no channel of a topic: write for example push:user:42' end
+  if topic:sub(1, 11) == 'connection:' then return 'connection: is never recorded' end
+  local name = topic:match('^channel:(.*)$') or topic:match('^user:(.*)$') or (topic == 'all' and 'all')
+  if not name or name == '' then return 'the topic has no name' end
+  if #name > 200 then return 'the name of the topic is longer than 200 bytes' end
+  if name:find('[%s%c{}]') then return 'the name of the topic has white space, a control character or a brace in it' end
+  return nil
+end
+
+local function is_utf8(text)
+  local at = text:find('[\128-\255]')
+  while at do
+    local first, second = text:byte(at, at + 1)
+    local more = 0
+    if first >= 0xC2 and first <= 0xDF then more = 1
+    elseif first >= 0xE0 and first <= 0xEF then more = 2
+    elseif first >= 0xF0 and first <= 0xF4 then more = 3
+    end
+    if more == 0 or not text:find('^' .. ('[\128-\191]'):rep(more), at + 1) then return false end
+    -- Overlong forms, surrogates, and what lies beyond U+10FFFF.
+    if (first == 0xE0 and second < 0xA0) or (first == 0xED and second > 0x9F) then return false end
+    if (first == 0xF0 and second < 0x90) or (first == 0xF4 and second > 0x8F) then return false end
+    at = text:find('[\128-\255]', at + more + 1)
+  end
+  return true
+end
+
+-- A code and a sentence when the envelope cannot be used; what cjson lets pass and JSON does not, nodes tell as a gap.
+local function envelope_problem(envelope, max)
+  if #envelope > max then
+    return 'TOO_LARGE', 'the envelope has ' .. #envelope .. ' bytes; limits.publication allows ' .. max
+  end
+  if not is_utf8(envelope) then return 'JSON', 'the envelope is not UTF-8' end
+  if envelope:sub(1, 1) ~= '{' then return 'JSON', 'the envelope does not begin with {' end
+  local ok, value = pcall(cjson.decode, envelope)
+  if not ok or type(value) ~= 'table' then return 'JSON', 'the envelope is broken JSON' end
+  if value.control ~= nil then return 'FIELD', 'commands are not recorded' end
+  for key in pairs(value) do
+    if not KEYS_OF_ENVELOPE[key] and tostring(key):sub(1, 2) ~= 'x-' then
+      return 'UNKNOWN_KEY', 'unknown key "' .. tostring(key) .. '" in the envelope'
+    end
+  end
+  if type(value.type) ~= 'string' or #value.type > 128 or not value.type:find('^[%w_.:/-]+$') then
+    return 'TYPE', 'type is not 1 to 128 of A-Z a-z 0-9 _ . : / -'
+  end
+  if RESERVED[value.type] or value.type:sub(1, 5) == 'push.' then
+    return 'RESERVED_TYPE', 'type "' .. value.type .. '" is reserved for the protocol: choose another'
+  end
+  if value.ack == true and value.receipt == nil then return 'FIELD', 'ack needs a receipt: a token to count by' end
+  if value.v ~= nil and value.v ~= 1 then return 'FIELD', 'the envelope is of a version that is not known' end
+  return nil
+end
+
+local function integer(text, max)
+  local number = tonumber(text)
+  if not number or number < 1 or number > max or number % 1 ~= 0 then return nil end
+  return number
+end
+
+local function now()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000), time
+end
+
+local function timeline_of(prefix)
+  local key = prefix .. 'timeline'
+  local timeline = redis.call('HGET', key, 'timeline')
+  if timeline then return timeline end
+  local _, time = now()
+  timeline = string.format('%x', tonumber(time[1])) .. string.format('%05x', tonumber(time[2]))
+  redis.call('HSET', key, 'timeline', timeline)
+  return timeline
+end
+
+-- Later than every mark before it, whatever the clock did.
+local function next_mark(last, milliseconds)
+  local last_time, last_number = (last or ''):match('%.(%d+)%-(%d+)$')
+  if last_time and tonumber(last_time) >= milliseconds then
+    return last_time .. '-' .. string.format('%d', tonumber(last_number) + 1)
+  end
+  return string.format('%.0f', milliseconds) .. '-0'
+end
+
+local function names(channel)
+  local tag = '{' .. channel .. '}'
+  return tag .. ':history', tag .. ':head', tag .. ':once:'
+end
+
+-- Where a topic stands: id, seq, size, ttl; nothing when nothing was ever recorded. A head of an older timeline counts as
+-- one of this, so that whoever is told of the break has a place to go on from, and nobody who was not has it.
+local function head_of(head, timeline)
+  local state = redis.call('HMGET', head, 'id', 'seq', 'size', 'ttl')
+  if not state[1] then return nil, 0, 0, 0 end
+  local id = timeline .. state[1]:match('%..*$')
+  return id, tonumber(state[2]), tonumber(state[3]), tonumber(state[4])
+end
+
+-- KEYS: the channel. ARGV: envelope, size, ttl, idempotency key or nothing. → {id, seq, nodes, duplicate}
+local function push_publish(keys, args)
+  local channel = keys[1]
+  if not channel or #keys ~= 1 then return refuse('FIELD', 'push_publish takes one key: the channel') end
+  local prefix, topic = split(channel)
+  local problem = topic_problem(topic)
+  if problem then return refuse('TOPIC', problem) end
+  local envelope, size, ttl, key = args[1], integer(args[2], MAX_SIZE), integer(args[3], MAX_TTL), args[4]
+  if not envelope then return refuse('FIELD', 'the envelope is missing') end
+  if not size then return refuse('FIELD', 'SIZE is no integer from 1 to ' .. MAX_SIZE) end
+  if not ttl then return refuse('FIELD', 'TTL is no number of seconds from 1 to ' .. MAX_TTL) end
+  if key and (key == '' or #key > 200) then return refuse('FIELD', 'the idempotency key has not 1 to 200 bytes') end
+  local max = tonumber(redis.call('HGET', prefix .. 'timeline', 'max') or '') or 262144
+  local code, why = envelope_problem(envelope, max)
+  if code then return refuse(code, why) end
+
+  local history, head, once = names(channel)
+  if key then
+    local before = redis.call('HMGET', once .. key, 'id', 'seq', 'nodes')
+    if before[1] then return { before[1], tonumber(before[2]), tonumber(before[3]), 1 } end
+  end
+  local milliseconds = now()
+  local timeline = timeline_of(prefix)
+  local previous, last_seq, old_size, old_ttl = head_of(head, timeline)
+  local seq = last_seq + 1
+  size = math.max(size, old_size)
+  ttl = math.max(ttl, old_ttl)
+  local mark = next_mark(previous, milliseconds)
+  -- Without a head (it was evicted, say) what is left of a history is of no use: nothing says where it ends.
+  if not previous then redis.call('UNLINK', history) end
+  previous = previous or '-'
+  local number = string.format('%.0f', seq)
+  local id = timeline .. '.' .. number .. '.' .. mark
+  redis.call('XADD', history, 'MAXLEN', '=', size, mark, 'i', id, 'p', previous, 'e', envelope)
+  redis.call('XTRIM', history, 'MINID', '=', string.format('%.0f', milliseconds - ttl * 1000))
+  redis.call('EXPIRE', history, ttl)
+  redis.call('HSET', head, 'id', id, 'seq', number, 'size', size, 'ttl', ttl)
+  redis.call('EXPIRE', head, ttl + DAY)
+  local nodes = redis.call('PUBLISH', channel, id .. ' ' .. number .. ' ' .. previous .. '\n' .. envelope)
+  if key then
+    redis.call('HSET', once .. key, 'id', id, 'seq', number, 'nodes', nodes)
+    redis.call('EXPIRE', once .. key, math.max(ttl, ONCE_TTL))
+  end
+  return { id, seq, nodes, 0 }
+end
+
+local function entry_seq_of(id)
+  return tonumber(id:match('%.(%d+)%.'))
+end
+
+local function gap(reason, id, seq)
+  return { reason, id, seq, 1 }
+end
+
+-- KEYS: the channel. ARGV: the last id held or '', how many entries, how many bytes.
+-- → {reason for a gap or '', head id, head seq, 1 when complete, id, envelope, id, envelope, …}
+local function push_history(keys, args)
+  local channel = keys[1]
+  local prefix = split(channel)
+  local since, count, bytes = args[1], tonumber(args[2]), tonumber(args[3])
+  local history, head = names(channel)
+  local timeline = timeline_of(prefix)
+  local milliseconds = now()
+  local id, seq, _, ttl = head_of(head, timeline)
+  local is_new = not id
+  -- Nothing was published yet: a place before the first entry, which says when that was so.
+  if is_new then id = timeline .. '.0.' .. string.format('%.0f', milliseconds) .. '-0' end
+  if since == '' or since == id then return { '', id, seq, 1 } end
+  local since_timeline, since_seq, since_time = since:match('^(%w+)%.(%d+)%.(%d+)%-%d+$')
+  if not since_timeline then return gap('unknown_id', id, seq) end
+  if since_timeline ~= timeline then return gap('history_replaced', id, seq) end
+  since_seq = tonumber(since_seq)
+  -- A place before the first entry is good for as long as a head is sure to be kept.
+  if since_seq == 0 and milliseconds - tonumber(since_time) > DAY * 1000 then return gap('history_expired', id, seq) end
+  if is_new then
+    if since_seq == 0 then return { '', since, 0, 1 } end
+    return gap('history_expired', id, seq)
+  end
+  if since_seq > seq then return gap('history_replaced', id, seq) end
+
+  local oldest = milliseconds - ttl * 1000
+  local from = since_seq == 0 and '-' or '(' .. since:match('(%d+%-%d+)$')
+  local entries = redis.call('XRANGE', history, from, '+', 'COUNT', count)
+  local result = { '', id, seq, 0 }
+  local taken = 0
+  for i, entry in ipairs(entries) do
+    local fields = entry[2]
+    local entry_id, entry_previous, envelope = fields[2], fields[4], fields[6]
+    if i == 1 then
+      if tonumber(entry[1]:match('^(%d+)')) < oldest then return gap('history_expired', id, seq) end
+      local entry_seq = entry_seq_of(entry_id)
+      local follows = entry_previous == since or (since_seq == 0 and entry_seq == 1)
+      if not follows and entry_seq > since_seq + 1 then return gap('history_trimmed', id, seq) end
+      if not follows then return gap('history_replaced', id, seq) end
+    end
+    taken = taken + #envelope
+    if i > 1 and taken > bytes then break end
+    result[#result + 1] = entry_id
+    result[#result + 1] = envelope
+    if entry_seq_of(entry_id) == seq then result[4] = 1 end
+  end
+  -- The head is ahead and nothing is left between: the entries have expired, or were evicted.
+  if #result == 4 then return gap('history_expired', id, seq) end
+  return result
+end
+
+-- KEYS: channels. ARGV: the last id that a node has of each. → the places in that list where the head is another.
+-- Heads that a node holds are kept: a topic may be quiet for longer than a day without losing its place.
+local function push_compare(keys, args)
+  local different = {}
+  local timeline = keys[1] and timeline_of((split(keys[1])))
+  for i, channel in ipairs(keys) do
+    local _, head = names(channel)
+    local id, _, _, ttl = head_of(head, timeline)
+    if id then redis.call('EXPIRE', head, ttl + DAY) end
+    local is_start = not id and args[i]:match('^%w+%.0%.') and args[i]:sub(1, #timeline) == timeline
+    if id ~= args[i] and not is_start then different[#different + 1] = i end
+  end
+  return different
+end
+
+-- What a node does every second. KEYS: PREFIXtimeline, PREFIXtick:NODE, PREFIXnode:NODE (its own channel).
+-- ARGV: the last tick that was answered ('' at first), the next one, a new timeline, '1' to begin it in any case,
+-- the largest envelope allowed. → {timeline, how many hear the node's own channel}
+-- A Redis that does not know the last tick has gone back in time: what was published since then is gone.
+local function push_tick(keys, args)
+  local timeline = timeline_of(keys[1]:sub(1, -9))
+  local tick = tonumber(redis.call('GET', keys[2]) or '')
+  local known = tonumber(args[1])
+  if args[4] == '1' or (known and (not tick or tick < known)) then
+    timeline = args[3]
+    redis.call('HSET', keys[1], 'timeline', timeline)
+  end
+  redis.call('HSET', keys[1], 'max', args[5])
+  redis.call('SET', keys[2], args[2], 'EX', DAY)
+  return { timeline, redis.call('PUBLISH', keys[3], args[2]) }
+end
+
+local function push_version()
+  return VERSION
+end
+
+local functions = {
+  push_publish = push_publish,
+  push_history = push_history,
+  push_compare = push_compare,
+  push_tick = push_tick,
+  push_version = push_version,
+}
+
+-- There in a library, not in a script, to which src/redis/functions.ts adds the line that calls one of them. While a
+-- library is loaded Lua has no pairs().
+if redis.register_function then
+  redis.register_function('push_publish', push_publish)
+  redis.register_function('push_history', push_history)
+  redis.register_function('push_compare', push_compare)
+  redis.register_function('push_tick', push_tick)
+  redis.register_function('push_version', push_version)
+end

@@ -1,0 +1,106 @@
+import { randomBytes } from 'node:crypto'
+import { isPushError } from '../errors.ts'
+import type { CommandLink } from './commands.ts'
+import type { Functions } from './functions.ts'
+import type { Names } from './names.ts'
+
+const TICK_INTERVAL = 1000
+
+export interface TimelineEvents {
+  /** A history that is not the one this node knew. */
+  changed(): void
+  /** Redis published a tick to the channel that only this node holds: to how many, and when it was asked to. */
+  ticked(hearing: number, sentAt: number): void
+}
+
+/**
+ * Tells whether Redis went back in time. Every second the node writes a number that only it writes: a Redis that knows
+ * an older one was restored from the past, and one that was a replica may lack the end. Either begins a new timeline,
+ * so that no client goes on as if nothing were missing.
+ */
+export class Timeline {
+  readonly #commands: CommandLink
+  readonly #functions: Functions
+  readonly #names: Names
+  readonly #options: { node: string; timeout: number; maxBytes: number }
+  readonly #events: TimelineEvents
+  readonly #timer: NodeJS.Timeout
+  #current: string | undefined
+  /** The last number that Redis confirmed, and the last one sent: an answer may be lost on its way. */
+  #confirmed = 0
+  #sent = 0
+  #replication: string | undefined
+  #isPromoted = false
+  #checking: Promise<boolean> | undefined
+
+  constructor(
+    commands: CommandLink,
+    functions: Functions,
+    names: Names,
+    options: { node: string; timeout: number; maxBytes: number },
+    events: TimelineEvents,
+  ) {
+    this.#commands = commands
+    this.#functions = functions
+    this.#names = names
+    this.#options = options
+    this.#events = events
+    this.#timer = setInterval(() => void this.tick(), TICK_INTERVAL)
+    this.#timer.unref()
+  }
+
+  /** The link is new: is this the server that we knew? A replica that was promoted may not have got everything. */
+  async inspect(): Promise<void> {
+    const [info] = await this.#commands.run([['INFO', 'replication']], this.#options.timeout)
+    if (typeof info !== 'string') return
+    const id = /^master_replid:(\w+)/m.exec(info)?.[1]
+    const before = /^master_replid2:(\w+)/m.exec(info)?.[1]
+    if (this.#replication !== undefined && id !== this.#replication && before === this.#replication) {
+      this.#isPromoted = true
+    }
+    this.#replication = id
+  }
+
+  /** Whether Redis could be asked. One at a time: who asks while one is under way gets its answer. */
+  tick(): Promise<boolean> {
+    this.#checking ??= this.#tick().finally(() => {
+      this.#checking = undefined
+    })
+    return this.#checking
+  }
+
+  async #tick(): Promise<boolean> {
+    if (!this.#commands.isUp) return false
+    const next = ++this.#sent
+    const sentAt = performance.now()
+    const isPromoted = this.#isPromoted
+    const { node, timeout, maxBytes } = this.#options
+    const call = {
+      name: 'push_tick' as const,
+      keys: [this.#names.timeline, this.#names.tick(node), this.#names.node(node)],
+      args: [this.#confirmed || '', next, newTimeline(), isPromoted ? '1' : '0', maxBytes],
+    }
+    const [reply] = await this.#functions.run([call], timeout)
+    if (isPushError(reply) || !Array.isArray(reply)) return false
+    this.#confirmed = next
+    if (isPromoted) this.#isPromoted = false
+    this.#adopt(String(reply[0]))
+    this.#events.ticked(Number(reply[1]), sentAt)
+    return true
+  }
+
+  #adopt(timeline: string): void {
+    const isNew = this.#current !== undefined && timeline !== this.#current
+    this.#current = timeline
+    if (isNew) this.#events.changed()
+  }
+
+  close(): void {
+    clearInterval(this.#timer)
+  }
+}
+
+/** Later ones sort behind earlier ones, which helps whoever looks at ids; what counts is that no two are the same. */
+function newTimeline(): string {
+  return `${Date.now().toString(36)}${randomBytes(4).toString('hex')}`
+}
