@@ -9,6 +9,8 @@ const LARGE_FRAME = 16 * 1024
 /** The most that is joined into one buffer: large enough to make the write call cheap, small enough to be cut at. */
 const MAX_CHUNK = 64 * 1024
 
+const SHARED: readonly Buffer[] = []
+
 /**
  * What a connection has still to write, as an immutable list that connections share: those that were given the same
  * segments since they were last flushed hold the very same object, so its bytes are joined once for all of them.
@@ -16,8 +18,8 @@ const MAX_CHUNK = 64 * 1024
 export abstract class Queue {
   bytes: number
   #next: Queue | undefined
+  /** `SHARED` once a second connection holds this, then what it is joined to. */
   #chunks: readonly Buffer[] | undefined
-  #holders = 0
 
   constructor(bytes: number) {
     this.bytes = bytes
@@ -28,18 +30,15 @@ export abstract class Queue {
 
   /** This queue and `segment` behind it. One remembered answer is enough: a segment is pushed to all in one loop. */
   with(segment: Segment): Queue {
-    if (this.#next?.last !== segment) this.#next = new Link(this, segment)
-    return this.#next.taken()
+    if (this.#next?.last === segment) return this.#next.shared()
+    this.#next = new Link(this, segment)
+    return this.#next
   }
 
-  /** One more connection holds this. */
-  taken(): Queue {
-    this.#holders++
+  /** More than one connection holds this. */
+  protected shared(): Queue {
+    this.#chunks ??= SHARED
     return this
-  }
-
-  get isTaken(): boolean {
-    return this.#holders > 0
   }
 
   segments(): Segment[] {
@@ -57,8 +56,9 @@ export abstract class Queue {
    * them; what a single one holds is joined into memory that the slab lends.
    */
   chunks(slab: Slab): readonly Buffer[] {
-    if (this.#chunks) return this.#chunks
-    if (this.bytes <= MAX_CHUNK && this.before && this.#holders <= 1) return [joinAll(this, slab.take(this.bytes))]
+    const chunks = this.#chunks
+    if (chunks && chunks !== SHARED) return chunks
+    if (!chunks && this.before && this.bytes <= MAX_CHUNK) return [joinAll(this, slab.take(this.bytes))]
     this.#chunks = this.#join()
     return this.#chunks
   }
@@ -94,6 +94,8 @@ export class Segment extends Queue implements Frames {
   #count: number
   /** Of the last of them, when they are recorded; those before it stand right before it in the history too. */
   #position: Position | undefined
+  #isTaken = false
+  #view: Buffer | undefined
   #detached: Segment | undefined
 
   constructor(frames: Frames, topic: Topic | undefined, of: { count?: number; position?: Position | undefined } = {}) {
@@ -132,11 +134,19 @@ export class Segment extends Queue implements Frames {
     return this.topic === undefined ? [] : [this.topic]
   }
 
+  /** A connection holds it, by itself or at the beginning of a queue. */
+  taken(): Segment {
+    if (this.#isTaken) this.shared()
+    this.#isTaken = true
+    return this
+  }
+
   /** Takes a frame that stands right behind its own, as long as no connection holds it; false when it does not. */
   extend(frame: Frames, position?: Position): boolean {
-    if (this.isTaken || frame.memory !== this.memory || frame.start !== this.#end) return false
+    if (this.#isTaken || frame.memory !== this.memory || frame.start !== this.#end) return false
     if (!isNext(this.#position, position)) return false
     this.#position = position
+    this.#view = undefined
     this.#end = frame.end
     this.#count++
     this.bytes += frame.end - frame.start
@@ -156,7 +166,8 @@ export class Segment extends Queue implements Frames {
   }
 
   view(): Buffer {
-    return this.memory.subarray(this.start, this.#end)
+    this.#view ??= this.memory.subarray(this.start, this.#end)
+    return this.#view
   }
 
   /** The same in memory of its own: what waits for a stalled socket must not keep all its neighbours in memory. */

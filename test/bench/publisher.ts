@@ -12,6 +12,8 @@ export interface Plan {
   size: number
   /** in turn, or at random (from a fixed seed: the same for every peer) */
   pick: 'turn' | 'random'
+  /** how much of each topic is kept; live when left out */
+  history?: { size: number; ttl: number } | undefined
 }
 
 export interface Stream {
@@ -42,7 +44,11 @@ function open({ port }: { port: number }): Promise<void> {
   return new Promise((resolve, reject) => redis.once('connect', resolve).once('error', reject))
 }
 
-/** `:N\r\n` again and again. */
+/** `*4`, the length of the id, the id, seq, nodes, duplicate. */
+const LINES_OF_RECORDED = 6
+let linesPerReply = 1
+
+/** `:N\r\n` again and again, or what push_publish answers. */
 function onReplies(chunk: Buffer): void {
   for (const byte of chunk) {
     if (byte >= 48 && byte <= 57) {
@@ -51,13 +57,13 @@ function onReplies(chunk: Buffer): void {
       replies++
       receivers += value
       value = 0
-    } else if (byte === 45) {
+    } else if (byte === 45 && linesPerReply === 1) {
       throw new Error(chunk.toString('latin1'))
     }
   }
 }
 
-function prepare({ kind, topics, count, size, pick }: Plan): { perTopic: Record<string, number> } {
+function prepare({ kind, topics, count, size, pick, history }: Plan): { perTopic: Record<string, number> } {
   const perTopic: Record<string, number> = {}
   const commands: Buffer[] = []
   let seed = 42
@@ -65,10 +71,11 @@ function prepare({ kind, topics, count, size, pick }: Plan): { perTopic: Record<
     seed = (Math.imul(seed, 1_664_525) + 1_013_904_223) >>> 0
     const topic = topics[pick === 'turn' ? index % topics.length : Math.floor((seed / 2 ** 32) * topics.length)]!
     perTopic[topic] = (perTopic[topic] ?? 0) + 1
-    commands.push(encodePublish(kind, topic, size, index + 1))
+    commands.push(encodePublish(kind, topic, size, index + 1, history))
   }
   prepared = Buffer.concat(commands)
   preparedCount = count
+  linesPerReply = history ? LINES_OF_RECORDED : 1
   return { perTopic }
 }
 
@@ -110,7 +117,7 @@ async function paced({ kind, streams, seconds }: { kind: Kind; streams: Stream[]
 }
 
 async function answered(count: number): Promise<void> {
-  while (replies < count) await new Promise(resolve => setTimeout(resolve, 2))
+  while (replies < count * linesPerReply) await new Promise(resolve => setTimeout(resolve, 2))
 }
 
 answer({ open, prepare, burst, paced })

@@ -9,22 +9,33 @@ import { STAMP_BASE, STAMP_DIGITS } from './stamp.ts'
  * `@socket.io/redis-emitter`, would write: injecting them raw keeps the cost of publishing the same for all, outside
  * the server under test.
  */
-export function encodePublish(kind: Kind, topic: string, size: number, stamp: number): Buffer {
+export function encodePublish(
+  kind: Kind,
+  topic: string,
+  size: number,
+  stamp: number,
+  history?: { size: number; ttl: number },
+): Buffer {
   if (kind === 'socketio') {
     const payload = { t: STAMP_BASE + stamp, p: pad(size - '42["bench",{"t":,"p":""}]'.length - STAMP_DIGITS) }
     const packet = { type: 2, data: ['bench', payload], nsp: '/' }
     const opts = { rooms: [topic], except: [], flags: {} }
-    return command(`socket.io#/#${topic}#`, notepack.encode(['bench', packet, opts]))
+    return command('PUBLISH', `socket.io#/#${topic}#`, notepack.encode(['bench', packet, opts]) as Buffer)
   }
   const skeleton = `{"type":"bench","payload":{"t":,"p":""},"topic":"${topic}"}`
   const filler = pad(size - skeleton.length - STAMP_DIGITS)
-  return command(`push:${topic}`, Buffer.from(`{"type":"bench","payload":{"t":${STAMP_BASE + stamp},"p":"${filler}"}}`))
+  const envelope = `{"type":"bench","payload":{"t":${STAMP_BASE + stamp},"p":"${filler}"}}`
+  const channel = `push:${topic}`
+  if (!history) return command('PUBLISH', channel, envelope)
+  return command('FCALL', 'push_publish', '1', channel, envelope, String(history.size), String(history.ttl))
 }
 
-function command(channel: string, payload: Buffer): Buffer {
-  const head = `*3\r\n$7\r\nPUBLISH\r\n$${Buffer.byteLength(channel)}\r\n${channel}\r\n$${payload.length}\r\n`
-  return Buffer.concat([Buffer.from(head), payload, Buffer.from('\r\n')])
+function command(...parts: (string | Buffer)[]): Buffer {
+  const bytes = parts.flatMap(part => [Buffer.from(`$${Buffer.byteLength(part)}\r\n`), Buffer.from(part), CRLF])
+  return Buffer.concat([Buffer.from(`*${parts.length}\r\n`), ...bytes])
 }
+
+const CRLF = Buffer.from('\r\n')
 
 function pad(length: number): string {
   if (length < 0) throw new Error('the topic is too long for the size of the message')

@@ -39,6 +39,8 @@ export interface Expectation {
   perTopic: Record<string, number>
   /** bytes of each message: what has another length is not counted */
   size: number
+  /** the largest that is counted; default: `size` */
+  upTo?: number
   /** whether to read the stamp of every message, for latency and order */
   stamped: boolean
   /** connections that are neither counted nor measured */
@@ -48,6 +50,7 @@ export interface Expectation {
 /** What arrived against what should have, per connection. */
 export class Meter {
   readonly size: number
+  readonly upTo: number
   readonly stamped: boolean
   readonly latencies = new Latencies()
   readonly total: number
@@ -61,8 +64,9 @@ export class Meter {
   readonly #lastStamp: Float64Array
   #stampAt = -1
 
-  constructor({ perTopic, size, stamped, ignore = [] }: Expectation, topics: string[][]) {
+  constructor({ perTopic, size, upTo = size, stamped, ignore = [] }: Expectation, topics: string[][]) {
     this.size = size
+    this.upTo = upTo
     this.stamped = stamped
     this.#counts = new Uint32Array(topics.length)
     this.#ignored = new Uint8Array(topics.length)

@@ -99,6 +99,8 @@ export class Pool {
   #walk(index: number, connection: Connection, data: Buffer, from: number, end: number): void {
     const meter = connection.live ? this.meter : undefined
     const size = meter?.size ?? -1
+    // What is recorded has a number and an id as well, which are of many lengths.
+    const most = meter?.upTo ?? size
     const at = now()
     let hits = 0
     let position = from
@@ -115,7 +117,7 @@ export class Pool {
         start = position + 10
       }
       const next = start + length
-      if (length === size && data[position] === TEXT) {
+      if (length >= size && length <= most && data[position] === TEXT) {
         if (next > end) {
           if (meter!.stamped) break
           connection.skip = next - end

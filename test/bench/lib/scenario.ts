@@ -46,6 +46,9 @@ export const CPU_COLUMNS: Column[] = [
   { key: 'loadBusy', label: 'loader CPU %', digits: 0 },
 ]
 
+/** What number and id add to a message. */
+const RECORDED_ROOM = 100
+
 const CONCURRENCY = 200
 const WARM_UP_TIMEOUT = 15_000
 
@@ -84,7 +87,8 @@ async function publishBurst(run: Run, plan: Omit<Plan, 'kind'>, timeout: number)
     ...plan,
     kind: run.peer.kind,
   })
-  await run.load.request('expect', { perTopic, size: plan.size, stamped: false })
+  const upTo = plan.size + RECORDED_ROOM
+  await run.load.request('expect', { perTopic, size: plan.size, upTo, stamped: false })
   return Promise.all([run.publisher.request<Published>('burst'), run.load.request<Arrivals>('wait', { timeout })])
 }
 

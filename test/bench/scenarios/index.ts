@@ -4,9 +4,10 @@ import { scenario as ceiling } from './ceiling.ts'
 import { scenario as idle } from './idle.ts'
 import { scenario as mixed } from './mixed.ts'
 import { scenario as paced } from './paced.ts'
+import { scenario as recorded } from './recorded.ts'
 import { scenario as responsive } from './responsive.ts'
 import { scenario as stalled } from './stalled.ts'
 import { scenario as storm } from './storm.ts'
 import { scenario as unicast } from './unicast.ts'
 
-export const SCENARIOS: Scenario[] = [burst, paced, unicast, idle, mixed, stalled, responsive, storm, ceiling]
+export const SCENARIOS: Scenario[] = [burst, paced, unicast, idle, mixed, stalled, responsive, storm, recorded, ceiling]

@@ -1,0 +1,91 @@
+import { positionOf, timelineOf } from '../../src/position.ts'
+import { ChaosClient } from './client.ts'
+import { Journal } from './journal.ts'
+import { Random } from './random.ts'
+import { BULK, CHANNELS, ROOMS, SMALL, USERS } from './topics.ts'
+
+/** Hosts the clients of a run. */
+export interface ClientsConfig {
+  urls: readonly string[]
+  count: number
+  seed: number
+  journal: string
+}
+
+export type ClientsCommand =
+  | { e: 'drop'; share: number }
+  | { e: 'await'; canaries: Record<string, { k: string; id: string }> }
+  | { e: 'end' }
+
+const CHURN_INTERVAL = 60
+
+const config = JSON.parse(process.env.CONFIG!) as ClientsConfig
+const journal = new Journal(config.journal)
+const random = new Random(config.seed)
+let look = () => {}
+
+const clients = Array.from({ length: config.count }, (_, i) => {
+  const topics = [CHANNELS[i % CHANNELS.length]!, CHANNELS[(i * 7 + 3) % CHANNELS.length]!]
+  if (i % 5 === 0) topics.push(SMALL)
+  if (i % 12 === 0) topics.push(BULK)
+  return new ChaosClient({
+    name: `c${i}`,
+    url: () => random.pick(config.urls),
+    user: USERS[i % USERS.length]!.slice('user:'.length),
+    room: ROOMS[i % ROOMS.length]!,
+    topics: [...new Set(topics)],
+    journal,
+    changed: () => look(),
+  })
+})
+
+const churning = setInterval(() => {
+  const client = random.pick(clients)
+  client.churn(random.pick(client.topics))
+}, CHURN_INTERVAL)
+
+/** Resolves as soon as `check` is true; looks again whenever a client was told something. */
+function until(check: () => boolean): Promise<void> {
+  if (check()) return Promise.resolve()
+  return new Promise(resolve => {
+    look = () => check() && resolve()
+  })
+}
+
+type Canaries = Extract<ClientsCommand, { e: 'await' }>['canaries']
+
+/** A gap may have led a client beyond the canary: then it does not get it. */
+function isUpToDate(client: ChaosClient, canaries: Canaries): boolean {
+  return client.isSubscribed && client.topics.every(topic => isBeyond(client, topic, canaries[topic]!))
+}
+
+function isBeyond(client: ChaosClient, topic: string, { k, id }: { k: string; id: string }): boolean {
+  if (client.canaries.has(k)) return true
+  const last = client.last.get(topic) ?? ''
+  return timelineOf(last) === timelineOf(id) && (positionOf(last)?.seq ?? -1) >= positionOf(id)!.seq
+}
+
+async function obey(command: ClientsCommand): Promise<void> {
+  if (command.e === 'drop') for (const client of clients) if (Math.random() < command.share) client.drop()
+  if (command.e === 'await') {
+    clearInterval(churning)
+    await until(() => clients.every(client => isUpToDate(client, command.canaries)))
+    process.send!({ e: 'up-to-date' })
+  }
+  if (command.e === 'end') {
+    for (const client of clients) client.end()
+    await until(() => clients.every(client => client.isClosed))
+    journal.close()
+    process.send!({ e: 'ended' })
+    process.disconnect()
+  }
+}
+
+process.on('message', command => void obey(command as ClientsCommand))
+process.on('disconnect', () => process.exit(0))
+// A run that is given up wants the log as well.
+process.on('SIGTERM', () => {
+  journal.flush()
+  process.exit(1)
+})
+void until(() => clients.every(client => client.isSubscribed)).then(() => process.send!({ e: 'ready' }))
