@@ -22,18 +22,34 @@ export class Handlers {
     return () => handlers.delete(handler)
   }
 
-  /** Whether anybody listens. Inside a promise, so that what a handler throws or rejects with ends in one place. */
+  /** Whether anybody listens. */
   emit(name: string, ...args: unknown[]): boolean {
+    return this.run(name, args).length > 0
+  }
+
+  /** Calls the handlers of a published message; true when all have succeeded. */
+  async deliver(message: { type: string; payload: unknown }): Promise<boolean> {
+    const runs = [message.type, '*'].flatMap(type => this.run(`message ${type}`, [message.payload, message]))
+    return !(await Promise.all(runs)).includes(false)
+  }
+
+  /** Inside promises, so that what a handler throws or rejects with ends in one place; each says whether it succeeded. */
+  private run(name: string, args: unknown[]): Promise<boolean>[] {
     const handlers = [...(this.byName.get(name) ?? [])] as ((...args: unknown[]) => unknown)[]
-    for (const handler of handlers) new Promise(done => done(handler(...args))).catch(cause => this.broke(name, cause))
-    return handlers.length > 0
+    return handlers.map(handler =>
+      new Promise(done => done(handler(...args))).then(
+        () => true,
+        cause => this.broke(name, cause),
+      ),
+    )
   }
 
   /** Not thrown on in a microtask: that would end a Node process for one odd payload. */
-  private broke(name: string, cause: unknown): void {
+  private broke(name: string, cause: unknown): false {
     // A failing error handler would be called with its own failure for ever.
     if (name === 'event error') console.error(cause)
     else this.report(new ClientError('HANDLER', `the handler of the ${name} failed`, cause))
+    return false
   }
 
   report(error: ClientError): void {

@@ -24,6 +24,11 @@ export interface WebSocketLike {
 export interface ClientOptions {
   /** Topics to subscribe to from the start, as with `subscribe`. */
   topics?: readonly string[]
+  /**
+   * The `positions` of an earlier client, so that a page goes on where it was before it was loaded again: what came
+   * since is sent first, or is told as a `gap`. Only for the same user: forget them when somebody else logs in.
+   */
+  since?: Readonly<Record<string, string>> | null | undefined
   /** Asked anew at every attempt, because a ticket is good for one. A failure is an `error` and a failed attempt. */
   ticket?: () => Promise<string>
   /** Default: the built-in one. Node 20 has none: `import { WebSocket } from 'ws'`. */

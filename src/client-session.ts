@@ -1,4 +1,5 @@
 import { ClientError, type Handler, Handlers } from './client-handlers.ts'
+import { Link } from './client-link.ts'
 import type {
   Binary,
   ClientOptions,
@@ -8,29 +9,23 @@ import type {
   WebSocketLike,
 } from './client-options.ts'
 import { watchPage } from './client-page.ts'
-import { type Answer, defer, lost, MAX_TIMER, Requests } from './client-requests.ts'
-import { CLOSE, MAX_CLOSE_REASON_BYTES, shouldReconnect, type Welcome } from './protocol.ts'
+import { Positions } from './client-positions.ts'
+import { lost, MAX_TIMER, Requests } from './client-requests.ts'
+import { Topics } from './client-topics.ts'
+import { CLOSE, type Gap, MAX_CLOSE_REASON_BYTES, shouldReconnect, type Welcome } from './protocol.ts'
 
-const PING_EVERY = 25_000
-// Twice this is how long a dead connection goes unnoticed; less would cut a slow link in the middle of a large message.
-const PONG_WITHIN = 10_000
-// Somebody has just looked at the page: what they see should soon be true.
-const PONG_WITHIN_AWAKE = 5_000
 // A SYN that meets silence takes a browser two minutes; this also bounds the application's ticket().
 const WELCOME_WITHIN = 20_000
 const STABLE_AFTER = 10_000
 const MAX_DELAY = 30_000
 const UNREACHABLE_AFTER = 3
-const MISSED_PONGS = 2
-const PING_EVERY_AT_LEAST = 1_000
 const NO_CODE = 1005
 const ABNORMAL = 1006
-const OPEN = 1
 // Reserved for the protocol, now or later: an application never gets one as a published message.
 const NOT_PUBLISHED = /^(p[io]ng|ack|(un)?subscribe|authenticated?|presence|history|push\..*)$/
 
 type Timer = ReturnType<typeof setTimeout> | undefined
-type Message = PublishedMessage & { ref?: unknown }
+type Message = PublishedMessage & { ref?: unknown; ack?: unknown }
 
 /** One client, from the first attempt to its end: the socket of the day, what is wanted, and what waits for answers. */
 export class PushClient {
@@ -39,17 +34,14 @@ export class PushClient {
   private url: URL
   private options: ClientOptions & Required<Pick<ClientOptions, 'WebSocket'>>
   private handlers = new Handlers()
-  /** The topics to hear, and the answer of the connection at hand: a loss brings a new one, not yet asked for. */
-  private topics = new Map<string, Answer<Subscribed> & { asked?: boolean }>()
+  private places: Positions
+  private topics: Topics
   private requests = new Requests()
-  private socket: WebSocketLike | undefined
+  private link: Link | undefined
   /** What ticket() brings too late finds another number here. */
   private attempt = 0
   /** Each state has one: to give the attempt up, to call the connection stable, to try again. */
   private timer: Timer
-  private pingTimer: Timer
-  private pongDue = false
-  private pingEvery = PING_EVERY
   private failures = 0
   private unanswered = 0
   /** The delay that a `reconnect` asked for, until it is over. */
@@ -59,8 +51,14 @@ export class PushClient {
   constructor(url: URL, options: PushClient['options']) {
     this.url = url
     this.options = options
+    this.places = new Positions(options.since)
+    this.topics = new Topics(this.places, this.handlers, payload => this.ask('subscribe', payload))
     for (const topic of options.topics ?? []) this.subscribe(topic)
     this.connect()
+  }
+
+  get positions(): Record<string, string> {
+    return this.places.ids
   }
 
   on(type: string, handler: Handler): () => void {
@@ -72,16 +70,14 @@ export class PushClient {
   }
 
   subscribe(topic: string): Promise<Subscribed> {
-    const answer = this.topics.get(topic) ?? defer()
-    if (this.state === 'closed') answer.reject(lost())
-    else this.topics.set(topic, answer)
-    if (this.state === 'open') this.join(topic)
-    return answer.promise
+    const answer = this.topics.want(topic)
+    if (this.state === 'closed') this.topics.end()
+    if (this.state === 'open') this.topics.join(topic)
+    return answer
   }
 
   unsubscribe(topic: string): void {
-    this.topics.get(topic)?.reject(new ClientError('UNSUBSCRIBED', `${topic} is no longer wanted`))
-    this.topics.delete(topic)
+    this.topics.drop(topic)
     // Without a ref the answer could be taken for an unsubscription that the server decided on.
     if (this.state === 'open')
       this.write(JSON.stringify({ type: 'unsubscribe', payload: { topic }, ref: this.requests.nextRef() }))
@@ -111,7 +107,7 @@ export class PushClient {
 
   private connect(): void {
     this.after = undefined
-    this.enter('connecting', WELCOME_WITHIN, () => this.lose(ABNORMAL, 'no welcome came'))
+    this.enter('connecting', {}, () => this.lose(ABNORMAL, 'no welcome came'), WELCOME_WITHIN)
     // A handler of `state` may have closed it.
     if (this.state === 'connecting') this.open(++this.attempt)
   }
@@ -123,11 +119,13 @@ export class PushClient {
       // So that whoever called connect() can listen before anything happens.
       await undefined
       if (attempt !== this.attempt) return
-      // `since` of the topics that the connection has by itself belongs here.
       const url = new URL(this.url)
       if (ticket) url.searchParams.set('ticket', usable(await ticket()))
+      if (attempt !== this.attempt) return
+      const since = this.places.forUrl()
+      if (since) url.searchParams.set('since', since)
       failure = ['CONNECT', 'no WebSocket could be made']
-      if (attempt === this.attempt) this.attach(new WebSocket(url.href))
+      this.attach(new WebSocket(url.href))
     } catch (cause) {
       if (attempt !== this.attempt) return
       this.lose(ABNORMAL, failure[1])
@@ -136,18 +134,11 @@ export class PushClient {
   }
 
   private attach(socket: WebSocketLike): void {
-    let problem = ''
-    this.socket = socket
-    socket.binaryType = 'arraybuffer'
-    socket.onmessage = (event: { data: unknown }) => this.receive(event.data)
-    // Only `ws` says what happened; a browser keeps it from the page.
-    socket.onerror = (event: { message?: string }) => {
-      problem = event.message ?? ''
-    }
-    socket.onclose = (event: { code: number; reason: string }) => {
-      if (shouldReconnect(event.code)) this.lose(event.code, event.reason || problem)
-      else this.end(event.code, event.reason, 'closed')
-    }
+    this.link = new Link(socket, {
+      received: data => this.receive(data),
+      closed: (code, reason) => (shouldReconnect(code) ? this.lose(code, reason) : this.end(code, reason)),
+      silent: reason => this.lose(ABNORMAL, reason),
+    })
   }
 
   private lose(code: number, reason: string): void {
@@ -156,71 +147,46 @@ export class PushClient {
     // Full jitter: clients that fell together must not come back together.
     const delay = this.after ?? Math.random() * Math.min(MAX_DELAY, 1000 * 2 ** this.failures++)
     this.unanswered = answered ? 0 : this.unanswered + 1
-    this.enter('waiting', delay, () => this.connect(), { code, reason, delay })
+    this.enter('waiting', { code, reason, delay }, () => this.connect(), delay)
     if (this.unanswered === UNREACHABLE_AFTER) this.warn(`${code} ${reason}`.trim())
   }
 
-  private end(code: number, reason: string, socket: 'open' | 'closed' = 'open'): void {
-    // A browser throws when it is asked to close with the server's own code, 1008 or 1009.
-    if (socket === 'open') this.detach(code, reason)
-    else this.detach()
+  private end(code: number, reason: string): void {
+    this.detach(code, reason)
     this.leavePage()
-    for (const answer of this.topics.values()) answer.reject(lost())
-    this.topics.clear()
-    this.enter('closed', undefined, noop, { code, reason })
+    this.topics.end()
+    this.enter('closed', { code, reason })
   }
 
   private detach(code?: number, reason?: string): void {
-    const { socket } = this
-    this.socket = undefined
+    const { link } = this
+    this.link = undefined
     this.attempt++
-    clearTimeout(this.pingTimer)
     this.requests.fail()
-    for (const [topic, { asked }] of this.topics) if (asked) this.topics.set(topic, defer())
-    if (!socket) return
-    // A dead peer never ends the close handshake. The handler of nothing is for `ws`, which throws what nobody takes.
-    socket.onmessage = socket.onclose = null
-    socket.onerror = noop
-    socket.close(code, reason)
+    this.topics.reset()
+    link?.leave(code, reason)
   }
 
-  private enter(state: ClientState, ms: number | undefined, then: () => void, detail?: object): void {
+  private enter(state: ClientState, detail?: object, then?: () => void, ms?: number): void {
     clearTimeout(this.timer)
     this.state = state
-    if (ms !== undefined) this.timer = setTimeout(then, ms)
+    if (then) this.timer = setTimeout(then, ms)
     this.handlers.emit('event state', { state, ...detail })
   }
 
   private wake(): void {
-    if (this.state === 'open') this.ping(0, PONG_WITHIN_AWAKE)
+    if (this.state === 'open') this.link?.wake()
     // What a draining server asked for stands: it spreads the crowd.
     else if (this.state === 'waiting' && this.after === undefined) this.connect()
   }
 
-  private ping(missed = 0, within = PONG_WITHIN): void {
-    this.pongDue = true
-    this.write('{"type":"ping"}')
-    clearTimeout(this.pingTimer)
-    this.pingTimer = setTimeout(() => {
-      if (missed + 1 < MISSED_PONGS) this.ping(missed + 1)
-      else this.lose(ABNORMAL, `${MISSED_PONGS} pings went unanswered`)
-    }, within)
-  }
-
   private receive(data: unknown): void {
-    if (this.pongDue) this.rest()
     if (typeof data !== 'string') {
       this.handlers.emit('event binary', data)
       return
     }
     const message = parse(data)
     if (!message || !this.dispatch(message)) this.handlers.emit('event invalid', { data })
-  }
-
-  private rest(): void {
-    this.pongDue = false
-    clearTimeout(this.pingTimer)
-    this.pingTimer = setTimeout(() => this.ping(), this.pingEvery)
   }
 
   /** False for what the protocol does not know. */
@@ -230,18 +196,18 @@ export class PushClient {
       case 'welcome':
         return this.state === 'connecting' && this.begin(payload)
       case 'subscribed':
+        return this.subscribed(payload, message.ref)
       case 'reply':
         this.requests.get(message.ref)?.resolve(message.payload)
         return true
       case 'unsubscribed':
         // The server's own decision: it should not be undone by the next reconnect.
-        if (message.ref === undefined) this.topics.delete(payload.topic)
+        if (message.ref === undefined) this.topics.forget(payload.topic)
         return true
       case 'error':
         return this.fail(payload, message.ref)
       case 'gap':
-        if (Array.isArray(payload.topics)) this.handlers.emit('event gap', payload)
-        return Array.isArray(payload.topics)
+        return this.gap(payload)
       case 'reconnect':
         return this.obey(payload)
       default:
@@ -252,15 +218,33 @@ export class PushClient {
 
   private begin(welcome: Welcome): boolean {
     if (typeof welcome.connection !== 'string') return false
-    const interval = Number.isFinite(welcome.heartbeat?.interval) ? welcome.heartbeat.interval : PING_EVERY
+    const before = this.welcome
     this.welcome = welcome
-    this.pingEvery = Math.max(PING_EVERY_AT_LEAST, Math.min(PING_EVERY, interval))
-    this.rest()
-    this.enter('open', STABLE_AFTER, () => {
+    if (before && before.user !== welcome.user) this.places.forget(`user:${before.user}`)
+    const behind = this.places.welcomed(welcome.topics, this.topics.isWanted)
+    this.link?.watch(welcome.heartbeat?.interval)
+    const stable = () => {
       this.failures = 0
-    })
-    for (const topic of this.topics.keys()) this.join(topic)
-    if (this.state === 'open') this.handlers.emit('event welcome', welcome)
+    }
+    this.enter('open', {}, stable, STABLE_AFTER)
+    // A handler of `state` may have closed it.
+    if (this.state !== 'open') return true
+    this.topics.begin(behind)
+    this.handlers.emit('event welcome', welcome)
+    return true
+  }
+
+  private subscribed(payload: Subscribed, ref: unknown): boolean {
+    if (!this.topics.answered(payload, ref === undefined)) return false
+    this.handlers.emit('event subscribed', payload)
+    this.requests.get(ref)?.resolve(payload)
+    return true
+  }
+
+  private gap(gap: Gap): boolean {
+    if (!Array.isArray(gap.topics)) return false
+    this.places.lost(gap.positions)
+    this.handlers.emit('event gap', gap)
     return true
   }
 
@@ -280,39 +264,22 @@ export class PushClient {
     return true
   }
 
-  private publish(message: Message): void {
-    // The `id` to recover from is at hand here, for topics in `this.topics`.
-    this.handlers.emit(`message ${message.type}`, message.payload, message)
-    this.handlers.emit('message *', message.payload, message)
-  }
-
-  private join(topic: string): void {
-    const answer = this.topics.get(topic)
-    if (!answer || answer.asked) return
-    answer.asked = true
-    // `since` belongs here.
-    this.ask('subscribe', { topic }).then(answer.resolve, error => this.refused(topic, answer, error))
-  }
-
-  private refused(topic: string, answer: Answer<Subscribed>, error: ClientError): void {
-    answer.reject(error)
-    if (this.topics.get(topic) !== answer) return
-    if (error.code === 'CLOSED' || error.code === 'TIMEOUT') this.topics.set(topic, defer())
-    else this.topics.delete(topic)
-    this.handlers.report(error)
+  private async publish(message: Message): Promise<void> {
+    const taken = this.places.take(message)
+    if (taken === 'early') return
+    const isDone = taken === 'known' || (await this.handlers.deliver(message))
+    if (isDone && typeof message.ack === 'string') this.send('ack', { token: message.ack })
   }
 
   private write(data: string | Binary): boolean {
-    if (this.socket?.readyState !== OPEN) return false
-    this.socket.send(data)
-    return true
+    return this.link?.write(data) ?? false
   }
 
   private warn(last: string): void {
     const message =
       `no welcome from ${this.url.origin}${this.url.pathname} in ${UNREACHABLE_AFTER} attempts (the last: ${last}). ` +
-      'Check that the path is the path option of the plugin, that the server runs, that the proxy passes the Upgrade ' +
-      'and Connection headers, and that the origins option admits this page. Trying goes on.'
+      'Check that it is the path option of the plugin, that the server runs, that the proxy passes Upgrade and ' +
+      'Connection, and that the origins option admits this page. Trying goes on.'
     if (!this.handlers.emit('event unreachable', { attempts: UNREACHABLE_AFTER, message })) console.warn(message)
   }
 }
@@ -331,5 +298,3 @@ function usable(ticket: string): string {
   if (typeof ticket !== 'string' || !ticket) throw new TypeError('ticket() gave no string')
   return ticket
 }
-
-function noop(): void {}

@@ -18,7 +18,14 @@ export { ClientError }
 export interface ClientEvents {
   /** `code` and `reason`: why the connection ended; `delay`: milliseconds until the next attempt. */
   state: { state: ClientState; code?: number; reason?: string; delay?: number }
+  /** At every connection. `topics` are those that it has by itself, each with `recovered` as in `subscribed`. */
   welcome: Welcome
+  /**
+   * The server's answer for a topic, after every reconnect too. `recovered` says what became of the messages that came
+   * since the last one heard: true, they follow, in order and once; false, not all do, and a `gap` says so; absent, none
+   * was heard before, or the server cannot say yet.
+   */
+  subscribed: Subscribed
   /** Messages were or may have been missed: fetch again what the page shows of these topics. */
   gap: Gap
   /** What failed with nobody waiting for it, and every refused topic. To the console when nobody listens. */
@@ -38,8 +45,14 @@ export interface Client<Messages extends object = Record<string, unknown>> {
   /** What the server said when it last welcomed this client. */
   readonly welcome: Welcome | undefined
   /**
+   * The id of the last message of each recorded topic at hand, also when closed: JSON to keep for the option `since`.
+   * A message counts from when its handlers are called.
+   */
+  readonly positions: Readonly<Record<string, string>>
+  /**
    * Calls `handler` for every message of a type, or of any with `'*'`; returns the way to stop it. Register before
-   * subscribing: what was missed follows at once. A handler that throws or rejects is an `error` with code `HANDLER`.
+   * subscribing: what was missed follows at once. A handler that throws or rejects is an `error` with code `HANDLER`,
+   * and a message whose publisher asked for acknowledgement is not acknowledged; it is when all handlers are done.
    */
   on<Type extends keyof Messages & string>(
     type: Type,
@@ -49,11 +62,12 @@ export interface Client<Messages extends object = Record<string, unknown>> {
   /** Calls `handler` for every such event; returns the way to stop it. */
   listen<Event extends keyof ClientEvents>(event: Event, handler: (detail: ClientEvents[Event]) => unknown): () => void
   /**
-   * Subscribes now or when next welcomed, and after every reconnect. Twice is once. Rejects with the server's code when
-   * refused, and the topic is given up; with `CLOSED` (connection lost) or `TIMEOUT` (no answer in 10 s), and the topic
-   * is asked for again when next welcomed; with `UNSUBSCRIBED`. It need not be awaited.
+   * Subscribes now or when next welcomed, and after every reconnect, then with what was missed. Twice is once. Rejects
+   * with the server's code when refused, and the topic is given up; with `CLOSED` (connection lost) or `TIMEOUT` (no
+   * answer in 10 s), and the topic is asked for again when next welcomed; with `UNSUBSCRIBED`. It need not be awaited.
    */
   subscribe(topic: string): Promise<Subscribed>
+  /** The position of the topic is forgotten: a later `subscribe` starts afresh. */
   unsubscribe(topic: string): void
   /** False when not open, and then nothing is sent; true says no more than that the socket took it. */
   send(type: string, payload?: unknown): boolean

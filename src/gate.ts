@@ -13,9 +13,9 @@ const MAX_WAITING = 256
 export class Gate {
   #isOpen = false
   #until: Position | undefined
-  /** The newest that was let go, and when. */
+  /** The newest that was let go, or had been delivered to others when the topic was joined, and when. */
   #newest: Position | undefined
-  #newestAt = 0
+  #newestAt = performance.now()
   #waiting: Segment[] = []
   #gap: GapReason | undefined
 
@@ -28,16 +28,14 @@ export class Gate {
   admit(segment: Segment): Segment | undefined {
     const { position } = segment
     if (!this.#isOpen) {
-      if (!position) this.#wait(segment)
-      else {
-        this.#newest = position
-        this.#newestAt = performance.now()
-      }
+      if (position) this.expect(position)
+      else this.#wait(segment)
       return undefined
     }
     if (!position || !this.#until) return segment
     if (isCovered(position, this.#until)) return undefined
-    const rest = segment.after(this.#until)
+    // A later position with a lower number is of a history that began anew: nothing of it was replayed.
+    const rest = isCovered(this.#until, position) ? segment.after(this.#until) : segment
     this.#until = undefined
     return rest
   }
@@ -54,14 +52,20 @@ export class Gate {
     return true
   }
 
-  /** A history that was read before this may lack what was let go. */
+  /** A replay has to reach what this node stands at, or be read after this moment. */
+  expect(position: Position | undefined): void {
+    this.#newest = position
+    this.#newestAt = performance.now()
+  }
+
+  /** A history that was read after this has all that does not come live. */
   get newestAt(): number {
     return this.#newestAt
   }
 
-  /** Whether a history that was read at `readAt` up to `position` has all that was let go. */
+  /** Whether a history that was read at `readAt` up to `position` has all that does not come live. */
   isCoveredBy(position: Position, readAt: number): boolean {
-    return this.#newest === undefined || isCovered(this.#newest, position) || readAt > this.#newestAt
+    return readAt > this.#newestAt || (this.#newest !== undefined && isCovered(this.#newest, position))
   }
 
   /** Everything up to `until` was sent. */

@@ -127,7 +127,9 @@ export class Hub implements Subscriber {
       } satisfies Welcome),
     )
     if (!known) connection.gap(topics, 'broker_away')
-    for (const [i, start] of starts.entries()) this.#replay(connection, topics[i]!, start, known !== undefined)
+    for (const [i, topic] of topics.entries()) {
+      if (since[topic] !== undefined) this.#replay(connection, topic, starts[i]!, known !== undefined)
+    }
   }
 
   #start(connection: Connection, topic: Topic, since: string | undefined): Promise<Start> {

@@ -42,7 +42,7 @@ export class MemoryHistory {
     const before = key === undefined ? undefined : recorded.once.get(key)
     if (before && before.expires > now) return { position: before.position, isDuplicate: true }
     const seq = recorded.head.seq + 1
-    const position = { id: encodeId(this.#timeline, seq, `${now}-${seq}`), seq }
+    const position = { id: encodeId(this.#timeline, seq, nextMark(recorded.head.id, now)), seq }
     recorded.head = position
     recorded.usedAt = now
     recorded.retention = {
@@ -124,6 +124,12 @@ export class MemoryHistory {
     if (!first) return 'history_expired'
     return first.position.seq > from.seq + 1 ? 'history_trimmed' : undefined
   }
+}
+
+/** Later than every mark before it, whatever the clock did. */
+function nextMark(last: string, now: number): string {
+  const [time, number] = last.slice(last.lastIndexOf('.') + 1).split('-') as [string, string]
+  return Number(time) >= now ? `${time}-${Number(number) + 1}` : `${now}-0`
 }
 
 function firstOf(entries: readonly Entry[], { count, bytes }: PageLimits): Entry[] {

@@ -31,7 +31,24 @@ export function positionOf(id: string): Position | undefined {
   return seq === undefined ? undefined : { id, seq: Number(seq) }
 }
 
-/** Whether whoever has everything up to `by` has `position` too. Positions of two timelines cannot be compared. */
+/**
+ * Whether whoever has everything up to `by` has `position` too. Positions of two timelines cannot be compared; and what
+ * has a lower number but a later mark is of a history that began anew, because its head was evicted, say.
+ */
 export function isCovered(position: Position, by: Position): boolean {
-  return position.seq <= by.seq && timelineOf(position.id) === timelineOf(by.id)
+  if (position.seq > by.seq || timelineOf(position.id) !== timelineOf(by.id)) return false
+  return position.id === by.id || !isLater(position.id, by.id)
+}
+
+function isLater(id: string, than: string): boolean {
+  const [time, otherTime] = [timeOf(id), timeOf(than)]
+  return time === otherTime ? numberOf(id) > numberOf(than) : time > otherTime
+}
+
+function timeOf(id: string): number {
+  return Number(id.slice(id.lastIndexOf('.') + 1, id.lastIndexOf('-')))
+}
+
+function numberOf(id: string): number {
+  return Number(id.slice(id.lastIndexOf('-') + 1))
 }

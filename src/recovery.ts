@@ -78,6 +78,7 @@ export class Recovery {
       gate?.open(undefined)
       return { state: position ?? {}, replay: async () => {} }
     }
+    gate.expect(position)
     const page = position?.id === since ? upToDate(position) : await this.#firstPage(connection, topic, since, gate)
     const { gap, head } = page
     this.#parts.metrics.count('recoveries_total', 1, gap ?? (page.parts.length > 0 ? 'replayed' : 'up_to_date'))
@@ -118,7 +119,10 @@ export class Recovery {
   async #read(connection: Connection, topic: Topic, since: string, gate: Gate): Promise<Page | undefined> {
     while (isWanted(connection, topic, gate)) {
       try {
-        return await this.#page(topic, since, gate.newestAt)
+        const page = await this.#page(topic, since)
+        // The last page of another connection may be older than what this one has to have.
+        const isUsable = page.gap || !page.isComplete || gate.isCoveredBy(page.end, page.readAt)
+        return isUsable ? page : await this.#page(topic, since, gate.newestAt)
       } catch {
         await sleep(RETRY, undefined, { ref: false })
       }
@@ -126,7 +130,7 @@ export class Recovery {
     return undefined
   }
 
-  #page(topic: Topic, since: string, notBefore: number): Promise<Page> {
+  #page(topic: Topic, since: string, notBefore = 0): Promise<Page> {
     const key = `${topic} ${since}`
     const now = performance.now()
     const known = this.#pages.get(key)

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process'
-import { once } from 'node:events'
+import { EventEmitter, once } from 'node:events'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -29,6 +29,7 @@ const KEY = 'a-key-of-the-documents'
 const CONTRACTS = ['README.md', 'docs/protocol.md', 'docs/redis.md']
 const DOCUMENTS = [
   ...CONTRACTS,
+  'docs/guarantees.md',
   'docs/operations.md',
   'docs/architecture.md',
   'CHANGELOG.md',
@@ -148,10 +149,12 @@ class Program {
 
 let modules = 0
 
-/** Runs a block of JavaScript in a process of its own, with the WebSocket that Node 20 lacks. */
+/** Runs a block of JavaScript in a process of its own, with what a browser has and Node 20 lacks. */
 function runModule(code: string): Program {
   const file = join(folder, `block-${modules++}.mjs`)
-  const prelude = `import { WebSocket as Ws } from '${import.meta.resolve('ws')}'\nglobalThis.WebSocket ??= Ws\n`
+  const prelude = `import { WebSocket as Ws } from '${import.meta.resolve('ws')}'
+    globalThis.WebSocket ??= Ws
+    globalThis.sessionStorage ??= { getItem: name => globalThis[name] ?? null, setItem: (name, value) => { globalThis[name] = value } }\n`
   writeFileSync(file, prelude + localise(code))
   const child = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), file], {
     cwd: ROOT,
@@ -223,6 +226,7 @@ test('README: the browser, the receipt, PHP, redis-cli and curl', async t => {
   const client = runModule(WITH_CLIENT)
   await untilDelivered('channel:orders', 2)
   const [php] = take(...ORDERS, 'php')
+  const [recorded] = take('README.md', 'Nothing lost', 'php')
   const [cli, curl] = take(...ORDERS, 'bash')
   const answers = [await run(t, 'php', php!), await run(t, 'redis-cli', cli!), await run(t, 'curl', curl!)]
   const times = answers.filter(answer => answer !== undefined).length
@@ -232,9 +236,13 @@ test('README: the browser, the receipt, PHP, redis-cli and curl', async t => {
   await client.until(/order 7 channel:orders/, times)
   assert.match(client.output, /^connecting$|^open$/m)
 
+  for (const _twice of [1, 2]) await run(t, 'php', recorded!)
+  if (hasProgram('php')) await client.until(/order 8 channel:orders/)
+
   const response = await fetch(`http://127.0.0.1:${port}/orders`, { method: 'POST' })
   assert.deepEqual(await response.json(), { id: 7 })
   await client.until(/order 7 channel:orders/, times + 1)
+  assert.doesNotMatch(client.output, /order 8 [\s\S]*order 8 /)
   await Promise.all([plain.stop(), client.stop()])
 })
 
@@ -291,7 +299,12 @@ test('README: the table of options is the schema', () => {
 
 // ── docs/protocol.md ───────────────────────────────────────────────────────────────────────────────────────────────
 
-type Message = { type: string; payload: unknown; topic?: string; seq?: number }
+interface Positioned {
+  topic?: string
+  id?: unknown
+}
+
+type Message = Positioned & { type: string; payload: unknown; seq?: number; ack?: string }
 
 /** An application for what the documents say of one; it ends with the test. */
 async function buildApp(t: TestContext, options: Partial<PushBridgeOptions> = {}): Promise<FastifyInstance> {
@@ -324,21 +337,34 @@ async function openSession(t: TestContext, app: FastifyInstance) {
   return { socket, next }
 }
 
+const RECORDED = { size: 100, ttl: 3600 }
+
 test('protocol: every dialogue is what is said', async t => {
   const greet = clientHandler(Type.Object({ name: Type.String() }), ({ name }) => ({ text: `hello ${name}` }))
-  const app = await buildApp(t, { redisPrefix: 'protocol:', handlers: { greet } })
+  const history = { 'user:42': RECORDED, 'channel:prices': RECORDED }
+  const app = await buildApp(t, { redisPrefix: 'protocol:', handlers: { greet }, history })
   const { socket, next } = await openSession(t, app)
-  let names: [actual: string, written: string][] = []
+  const names = new Aliases()
+  let acknowledged: Promise<{ acknowledged?: number }> | undefined
+
+  /** Sees to it that the server says `line`; what it says by itself, or again, needs nothing. */
+  const provoke = async ({ type, payload, topic, seq, id, ack }: Message) => {
+    if (type === 'gap' && (payload as { reason: string }).reason === 'broker_link') {
+      await redis.kill()
+      await redis.start()
+    }
+    if (!topic || names.isKnown(topic, id)) return
+    const published = app.push.publish(topic, { type, payload, ...(ack && { ack: true }), ...(!id && { seq }) })
+    if (ack) acknowledged = published
+    else await published
+  }
 
   const expect = async (line: string) => {
-    const { type, payload, topic, seq } = JSON.parse(line) as Message
-    if (topic) await app.push.publish(topic, { type, payload, seq })
-    if (type === 'gap') await redis.kill().then(() => redis.start())
-    const closed = type === 'reconnect' ? app.close() : undefined
+    const written = JSON.parse(line) as Message
+    await provoke(written)
+    const closed = written.type === 'reconnect' ? app.close() : undefined
     const actual = await next()
-    if (type === 'welcome') names = namesIn(actual, line)
-    const same = names.reduce((text, [from, to]) => text.replaceAll(from, to), actual)
-    if (!closed) return assert.deepEqual(JSON.parse(same), JSON.parse(line))
+    if (!closed) return assert.deepEqual(names.alias(JSON.parse(actual), written), written)
     assert.match(actual, /^\{"type":"reconnect","payload":\{"after":\d+\}\}$/)
     const [code] = await once(socket, 'close', { signal: AbortSignal.timeout(DEADLINE) })
     assert.equal(code, CLOSE.RESTART)
@@ -347,28 +373,88 @@ test('protocol: every dialogue is what is said', async t => {
 
   const headings = blocks.filter(({ file, lang }) => file === 'docs/protocol.md' && lang === 'text')
   for (const heading of new Set(headings.map(block => block.heading))) {
+    if (heading === '`reconnect`: server to client') continue
     for (const line of take('docs/protocol.md', heading, 'text').join('').trim().split('\n')) {
-      if (line.startsWith('→ ')) socket.send(line.slice(2))
+      if (line.startsWith('→ ')) socket.send(names.real(line.slice(2)))
       else await expect(line.slice(2))
     }
   }
+  assert.equal((await acknowledged)?.acknowledged, 1)
+  for (const line of take('docs/protocol.md', '`reconnect`: server to client', 'text'))
+    await expect(line.trim().slice(2))
 })
 
-/** What is new every time, beside what the document has in its place. */
-function namesIn(actual: string, written: string): [string, string][] {
-  const [a, b] = [actual, written].map(text => JSON.parse(text).payload as { connection: string; node: string })
-  return [
-    [a!.connection, b!.connection],
-    [a!.node, b!.node],
-  ]
+/** What is new every time, and what the document has in its place: one name for each, wherever it stands. */
+class Aliases {
+  readonly #written = new Map<string, string>()
+  readonly #actual = new Map<string, string>()
+
+  /** `actual` with the names of `written`. */
+  alias(actual: Message, written: Message): unknown {
+    if (written.type === 'welcome') {
+      const [a, w] = [actual.payload, written.payload] as [Record<string, string>, Record<string, string>]
+      for (const key of ['connection', 'node']) this.#add(a[key]!, w[key]!)
+    }
+    if (written.ack) this.#add(actual.ack!, written.ack)
+    const same = JSON.parse(this.#replace(JSON.stringify(actual), this.#written)) as Message
+    const expected = new Map(positionsIn(written))
+    for (const [topic, place] of positionsIn(same)) {
+      const id = expected.get(topic)?.id
+      if (typeof place.id !== 'string' || typeof id !== 'string') continue
+      this.#add(`${topic} ${place.id}`, `${topic} ${id}`)
+      place.id = id
+    }
+    return same
+  }
+
+  #add(actual: string, written: string): void {
+    assert.equal(this.#written.get(actual) ?? written, written, `${actual} has two names`)
+    assert.equal(this.#actual.get(written) ?? actual, actual, `${written} stands for two things`)
+    this.#written.set(actual, written)
+    this.#actual.set(written, actual)
+  }
+
+  isKnown(topic: string, id: unknown): boolean {
+    return this.#actual.has(`${topic} ${id}`)
+  }
+
+  /** What a client sends that read what is written. */
+  real(line: string): string {
+    const text = this.#replace(line, this.#actual)
+    const [, topic, since] = /"topic":"(.*?)","since":"(.*?)"/.exec(text) ?? []
+    const known = this.#actual.get(`${topic} ${since}`)
+    return known ? text.replace(since!, known.slice(known.indexOf(' ') + 1)) : text
+  }
+
+  #replace(text: string, names: ReadonlyMap<string, string>): string {
+    const whole = [...names].filter(([from]) => !from.includes(' '))
+    return whole.reduce((result, [from, to]) => result.replaceAll(from, to), text)
+  }
 }
 
-test('protocol: the complete client', async () => {
-  await server.until(/the link to Redis is up/, 2)
-  const client = runModule(take('docs/protocol.md', 'A complete client', 'js')[0]!)
+/** Every object in a message that has the id of a topic. */
+function positionsIn(message: Message): [string, Positioned][] {
+  const payload = (message.payload ?? {}) as Positioned & Record<string, Record<string, Positioned>>
+  const told: Record<string, Positioned> = { welcome: payload.topics, gap: payload.positions }[message.type] ?? {}
+  const own: Positioned = message.type === 'subscribed' ? payload : message
+  return own.topic === undefined ? Object.entries(told) : [[own.topic, own], ...Object.entries(told)]
+}
+
+test('protocol: the complete client gets what it missed', async t => {
+  const gone = new EventEmitter()
+  const onDisconnect = () => gone.emit('gone')
+  const app = await buildApp(t, { history: { 'channel:orders': RECORDED }, onDisconnect })
+  const { port: own } = app.server.address() as { port: number }
+  const order = (id: number) => app.push.publish('channel:orders', { type: 'order.created', payload: { id } })
+  const client = runModule(take('docs/protocol.md', 'A complete client', 'js')[0]!.replace('3000', `${own}`))
   await untilDelivered('channel:orders', 1)
-  await redis.admin.publish('push:channel:orders', '{"type":"order.created","payload":{"id":8}}')
+  await order(8)
   await client.until(/order\.created channel:orders \{ id: 8 \}/)
+  await Promise.all([once(gone, 'gone'), app.push.close('user:42', CLOSE.RESTART)])
+  for (const id of [9, 10]) await order(id)
+  await client.until(/id: 9 \}\n.*id: 10 \}/)
+  assert.doesNotMatch(client.output, /id: 8 \}[\s\S]*id: 8 \}|gap/)
+  assert.equal((await app.push.status()).metrics['recoveries_total{replayed}'], 1)
   await client.stop()
 })
 
@@ -389,7 +475,7 @@ test('protocol: every error, every close code with its rule, and every reserved 
 })
 
 test('protocol: every reason of a gap and every word of refusal is named', () => {
-  const reasons = /type GapReason = (.*)/.exec(read('src/protocol.ts'))![1]!.match(/\w+/g)!
+  const reasons = /type GapReason =([\s\S]*?)\n\n/.exec(read('src/protocol.ts'))![1]!.match(/\w+/g)!
   const listed = tableOf('docs/protocol.md', '`gap`: server to client').map(([reason]) => without(reason!))
   assert.deepEqual(listed.toSorted(), [...reasons].toSorted())
   const rejections = /type RejectReason =([\s\S]*?)\n\n/.exec(read('src/envelope.ts'))![1]!.match(/\w+/g)!
@@ -477,35 +563,125 @@ test('redis: tickets from redis-cli and PHP', async t => {
   assert.ok('channel:news' in welcome.topics && 'channel:orders.7' in welcome.topics)
 })
 
+test('redis: recording from redis-cli and PHP, and what it is on its way', async t => {
+  const app = await buildApp(t)
+  const connection = await openConnection(app, '/ws')
+  const listener = redis.admin.duplicate()
+  t.after(() => listener.disconnect())
+  await listener.subscribe('push:user:42')
+  const travelled = once(listener, 'message', { signal: AbortSignal.timeout(DEADLINE) })
+  const [line] = take(REDIS, 'Recorded publications', 'bash') as [string]
+  const [script] = take(REDIS, 'Recorded publications', 'php') as [string]
+  const [written] = take(REDIS, 'What a recorded publication is', 'text') as [string]
+  const answer = await run(t, 'redis-cli', line)
+  if (answer === undefined) return
+  const [id, seq, nodes, duplicate] = answer.trim().split('\n')
+  assert.deepEqual([seq, nodes, duplicate], ['1', '2', '0'])
+  const { type, ...message } = await connection.next('notice')
+  assert.deepEqual(message, { payload: { text: 'hi' }, topic: 'user:42', seq: 1, id })
+  const [, came] = (await travelled) as [string, string]
+  const envelope = '{"type":"notice","payload":{"text":"hi"}}'
+  assert.equal(came, `${id} 1 -\n${envelope}`)
+  assert.match(written, /^\w+\.2\.[\d-]+ 2 \w+\.1\.[\d-]+\n/)
+  assert.equal(written.split('\n')[1], envelope)
+  for (const ending of ['', ', recorded before']) {
+    const said = await run(t, 'php', script)
+    if (said !== undefined) assert.equal(said, `number 2 of user:42, 2 nodes${ending}\n`)
+  }
+  const fields = ['i', id, 'p', '-', 'e', envelope]
+  assert.deepEqual((await redis.admin.xrange('{push:user:42}:history', '-', '+', 'COUNT', 1))[0]![1], fields)
+  const names = tableOf(REDIS, 'Names').map(([name]) => without(name!).replace(/TOPIC|TOKEN|TICKET|NODE|KEY/g, '.+'))
+  const isNamed = (key: string) => names.some(name => new RegExp(`^${name.replace(/[{}]/g, '\\$&')}$`).test(key))
+  for (const key of await redis.admin.keys('*push:*')) assert.ok(isNamed(key), key)
+  const head = ['id', 'seq', 'size', 'ttl']
+  assert.deepEqual(Object.keys(await redis.admin.hgetall('{push:user:42}:head')).toSorted(), head)
+})
+
+test('redis: what is not recorded, and the functions of the nodes', async t => {
+  const app = await buildApp(t)
+  const publish = (envelope: string, ...rest: (string | number)[]) =>
+    redis.admin.call('FCALL', 'push_publish', 1, 'push:channel:refused', envelope, ...rest)
+  for (const [code, example] of tableOf(REDIS, 'What is not recorded')) {
+    const refusal = new RegExp(`^${without(code!)} `)
+    if (example !== '–') await assert.rejects(publish(without(example!), 10, 10), { message: refusal })
+  }
+  const envelope = '{"type":"a"}'
+  for (const rest of [
+    [0, 10],
+    [100_001, 10],
+    [10, 0],
+    [10, 31_622_401],
+    [10, 10, ''],
+    [10, 10, 'x'.repeat(201)],
+  ]) {
+    await assert.rejects(publish(envelope, ...rest), /^ReplyError: PUSH_ERR_FIELD /)
+  }
+  await assert.rejects(publish(`{"type":"${'a'.repeat(262_144)}"}`, 1, 1), /PUSH_ERR_TOO_LARGE/)
+  assert.equal(await redis.admin.exists('{push:channel:refused}:head'), 0)
+  const listed = (await redis.admin.call('FUNCTION', 'LIST', 'LIBRARYNAME', 'push_v1')) as unknown[]
+  const functions = new Set(JSON.stringify(listed).match(/push_(?!v1)\w+/g))
+  for (const name of functions) assert.match(read(REDIS), new RegExp(`FCALL ${name} `), name)
+  assert.equal(functions.size, 5)
+  const { node } = await app.push.status()
+  assert.ok((await redis.admin.ttl(`push:tick:${node}`)) > 86_000)
+})
+
 test('redis: the rights of a publisher and of a node are enough, and no more', async t => {
-  const [shop, node] = take(REDIS, 'Users with the least rights', 'bash') as [string, string]
+  const [shop, recorder, node] = take(REDIS, 'Users with the least rights', 'bash') as [string, string, string]
   if ((await run(t, 'redis-cli', shop + node)) === undefined) return
   const url = `redis://node:another-secret@127.0.0.1:${redis.port}`
-  const app = await buildApp(t, { redis: url, tickets: true })
+  await redis.admin.call('FUNCTION', 'DELETE', 'push_v1')
+  const app = await buildApp(t, { redis: url, tickets: true, history: { 'channel:orders': RECORDED } })
   const connection = await openConnection(app, '/ws/orders')
   const other = await openConnection(app, `/ws?ticket=${await app.push.ticket({ user: '7' })}`)
   assert.equal(other.welcome.user, '7')
   const sent = await app.push.publish('channel:orders', { type: 'a', receipt: true })
-  assert.deepEqual([sent.delivered, sent.complete], [1, true])
+  assert.deepEqual([sent.delivered, sent.complete, typeof sent.seq], [1, true, 'number'])
   assert.equal((await app.push.status()).nodes, 2)
   await redis.admin.del('push:rejected')
 
   const limited = redis.admin.duplicate({ username: 'shop', password: 'a-long-secret', enableReadyCheck: false })
   t.after(() => limited.disconnect())
+  const record = (topic: string, key: string) =>
+    limited.call('FCALL', 'push_publish', 1, `push:${topic}`, '{"type":"c"}', 10, 60, key) as Promise<[string, number]>
   assert.equal(await limited.publish('push:user:42', '{"type":"b","receipt":"acl"}'), 1)
   assert.match((await limited.blpop('push:receipt:acl', 5))![1], /"delivered":1/)
   assert.deepEqual(await limited.pubsub('NUMSUB', 'push:user:42'), ['push:user:42', 1])
   assert.equal(await limited.set('push:ticket:0123456789abcdef', '{}', 'EX', 30, 'NX'), 'OK')
+  await assert.rejects(record('channel:orders', 'k'), /NOPERM/)
+  await run(t, 'redis-cli', recorder)
+  const [id] = await record('channel:orders', 'k')
+  assert.equal((await record('channel:orders', 'k'))[0], id)
   await limited.publish('push:user:42', 'junk')
   await untilNoted()
   await assert.rejects(limited.publish('push:all', '{"type":"b"}'), /NOPERM/)
+  await assert.rejects(record('all', 'k'), /NOPERM/)
   await assert.rejects(limited.get('push:ticket:0123456789abcdef'), /NOPERM/)
+  await assert.rejects(limited.hset('push:timeline', 'timeline', 'x'), /NOPERM/)
   await assert.rejects(limited.set('other', '1'), /NOPERM/)
-  assert.deepEqual([(await connection.next()).type, (await connection.next()).type], ['a', 'b'])
+  const types = [await connection.next(), await connection.next(), await connection.next()].map(({ type }) => type)
+  assert.deepEqual(types, ['a', 'b', 'c'])
+  connection.send('subscribe', { topic: 'channel:orders', since: sent.id }, 1)
+  assert.deepEqual((await connection.next('subscribed')).payload, {
+    topic: 'channel:orders',
+    id,
+    seq: sent.seq! + 1,
+    recovered: true,
+  })
+  assert.equal((await connection.next('c')).id, id)
+  await ticked(app)
   const refused = (await redis.admin.call('ACL', 'LOG')) as unknown[][]
   const users = refused.map(entry => entry[entry.indexOf('username') + 1])
   assert.ok(!users.includes('node'), JSON.stringify(refused))
 })
+
+/** Resolves when the node has done what it does every second. */
+async function ticked(app: FastifyInstance): Promise<void> {
+  const key = `push:tick:${(await app.push.status()).node}`
+  const before = Number(await redis.admin.get(key))
+  const end = performance.now() + DEADLINE
+  while (Number(await redis.admin.get(key)) === before) assert.ok(performance.now() < end, 'the node does not tick')
+}
 
 // ── docs/operations.md and all of them ─────────────────────────────────────────────────────────────────────────────
 

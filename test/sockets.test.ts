@@ -60,7 +60,11 @@ test('subscribe, hear, unsubscribe, hear nothing', async t => {
   const { app } = await buildPush(t)
   const connection = await openConnection(app, '/ws')
   connection.send('subscribe', { topic: 'channel:a' }, 1)
-  assert.deepEqual(await connection.next(), { type: 'subscribed', payload: { topic: 'channel:a' }, ref: 1 })
+  const subscribed = await connection.next()
+  assert.deepEqual([subscribed.type, subscribed.ref], ['subscribed', 1])
+  const { id } = subscribed.payload as { id: string }
+  assert.deepEqual(subscribed.payload, { topic: 'channel:a', id, seq: 0 })
+  assert.ok(id, 'a place to come back to, although nothing was recorded yet')
   await app.push.publish('channel:a', { type: 'x', payload: { n: 1 }, seq: 7 })
   assert.deepEqual(await connection.next(), { type: 'x', payload: { n: 1 }, topic: 'channel:a', seq: 7 })
   connection.send('unsubscribe', { topic: 'channel:a' }, 2)

@@ -140,7 +140,10 @@ test('junk harms nobody and shows up in the counter and in push:rejected', async
 test('close, subscribe and unsubscribe reach connections on any node', async t => {
   const clients = await bothConnect(t, '/ws?user=7')
   await redis.admin.publish('push:user:7', '{"control":"subscribe","topic":"channel:seven"}')
-  for (const client of clients) assert.deepEqual((await client.next('subscribed')).payload, { topic: 'channel:seven' })
+  for (const client of clients) {
+    const { topic, seq } = (await client.next('subscribed')).payload as { topic: string; seq: number }
+    assert.deepEqual([topic, seq], ['channel:seven', 0])
+  }
   assert.equal((await publisher.publish('channel:seven', { type: 'x', receipt: true })).delivered, 2)
   await redis.admin.publish('push:user:7', '{"control":"unsubscribe","topic":"channel:seven"}')
   for (const client of clients) await client.next('unsubscribed')

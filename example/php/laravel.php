@@ -34,6 +34,16 @@ final class Push
         return Redis::executeRaw(['PUBLISH', "push:$topic", json_encode($envelope, self::JSON)]);
     }
 
+    /**
+     * The same, kept for who is away: the newest 100 of the topic, for an hour. A repeat with the same key does nothing.
+     * Gives the id, the number in the topic, how many nodes listen, and 1 for a repeat.
+     */
+    public static function record(string $topic, string $type, array|object $payload, string $key): array
+    {
+        $envelope = json_encode(['type' => $type, 'payload' => $payload ?: (object) []], self::JSON);
+        return Redis::executeRaw(['FCALL', 'push_publish', 1, "push:$topic", $envelope, 100, 3600, $key]);
+    }
+
     /** For `connect('/ws', { ticket })` of the page. The connection's `database` must be that of the nodes. */
     public static function ticket(string $user, array $allow = []): string
     {

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { HistoryPage, PageLimits } from '../broker.ts'
 import { isPushError } from '../errors.ts'
-import { isCovered, type Position } from '../position.ts'
+import { isCovered, type Position, timelineOf } from '../position.ts'
 import type { GapReason } from '../protocol.ts'
 import type { Topic } from '../topic.ts'
 import type { Recorded } from './history.ts'
@@ -28,12 +28,17 @@ interface Track {
   last: Position | undefined
   /** The newest that came while the topic was being filled; it is in the history too. */
   newest: Position | undefined
+  newestAt: number
   isFilling: boolean
   /** Whether something came that was not recorded: what of that was missed nobody can tell. */
   hasBare: boolean
   /** What came bare while the topic was being filled. */
   waiting: Buffer[]
+  /** More of that came than may wait. */
+  hasOverflown: boolean
   joining: Promise<Position | undefined> | undefined
+  /** Who is filling it; what an older era began comes to nothing. */
+  filler: { era: number; done: Promise<void> } | undefined
 }
 
 const PAGE: PageLimits = { count: 500, bytes: 512 * 1024 }
@@ -91,10 +96,13 @@ export class Continuity {
     const track: Track = {
       last: undefined,
       newest: undefined,
+      newestAt: 0,
       isFilling: false,
       hasBare: false,
       waiting: [],
+      hasOverflown: false,
       joining: undefined,
+      filler: undefined,
     }
     this.#tracks.set(topic, track)
     return track
@@ -120,9 +128,9 @@ export class Continuity {
     if (!track) return this.#events.deliver(topic, envelope, undefined)
     track.hasBare = true
     if (!track.isFilling) return this.#events.deliver(topic, envelope, undefined)
-    if (this.#waitingBytes + envelope.length > MAX_WAITING_BYTES) {
-      return this.#events.lost('overload', new Map([[topic, undefined]]))
-    }
+    // Told behind those that wait, where it is missing, and once for all of it.
+    track.hasOverflown ||= this.#waitingBytes + envelope.length > MAX_WAITING_BYTES
+    if (track.hasOverflown) return
     track.waiting.push(envelope)
     this.#waitingBytes += envelope.length
   }
@@ -131,14 +139,19 @@ export class Continuity {
     const track = this.#tracks.get(topic)
     if (!track) return this.#events.deliver(topic, envelope, position)
     if (track.isFilling) {
-      track.newest = position
-    } else if (!track.last || previous === track.last.id) {
+      this.#noteNewest(track, position)
+    } else if (!track.last || follows(track.last, position, previous)) {
       track.last = position
       this.#events.deliver(topic, envelope, position)
     } else if (!isCovered(position, track.last)) {
-      track.newest = position
+      this.#noteNewest(track, position)
       void this.#fill(topic, track, this.#era)
     }
+  }
+
+  #noteNewest(track: Track, position: Position): void {
+    track.newest = position
+    track.newestAt = performance.now()
   }
 
   /**
@@ -149,10 +162,7 @@ export class Continuity {
     this.#era++
     const lost = new Map<Topic, undefined>()
     for (const topic of this.#events.topics()) if (!this.#isRecoverable(topic)) lost.set(topic, undefined)
-    for (const track of this.#tracks.values()) {
-      track.hasBare = false
-      if (track.last) this.#startFilling(track)
-    }
+    for (const track of this.#tracks.values()) if (track.last) this.#startFilling(track)
     if (lost.size > 0) this.#events.lost('broker_link', lost)
   }
 
@@ -199,7 +209,8 @@ export class Continuity {
   /** The topic stands where it stood. What came while it was looked at makes it differ after all. */
   #settle(topic: Topic): void {
     const track = this.#tracks.get(topic)
-    if (!track?.isFilling) return
+    // Who is filling it already finishes it too.
+    if (!track?.isFilling || track.filler?.era === this.#era) return
     if (track.newest) void this.#fill(topic, track, this.#era)
     else this.#finish(topic, track)
   }
@@ -219,15 +230,28 @@ export class Continuity {
     await Promise.all(Array.from({ length: Math.min(CONCURRENCY, topics.length) }, worker))
   }
 
-  async #fill(topic: Topic, track: Track, era: number): Promise<void> {
-    this.#startFilling(track)
+  /** One at a time: two that read the same page would deliver it twice. */
+  #fill(topic: Topic, track: Track, era: number): Promise<void> {
+    if (track.filler?.era !== era) {
+      this.#startFilling(track)
+      const filler = { era, done: this.#fillOnce(topic, track, era) }
+      track.filler = filler
+      void filler.done.then(() => {
+        if (track.filler === filler) track.filler = undefined
+      })
+    }
+    return track.filler!.done
+  }
+
+  async #fillOnce(topic: Topic, track: Track, era: number): Promise<void> {
     let filled = 0
     try {
       for (;;) {
+        const askedAt = performance.now()
         const page = await this.#retrying(era, () => this.#source.read(topic, track.last!.id, PAGE))
         if (!page || era !== this.#era || this.#tracks.get(topic) !== track) return
         filled += page.entries.length
-        if (this.#take(topic, track, page)) break
+        if (this.#take(topic, track, page, askedAt)) break
       }
       this.#finish(topic, track)
     } catch (error) {
@@ -239,7 +263,7 @@ export class Continuity {
   }
 
   /** Delivers a page; true when the topic has caught up with everything that came meanwhile. */
-  #take(topic: Topic, track: Track, page: HistoryPage): boolean {
+  #take(topic: Topic, track: Track, page: HistoryPage, askedAt: number): boolean {
     if (page.gap) {
       // Where nothing was ever recorded there is nothing that could be missing.
       const isEmpty = track.last!.seq === 0 && page.head.seq === 0 && !this.#events.isRecorded(topic)
@@ -251,12 +275,9 @@ export class Continuity {
       this.#events.deliver(topic, envelope, position)
     }
     if (!page.isComplete) return false
-    const { newest } = track
-    if (newest && !isCovered(newest, track.last!)) {
-      // In Redis it was before it came here: if the history has nothing more, it is not of this history.
-      if (page.entries.length > 0 || page.gap) return false
-    }
-    return true
+    // What came after the page was asked for may be missing on it; what came before and is missing is not of this history.
+    const { newest, newestAt } = track
+    return newest === undefined || isCovered(newest, track.last!) || newestAt < askedAt
   }
 
   #finish(topic: Topic, track: Track): void {
@@ -266,6 +287,9 @@ export class Continuity {
     const { waiting } = track
     this.#forgetWaiting(track)
     for (const envelope of waiting) this.#events.deliver(topic, envelope, undefined)
+    if (!track.hasOverflown) return
+    track.hasOverflown = false
+    this.#events.lost('overload', new Map([[topic, undefined]]))
   }
 
   /** Histories cannot be read on this server. */
@@ -305,6 +329,12 @@ export class Continuity {
     this.#tracks.clear()
     this.#waitingBytes = 0
   }
+}
+
+/** Whether nothing can be between `last` and a publication; the first of all names no other. */
+function follows(last: Position, position: Position, previous: string): boolean {
+  if (previous !== '-') return previous === last.id
+  return last.seq === 0 && position.seq === 1 && timelineOf(last.id) === timelineOf(position.id)
 }
 
 const TRANSIENT = new Set(['PUSH_ERR_BROKER_AWAY', 'PUSH_ERR_UNCONFIRMED', 'PUSH_ERR_BUSY'])

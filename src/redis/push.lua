@@ -9,6 +9,7 @@ local MAX_SIZE = 100000
 local MAX_TTL = 366 * DAY
 -- How long a repeated publication with the same idempotency key is recognised, at least.
 local ONCE_TTL = 600
+local READ_AT_ONCE = 16
 local RESERVED = {
   welcome = true, ping = true, pong = true, subscribe = true, subscribed = true, unsubscribe = true,
   unsubscribed = true, reply = true, error = true, gap = true, reconnect = true, ack = true,
@@ -69,7 +70,8 @@ local function envelope_problem(envelope, max)
   end
   if not is_utf8(envelope) then return 'JSON', 'the envelope is not UTF-8' end
   if envelope:sub(1, 1) ~= '{' then return 'JSON', 'the envelope does not begin with {' end
-  local ok, value = pcall(cjson.decode, envelope)
+  -- cjson refuses half a surrogate pair, which JSON.stringify writes of a text that was cut inside an emoji.
+  local ok, value = pcall(cjson.decode, (envelope:gsub('\\u[dD][89a-fA-F]%x%x', '\\u0000')))
   if not ok or type(value) ~= 'table' then return 'JSON', 'the envelope is broken JSON' end
   if value.control ~= nil then return 'FIELD', 'commands are not recorded' end
   for key in pairs(value) do
@@ -132,6 +134,19 @@ local function head_of(head, timeline)
   return id, tonumber(state[2]), tonumber(state[3]), tonumber(state[4])
 end
 
+-- A command that is refused half way would leave an entry behind that nobody was told of.
+local function forbidden(history, head, channel)
+  if not redis.acl_check_cmd then return nil end
+  local needed = {
+    { 'XADD', history, '*', 'e', '' }, { 'XTRIM', history, 'MINID', '=', '0' }, { 'UNLINK', history },
+    { 'HSET', head, 'id', '' }, { 'EXPIRE', head, '1' }, { 'PUBLISH', channel, '' },
+  }
+  for _, command in ipairs(needed) do
+    if not redis.acl_check_cmd(unpack(command)) then return command[1] .. ' ' .. command[2] end
+  end
+  return nil
+end
+
 -- KEYS: the channel. ARGV: envelope, size, ttl, idempotency key or nothing. → {id, seq, nodes, duplicate}
 local function push_publish(keys, args)
   local channel = keys[1]
@@ -153,6 +168,8 @@ local function push_publish(keys, args)
     local before = redis.call('HMGET', once .. key, 'id', 'seq', 'nodes')
     if before[1] then return { before[1], tonumber(before[2]), tonumber(before[3]), 1 } end
   end
+  local missing = forbidden(history, head, channel)
+  if missing then return redis.error_reply('NOPERM this user has no permission for ' .. missing) end
   local milliseconds = now()
   local timeline = timeline_of(prefix)
   local previous, last_seq, old_size, old_ttl = head_of(head, timeline)
@@ -186,6 +203,35 @@ local function gap(reason, id, seq)
   return { reason, id, seq, 1 }
 end
 
+-- Why something is missing between `since` and the first entry behind it; nil when nothing is.
+local function gap_before(entry, since, since_seq, oldest)
+  if tonumber(entry[1]:match('^(%d+)')) < oldest then return 'history_expired' end
+  local entry_seq = entry_seq_of(entry[2][2])
+  if entry[2][4] == since or (since_seq == 0 and entry_seq == 1) then return nil end
+  return entry_seq > since_seq + 1 and 'history_trimmed' or 'history_replaced'
+end
+
+-- Adds id and envelope of each entry, as many as there may be. They are read a few at a time: hundreds of large ones,
+-- of which a handful fits, would stop Redis for half a second.
+local function take_entries(result, history, from, count, bytes)
+  local taken, number = 0, 0
+  while number < count do
+    local asked = math.min(READ_AT_ONCE, count - number)
+    local entries = redis.call('XRANGE', history, from, '+', 'COUNT', asked)
+    for _, entry in ipairs(entries) do
+      local entry_id, envelope = entry[2][2], entry[2][6]
+      number = number + 1
+      taken = taken + #envelope
+      if number > 1 and taken > bytes then return result end
+      result[#result + 1] = entry_id
+      result[#result + 1] = envelope
+      from = '(' .. entry[1]
+    end
+    if #entries < asked then return result end
+  end
+  return result
+end
+
 -- KEYS: the channel. ARGV: the last id held or '', how many entries, how many bytes.
 -- → {reason for a gap or '', head id, head seq, 1 when complete, id, envelope, id, envelope, …}
 local function push_history(keys, args)
@@ -207,34 +253,19 @@ local function push_history(keys, args)
   -- A place before the first entry is good for as long as a head is sure to be kept.
   if since_seq == 0 and milliseconds - tonumber(since_time) > DAY * 1000 then return gap('history_expired', id, seq) end
   if is_new then
-    if since_seq == 0 then return { '', since, 0, 1 } end
+    if since_seq == 0 then return { '', id, 0, 1 } end
     return gap('history_expired', id, seq)
   end
   if since_seq > seq then return gap('history_replaced', id, seq) end
 
-  local oldest = milliseconds - ttl * 1000
   local from = since_seq == 0 and '-' or '(' .. since:match('(%d+%-%d+)$')
-  local entries = redis.call('XRANGE', history, from, '+', 'COUNT', count)
-  local result = { '', id, seq, 0 }
-  local taken = 0
-  for i, entry in ipairs(entries) do
-    local fields = entry[2]
-    local entry_id, entry_previous, envelope = fields[2], fields[4], fields[6]
-    if i == 1 then
-      if tonumber(entry[1]:match('^(%d+)')) < oldest then return gap('history_expired', id, seq) end
-      local entry_seq = entry_seq_of(entry_id)
-      local follows = entry_previous == since or (since_seq == 0 and entry_seq == 1)
-      if not follows and entry_seq > since_seq + 1 then return gap('history_trimmed', id, seq) end
-      if not follows then return gap('history_replaced', id, seq) end
-    end
-    taken = taken + #envelope
-    if i > 1 and taken > bytes then break end
-    result[#result + 1] = entry_id
-    result[#result + 1] = envelope
-    if entry_seq_of(entry_id) == seq then result[4] = 1 end
-  end
+  local first = redis.call('XRANGE', history, from, '+', 'COUNT', 1)[1]
   -- The head is ahead and nothing is left between: the entries have expired, or were evicted.
-  if #result == 4 then return gap('history_expired', id, seq) end
+  if not first then return gap('history_expired', id, seq) end
+  local reason = gap_before(first, since, since_seq, milliseconds - ttl * 1000)
+  if reason then return gap(reason, id, seq) end
+  local result = take_entries({ '', id, seq, 0 }, history, from, count, bytes)
+  if entry_seq_of(result[#result - 1]) == seq then result[4] = 1 end
   return result
 end
 
@@ -286,8 +317,10 @@ local functions = {
 -- library is loaded Lua has no pairs().
 if redis.register_function then
   redis.register_function('push_publish', push_publish)
-  redis.register_function('push_history', push_history)
-  redis.register_function('push_compare', push_compare)
-  redis.register_function('push_tick', push_tick)
-  redis.register_function('push_version', push_version)
+  -- A Redis that is full takes nothing more, but nodes must be able to read on.
+  local flags = { 'allow-oom' }
+  redis.register_function({ function_name = 'push_history', callback = push_history, flags = flags })
+  redis.register_function({ function_name = 'push_compare', callback = push_compare, flags = flags })
+  redis.register_function({ function_name = 'push_tick', callback = push_tick, flags = flags })
+  redis.register_function({ function_name = 'push_version', callback = push_version, flags = flags })
 end

@@ -29,6 +29,7 @@ export interface ClientOptions {
 const RETRY = 150
 const PING_INTERVAL = 700
 const SILENCE = 2500
+const CHURN_PAUSE = 400
 
 export function hashOf(payload: unknown): string {
   return createHash('md5').update(JSON.stringify(payload)).digest('base64url').slice(0, 10)
@@ -119,7 +120,7 @@ export class ChaosClient {
     else if (message.type === 'subscribed') {
       const { topic, ...state } = message.payload as TopicState & { topic: string }
       this.#started(topic, state, this.last.get(topic))
-    } else if (message.type === 'unsubscribed') this.#subscribe((message.payload as { topic: string }).topic)
+    } else if (message.type === 'unsubscribed') this.#left((message.payload as { topic: string }).topic)
     else if (message.type === 'gap') this.#gap(message.payload as Gap)
     else if (message.type === 'error') this.#note({ e: 'error', payload: message.payload })
   }
@@ -158,11 +159,16 @@ export class ChaosClient {
     this.#options.changed()
   }
 
-  /** Leaves one of its topics and comes back to it at once, from where it was. */
+  /** Leaves one of its topics and comes back to it soon, from where it was. */
   churn(topic: string): void {
     if (!this.#options.topics.includes(topic) || !this.#joined.delete(topic)) return
     this.#note({ e: 'churn', topic })
     this.#send('unsubscribe', { topic })
+  }
+
+  #left(topic: string): void {
+    const socket = this.#socket
+    setTimeout(() => socket === this.#socket && this.#subscribe(topic), Math.random() * CHURN_PAUSE)
   }
 
   /** The connection is gone without a word. */

@@ -48,4 +48,8 @@ process.once('SIGTERM', async () => {
   process.exit(0)
 })
 await app.listen({ port: 0, host: '127.0.0.1' })
-process.send!({ e: 'ready', port: (app.server.address() as { port: number }).port, node: (await app.push.status()).node })
+process.send!({
+  e: 'ready',
+  port: (app.server.address() as { port: number }).port,
+  node: (await app.push.status()).node,
+})

@@ -46,7 +46,12 @@ const viaHttp: Send = async (to, type, payload, idempotencyKey) => {
   const url = config.urls[Math.floor(Math.random() * config.urls.length)]!
   const body = JSON.stringify({ to, type, payload, history: retentionOf(to), idempotencyKey })
   const headers = { authorization: `Bearer ${API_KEY}` }
-  const answer = await fetch(`${url}/push`, { method: 'POST', headers, body, signal: AbortSignal.timeout(HTTP_TIMEOUT) })
+  const answer = await fetch(`${url}/push`, {
+    method: 'POST',
+    headers,
+    body,
+    signal: AbortSignal.timeout(HTTP_TIMEOUT),
+  })
   const result = (await answer.json()) as Acknowledged & { code?: string; message?: string }
   if (answer.status === 200) return result
   throw Object.assign(new Error(`${answer.status} ${result.message}`), { code: result.code })

@@ -112,6 +112,35 @@ test('receipt.php: delivered, skipped, rejected, and nobody', async t => {
   )
 })
 
+test('recorded.php: a client that was away gets what it missed, once, in order, on another node', async t => {
+  const other = await startInteropNode(t, redis.url)
+  const before = await listenTo(t, `${node.url}?user=away`)
+  const first = await php('recorded.php', ['away', '1'])
+  assert.deepEqual([first.code, first.stdout], [0, 'order 1: number 1 for customer away, 1 node(s)\n'], first.stderr)
+  const { id, ...message } = await before.next('order.created')
+  assert.deepEqual(message, { type: 'order.created', payload: { id: 1 }, topic: 'user:away', seq: 1 })
+  before.socket.terminate()
+  await before.closed
+
+  for (const order of ['2', '3', '3']) assert.equal((await php('recorded.php', ['away', order])).code, 0)
+  const again = await php('recorded.php', ['away', '2'])
+  assert.match(again.stdout, /^order 2: number 2 for customer away, .*, recorded before\n$/)
+  const since = encodeURIComponent(JSON.stringify({ 'user:away': id }))
+  const after = await listenTo(t, `${other.url}?user=away&since=${since}`)
+  const { seq, recovered } = after.welcome.topics['user:away']!
+  assert.deepEqual([seq, recovered], [3, true])
+  await php('recorded.php', ['away', '4'])
+  for (const order of [2, 3, 4]) {
+    const { payload, seq } = await after.next('order.created')
+    assert.deepEqual([payload, seq], [{ id: order }, order])
+  }
+  assert.equal(after.messages.length, 4)
+
+  const refused = await php('recorded.php', ['away', '5', 'welcome'])
+  assert.equal(refused.code, 1)
+  assert.match(refused.stderr, /^PUSH_ERR_RESERVED_TYPE .*"welcome"/)
+})
+
 test('ticket.php: PHP says who the page is, once', async t => {
   const { stdout: ticket } = await php('ticket.php', ['42', 'channel:orders'])
   assert.match(ticket, /^[0-9a-f]{48}$/)
@@ -131,9 +160,13 @@ for (const framework of ['laravel', 'thinkphp6']) {
     const client = await listenTo(t, `${node.url}?user=${user}`)
     const files = [path(`test/interop/stubs/${framework}.php`), path(`example/php/${framework}.php`)]
     const { stdout, stderr } = await run('php', files, { env: environment() })
-    const { nodes, trap, ticket } = JSON.parse(stdout || stderr)
+    const { nodes, trap, ticket, recorded } = JSON.parse(stdout || stderr)
     assert.equal(nodes, 1)
     assert.deepEqual((await client.next('order.created')).payload, {})
+    if (framework === 'laravel') {
+      const { id, seq, payload } = await client.next('order.paid')
+      assert.deepEqual([recorded, payload], [[id, seq, 1, 0], { id: 7 }])
+    }
     assert.equal((await listenTo(t, `${node.url}?ticket=${ticket}`)).welcome.user, user)
     // The trap itself: a prefixed channel that nobody hears, a ticket of another name that no node finds.
     if (framework === 'laravel') assert.equal(trap, 0)

@@ -46,6 +46,30 @@ test('publish.py reaches a connection, and listen.py prints it', async t => {
   await listener.line(/^closed: 1012/)
 })
 
+test('record.py: what was recorded while a client was away reaches it when it is back', async t => {
+  const node = await startInteropNode(t, redis.url)
+  const before = await listenTo(t, `${node.url}/recorded`)
+  const held = before.welcome.topics['channel:recorded']!.id
+  before.socket.terminate()
+  await before.closed
+
+  const env = { REDIS_URL: redis.url }
+  const record = (n: number) =>
+    run(
+      python,
+      [path('example/python/record.py'), 'channel:recorded', 'tick', `{"n": ${n}, "items": []}`, `tick-${n}`],
+      { env },
+    )
+  for (const n of [1, 2]) assert.match((await record(n)).stdout, new RegExp(`^channel:recorded: number ${n}, `))
+  assert.match((await record(2)).stdout, /number 2, .*, recorded before$/m)
+  const since = encodeURIComponent(JSON.stringify({ 'channel:recorded': held }))
+  const after = await listenTo(t, `${node.url}/recorded?since=${since}`)
+  for (const n of [1, 2]) assert.deepEqual((await after.next('tick')).payload, { n, items: [] })
+
+  const wrong = await run(python, [path('example/python/record.py'), 'connection:x'], { env })
+  assert.deepEqual([wrong.code, wrong.stderr], [1, 'PUSH_ERR_TOPIC connection: is never recorded\n'])
+})
+
 test('listen.py stays away when it is not wanted', async t => {
   const node = await startInteropNode(t, redis.url)
   const { code, stderr } = await run(python, [listenScript, `${node.url}?user=nobody`])

@@ -34,6 +34,7 @@ namespace {
     echo json_encode([
         'nodes' => App\Services\Push::publish('user:laravel', 'order.created', []),
         'trap' => Illuminate\Support\Facades\Redis::publish('push:user:laravel', '{"type":"trap"}'),
+        'recorded' => App\Services\Push::record('user:laravel', 'order.paid', ['id' => 7], 'paid-7'),
         'ticket' => App\Services\Push::ticket('laravel', ['channel:orders']),
     ]);
 }

@@ -1,0 +1,134 @@
+import { isCovered, type Position } from './position.ts'
+import type { TopicState } from './protocol.ts'
+
+/** With the rest of the request line it has to pass proxies, which take 8 KB. */
+const MAX_IN_URL = 4_000
+
+interface Place {
+  /** Everything up to here was handled, or told as lost: what a return goes on from. */
+  id?: string | undefined
+  /** What was last given to the handlers. */
+  last?: Position | undefined
+  /** The server was asked on this connection for what came after `id`. */
+  isAsked?: boolean
+  /** Live messages run ahead of what was missed: the recorded ones are let go, since the answer brings them again. */
+  isAhead?: boolean
+  /** What the welcome said of a topic that the connection has by itself. Any may be such until there was a welcome. */
+  own?: TopicState | undefined
+  isHeld: boolean
+}
+
+/** How far the client has come in each topic that it holds or held on the connection before. */
+export class Positions {
+  private places = new Map<string, Place>()
+
+  constructor(restored: object | null | undefined) {
+    for (const [topic, id] of Object.entries(restored ?? {}))
+      if (typeof id === 'string') this.places.set(topic, { id, isHeld: true, own: {} })
+  }
+
+  get ids(): Record<string, string> {
+    const held = [...this.places].filter(([, place]) => place.isHeld && place.id)
+    return Object.fromEntries(held.map(([topic, { id }]) => [topic, id!]))
+  }
+
+  /** A connection begins. JSON for its URL, of as many topics as it may have by itself and as fit; empty for none. */
+  forUrl(): string {
+    let text = ''
+    for (const [topic, place] of [...this.places].sort(([a], [b]) => rank(a) - rank(b))) {
+      const longer = `${text},${JSON.stringify(topic)}:${JSON.stringify(place.id)}`
+      place.isAhead = false
+      place.isAsked = !!place.own && !!place.id && encodeURIComponent(longer).length < MAX_IN_URL
+      if (place.isAsked) text = longer
+    }
+    return text && `{${text.slice(1)}}`
+  }
+
+  /** Takes what a welcome says; returns the topics of its own whose missed messages have yet to be asked for. */
+  welcomed(topics: unknown, isWanted: (topic: string) => boolean): string[] {
+    for (const [topic, place] of this.places) {
+      const isHeld = isWanted(topic)
+      // Those that the server gave the connection before are kept for one more: it may give them again.
+      if (!isHeld && !place.isHeld) this.places.delete(topic)
+      place.isHeld = isHeld
+      place.own = undefined
+    }
+    const own = Object.entries(Object(topics))
+    return own.flatMap(([topic, state]) => {
+      const place = this.place(topic)
+      place.own = Object(state) as TopicState
+      return this.answered(topic, place.own) ? [] : topic
+    })
+  }
+
+  /** What the welcome said of a topic that this connection has anyway. */
+  own(topic: string): TopicState | undefined {
+    return this.places.get(topic)?.own
+  }
+
+  /** The `since` of a subscription that is about to be asked for. */
+  ask(topic: string): string | undefined {
+    const place = this.place(topic)
+    place.isHeld = true
+    place.isAsked = place.id !== undefined
+    return place.id
+  }
+
+  /**
+   * The server says where `topic` stands, unasked when `isNew`. False when what was missed has yet to be asked for: until
+   * it is, live messages wait.
+   */
+  answered(topic: string, { id, recovered }: TopicState, isNew = false): boolean {
+    const place = isNew ? this.place(topic) : this.places.get(topic)
+    // What comes for a topic that was left meanwhile is nobody's.
+    if (!place) return true
+    const isAsked = place.isAsked && !isNew
+    place.isHeld = true
+    place.isAhead = place.id !== undefined && !isAsked && recovered === undefined && id !== place.id
+    if (place.isAhead) return false
+    // Where everything follows, `id` is the head: a break in the middle would lose what had not come yet.
+    if (recovered === false || (recovered === undefined && !isAsked)) this.move(place, id)
+    return true
+  }
+
+  /** Only the position given goes for a topic: messages that were lost will not come. */
+  lost(positions: unknown): void {
+    for (const [topic, position] of Object.entries(Object(positions))) {
+      const place = this.places.get(topic)
+      if (place) this.move(place, Object(position).id)
+    }
+  }
+
+  /** Whether a message is for the handlers, was given to them before, or comes again in its turn. */
+  take({ topic, id, seq }: { topic?: string; id?: unknown; seq?: unknown }): 'new' | 'known' | 'early' {
+    const place = this.places.get(topic!)
+    if (!place || typeof id !== 'string') return 'new'
+    if (place.isAhead) return 'early'
+    const position = { id, seq: Number(seq) }
+    if (place.last && isCovered(position, place.last)) return 'known'
+    place.id = id
+    place.last = position
+    return 'new'
+  }
+
+  forget(topic: string): void {
+    this.places.delete(topic)
+  }
+
+  private place(topic: string): Place {
+    const place = this.places.get(topic) ?? { isHeld: true }
+    this.places.set(topic, place)
+    return place
+  }
+
+  /** Another history may number its messages from the start. */
+  private move(place: Place, id: unknown): void {
+    if (typeof id === 'string') place.id = id
+    place.last = undefined
+  }
+}
+
+/** The topics of the person first. */
+function rank(topic: string): number {
+  return topic.startsWith('channel:') ? 1 : 0
+}

@@ -1,0 +1,115 @@
+import { existsSync, readdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { readJournal } from './journal.ts'
+import type { FaultKind } from './schedule.ts'
+
+/** What the logs of a run say, in the words of the judge. */
+export interface Facts {
+  /** Every attempt to publish, by key. */
+  tries: Map<string, Try>
+  acks: Ack[]
+  /** What each client was told, in order. */
+  clients: Map<string, Told[]>
+  faults: FaultNote[]
+  /** The histories at the end. */
+  histories: Map<string, { id: string; k: string }[]>
+  /** What nodes and publishers said that they never should. */
+  complaints: string[]
+  controller: Note[]
+}
+
+export interface Try {
+  t: number
+  k: string
+  topic: string
+  lane: string
+  h: string
+}
+
+export interface Ack {
+  t: number
+  k: string
+  topic: string
+  lane: string
+  id: string
+  seq: number
+  duplicate?: boolean
+}
+
+export interface FaultNote {
+  t: number
+  kind: FaultKind
+  end: number
+  topic?: string
+  /** When what it destroyed begins: a rollback takes what came after the snapshot. */
+  since?: number
+}
+
+type Note = { t: number; e: string; [key: string]: unknown }
+
+export type Told =
+  | { e: 'connect' | 'welcome' | 'error' | 'ask' | 'churn'; t: number }
+  | { e: 'close' | 'stays-closed'; t: number; code: number; reason: string }
+  | { e: 'sub'; t: number; topic: string; since?: string; id?: string; seq?: number; recovered?: boolean }
+  | { e: 'msg'; t: number; topic: string; id?: string; seq?: number; k: string; h: string }
+  | { e: 'gap'; t: number; topics: string[]; reason: string; positions?: Record<string, { id: string; seq: number }> }
+
+/** Answers that no fault explains: the request itself was wrong. */
+const PERMANENT =
+  /^PUSH_ERR_(TYPE|FIELD|JSON|TOPIC|TOO_LARGE|UNKNOWN_KEY|RESERVED_TYPE|INTERNAL|OPTIONS|UNAUTHENTICATED)$/
+const ERROR_LEVEL = 50
+
+export function readFacts(folder: string): Facts {
+  const controller = readJournal<Note>(join(folder, 'controller.jsonl'))
+  const facts: Facts = {
+    tries: new Map(),
+    acks: [],
+    clients: new Map(),
+    faults: faultsOf(controller),
+    histories: new Map(),
+    complaints: [],
+    controller,
+  }
+  for (const name of ['publishers.jsonl', 'php.jsonl']) readPublishers(join(folder, name), facts)
+  for (const told of readJournal<Told & { c: string }>(join(folder, 'clients.jsonl'))) {
+    const list = facts.clients.get(told.c)
+    if (list) list.push(told)
+    else facts.clients.set(told.c, [told])
+  }
+  for (const note of controller) {
+    if (note.e === 'history') facts.histories.set(note.topic as string, note.entries as { id: string; k: string }[])
+  }
+  for (const name of readdirSync(folder).filter(name => /^node-\d+\.jsonl$/.test(name))) {
+    for (const note of readJournal<Note>(join(folder, name))) {
+      if (note.e === 'unhandled' || (note.level as number) >= ERROR_LEVEL) {
+        facts.complaints.push(`${name}: ${JSON.stringify(note)}`)
+      }
+    }
+  }
+  return facts
+}
+
+function readPublishers(path: string, facts: Facts): void {
+  if (!existsSync(path)) return
+  for (const note of readJournal<Note>(path)) {
+    if (note.e === 'try') facts.tries.set(note.k as string, note as unknown as Try)
+    else if (note.e === 'ack') facts.acks.push(note as unknown as Ack)
+    else if (note.e === 'unhandled' || PERMANENT.test(String(note.code))) {
+      facts.complaints.push(`publisher: ${JSON.stringify(note)}`)
+    }
+  }
+}
+
+function faultsOf(controller: readonly Note[]): FaultNote[] {
+  const faults: FaultNote[] = []
+  for (const note of controller) {
+    if (note.e === 'fault') {
+      const { t, since } = note
+      faults.push({ ...(note as unknown as FaultNote), t: (since as number) ?? t, end: Number.POSITIVE_INFINITY })
+    } else if (note.e === 'fault-end') {
+      const begun = faults.find(({ kind, end }) => kind === note.kind && end === Number.POSITIVE_INFINITY)
+      if (begun) begun.end = note.t
+    }
+  }
+  return faults
+}

@@ -1,0 +1,129 @@
+import { positionOf, timelineOf } from '../../src/position.ts'
+import { type Ack, type Facts, readFacts, type Told } from './facts.ts'
+import { judgeClient } from './judge-client.ts'
+import { mayBeUndone } from './justify.ts'
+import type { Tally, Verdict, Violation } from './verdict.ts'
+
+/** Judges a run by its logs alone. */
+export function judge(seed: number, folder: string): Verdict {
+  const facts = readFacts(folder)
+  const tally = tallyOf(facts)
+  const violations: Violation[] = []
+  for (const [name, told] of facts.clients) violations.push(...judgeClient(name, told, facts))
+  violations.push(...judgeKeys(facts), ...judgeHistories(facts), ...judgeLanes(facts))
+  for (const what of facts.complaints) violations.push({ invariant: 'error', what })
+  for (const note of facts.controller) {
+    if (note.e === 'violation') violations.push({ invariant: note.invariant as 'leak', what: note.what as string })
+    if (note.e === 'aborted')
+      return { seed, violations: [{ invariant: 'liveness', what: note.what as string }], tally, folder }
+    if (note.e === 'unclean-exit')
+      violations.push({ invariant: 'leak', what: `node ${note.node} did not leave in time` })
+  }
+  return { seed, violations, tally, folder }
+}
+
+/** A key stands for one publication, unless Redis forgot it. */
+function judgeKeys(facts: Facts): Violation[] {
+  const places = new Map<string, { id: string; t: number }>()
+  const violations: Violation[] = []
+  const see = (k: string, id: string, t: number) => {
+    const before = places.get(k)
+    if (!before) places.set(k, { id, t })
+    else if (before.id !== id && !mayBeUndone(facts.tries.get(k)?.t ?? 0, Math.max(t, before.t), facts.faults)) {
+      violations.push({ invariant: 'duplicate', what: `${k} was recorded as ${before.id} and as ${id}` })
+    }
+  }
+  for (const { k, id, t } of facts.acks) see(k, id, t)
+  for (const entries of facts.histories.values()) for (const { k, id } of entries) see(k, id, 0)
+  return violations
+}
+
+/** The histories have no hole, and everything that was acknowledged since their oldest entry. */
+function judgeHistories(facts: Facts): Violation[] {
+  const violations: Violation[] = []
+  for (const [topic, entries] of facts.histories) {
+    for (const [i, { id }] of entries.entries()) {
+      const [seq, before] = [positionOf(id)!.seq, i > 0 ? positionOf(entries[i - 1]!.id)!.seq : undefined]
+      if (before !== undefined && seq !== before + 1) {
+        violations.push({ invariant: 'history', what: `${topic}: ${before} is followed by ${id}` })
+      }
+    }
+    const known = new Set(entries.map(({ id }) => id))
+    for (const ack of facts.acks) {
+      if (ack.topic === topic && isLost(ack, entries, known, facts)) {
+        violations.push({
+          invariant: 'history',
+          what: `${topic}: ${ack.id} (${ack.k}) was acknowledged and is not there`,
+        })
+      }
+    }
+  }
+  return violations
+}
+
+function isLost(ack: Ack, entries: { id: string }[], known: Set<string>, facts: Facts): boolean {
+  if (known.has(ack.id)) return false
+  const oldest = entries.find(({ id }) => timelineOf(id) === timelineOf(ack.id))
+  if (!oldest || ack.seq < positionOf(oldest.id)!.seq) return false
+  return !mayBeUndone(facts.tries.get(ack.k)?.t ?? 0, ack.t, facts.faults)
+}
+
+/** A lane waits for each answer, so its publications stand in the order in which it made them. */
+function judgeLanes(facts: Facts): Violation[] {
+  const last = new Map<string, Ack>()
+  const violations: Violation[] = []
+  for (const ack of facts.acks) {
+    if (ack.lane === 'canary') continue
+    const key = `${ack.lane} ${ack.topic}`
+    const before = last.get(key)
+    last.set(key, ack)
+    if (!before || before.seq < ack.seq || mayBeUndone(before.t, ack.t, facts.faults)) continue
+    violations.push({ invariant: 'order', what: `${ack.lane}: ${ack.k} is ${ack.id}, behind ${before.k} ${before.id}` })
+  }
+  return violations
+}
+
+function tallyOf(facts: Facts): Tally {
+  const tally: Tally = {
+    acknowledged: facts.acks.length,
+    delivered: 0,
+    clients: facts.clients.size,
+    faults: {},
+    recoveries: {},
+    gaps: {},
+    filled: 0,
+    reconnects: [],
+    settled: undefined,
+  }
+  for (const { kind } of facts.faults) increase(tally.faults, kind)
+  for (const told of facts.clients.values()) tallyClient(told, tally)
+  for (const note of facts.controller) {
+    if (note.e === 'settled') tally.settled = note.milliseconds as number
+    if (note.e === 'state') tally.filled += (note.filled as number) ?? 0
+  }
+  return tally
+}
+
+function tallyClient(told: readonly Told[], tally: Tally): void {
+  let closed: number | undefined
+  for (const entry of told) {
+    if (entry.e === 'msg') tally.delivered++
+    else if (entry.e === 'gap') increase(tally.gaps, entry.reason)
+    else if (entry.e === 'sub' && entry.since !== undefined) increase(tally.recoveries, pathOf(entry))
+    else if (entry.e === 'close') closed ??= entry.t
+    else if (entry.e === 'welcome' && closed !== undefined) {
+      tally.reconnects.push(entry.t - closed)
+      closed = undefined
+    }
+  }
+}
+
+function pathOf({ recovered, id, since }: Extract<Told, { e: 'sub' }>): string {
+  if (recovered === undefined) return 'away'
+  if (!recovered) return 'gap'
+  return id === since ? 'up to date' : 'replayed'
+}
+
+function increase(counts: Record<string, number>, key: string): void {
+  counts[key] = (counts[key] ?? 0) + 1
+}

@@ -1,0 +1,248 @@
+import { buildPrograms, forgetPrograms, type Replacement } from './build.ts'
+import { lineOf } from './report.ts'
+import type { FaultKind } from './schedule.ts'
+import { runBounded, type SeedOptions } from './seed-run.ts'
+import type { Invariant, Verdict } from './verdict.ts'
+
+/** A product that is broken in one way, and what the judge must say of it. */
+interface Mutant {
+  name: string
+  replacements: Replacement[]
+  /** Faults that bring it to light. */
+  kinds: FaultKind[]
+  /** Any of these is the right word for it. */
+  caughtAs: Invariant[]
+}
+
+const LUA = 'src/redis/push.lua'
+const GATE = 'src/gate.ts'
+const CONTINUITY = 'src/redis/continuity.ts'
+const RECOVERY = 'src/recovery.ts'
+
+const MUTANTS: Mutant[] = [
+  {
+    name: 'subscribes after it has read the history',
+    replacements: [
+      {
+        file: RECOVERY,
+        find: 'const position = await this.#parts.broker.subscribe(topic)\n',
+        replace: `if (since !== undefined && gate) {
+      const early = await this.#firstPage(connection, topic, since, gate)
+      await sleep(50)
+      await this.#parts.broker.subscribe(topic)
+      const whole = { ...early, isComplete: true }
+      return {
+        state: { ...early.head, recovered: early.gap === undefined },
+        ...(early.gap && { gap: early.gap }),
+        replay: () => this.#replay(connection, topic, gate, whole),
+      }
+    }
+    const position = await this.#parts.broker.subscribe(topic)\n`,
+      },
+      {
+        file: RECOVERY,
+        find: 'page.isComplete && gate.isCoveredBy(page.end, page.readAt)',
+        replace: 'page.isComplete',
+      },
+    ],
+    kinds: ['mass-disconnect', 'node-kill'],
+    caughtAs: ['hole', 'missing'],
+  },
+  {
+    name: 'does not catch up after a lost link',
+    replacements: [
+      {
+        file: CONTINUITY,
+        find: 'for (const track of this.#tracks.values()) if (track.last) this.#startFilling(track)\n    if (lost.size > 0)',
+        replace: 'for (const track of this.#tracks.values()) track.last = undefined\n    if (lost.size > 0)',
+      },
+      {
+        file: CONTINUITY,
+        find: "if (lost.size > 0) this.#events.lost('broker_link', lost)",
+        replace: '',
+      },
+    ],
+    kinds: ['client-kill-pubsub', 'link-cut'],
+    caughtAs: ['hole', 'missing'],
+  },
+  {
+    name: 'counts without an identity, and Redis goes back in time',
+    replacements: [
+      {
+        file: LUA,
+        find: "if args[4] == '1' or (known and (not tick or tick < known)) then",
+        replace: 'if false then',
+      },
+      {
+        file: LUA,
+        find: 'if entry[2][4] == since or (since_seq == 0 and entry_seq == 1) then return nil end',
+        replace: 'if entry_seq <= since_seq + 1 then return nil end',
+      },
+      {
+        file: CONTINUITY,
+        find: "if (previous !== '-') return previous === last.id",
+        replace: 'if (previous !== "-") return position.seq === last.seq + 1',
+      },
+      {
+        file: LUA,
+        find: "if since_seq > seq then return gap('history_replaced', id, seq) end",
+        replace: "if since_seq > seq then return { '', since, since_seq, 1 } end",
+      },
+    ],
+    kinds: ['redis-rollback'],
+    caughtAs: ['missing', 'order', 'duplicate', 'hole', 'history', 'liveness'],
+  },
+  {
+    name: 'publishes again without an idempotency key',
+    replacements: [
+      {
+        file: 'test/chaos/publishers.ts',
+        find: '{ type, payload, history: retentionOf(topic), idempotencyKey }',
+        replace: '{ type, payload, history: retentionOf(topic) }',
+      },
+    ],
+    kinds: ['drop-reply'],
+    caughtAs: ['duplicate'],
+  },
+  {
+    name: 'publishes outside the script: some messages are sent and not recorded',
+    replacements: [
+      {
+        file: LUA,
+        find: "redis.call('XADD', history,",
+        replace: "if seq % 9 ~= 0 then redis.call('XADD', history,",
+      },
+      { file: LUA, find: "'p', previous, 'e', envelope)", replace: "'p', previous, 'e', envelope) end" },
+    ],
+    kinds: ['mass-disconnect', 'client-kill-pubsub'],
+    caughtAs: ['hole', 'missing', 'history', 'gap-unjustified'],
+  },
+  {
+    name: 'drops for a slow reader without a word',
+    replacements: [
+      { file: 'src/connection.ts', find: 'kept.push(gapSegment([...topics], reason))', replace: 'void gapSegment' },
+    ],
+    kinds: ['reader-stall'],
+    caughtAs: ['hole', 'missing'],
+  },
+  {
+    name: 'always says gap',
+    replacements: [
+      {
+        file: RECOVERY,
+        find: 'const { gap, head } = page\n',
+        replace: "const { head } = page\n    const gap = page.gap ?? ('history_replaced' as const)\n",
+      },
+    ],
+    kinds: ['mass-disconnect'],
+    caughtAs: ['gap-unjustified'],
+  },
+  {
+    name: 'does not say that the history was trimmed',
+    replacements: [
+      {
+        file: LUA,
+        find: 'if entry[2][4] == since or (since_seq == 0 and entry_seq == 1) then return nil end',
+        replace: 'if true then return nil end',
+      },
+    ],
+    kinds: ['history-trim', 'mass-disconnect', 'node-kill'],
+    caughtAs: ['hole', 'missing'],
+  },
+  {
+    name: 'sends live what it has replayed',
+    replacements: [
+      { file: GATE, find: 'if (isCovered(position, this.#until)) return undefined\n', replace: '' },
+      { file: GATE, find: 'return rest\n', replace: 'return segment\n' },
+    ],
+    kinds: ['mass-disconnect', 'node-kill'],
+    caughtAs: ['duplicate', 'order'],
+  },
+  {
+    name: 'lets live messages overtake the replay',
+    replacements: [
+      {
+        file: GATE,
+        find: 'else this.#wait(segment)\n      return undefined',
+        replace: 'else this.#wait(segment)\n      return segment',
+      },
+    ],
+    kinds: ['mass-disconnect', 'node-kill', 'reader-stall'],
+    caughtAs: ['hole', 'order', 'duplicate'],
+  },
+  {
+    name: 'does not fill a hole that it sees',
+    replacements: [
+      {
+        file: CONTINUITY,
+        find: 'const different = new Set(await this.#retrying(era, () => this.#source.different(part)))',
+        replace: 'const different = new Set<Topic>()',
+      },
+      {
+        file: CONTINUITY,
+        find: '} else if (!track.last || follows(track.last, position, previous)) {',
+        replace: '} else if (!track.last || !isCovered(position, track.last)) {',
+      },
+      { file: CONTINUITY, find: '      this.#noteNewest(track, position)\n    } else if', replace: '    } else if' },
+    ],
+    kinds: ['client-kill-pubsub', 'pubsub-limit'],
+    caughtAs: ['hole', 'missing'],
+  },
+  {
+    name: 'never lets go of a connection that is gone',
+    replacements: [
+      {
+        file: 'src/hub.ts',
+        find: 'for (const topic of this.registry.remove(connection)) this.broker.unsubscribe(topic)',
+        replace:
+          'if (code === 1000) for (const topic of this.registry.remove(connection)) this.broker.unsubscribe(topic)',
+      },
+    ],
+    kinds: ['mass-disconnect'],
+    caughtAs: ['leak', 'error'],
+  },
+]
+
+const SEEDS = [1, 2, 3, 4]
+const SECONDS = 4
+
+type OptionsFor = (seed: number, programs: string) => SeedOptions
+
+/** Every broken product must be caught, and under a right name. */
+export async function runMutants(
+  names: readonly string[],
+  optionsFor: OptionsFor,
+  base: readonly Replacement[],
+): Promise<boolean> {
+  const chosen = MUTANTS.filter(({ name }) => names.length === 0 || names.some(part => name.includes(part)))
+  let survivors = 0
+  for (const mutant of chosen) {
+    const programs = await buildPrograms([...base, ...mutant.replacements])
+    const caught = await hunt(mutant, seed => ({
+      ...optionsFor(seed, programs),
+      seconds: SECONDS,
+      kinds: mutant.kinds,
+    }))
+    if (!caught) survivors++
+    process.stdout.write(caught ? `caught    ${mutant.name}: ${caught}\n` : `SURVIVED  ${mutant.name}\n`)
+    forgetPrograms(programs)
+  }
+  process.stdout.write(`${chosen.length - survivors} of ${chosen.length} broken variants were caught\n`)
+  return survivors === 0
+}
+
+async function hunt({ caughtAs }: Mutant, optionsOf: (seed: number) => SeedOptions): Promise<string | undefined> {
+  for (const seed of SEEDS) {
+    const verdict = await runBounded(optionsOf(seed))
+    const word = caughtAs.find(name => verdict.violations.some(({ invariant }) => invariant === name))
+    if (word) return `${word} with seed ${seed} (${countsOf(verdict)})`
+    if (verdict.violations.length > 0) process.stdout.write(`  under another name: ${lineOf(verdict)}\n`)
+  }
+  return undefined
+}
+
+function countsOf({ violations }: Verdict): string {
+  const counts = new Map<string, number>()
+  for (const { invariant } of violations) counts.set(invariant, (counts.get(invariant) ?? 0) + 1)
+  return [...counts].map(([name, count]) => `${name} ${count}`).join(', ')
+}

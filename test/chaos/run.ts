@@ -1,0 +1,88 @@
+import { readFileSync } from 'node:fs'
+import { parseArgs } from 'node:util'
+import { findProgram } from '../helpers/programs.ts'
+import { buildPrograms, forgetPrograms, type Replacement } from './build.ts'
+import { runMutants } from './mutants.ts'
+import { REGRESSIONS } from './regressions.ts'
+import { lineOf, reportOf } from './report.ts'
+import type { FaultKind } from './schedule.ts'
+import { runBounded, type SeedOptions } from './seed-run.ts'
+import type { Topology } from './store.ts'
+import type { Verdict } from './verdict.ts'
+
+const USAGE = `npm run test:chaos -- [--seed N | --seeds A..B | --regressions | --mutants [NAME]]
+  [--seconds 6] [--parallel 1] [--clients 110] [--topology single|sentinel|nginx] [--kinds a,b] [--keep]
+  [--patch FILE]  judge a copy with these replacements: [{file, find, replace}], to try a remedy`
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    seed: { type: 'string' },
+    seeds: { type: 'string' },
+    seconds: { type: 'string', default: '6' },
+    parallel: { type: 'string', default: '1' },
+    clients: { type: 'string', default: '110' },
+    topology: { type: 'string', default: 'single' },
+    kinds: { type: 'string' },
+    keep: { type: 'boolean', default: false },
+    patch: { type: 'string' },
+    regressions: { type: 'boolean', default: false },
+    mutants: { type: 'boolean', default: false },
+    help: { type: 'boolean', default: false },
+  },
+})
+
+function seedsOf(): number[] {
+  if (values.regressions) return REGRESSIONS.map(({ seed }) => seed)
+  if (values.seed !== undefined) return [Number(values.seed)]
+  const [first, last] = (values.seeds ?? '1..5').split('..').map(Number) as [number, number]
+  return Array.from({ length: last - first + 1 }, (_, i) => first + i)
+}
+
+function optionsFor(seed: number, programs: string): SeedOptions {
+  return {
+    seed,
+    programs,
+    topology: values.topology as Topology,
+    nodes: 3,
+    clients: Number(values.clients),
+    lanes: 2,
+    pace: 20,
+    withPhp: findProgram('php') !== undefined,
+    seconds: Number(values.seconds),
+    kinds: values.kinds?.split(',') as FaultKind[] | undefined,
+    keep: values.keep,
+  }
+}
+
+async function runSeeds(seeds: readonly number[], programs: string): Promise<Verdict[]> {
+  const left = [...seeds]
+  const verdicts: Verdict[] = []
+  const worker = async () => {
+    for (let seed = left.shift(); seed !== undefined; seed = left.shift()) {
+      const verdict = await runBounded(optionsFor(seed, programs))
+      process.stdout.write(`${lineOf(verdict)}\n`)
+      verdicts.push(verdict)
+    }
+  }
+  await Promise.all(Array.from({ length: Number(values.parallel) }, worker))
+  return verdicts
+}
+
+async function main(): Promise<boolean> {
+  if (values.help) {
+    process.stdout.write(`${USAGE}\n`)
+    return true
+  }
+  const patch = (values.patch ? JSON.parse(readFileSync(values.patch, 'utf8')) : []) as Replacement[]
+  if (values.mutants) return runMutants(positionals, optionsFor, patch)
+  const programs = await buildPrograms(patch)
+  const begin = Date.now()
+  const verdicts = await runSeeds(seedsOf(), programs)
+  const seconds = Math.round((Date.now() - begin) / 1000)
+  process.stdout.write(`\n${reportOf(verdicts)}\ntook             ${seconds} s (${values.topology})\n`)
+  forgetPrograms(programs)
+  return verdicts.every(({ violations }) => violations.length === 0)
+}
+
+process.exit((await main()) ? 0 : 1)

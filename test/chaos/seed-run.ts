@@ -1,0 +1,152 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { within } from '../helpers/processes.ts'
+import { strike } from './faults.ts'
+import { judge } from './judge.ts'
+import { type FaultKind, scheduleOf } from './schedule.ts'
+import { TOPICS } from './topics.ts'
+import type { Verdict } from './verdict.ts'
+import { World, type WorldOptions } from './world.ts'
+
+export interface SeedOptions extends WorldOptions {
+  /** How long faults happen. */
+  seconds: number
+  /** Only these kinds; default: all of the topology. */
+  kinds?: readonly FaultKind[] | undefined
+  keep: boolean
+}
+
+/** Everybody is back and up to date this soon after the last fault. */
+const RECOVERY_TIME = 10_000
+const ROUND = 2500
+const ENDING = 5000
+
+/** One run from its seed: start, faults, quiet, end, judgement. */
+export async function runSeed(options: SeedOptions): Promise<Verdict> {
+  const world = new World(options)
+  try {
+    await world.start()
+    await happen(world, options)
+    await quieten(world)
+    await end(world)
+  } catch (error) {
+    world.journal.write({ e: 'aborted', what: String((error as Error).stack) })
+  } finally {
+    world.clients?.signal('SIGTERM')
+    await world.clients?.exited
+    await world.close()
+  }
+  const verdict = judge(options.seed, world.folder)
+  const { recoveries } = verdict.tally
+  if (options.seconds > 0 && !recoveries.replayed) {
+    verdict.violations.push({ invariant: 'blind', what: 'nobody was replayed anything: this run shows nothing' })
+  }
+  if (verdict.violations.length === 0 && !options.keep) world.forget()
+  return verdict
+}
+
+async function happen(world: World, { seed, seconds, topology, kinds }: SeedOptions): Promise<void> {
+  const { faults } = scheduleOf(seed, seconds, topology, kinds)
+  const begin = Date.now()
+  const striking = faults.map(async fault => {
+    await sleep(begin + fault.at - Date.now())
+    await strike(world, fault)
+  })
+  await Promise.all([sleep(seconds * 1000), ...striking])
+}
+
+/** From the last fault on: canaries on every topic, until one round of them has reached everybody. */
+async function quieten(world: World): Promise<void> {
+  const begin = Date.now()
+  for (let round = 0; Date.now() - begin < RECOVERY_TIME; round++) {
+    const { canaries } = await world.publishers.ask({ e: 'canary', round }, 'canaries', RECOVERY_TIME)
+    const left = Math.max(1, Math.min(ROUND, begin + RECOVERY_TIME - Date.now()))
+    const isDone = await world.clients.ask({ e: 'await', canaries }, 'up-to-date', left).catch(() => false)
+    if (isDone) {
+      world.journal.write({ e: 'settled', milliseconds: Date.now() - begin })
+      return
+    }
+  }
+  violate(world, 'liveness', `not everybody was up to date ${RECOVERY_TIME} ms after the last fault`)
+}
+
+function violate(world: World, invariant: string, what: string): void {
+  world.journal.write({ e: 'violation', invariant, what })
+}
+
+async function end(world: World): Promise<void> {
+  await world.endPublishing()
+  await countConnections(world, world.options.clients)
+  await recordHistories(world)
+  await world.clients.ask({ e: 'end' }, 'ended', ENDING)
+  await countConnections(world, 0)
+  await findLeaks(world)
+}
+
+interface NodeState {
+  connections: number
+  heldBytes: number
+  metrics: Record<string, number>
+  sockets: number
+  rss: number
+}
+
+async function statesOf(world: World): Promise<NodeState[]> {
+  return Promise.all(
+    world.nodes.map(async ({ child }) => (await child.ask({ e: 'state' }, 'state', ENDING)) as unknown as NodeState),
+  )
+}
+
+/** Looks until the nodes have exactly as many connections as there are clients. */
+async function countConnections(world: World, expected: number): Promise<void> {
+  const deadline = Date.now() + ENDING
+  let connections = -1
+  while (Date.now() < deadline) {
+    connections = (await statesOf(world)).reduce((sum, state) => sum + state.connections, 0)
+    if (connections === expected) return
+    await sleep(100)
+  }
+  violate(world, 'leak', `nodes have ${connections} connections, there are ${expected}`)
+}
+
+async function recordHistories(world: World): Promise<void> {
+  for (const topic of TOPICS) {
+    const entries = await world.store.admin.xrange(`{push:${topic}}:history`, '-', '+')
+    world.journal.write({ e: 'history', topic, entries: entries.map(([, fields]) => entryOf(fields)) })
+  }
+}
+
+function entryOf(fields: readonly string[]): { id: string; k: string } {
+  const { payload } = JSON.parse(fields[5]!) as { payload: { k: string } }
+  return { id: fields[1]!, k: payload.k }
+}
+
+/** Two to Redis, the channel to the controller and the listener; each of the two asks three sentinels for failovers. */
+const OWN_SOCKETS = { single: 4, nginx: 4, sentinel: 10 }
+/** What the publishers' last requests keep alive. */
+const KEPT_ALIVE = 2
+
+async function findLeaks(world: World): Promise<void> {
+  for (const [index, state] of (await statesOf(world)).entries()) {
+    const { connections, heldBytes, sockets, rss, metrics } = state
+    world.journal.write({ e: 'state', index, sockets, rss, filled: metrics.publications_filled_total, metrics })
+    if (connections > 0 || heldBytes > 0) violate(world, 'leak', `node ${index} holds ${JSON.stringify(state)}`)
+    if (sockets > OWN_SOCKETS[world.options.topology] + KEPT_ALIVE)
+      violate(world, 'leak', `node ${index} has ${sockets} sockets`)
+  }
+  const expected = world.nodes.length + 1
+  const channels = async () => (await world.store.admin.pubsub('CHANNELS', 'push:*')) as string[]
+  const deadline = Date.now() + ENDING
+  let held = await channels()
+  while (held.length !== expected && Date.now() < deadline) {
+    await sleep(100)
+    held = await channels()
+  }
+  if (held.length !== expected) violate(world, 'leak', `subscriptions are left: ${held.join(' ')}`)
+  const [, nodes] = (await world.store.admin.pubsub('NUMSUB', 'push:nodes')) as [string, number]
+  if (Number(nodes) !== world.nodes.length) violate(world, 'leak', `${nodes} nodes are subscribed`)
+}
+
+/** Bounds a whole run: whatever hangs is a finding. */
+export function runBounded(options: SeedOptions): Promise<Verdict> {
+  return within(runSeed(options), `seed ${options.seed} ends`, options.seconds * 1000 + 120_000)
+}

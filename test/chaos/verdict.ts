@@ -1,0 +1,44 @@
+/** What can be violated. A broken variant of the product must be caught by one of these names. */
+export type Invariant =
+  | 'missing'
+  | 'hole'
+  | 'duplicate'
+  | 'order'
+  | 'invented'
+  | 'gap-untold'
+  | 'gap-unjustified'
+  | 'history'
+  | 'liveness'
+  | 'leak'
+  | 'error'
+  | 'blind'
+
+export interface Violation {
+  invariant: Invariant
+  /** A sentence with what to look for in the logs. */
+  what: string
+}
+
+/** What was looked at and how it went, for the report. */
+export interface Tally {
+  acknowledged: number
+  delivered: number
+  clients: number
+  faults: Record<string, number>
+  /** Returns by how they went: replayed, up to date, gap, away. */
+  recoveries: Record<string, number>
+  gaps: Record<string, number>
+  /** Publications that nodes filled in by themselves from histories. */
+  filled: number
+  /** Milliseconds from a lost connection to the next welcome. */
+  reconnects: number[]
+  /** Milliseconds from the last fault until everybody was up to date. */
+  settled: number | undefined
+}
+
+export interface Verdict {
+  seed: number
+  violations: Violation[]
+  tally: Tally
+  folder: string
+}

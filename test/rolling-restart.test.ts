@@ -1,0 +1,73 @@
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { type AddressInfo, createServer, connect as dial } from 'node:net'
+import { type TestContext, test } from 'node:test'
+import { WebSocket } from 'ws'
+import { type Client, connect } from '../src/client.ts'
+import { createPublisher } from '../src/publisher.ts'
+import { buildPush, type TestApp } from './helpers/app.ts'
+import { startRedis } from './helpers/redis.ts'
+
+const CLIENTS = 60
+const HISTORY = { 'channel:*': { size: 10_000, ttl: 60 } }
+
+/** A balancer that gives every connection to the next node in turn. */
+async function balance(t: TestContext, ports: () => readonly number[]) {
+  let turn = 0
+  const server = createServer(client => {
+    const live = ports()
+    const node = dial(live[turn++ % live.length]!, '127.0.0.1')
+    for (const [from, to] of [
+      [client, node],
+      [node, client],
+    ] as const) {
+      from.pipe(to)
+      from.on('error', () => to.destroy())
+      from.on('close', () => to.destroy())
+    }
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.after(() => server.close())
+  return (server.address() as AddressInfo).port
+}
+
+test('a rolling restart of three nodes loses nothing, repeats nothing and tells nobody of a gap', async t => {
+  const redis = await startRedis(t)
+  const start = () => buildPush(t, { redis: redis.url, history: HISTORY, drain: { window: 200, timeout: 3000 } })
+  let nodes: TestApp[] = await Promise.all([start(), start(), start()])
+  const port = await balance(t, () => nodes.map(node => node.port))
+  const received = Array.from({ length: CLIENTS }, (): number[] => [])
+  const gaps: unknown[] = []
+  const returns: number[] = []
+  const clients = received.map(numbers => {
+    const client: Client = connect(`ws://127.0.0.1:${port}/ws`, { WebSocket, topics: ['channel:news'] })
+    client.on('n', payload => numbers.push(payload as number))
+    client.listen('gap', gap => gaps.push(gap))
+    client.listen('welcome', () => returns.push(performance.now()))
+    t.after(() => client.close())
+    return client
+  })
+  await Promise.all(clients.map(client => new Promise(resolve => client.listen('subscribed', resolve))))
+  returns.length = 0
+  const publisher = createPublisher({ redis: redis.url, history: HISTORY })
+  t.after(() => publisher.close())
+  let published = 0
+  let isOver = false
+  const publishing = (async () => {
+    while (!isOver) await publisher.publish('channel:news', { type: 'n', payload: ++published })
+  })()
+  for (const old of nodes) {
+    const replacement = await start()
+    nodes = [...nodes.filter(node => node !== old), replacement]
+    await old.app.close()
+  }
+  isOver = true
+  await publishing
+  const everything = Array.from({ length: published }, (_, i) => i + 1)
+  const isComplete = () => received.every(numbers => numbers.at(-1) === published)
+  while (!isComplete()) await new Promise(resolve => setTimeout(resolve, 20))
+  for (const numbers of received) assert.deepEqual(numbers, everything)
+  assert.deepEqual(gaps, [])
+  assert.ok(returns.length >= CLIENTS, `${returns.length} returned`)
+})
