@@ -33,6 +33,9 @@ export async function openBroker(app: FastifyInstance, options: Options): Promis
     },
   )
   if (await isLiveSoon(opened.broker.whenLive)) {
+    if (!opened.broker.canRecord && Object.keys(options.history).length > 0) {
+      app.log.warn({ prefix }, 'push: this Redis allows neither functions nor scripts: nothing is recorded')
+    }
     app.log.info(`push: Redis channels and keys begin with "${prefix}", for example "${prefix}user:42"`)
   } else {
     app.log.warn({ prefix }, 'push: Redis cannot be reached yet; starting without it, and trying on')

@@ -84,7 +84,7 @@ export class Topics {
   }
 
   private enqueue(topic: string, answer?: Wanted): void {
-    this.queue.set(topic, answer)
+    this.queue.set(topic, answer ?? this.queue.get(topic))
     this.askNext()
   }
 

@@ -128,7 +128,8 @@ export class Hub implements Subscriber {
     )
     if (!known) connection.gap(topics, 'broker_away')
     for (const [i, topic] of topics.entries()) {
-      if (since[topic] !== undefined) this.#replay(connection, topic, starts[i]!, known !== undefined)
+      if (since[topic] !== undefined || !known)
+        this.#replay(connection, topic, starts[i]!, { since: since[topic], known })
     }
   }
 
@@ -139,11 +140,18 @@ export class Hub implements Subscriber {
   }
 
   /** Told or not, what was missed follows as soon as the broker can be asked. */
-  #replay(connection: Connection, topic: Topic, start: Promise<Start>, isTold: boolean): void {
+  #replay(
+    connection: Connection,
+    topic: Topic,
+    start: Promise<Start>,
+    told: { since: string | undefined; known: unknown },
+  ): void {
     start
       .then(({ gap, state, replay }) => {
         const position = state.id === undefined ? undefined : { [topic]: { id: state.id, seq: state.seq ?? 0 } }
-        if (gap) connection.gap([topic], gap, isTold ? undefined : position)
+        if (told.known) gap && connection.gap([topic], gap)
+        // Without a place to go on from, a client that leaves before the next message would miss that one in silence.
+        else if (gap || (told.since === undefined && position)) connection.gap([topic], gap ?? 'broker_away', position)
         return replay()
       })
       .catch(error => this.#events.failed(error))
@@ -168,7 +176,7 @@ export class Hub implements Subscriber {
     if (!this.registry.has(connection, topic)) throw new errors.UNSUBSCRIBED(topic)
     connection.reply('subscribed', { topic, ...known?.state }, ref)
     if (!known) connection.gap([topic], 'broker_away')
-    this.#replay(connection, topic, start, known !== undefined)
+    this.#replay(connection, topic, start, { since, known })
   }
 
   unsubscribe(connection: Connection, topic: Topic, ref?: Ref): void {

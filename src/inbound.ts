@@ -34,7 +34,7 @@ const NOTHING = Promise.resolve()
 const MAX_BAD_IN_A_ROW = 10
 
 /** A ping is answered whatever the rate of messages, but a flood of them still counts for something. */
-const PING_COST = 0.1
+const CHEAP_COST = 0.1
 
 /** What the messages of clients do. */
 export class Dispatcher {
@@ -96,15 +96,17 @@ export class Dispatcher {
   #take(connection: Connection, conversation: Conversation, { data, isBinary }: Inbound): void {
     if (connection.isClosing) return
     const message = isBinary ? undefined : parseClientMessage(data.toString())
-    const isPing = message && 'type' in message && message.type === 'ping'
-    if (!this.#pay(conversation, isPing ? PING_COST : 1)) {
+    // Neither is ever rate-limited away: a ping is a sign of life, and a server that asks for acks gets as many.
+    const isCheap = message && 'type' in message && (message.type === 'ping' || message.type === 'ack')
+    if (!this.#pay(conversation, isCheap ? CHEAP_COST : 1)) {
       this.#hub.metrics.count('messages_refused_total', 1, 'rate')
       return connection.close(CLOSE.ABUSE, `more than ${this.#options.limits.messages} messages a second`)
     }
     if (!message) return this.#takeBinary(connection, conversation, data)
     if ('problem' in message) return this.#refuseBad(connection, conversation, message)
     conversation.badInARow = 0
-    if (isPing) connection.reply('pong', message.payload ?? {}, message.ref)
+    if (message.type === 'ping') connection.reply('pong', message.payload ?? {}, message.ref)
+    else if (message.type === 'ack') this.#acknowledge(connection, message)
     else this.#run(connection, conversation, message.ref, () => this.#obey(connection, conversation, message))
   }
 
@@ -173,7 +175,6 @@ export class Dispatcher {
   #obey(connection: Connection, conversation: Conversation, message: ClientMessage): unknown {
     if (message.type === 'subscribe') return this.#subscribe(connection, conversation, message)
     if (message.type === 'unsubscribe') return this.#unsubscribe(connection, conversation, message)
-    if (message.type === 'ack') return this.#acknowledge(connection, message)
     return this.#handle(connection, message)
   }
 
@@ -196,10 +197,10 @@ export class Dispatcher {
     if (!connection.isClosing) await this.#hub.confirm(connection, topic as Topic, { since, ref })
   }
 
-  #acknowledge(connection: Connection, { payload }: ClientMessage): void {
+  #acknowledge(connection: Connection, { payload, ref }: ClientMessage): void {
     const { token } = (payload ?? {}) as { token?: unknown }
-    if (typeof token !== 'string') throw new errors.BAD_MESSAGE('payload.token is not a string')
-    this.#hub.acknowledge(connection, token)
+    if (typeof token === 'string') this.#hub.acknowledge(connection, token)
+    else this.#refuse(connection, new errors.BAD_MESSAGE('payload.token is not a string'), ref)
   }
 
   async #unsubscribe(

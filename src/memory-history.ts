@@ -104,24 +104,27 @@ export class MemoryHistory {
     const now = this.#now()
     const head = this.head(topic)
     const recorded = this.#topics.get(topic)
-    if (recorded) this.#trim(recorded, now)
     const from = positionOf(since)
-    const reason = from ? this.#problem(from, since, recorded, now) : 'unknown_id'
+    const missed = recorded?.entries.filter(({ position }) => position.seq > (from?.seq ?? 0)) ?? []
+    const reason = from ? this.#problem(from, recorded, missed[0], now) : 'unknown_id'
     if (reason) return { gap: reason, head, entries: [], isComplete: true }
-    const missed = recorded?.entries.filter(({ position }) => position.seq > from!.seq) ?? []
     const entries = firstOf(missed, limits)
     return { head, entries, isComplete: entries.length === missed.length }
   }
 
-  /** Why it cannot be shown that everything after `from` is there; undefined when it can. */
-  #problem(from: Position, since: string, recorded: Recorded | undefined, now: number): GapReason | undefined {
-    if (timelineOf(since) !== this.#timeline) return 'history_replaced'
-    if (from.seq === 0 && now - Number(/\.(\d+)-\d+$/.exec(since)![1]) > DAY) return 'history_expired'
+  /** Why it cannot be shown that everything after `from` is there; undefined when it can. `first` is what comes next. */
+  #problem(
+    from: Position,
+    recorded: Recorded | undefined,
+    first: Entry | undefined,
+    now: number,
+  ): GapReason | undefined {
+    if (timelineOf(from.id) !== this.#timeline) return 'history_replaced'
+    if (from.seq === 0 && now - Number(/\.(\d+)-\d+$/.exec(from.id)![1]) > DAY) return 'history_expired'
     if (!recorded) return from.seq === 0 ? undefined : 'history_expired'
     if (from.seq > recorded.head.seq) return 'history_replaced'
     if (from.seq === recorded.head.seq) return undefined
-    const first = recorded.entries[0]
-    if (!first) return 'history_expired'
+    if (!first || first.time < now - recorded.retention.ttl * 1000) return 'history_expired'
     return first.position.seq > from.seq + 1 ? 'history_trimmed' : undefined
   }
 }

@@ -98,7 +98,8 @@ test('what was lost before the gate is told when it opens; before the open gate 
 
 test('a replay covers what was let go, or is asked for again', async () => {
   const gate = new Gate()
-  assert.ok(gate.isCoveredBy(at(0), 0))
+  assert.equal(gate.isCoveredBy(at(0), gate.newestAt - 1), false, 'read before it was joined')
+  assert.ok(gate.isCoveredBy(at(0), gate.newestAt + 1))
   gate.admit(recorded([at(5)])[0]!)
   const { newestAt } = gate
   assert.ok(newestAt > 0)

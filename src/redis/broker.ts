@@ -47,6 +47,7 @@ export class RedisBroker implements Broker {
   readonly #names: Names
   readonly #options: RedisBrokerOptions
   readonly #commands: CommandLink
+  readonly #functions: Functions
   readonly #feed: Feed
   readonly #carrier: RedisCarrier
   readonly #subscribers = new Set<Subscriber>()
@@ -82,7 +83,8 @@ export class RedisBroker implements Broker {
       if (isUp) void this.#feed.commandsUp()
       changed(error)
     })
-    const parts = { commands: this.#commands, functions: new Functions(this.#commands), names: this.#names }
+    this.#functions = new Functions(this.#commands)
+    const parts = { commands: this.#commands, functions: this.#functions, names: this.#names }
     const { node, publishTimeout: timeout, maxBytes } = options
     this.#feed = new Feed(
       clients.subscriber,
@@ -102,6 +104,11 @@ export class RedisBroker implements Broker {
 
   get connected(): boolean {
     return !this.#isClosed && this.#commands.isUp && this.#feed.isLive
+  }
+
+  /** Whether this server lets the node load functions or scripts; known when the links are up. */
+  get canRecord(): boolean {
+    return this.#functions.isSupported
   }
 
   /** Resolves when both links are up for the first time. */

@@ -63,11 +63,13 @@ export class RedisCarrier {
     const mayRepeat = items.every(({ idempotencyKey }) => idempotencyKey !== undefined)
     const calls = items.map(item => this.#callFor(item))
     let replies = await this.#functions.run(calls, mayRepeat ? left() * ATTEMPT_SHARE : left())
+    const unconfirmed = replies.map(isUnconfirmed)
     // With a key a repeat is harmless: the answer to the first may have been lost, or Redis was away for a moment.
     while (mayRepeat && replies.some(isWorthRepeating) && deadline - performance.now() > MIN_ATTEMPT) {
       replies = await this.#functions.run(calls, Math.max(MIN_ATTEMPT, left() * ATTEMPT_SHARE))
+      for (const [i, reply] of replies.entries()) unconfirmed[i] ||= isUnconfirmed(reply)
     }
-    return Promise.all(items.map((item, i) => this.#recorded(item, replies[i], deadline)))
+    return Promise.all(items.map((item, i) => this.#recorded(item, replies[i], unconfirmed[i]!, deadline)))
   }
 
   #callFor({ topic, envelope, history, idempotencyKey }: Outgoing): Call {
@@ -76,12 +78,15 @@ export class RedisCarrier {
     return { name: 'push_publish', keys, args: idempotencyKey === undefined ? args : [...args, idempotencyKey] }
   }
 
-  async #recorded({ receipt }: Outgoing, reply: unknown, deadline: number): Promise<Result> {
-    if (isPushError(reply)) return reply
+  /** `isRepeated`: an attempt before may have recorded it, whose answer was lost. */
+  async #recorded({ receipt }: Outgoing, reply: unknown, isRepeated: boolean, deadline: number): Promise<Result> {
+    if (isPushError(reply)) {
+      return isRepeated && isWorthRepeating(reply) ? new errors.UNCONFIRMED(UNANSWERED, { cause: reply }) : reply
+    }
     if (!Array.isArray(reply)) return new errors.INTERNAL('push_publish gave no list: another library has its name')
     const [id, seq, nodes, duplicate] = reply as [string, number, number, number]
     const position = { id, seq: Number(seq) }
-    if (duplicate === 1) return { nodes: Number(nodes), position, duplicate: true }
+    if (duplicate === 1) return { nodes: Number(nodes), position, ...(!isRepeated && { duplicate: true }) }
     if (receipt === undefined) return { nodes: Number(nodes), position }
     return { ...(await this.#withAnswers(receipt, Number(nodes), undefined, deadline)), position }
   }
@@ -96,6 +101,12 @@ export class RedisCarrier {
 
 /** Milliseconds below which another attempt has no prospect. */
 const MIN_ATTEMPT = 50
+
+const UNANSWERED = 'Redis did not answer in time: it may or may not have been recorded'
+
+function isUnconfirmed(reply: unknown): boolean {
+  return isPushError(reply) && reply.code === 'PUSH_ERR_UNCONFIRMED'
+}
 
 function isWorthRepeating(reply: unknown): boolean {
   return isPushError(reply) && (reply.code === 'PUSH_ERR_UNCONFIRMED' || reply.code === 'PUSH_ERR_BROKER_AWAY')

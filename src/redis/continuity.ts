@@ -1,10 +1,9 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { HistoryPage, PageLimits } from '../broker.ts'
-import { isPushError } from '../errors.ts'
 import { isCovered, type Position, timelineOf } from '../position.ts'
 import type { GapReason } from '../protocol.ts'
 import type { Topic } from '../topic.ts'
 import type { Recorded } from './history.ts'
+import { retrying } from './retry.ts'
 
 export interface ContinuitySource {
   read(topic: Topic, since: string, limits: PageLimits): Promise<HistoryPage>
@@ -47,8 +46,6 @@ const HEAD_ONLY: PageLimits = { count: 1, bytes: 1 }
 /** Topics filled at the same time, and topics compared in one call. */
 const CONCURRENCY = 8
 const COMPARED_AT_ONCE = 500
-
-const RETRY = 200
 
 /** Bytes of bare messages that wait until their topics are filled; more are lost and told as a gap. */
 const MAX_WAITING_BYTES = 16 * 1024 * 1024
@@ -277,7 +274,10 @@ export class Continuity {
     if (!page.isComplete) return false
     // What came after the page was asked for may be missing on it; what came before and is missing is not of this history.
     const { newest, newestAt } = track
-    return newest === undefined || isCovered(newest, track.last!) || newestAt < askedAt
+    if (newest === undefined || isCovered(newest, track.last!)) return true
+    if (newestAt >= askedAt) return false
+    if (!page.gap) this.#events.lost('history_replaced', new Map([[topic, track.last]]))
+    return true
   }
 
   #finish(topic: Topic, track: Track): void {
@@ -310,17 +310,9 @@ export class Continuity {
     track.waiting = []
   }
 
-  /** Asks until Redis answers; undefined when the link was lost meanwhile, whose return begins anew. */
-  async #retrying<T>(era: number, ask: () => Promise<T>): Promise<T | undefined> {
-    while (era === this.#era && !this.#isClosed) {
-      try {
-        return await ask()
-      } catch (error) {
-        if (!isTransient(error)) throw error
-        await sleep(RETRY, undefined, { ref: false })
-      }
-    }
-    return undefined
+  /** Undefined when the link was lost meanwhile, whose return begins anew. */
+  #retrying<T>(era: number, ask: () => Promise<T>): Promise<T | undefined> {
+    return retrying(() => era === this.#era && !this.#isClosed, ask)
   }
 
   close(): void {
@@ -335,14 +327,4 @@ export class Continuity {
 function follows(last: Position, position: Position, previous: string): boolean {
   if (previous !== '-') return previous === last.id
   return last.seq === 0 && position.seq === 1 && timelineOf(last.id) === timelineOf(position.id)
-}
-
-const TRANSIENT = new Set(['PUSH_ERR_BROKER_AWAY', 'PUSH_ERR_UNCONFIRMED', 'PUSH_ERR_BUSY'])
-const TRANSIENT_REPLY = /^(LOADING|READONLY|MASTERDOWN|BUSY|TRYAGAIN|OOM|NOREPLICAS|MISCONF)/
-
-/** Redis is away, did not answer in time or is not ready: asking again may help. */
-function isTransient(error: unknown): boolean {
-  if (!isPushError(error) || !TRANSIENT.has(error.code)) return false
-  const { cause } = error
-  return !(cause instanceof Error && cause.name === 'ReplyError') || TRANSIENT_REPLY.test(cause.message)
 }

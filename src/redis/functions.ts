@@ -38,8 +38,8 @@ export class Functions {
     this.#isScript = false
     this.isSupported = true
     const [version] = await this.#commands.run([this.#command({ name: 'push_version', keys: [], args: [] })], timeout)
-    if (isMissing(version)) await this.#load(timeout, false)
-    else if (typeof version === 'number' && version < VERSION) await this.#load(timeout, true)
+    if (isMissing(version)) await this.#load(timeout, version as PushError)
+    else if (typeof version === 'number' && version < VERSION) await this.#load(timeout, undefined)
   }
 
   /** One reply or PushError for each call, within the timeout. */
@@ -51,7 +51,7 @@ export class Functions {
     )
     const missing = calls.filter((_, i) => isMissing(replies[i]))
     if (missing.length > 0) {
-      const problem = await this.#load(deadline - performance.now(), false)
+      const problem = await this.#load(deadline - performance.now(), replies.find(isMissing) as PushError)
       const again = problem
         ? missing.map(() => problem)
         : await this.#commands.run(
@@ -61,7 +61,13 @@ export class Functions {
       let next = 0
       for (let i = 0; i < replies.length; i++) if (isMissing(replies[i])) replies[i] = again[next++]
     }
-    return replies.map(refusal)
+    return replies.map(reply => this.#understood(reply))
+  }
+
+  #understood(reply: Reply): Reply {
+    if (!isPushError(reply) || !isReply(reply) || !FORBIDDEN.test(messageOf(reply))) return refusal(reply)
+    this.isSupported = false
+    return new errors.UNSUPPORTED(`recorded topics need more rights (docs/redis.md); Redis said: ${messageOf(reply)}`)
   }
 
   #command({ name, keys, args }: Call): Command {
@@ -70,17 +76,21 @@ export class Functions {
       : ['FCALL', name, keys.length, ...keys, ...args]
   }
 
-  /** Why the functions cannot be had; undefined when they are there. */
-  #load(timeout: number, replace: boolean): Promise<PushError | undefined> {
-    this.#loading ??= this.#loadOnce(Math.max(1, timeout), replace).finally(() => {
+  /**
+   * Why the functions cannot be had; undefined when they are there. `missing` is how Redis said that they are not, and
+   * undefined when an older library is to be replaced.
+   */
+  #load(timeout: number, missing: PushError | undefined): Promise<PushError | undefined> {
+    this.#loading ??= this.#loadOnce(Math.max(1, timeout), missing).finally(() => {
       this.#loading = undefined
     })
     return this.#loading
   }
 
-  async #loadOnce(timeout: number, replace: boolean): Promise<PushError | undefined> {
-    const load: Command = replace ? ['FUNCTION', 'LOAD', 'REPLACE', LIBRARY] : ['FUNCTION', 'LOAD', LIBRARY]
-    const [reply] = await this.#commands.run([load], timeout)
+  async #loadOnce(timeout: number, missing: PushError | undefined): Promise<PushError | undefined> {
+    const load: Command = missing ? ['FUNCTION', 'LOAD', LIBRARY] : ['FUNCTION', 'LOAD', 'REPLACE', LIBRARY]
+    // Who may not call a function has nothing from loading it.
+    const [reply] = missing && needsScript(missing) ? [missing] : await this.#commands.run([load], timeout)
     // Another node was faster.
     if (!isPushError(reply) || messageOf(reply).includes('already exists')) {
       this.#isScript = false
@@ -112,16 +122,20 @@ function isReply(error: PushError): boolean {
 
 function isMissing(reply: Reply): boolean {
   if (!isPushError(reply) || !isReply(reply)) return false
+  return messageOf(reply).includes('Function not found') || needsScript(reply)
+}
+
+/** Functions cannot be called here, or it was found before that they cannot. */
+function needsScript(reply: PushError): boolean {
   const message = messageOf(reply)
-  return (
-    message.startsWith('NOSCRIPT') ||
-    message.includes('Function not found') ||
-    /unknown command .?FCALL/i.test(message) ||
-    (message.startsWith('NOPERM') && /fcall/i.test(message))
-  )
+  if (message.startsWith('NOPERM')) return /fcall/i.test(message)
+  return message.startsWith('NOSCRIPT') || /unknown command .?FCALL/i.test(message)
 }
 
 type MakeError = new (message: string) => PushError
+
+/** The user may call functions, but they may not do what they have to. */
+const FORBIDDEN = /NOPERM|can't (run this command|access at least one of the keys)/
 
 const CODES = new Map<string, MakeError>(Object.values(errors).map(make => [new make('').code, make as MakeError]))
 
@@ -130,5 +144,6 @@ function refusal(reply: Reply): Reply {
   if (!isPushError(reply) || !isReply(reply)) return reply
   const [, code, message] = /^(PUSH_ERR_[A-Z_]+) (.*)$/s.exec(messageOf(reply)) ?? []
   const make = code === undefined ? undefined : CODES.get(code)
-  return make && message !== undefined ? new make(message) : reply
+  // Some codes have a sentence of their own, around what they are given: here it is whole already.
+  return make && message !== undefined ? Object.assign(new make(message), { message }) : reply
 }

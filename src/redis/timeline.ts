@@ -25,6 +25,8 @@ export class Timeline {
   readonly #options: { node: string; timeout: number; maxBytes: number }
   readonly #events: TimelineEvents
   readonly #timer: NodeJS.Timeout
+  /** Of this object alone: a process may reach one Redis by two names, and its ticks must not look like a rollback. */
+  readonly #tickKey: string
   #current: string | undefined
   /** The last number that Redis confirmed, and the last one sent: an answer may be lost on its way. */
   #confirmed = 0
@@ -45,6 +47,7 @@ export class Timeline {
     this.#names = names
     this.#options = options
     this.#events = events
+    this.#tickKey = names.tick(`${options.node}:${randomBytes(4).toString('hex')}`)
     this.#timer = setInterval(() => void this.tick(), TICK_INTERVAL)
     this.#timer.unref()
   }
@@ -77,7 +80,7 @@ export class Timeline {
     const { node, timeout, maxBytes } = this.#options
     const call = {
       name: 'push_tick' as const,
-      keys: [this.#names.timeline, this.#names.tick(node), this.#names.node(node)],
+      keys: [this.#names.timeline, this.#tickKey, this.#names.node(node)],
       args: [this.#confirmed || '', next, newTimeline(), isPromoted ? '1' : '0', maxBytes],
     }
     const [reply] = await this.#functions.run([call], timeout)

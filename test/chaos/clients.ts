@@ -1,6 +1,7 @@
 import { positionOf, timelineOf } from '../../src/position.ts'
 import { ChaosClient } from './client.ts'
 import { Journal } from './journal.ts'
+import { type Hosted, LibraryClient } from './library-client.ts'
 import { Random } from './random.ts'
 import { BULK, CHANNELS, ROOMS, SMALL, USERS } from './topics.ts'
 
@@ -18,17 +19,20 @@ export type ClientsCommand =
   | { e: 'end' }
 
 const CHURN_INTERVAL = 60
+/** One client of so many is the project's own library. */
+const LIBRARY_SHARE = 4
 
 const config = JSON.parse(process.env.CONFIG!) as ClientsConfig
 const journal = new Journal(config.journal)
 const random = new Random(config.seed)
 let look = () => {}
 
-const clients = Array.from({ length: config.count }, (_, i) => {
+const clients = Array.from({ length: config.count }, (_, i): Hosted => {
   const topics = [CHANNELS[i % CHANNELS.length]!, CHANNELS[(i * 7 + 3) % CHANNELS.length]!]
   if (i % 5 === 0) topics.push(SMALL)
   if (i % 12 === 0) topics.push(BULK)
-  return new ChaosClient({
+  const Kind = i % LIBRARY_SHARE === 1 ? LibraryClient : ChaosClient
+  return new Kind({
     name: `c${i}`,
     url: () => random.pick(config.urls),
     user: USERS[i % USERS.length]!.slice('user:'.length),
@@ -55,11 +59,11 @@ function until(check: () => boolean): Promise<void> {
 type Canaries = Extract<ClientsCommand, { e: 'await' }>['canaries']
 
 /** A gap may have led a client beyond the canary: then it does not get it. */
-function isUpToDate(client: ChaosClient, canaries: Canaries): boolean {
+function isUpToDate(client: Hosted, canaries: Canaries): boolean {
   return client.isSubscribed && client.topics.every(topic => isBeyond(client, topic, canaries[topic]!))
 }
 
-function isBeyond(client: ChaosClient, topic: string, { k, id }: { k: string; id: string }): boolean {
+function isBeyond(client: Hosted, topic: string, { k, id }: { k: string; id: string }): boolean {
   if (client.canaries.has(k)) return true
   const last = client.last.get(topic) ?? ''
   return timelineOf(last) === timelineOf(id) && (positionOf(last)?.seq ?? -1) >= positionOf(id)!.seq

@@ -214,8 +214,8 @@ const PATIENCE = 4000
 /** Everything after the snapshot is gone. Nodes that ticked meanwhile can tell; what no node saw is no promise. */
 async function rollBack({ duration, begun }: Scene, master: World['store']['master']): Promise<void> {
   const before = await ticksOf(master)
-  const copy = master.snapshot()
   const since = Date.now()
+  const copy = master.snapshot()
   await sleep(Math.min(duration, 1500))
   while (!areRemembered(before, await ticksOf(master))) {
     if (Date.now() - since > PATIENCE) return

@@ -31,7 +31,7 @@ class TopicView {
     if (recovered === true && this.#place && since !== undefined && since !== encodeLast(this.#last)) {
       return { invariant: 'history', what: `resumed from ${since}, but holds ${encodeLast(this.#last)}` }
     }
-    if (recovered !== true && id !== undefined) {
+    if (id !== undefined && (recovered === false || since === undefined) && recovered !== true) {
       this.#place = placeOf(id)
       this.#last = id
       this.#received = undefined
@@ -42,16 +42,21 @@ class TopicView {
 
   #last: string | undefined
 
-  gap(t: number, position: { id: string } | undefined): void {
+  gap(t: number, position: { id: string } | undefined): Problem {
     this.gaps.push(t)
+    const [from, to] = [this.#place, position && placeOf(position.id)]
+    if (from && to && from.timeline === to.timeline && to.seq < from.seq) {
+      return { invariant: 'order', what: `was told a gap that leads back from ${from.seq} to ${to.seq}` }
+    }
     if (position) {
-      this.#place = placeOf(position.id)
+      this.#place = to
       this.#last = position.id
       this.#received = undefined
     } else if (!this.#owesGap) {
       this.#place = undefined
     }
     this.#owesGap = false
+    return undefined
   }
 
   message({ t, id, seq, k }: Of<'msg'>, facts: Facts): Problem {
@@ -142,7 +147,7 @@ function inventionIn({ topic, k, h }: Of<'msg'>, views: Map<string, TopicView>, 
 function judgeGap({ t, topics, reason, positions }: Of<'gap'>, views: Map<string, TopicView>, facts: Facts): Problem {
   let problem: Problem
   for (const topic of topics) {
-    views.get(topic)?.gap(t, positions?.[topic])
+    problem = views.get(topic)?.gap(t, positions?.[topic]) ?? problem
     if (isJustified(reason, topic, t, facts.faults)) continue
     problem = { invariant: 'gap-unjustified', what: `was told a gap (${reason}) that no fault explains: ${topic}` }
   }

@@ -109,7 +109,8 @@ function tallyClient(told: readonly Told[], tally: Tally): void {
   for (const entry of told) {
     if (entry.e === 'msg') tally.delivered++
     else if (entry.e === 'gap') increase(tally.gaps, entry.reason)
-    else if (entry.e === 'sub' && entry.since !== undefined) increase(tally.recoveries, pathOf(entry))
+    else if (entry.e === 'sub' && (entry.since ?? entry.recovered) !== undefined)
+      increase(tally.recoveries, pathOf(entry))
     else if (entry.e === 'close') closed ??= entry.t
     else if (entry.e === 'welcome' && closed !== undefined) {
       tally.reconnects.push(entry.t - closed)
@@ -121,6 +122,7 @@ function tallyClient(told: readonly Told[], tally: Tally): void {
 function pathOf({ recovered, id, since }: Extract<Told, { e: 'sub' }>): string {
   if (recovered === undefined) return 'away'
   if (!recovered) return 'gap'
+  if (since === undefined) return 'by the library'
   return id === since ? 'up to date' : 'replayed'
 }
 

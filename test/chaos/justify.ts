@@ -49,6 +49,9 @@ export function isJustified(reason: string, topic: string, t: number, faults: re
   })
 }
 
+/** What a master acknowledged this soon before it was lost may not have reached its replica. */
+const REPLICATION_LAG = 1000
+
 const FAILOVER: FaultKind[] = ['failover', 'master-kill', 'master-stop']
 
 /**
@@ -56,11 +59,16 @@ const FAILOVER: FaultKind[] = ['failover', 'master-kill', 'master-stop']
  * to nobody: whoever was told of the failover itself was told of that.
  */
 export function coveredFrom(tried: number, faults: readonly FaultNote[]): number {
-  const over = faults.filter(({ kind, t, end }) => FAILOVER.includes(kind) && t <= tried && tried <= end)
+  const over = faults.filter(
+    ({ kind, t, end }) => FAILOVER.includes(kind) && t - REPLICATION_LAG <= tried && tried <= end,
+  )
   return Math.min(tried, ...over.map(({ t }) => t))
 }
 
 /** Whether what stood in a history between these times may be gone from it. */
 export function mayBeUndone(from: number, until: number, faults: readonly FaultNote[]): boolean {
-  return faults.some(({ kind, t, end }) => BACKWARD.includes(kind) && t <= until && end >= from)
+  return faults.some(({ kind, t, end }) => {
+    const begin = FAILOVER.includes(kind) ? t - REPLICATION_LAG : t
+    return BACKWARD.includes(kind) && begin <= until && end >= from
+  })
 }

@@ -19,7 +19,7 @@ const GATE = 'src/gate.ts'
 const CONTINUITY = 'src/redis/continuity.ts'
 const RECOVERY = 'src/recovery.ts'
 
-const MUTANTS: Mutant[] = [
+export const MUTANTS: readonly Mutant[] = [
   {
     name: 'subscribes after it has read the history',
     replacements: [

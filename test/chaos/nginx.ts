@@ -33,6 +33,7 @@ function configuration(folder: string, port: number, upstreams: readonly number[
     name => `${name}_temp_path ${folder}/${name};`,
   )
   return `daemon off;
+master_process off;
 worker_processes 1;
 pid ${folder}/nginx.pid;
 error_log ${folder}/nginx.err;

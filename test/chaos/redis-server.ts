@@ -16,6 +16,7 @@ export class RedisProcess {
   readonly admin: Redis
   readonly #args: readonly string[]
   #child: Child | undefined
+  #isClosed = false
 
   constructor(port: number, folder: string, args: readonly string[] = []) {
     this.port = port
@@ -35,6 +36,8 @@ export class RedisProcess {
   }
 
   async start(more: readonly string[] = []): Promise<void> {
+    // A fault may outlive a run that was given up.
+    if (this.#isClosed) return
     const settings = { port: this.port, bind: '127.0.0.1', dir: this.folder, appendonly: 'yes', appendfsync: 'always' }
     const args = Object.entries({ ...settings, save: '' }).flatMap(([key, value]) => [`--${key}`, `${value}`])
     const output = `${this.folder}/../redis-${this.port}.log`
@@ -63,6 +66,7 @@ export class RedisProcess {
   }
 
   async close(): Promise<void> {
+    this.#isClosed = true
     this.admin.disconnect()
     await this.kill()
     // With the snapshots beside it.

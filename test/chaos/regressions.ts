@@ -1,2 +1,22 @@
+import type { Topology } from './store.ts'
+
+interface Regression {
+  seed: number
+  topology: Topology
+  found: string
+}
+
 /** Seeds that once failed, and what they found. */
-export const REGRESSIONS: readonly { seed: number; found: string }[] = []
+export const REGRESSIONS: readonly Regression[] = [
+  {
+    seed: 1,
+    topology: 'single',
+    found: 'a shared page that was read before the client came: what lay between was lost',
+  },
+  {
+    seed: 101,
+    topology: 'nginx',
+    found: 'a link for commands lost while a topic was joined left its gate closed for ever',
+  },
+  { seed: 3, topology: 'single', found: 'a gap that was overtaken by a replay led the client back' },
+]

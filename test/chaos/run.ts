@@ -33,7 +33,8 @@ const { values, positionals } = parseArgs({
 })
 
 function seedsOf(): number[] {
-  if (values.regressions) return REGRESSIONS.map(({ seed }) => seed)
+  if (values.regressions)
+    return REGRESSIONS.filter(({ topology }) => topology === values.topology).map(({ seed }) => seed)
   if (values.seed !== undefined) return [Number(values.seed)]
   const [first, last] = (values.seeds ?? '1..5').split('..').map(Number) as [number, number]
   return Array.from({ length: last - first + 1 }, (_, i) => first + i)

@@ -51,7 +51,9 @@ async function happen(world: World, { seed, seconds, topology, kinds }: SeedOpti
     await sleep(begin + fault.at - Date.now())
     await strike(world, fault)
   })
-  await Promise.all([sleep(seconds * 1000), ...striking])
+  // All of them end before the world does, also when one fails.
+  const ended = await Promise.allSettled([sleep(seconds * 1000), ...striking])
+  for (const result of ended) if (result.status === 'rejected') throw result.reason
 }
 
 /** From the last fault on: canaries on every topic, until one round of them has reached everybody. */

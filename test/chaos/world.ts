@@ -46,6 +46,7 @@ export class World {
   clients!: Child
   publishers!: Child
   #php: Child | undefined
+  #isClosed = false
   readonly #ends: (() => unknown)[] = []
 
   constructor(options: WorldOptions) {
@@ -129,6 +130,7 @@ export class World {
   }
 
   async startNode(slot: NodeSlot): Promise<void> {
+    if (this.#isClosed) return
     const config: NodeConfig = {
       redis: this.store.sourceThrough(slot.redisLink),
       slowConsumer: slot.index === 2 ? 'drop' : 'close',
@@ -166,6 +168,7 @@ export class World {
   }
 
   async close(): Promise<void> {
+    this.#isClosed = true
     this.journal.close()
     for (const end of this.#ends.reverse()) await end()
   }

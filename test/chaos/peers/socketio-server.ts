@@ -29,7 +29,8 @@ export async function serveSocketIo(redis: Redis, options: Partial<ServerOptions
 
   process.on('disconnect', () => process.exit(1))
   process.once('SIGTERM', async () => {
-    await io.close()
+    // Both close the same server, of which one is told that it was closed before. Fastify ends requests that go on.
+    await Promise.allSettled([io.close(), app.close()])
     await Promise.race([redis.quit().catch(() => {}), sleep(FAREWELL)])
     process.exit(0)
   })
