@@ -293,7 +293,8 @@ export class Delivery {
   /** Others may have been able to use it, and it has a number: a hole in the numbers is told. */
   #tellRejected(topic: Topic, position: Position): void {
     for (const connection of this.#parts.registry.members(topic)) {
-      if (!connection.gates?.get(topic)?.lost('rejected')) connection.gap([topic], 'rejected', { [topic]: position })
+      if (!connection.gates?.get(topic)?.lost('rejected', position))
+        connection.gap([topic], 'rejected', { [topic]: position })
     }
   }
 

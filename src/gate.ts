@@ -45,9 +45,12 @@ export class Gate {
     else this.#gap ??= 'overload'
   }
 
-  /** Something was lost before the gate: told when it opens; true when it is closed. */
-  lost(reason: GapReason): boolean {
-    if (this.#isOpen) return false
+  /**
+   * Something was lost before the gate. True when nothing is to be told now: it is when the gate opens, or the replay
+   * went past `position` already, and a gap that leads back there would bring the rest once more.
+   */
+  lost(reason: GapReason, position?: Position): boolean {
+    if (this.#isOpen) return position !== undefined && this.#until !== undefined && isCovered(position, this.#until)
     this.#gap ??= reason
     return true
   }

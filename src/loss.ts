@@ -29,7 +29,9 @@ export class Loss {
 
   #tellOne(connection: Connection): void {
     const held = this.#topics.size === 1 ? [...this.#topics.keys()] : [...connection.topics]
-    const lost = held.filter(topic => this.#topics.has(topic) && !connection.gates?.get(topic)?.lost(this.#reason))
+    const lost = held.filter(
+      topic => this.#topics.has(topic) && !connection.gates?.get(topic)?.lost(this.#reason, this.#topics.get(topic)),
+    )
     if (lost.length > 0) connection.gap(lost, this.#reason, this.#positionsOf(lost))
   }
 

@@ -73,7 +73,7 @@ export class Recovery {
 
   /** Resolves when the broker has confirmed the topic and was asked what came after `since`. */
   async start(connection: Connection, topic: Topic, since: string | undefined, gate: Gate | undefined): Promise<Start> {
-    const position = await this.#parts.broker.subscribe(topic)
+    const position = await this.#subscribe(connection, topic)
     if (since === undefined || !gate || topic.startsWith('connection:')) {
       gate?.open(undefined)
       return { state: position ?? {}, replay: async () => {} }
@@ -86,6 +86,18 @@ export class Recovery {
       state: { ...head, recovered: gap === undefined },
       ...(gap && { gap }),
       replay: () => this.#replay(connection, topic, gate, page),
+    }
+  }
+
+  /** Until the broker can be asked: a topic that was given up here would wait for its replay for ever. */
+  async #subscribe(connection: Connection, topic: Topic): Promise<Position | undefined> {
+    for (;;) {
+      try {
+        return await this.#parts.broker.subscribe(topic)
+      } catch {
+        if (connection.isClosing || !connection.topics.has(topic)) return undefined
+        await sleep(RETRY, undefined, { ref: false })
+      }
     }
   }
 
