@@ -330,6 +330,90 @@ export function brokerSuite(name: string, makeNodes: MakeNodes): void {
     )
   })
 
+  // ── recorded ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  const R: Topic = 'channel:recorded'
+  const history = { size: 5, ttl: 60 }
+  const ALL = { count: 100, bytes: 1e6 }
+
+  async function record(broker: Broker, n: number | string, idempotencyKey?: string): Promise<Required<Sent>> {
+    const [sent] = await broker.publish([{ topic: R, envelope: envelope(n), history, idempotencyKey }])
+    assert.ok(sent && !(sent instanceof Error), `recorded: ${sent}`)
+    return sent as Required<Sent>
+  }
+
+  suiteTest('what is recorded is numbered, wherever it is published', async (_t, { nodes }, subscribers) => {
+    const starts = await Promise.all(subscribers.map(subscriber => subscriber.join(R)))
+    assert.deepEqual(
+      starts.map(start => start?.seq),
+      starts.map(() => 0),
+    )
+    for (let n = 1; n <= 6; n++) {
+      const { position, nodes: reached } = await record(nodes[n % nodes.length]!, n)
+      assert.deepEqual([position.seq, reached], [n, nodes.length])
+      for (const subscriber of subscribers) assert.equal(await subscriber.text(), envelope(n))
+      for (const node of nodes) assert.deepEqual(node.position(R), position)
+    }
+    const { position } = await record(nodes[0]!, 7)
+    for (const subscriber of subscribers) await subscriber.text()
+    assert.deepEqual(await nodes.at(-1)!.subscribe(R), position)
+  })
+
+  suiteTest('what comes after a place is read on any node, in pages', async (_t, { nodes }, [first]) => {
+    const start = await first!.join(R)
+    const positions: Position[] = []
+    for (let n = 1; n <= 5; n++) positions.push((await record(nodes[0]!, n)).position)
+    const node = nodes.at(-1)!
+    const whole = await node.history(R, start!.id, ALL)
+    assert.deepEqual([whole.gap, whole.isComplete, whole.head], [undefined, true, positions[4]])
+    assert.deepEqual(
+      whole.entries.map(({ position, envelope: bytes }) => [position, Buffer.from(bytes).toString()]),
+      positions.map((position, i) => [position, envelope(i + 1)]),
+    )
+    const page = await node.history(R, positions[0]!.id, { count: 2, bytes: 1e6 })
+    assert.deepEqual([page.entries.map(({ position }) => position.seq), page.isComplete], [[2, 3], false])
+    const rest = await node.history(R, page.entries[1]!.position.id, { count: 2, bytes: 1 })
+    assert.deepEqual([rest.entries.map(({ position }) => position.seq), rest.isComplete], [[4], false])
+    assert.deepEqual(await node.history(R, positions[4]!.id, ALL), {
+      head: positions[4],
+      entries: [],
+      isComplete: true,
+    })
+    await record(nodes[0]!, 6)
+    assert.equal((await node.history(R, start!.id, ALL)).gap, 'history_trimmed')
+    assert.equal((await node.history(R, 'junk', ALL)).gap, 'unknown_id')
+    assert.equal((await node.history('user:none', positions[0]!.id, ALL)).gap, 'history_expired')
+  })
+
+  suiteTest('a repeat under the same key reaches nobody', async (_t, { nodes }, subscribers) => {
+    await Promise.all(subscribers.map(subscriber => subscriber.join(R)))
+    const first = await record(nodes[0]!, 1, 'k')
+    const again = await record(nodes.at(-1)!, 2, 'k')
+    assert.deepEqual([again.position, again.duplicate, first.duplicate], [first.position, true, undefined])
+    await record(nodes[0]!, 3, 'other')
+    for (const subscriber of subscribers) {
+      assert.deepEqual([await subscriber.text(), await subscriber.text()], [envelope(1), envelope(3)])
+    }
+  })
+
+  suiteTest('recorded or not, one publisher’s order is kept', async (_t, { nodes }, subscribers) => {
+    await Promise.all(subscribers.map(subscriber => subscriber.join(R)))
+    const items = Array.from({ length: 60 }, (_, n) => ({
+      topic: R,
+      envelope: envelope(n),
+      ...(n % 3 > 0 && { history }),
+      ...(n % 3 === 2 && { idempotencyKey: `k${n}` }),
+    }))
+    const sent = await nodes[0]!.publish(items)
+    assert.deepEqual(
+      sent.map(result => 'position' in result),
+      items.map((_, n) => n % 3 > 0),
+    )
+    for (const subscriber of subscribers) {
+      for (let n = 0; n < 60; n++) assert.equal(await subscriber.text(), envelope(n))
+    }
+  })
+
   suiteTest('close settles everything, and nothing hangs afterwards', async (_t, { nodes }, subscribers) => {
     const [node] = nodes
     for (const subscriber of subscribers) subscriber.isMute = true

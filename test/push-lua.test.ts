@@ -455,16 +455,26 @@ function positionZero(id: string): string {
 
 // ── timelines ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-const tick = (call: Call, prefix: string, known: Arg, next: Arg, timeline: string, force = '0', max = 262_144) =>
-  call(
-    'push_tick',
-    [`${prefix}timeline`, `${prefix}tick:n1`, `${prefix}node:n1`],
-    known,
-    next,
-    timeline,
-    force,
-    max,
-  ) as Promise<[string, number]>
+interface Tick {
+  known: Arg
+  next: Arg
+  timeline: string
+  force?: string
+  max?: number
+  answered?: Arg
+  node?: string
+}
+
+/** The timeline, how many heard it, and when it was answered. */
+async function fullTick(call: Call, prefix: string, of: Tick): Promise<[string, number, string]> {
+  const { known, next, timeline, force = '0', max = 262_144, answered = '', node = 'n1' } = of
+  const keys = [`${prefix}timeline`, `${prefix}tick:${node}`, `${prefix}node:${node}`]
+  return call('push_tick', keys, known, next, timeline, force, max, answered) as Promise<[string, number, string]>
+}
+
+async function tick(call: Call, prefix: string, known: Arg, next: Arg, timeline: string, force = '0', max = 262_144) {
+  return (await fullTick(call, prefix, { known, next, timeline, force, max })).slice(0, 2) as [string, number]
+}
 
 for (const [way, make] of Object.entries(ways)) {
   test(`${way}: a tick that Redis knows no more begins a new timeline`, async () => {
@@ -486,6 +496,42 @@ for (const [way, make] of Object.entries(ways)) {
     assert.deepEqual(await tick(call, prefix, '', 1, 'tg'), ['tf', 0], 'a node that is new accuses nobody')
     assert.deepEqual(await tick(call, prefix, 1, 2, 'th', '1'), ['th', 0])
     assert.equal(await redis.hget(`${prefix}timeline`, 'max'), '262144')
+  })
+
+  test(`${way}: several nodes that notice the same rollback begin one timeline, and one for the next`, async () => {
+    const call = make()
+    const prefix = `many-${way}:`
+    const nodes = ['n1', 'n2', 'n3'].map(node => ({ node, known: 0, answered: '' }))
+    const tickOf = async (of: (typeof nodes)[number], force = '0') => {
+      const next = of.known + 1
+      const named = { ...of, known: of.known || '', next, timeline: `${of.node}x${next}`, force }
+      const [timeline, , answered] = await fullTick(call, prefix, named)
+      Object.assign(of, { known: next, answered })
+      return timeline
+    }
+    const all = async (force?: string) => {
+      const timelines: string[] = []
+      for (const node of nodes) timelines.push(await tickOf(node, force))
+      await new Promise(resolve => setTimeout(resolve, 2))
+      return new Set(timelines)
+    }
+    const [first] = await all()
+    const before = await redis.hgetall(`${prefix}timeline`)
+    assert.deepEqual(await all(), new Set([first]))
+    const goBack = async (state: object) => {
+      for (const { node } of nodes) await redis.del(`${prefix}tick:${node}`)
+      await redis.del(`${prefix}timeline`)
+      await redis.hset(`${prefix}timeline`, state)
+    }
+    await goBack(before)
+    assert.deepEqual(await all(), new Set(['n1x3']))
+    // Back to the first timeline again: it is not taken for one that began just now.
+    await goBack(before)
+    assert.deepEqual(await all(), new Set(['n1x4']))
+    assert.deepEqual(await all('1'), new Set(['n1x5']), 'a promotion that all have noticed')
+    await redis.flushall()
+    await publish(call, `${prefix}channel:x`)
+    assert.equal((await all()).size, 1)
   })
 
   test(`${way}: after a new timeline nobody goes on as if nothing were missing, and everybody can go on`, async () => {

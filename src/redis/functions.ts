@@ -128,7 +128,7 @@ function isMissing(reply: Reply): boolean {
 /** Functions cannot be called here, or it was found before that they cannot. */
 function needsScript(reply: PushError): boolean {
   const message = messageOf(reply)
-  if (message.startsWith('NOPERM')) return /fcall/i.test(message)
+  if (message.startsWith('NOPERM')) return /'fcall'/i.test(message)
   return message.startsWith('NOSCRIPT') || /unknown command .?FCALL/i.test(message)
 }
 

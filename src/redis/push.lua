@@ -105,9 +105,9 @@ local function timeline_of(prefix)
   local key = prefix .. 'timeline'
   local timeline = redis.call('HGET', key, 'timeline')
   if timeline then return timeline end
-  local _, time = now()
+  local milliseconds, time = now()
   timeline = string.format('%x', tonumber(time[1])) .. string.format('%05x', tonumber(time[2]))
-  redis.call('HSET', key, 'timeline', timeline)
+  redis.call('HSET', key, 'timeline', timeline, 'began', string.format('%.0f', milliseconds))
   return timeline
 end
 
@@ -286,19 +286,23 @@ end
 
 -- What a node does every second. KEYS: PREFIXtimeline, PREFIXtick:NODE, PREFIXnode:NODE (its own channel).
 -- ARGV: the last tick that was answered ('' at first), the next one, a new timeline, '1' to begin it in any case,
--- the largest envelope allowed. → {timeline, how many hear the node's own channel}
--- A Redis that does not know the last tick has gone back in time: what was published since then is gone.
+-- the largest envelope allowed, when the last tick was answered. → {timeline, how many hear the node's own channel, now}
+-- A Redis that does not know the last tick has gone back in time: what was published since then is gone. A timeline that
+-- began after the last tick is that of another node that noticed before.
 local function push_tick(keys, args)
   local timeline = timeline_of(keys[1]:sub(1, -9))
   local tick = tonumber(redis.call('GET', keys[2]) or '')
   local known = tonumber(args[1])
-  if args[4] == '1' or (known and (not tick or tick < known)) then
+  local milliseconds = now()
+  local began, answered = tonumber(redis.call('HGET', keys[1], 'began') or ''), tonumber(args[6] or '')
+  local is_noticed = began and answered and began > answered
+  if not is_noticed and (args[4] == '1' or (known and (not tick or tick < known))) then
     timeline = args[3]
-    redis.call('HSET', keys[1], 'timeline', timeline)
+    redis.call('HSET', keys[1], 'timeline', timeline, 'began', string.format('%.0f', milliseconds))
   end
   redis.call('HSET', keys[1], 'max', args[5])
   redis.call('SET', keys[2], args[2], 'EX', DAY)
-  return { timeline, redis.call('PUBLISH', keys[3], args[2]) }
+  return { timeline, redis.call('PUBLISH', keys[3], args[2]), string.format('%.0f', milliseconds) }
 end
 
 local function push_version()

@@ -31,6 +31,8 @@ export class Timeline {
   /** The last number that Redis confirmed, and the last one sent: an answer may be lost on its way. */
   #confirmed = 0
   #sent = 0
+  /** When that was, by the clock of Redis. */
+  #confirmedAt = ''
   #replication: string | undefined
   #isPromoted = false
   #checking: Promise<boolean> | undefined
@@ -81,11 +83,12 @@ export class Timeline {
     const call = {
       name: 'push_tick' as const,
       keys: [this.#names.timeline, this.#tickKey, this.#names.node(node)],
-      args: [this.#confirmed || '', next, newTimeline(), isPromoted ? '1' : '0', maxBytes],
+      args: [this.#confirmed || '', next, newTimeline(), isPromoted ? '1' : '0', maxBytes, this.#confirmedAt],
     }
     const [reply] = await this.#functions.run([call], timeout)
     if (isPushError(reply) || !Array.isArray(reply)) return false
     this.#confirmed = next
+    this.#confirmedAt = String(reply[2])
     if (isPromoted) this.#isPromoted = false
     this.#adopt(String(reply[0]))
     this.#events.ticked(Number(reply[1]), sentAt)

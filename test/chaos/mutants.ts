@@ -25,7 +25,7 @@ export const MUTANTS: readonly Mutant[] = [
     replacements: [
       {
         file: RECOVERY,
-        find: 'const position = await this.#parts.broker.subscribe(topic)\n',
+        find: 'const position = await this.#subscribe(connection, topic)\n',
         replace: `if (since !== undefined && gate) {
       const early = await this.#firstPage(connection, topic, since, gate)
       await sleep(50)
@@ -37,7 +37,7 @@ export const MUTANTS: readonly Mutant[] = [
         replay: () => this.#replay(connection, topic, gate, whole),
       }
     }
-    const position = await this.#parts.broker.subscribe(topic)\n`,
+    const position = await this.#subscribe(connection, topic)\n`,
       },
       {
         file: RECOVERY,
