@@ -19,6 +19,12 @@ export class Gate {
   #waiting: Segment[] = []
   #gap: GapReason | undefined
 
+  constructor(before?: Gate) {
+    if (!before || before.#isOpen) return
+    this.#waiting = before.#waiting
+    this.#gap = before.#gap
+  }
+
   /** Whether it has nothing to do any more. */
   get isDone(): boolean {
     return this.#isOpen && this.#until === undefined
@@ -90,9 +96,9 @@ export class Gates {
     return this.#byTopic.get(topic)
   }
 
-  /** A closed gate for `topic`; what waited at an older one comes with the replay of this one. */
+  /** A closed gate for `topic`; what waits at an older one waits at this one. */
   close(topic: Topic): Gate {
-    const gate = new Gate()
+    const gate = new Gate(this.#byTopic.get(topic))
     this.#byTopic.set(topic, gate)
     return gate
   }

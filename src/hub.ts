@@ -148,6 +148,7 @@ export class Hub implements Subscriber {
   ): void {
     start
       .then(({ gap, state, replay }) => {
+        if (!this.registry.has(connection, topic)) return
         const position = state.id === undefined ? undefined : { [topic]: { id: state.id, seq: state.seq ?? 0 } }
         if (told.known) gap && connection.gap([topic], gap)
         // Without a place to go on from, a client that leaves before the next message would miss that one in silence.

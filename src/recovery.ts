@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { Broker, HistoryPage, PageLimits } from './broker.ts'
 import type { Connection } from './connection.ts'
 import { type Gate, Gates } from './gate.ts'
@@ -8,6 +7,7 @@ import type { Metrics } from './metrics.ts'
 import type { Position } from './position.ts'
 import type { GapReason, TopicState } from './protocol.ts'
 import { gapSegment, Segment } from './queue.ts'
+import { retrying } from './retry.ts'
 import type { Topic } from './topic.ts'
 
 /** What is known of a topic when the client is told that it is subscribed. */
@@ -27,7 +27,7 @@ interface Part {
 /** A page of a history as it is sent: shared by all connections that need it. */
 interface Page {
   gap?: GapReason
-  head: Position
+  head: Position | undefined
   parts: readonly Part[]
   /** Where whoever has this page stands. */
   end: Position
@@ -50,8 +50,6 @@ const MAX_PAGE_BYTES = 128 * 1024
 /** After a break many connections need the same pages: these are kept for a moment. */
 const PAGE_TTL = 1000
 const MAX_PAGES = 64
-
-const RETRY = 200
 
 /** Brings connections up to date that name the last id they hold: what they missed, in order, then live. */
 export class Recovery {
@@ -90,15 +88,9 @@ export class Recovery {
   }
 
   /** Until the broker can be asked: a topic that was given up here would wait for its replay for ever. */
-  async #subscribe(connection: Connection, topic: Topic): Promise<Position | undefined> {
-    for (;;) {
-      try {
-        return await this.#parts.broker.subscribe(topic)
-      } catch {
-        if (connection.isClosing || !connection.topics.has(topic)) return undefined
-        await sleep(RETRY, undefined, { ref: false })
-      }
-    }
+  #subscribe(connection: Connection, topic: Topic): Promise<Position | undefined> {
+    const isWanted = () => !connection.isClosing && connection.topics.has(topic)
+    return retrying(isWanted, () => this.#parts.broker.subscribe(topic)).catch(() => undefined)
   }
 
   async #firstPage(connection: Connection, topic: Topic, since: string, gate: Gate): Promise<Page> {
@@ -110,7 +102,7 @@ export class Recovery {
   async #replay(connection: Connection, topic: Topic, gate: Gate, first: Page): Promise<void> {
     for (let page: Page | undefined = first; page; ) {
       if (!isWanted(connection, topic, gate)) return
-      if (page !== first && page.gap) connection.gap([topic], page.gap, { [topic]: page.head })
+      if (page !== first && page.gap) connection.gap([topic], page.gap, page.head && { [topic]: page.head })
       for (const part of page.parts) if (!isExcepted(connection, part.except)) connection.push(part.segment)
       if (page.isComplete && gate.isCoveredBy(page.end, page.readAt))
         return this.#open(connection, topic, gate, page.end)
@@ -129,17 +121,17 @@ export class Recovery {
 
   /** Asks until the broker answers; undefined when nobody wants to know any more. */
   async #read(connection: Connection, topic: Topic, since: string, gate: Gate): Promise<Page | undefined> {
-    while (isWanted(connection, topic, gate)) {
-      try {
-        const page = await this.#page(topic, since)
-        // The last page of another connection may be older than what this one has to have.
-        const isUsable = page.gap || !page.isComplete || gate.isCoveredBy(page.end, page.readAt)
-        return isUsable ? page : await this.#page(topic, since, gate.newestAt)
-      } catch {
-        await sleep(RETRY, undefined, { ref: false })
-      }
+    const read = async () => {
+      const page = await this.#page(topic, since)
+      // The last page of another connection may be older than what this one has to have.
+      const isUsable = page.gap || !page.isComplete || gate.isCoveredBy(page.end, page.readAt)
+      return isUsable ? page : await this.#page(topic, since, gate.newestAt)
     }
-    return undefined
+    try {
+      return await retrying(() => isWanted(connection, topic, gate), read)
+    } catch {
+      return unreadable(since)
+    }
   }
 
   #page(topic: Topic, since: string, notBefore = 0): Promise<Page> {
@@ -179,6 +171,11 @@ export class Recovery {
   clear(): void {
     this.#pages.clear()
   }
+}
+
+/** No history can be read here: the client is told, and goes on live. */
+function unreadable(since: string): Page {
+  return { ...upToDate({ id: since, seq: 0 }), head: undefined, gap: 'broker_away', readAt: Number.POSITIVE_INFINITY }
 }
 
 function upToDate(position: Position): Page {

@@ -352,7 +352,6 @@ test('several nodes that notice the same loss tell it once', LONG, async t => {
 
 test('a publication with a key that Redis refuses is not tried again thousands of times', {
   ...LONG,
-  todo: 'carrier',
 }, async t => {
   const redis = await startRedis(t)
   const { broker } = await connected(t, redis)

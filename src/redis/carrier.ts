@@ -1,5 +1,7 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Outgoing, Sent } from '../broker.ts'
 import { errors, isPushError, type PushError } from '../errors.ts'
+import { isTransient, RETRY } from '../retry.ts'
 import type { Command, CommandLink } from './commands.ts'
 import type { Call, Functions } from './functions.ts'
 import type { Names } from './names.ts'
@@ -65,7 +67,9 @@ export class RedisCarrier {
     let replies = await this.#functions.run(calls, mayRepeat ? left() * ATTEMPT_SHARE : left())
     const unconfirmed = replies.map(isUnconfirmed)
     // With a key a repeat is harmless: the answer to the first may have been lost, or Redis was away for a moment.
-    while (mayRepeat && replies.some(isWorthRepeating) && deadline - performance.now() > MIN_ATTEMPT) {
+    while (mayRepeat && replies.some(isTransient) && deadline - performance.now() > MIN_ATTEMPT) {
+      // Redis may refuse at once, while it loads its data for example.
+      await sleep(Math.min(RETRY, left()))
       replies = await this.#functions.run(calls, Math.max(MIN_ATTEMPT, left() * ATTEMPT_SHARE))
       for (const [i, reply] of replies.entries()) unconfirmed[i] ||= isUnconfirmed(reply)
     }
@@ -81,7 +85,7 @@ export class RedisCarrier {
   /** `isRepeated`: an attempt before may have recorded it, whose answer was lost. */
   async #recorded({ receipt }: Outgoing, reply: unknown, isRepeated: boolean, deadline: number): Promise<Result> {
     if (isPushError(reply)) {
-      return isRepeated && isWorthRepeating(reply) ? new errors.UNCONFIRMED(UNANSWERED, { cause: reply }) : reply
+      return isRepeated && isTransient(reply) ? new errors.UNCONFIRMED(UNANSWERED, { cause: reply }) : reply
     }
     if (!Array.isArray(reply)) return new errors.INTERNAL('push_publish gave no list: another library has its name')
     const [id, seq, nodes, duplicate] = reply as [string, number, number, number]
@@ -106,10 +110,6 @@ const UNANSWERED = 'Redis did not answer in time: it may or may not have been re
 
 function isUnconfirmed(reply: unknown): boolean {
   return isPushError(reply) && reply.code === 'PUSH_ERR_UNCONFIRMED'
-}
-
-function isWorthRepeating(reply: unknown): boolean {
-  return isPushError(reply) && (reply.code === 'PUSH_ERR_UNCONFIRMED' || reply.code === 'PUSH_ERR_BROKER_AWAY')
 }
 
 /** Neighbours that travel the same way: what is recorded and what is not stay in order, for they use one connection. */

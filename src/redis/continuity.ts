@@ -1,9 +1,9 @@
 import type { HistoryPage, PageLimits } from '../broker.ts'
 import { isCovered, type Position, timelineOf } from '../position.ts'
 import type { GapReason } from '../protocol.ts'
+import { retrying } from '../retry.ts'
 import type { Topic } from '../topic.ts'
 import type { Recorded } from './history.ts'
-import { retrying } from './retry.ts'
 
 export interface ContinuitySource {
   read(topic: Topic, since: string, limits: PageLimits): Promise<HistoryPage>

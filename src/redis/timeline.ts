@@ -25,7 +25,6 @@ export class Timeline {
   readonly #options: { node: string; timeout: number; maxBytes: number }
   readonly #events: TimelineEvents
   readonly #timer: NodeJS.Timeout
-  /** Of this object alone: a process may reach one Redis by two names, and its ticks must not look like a rollback. */
   readonly #tickKey: string
   #current: string | undefined
   /** The last number that Redis confirmed, and the last one sent: an answer may be lost on its way. */
@@ -49,7 +48,7 @@ export class Timeline {
     this.#names = names
     this.#options = options
     this.#events = events
-    this.#tickKey = names.tick(`${options.node}:${randomBytes(4).toString('hex')}`)
+    this.#tickKey = takeKey(names.tick(options.node))
     this.#timer = setInterval(() => void this.tick(), TICK_INTERVAL)
     this.#timer.unref()
   }
@@ -103,7 +102,18 @@ export class Timeline {
 
   close(): void {
     clearInterval(this.#timer)
+    takenKeys.delete(this.#tickKey)
   }
+}
+
+const takenKeys = new Set<string>()
+
+/** One process may reach one Redis by two names: the ticks of the one must not look like a rollback to the other. */
+function takeKey(key: string): string {
+  let free = key
+  for (let n = 2; takenKeys.has(free); n++) free = `${key}:${n}`
+  takenKeys.add(free)
+  return free
 }
 
 /** Later ones sort behind earlier ones, which helps whoever looks at ids; what counts is that no two are the same. */

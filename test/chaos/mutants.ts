@@ -70,7 +70,7 @@ export const MUTANTS: readonly Mutant[] = [
     replacements: [
       {
         file: LUA,
-        find: "if args[4] == '1' or (known and (not tick or tick < known)) then",
+        find: "if not is_noticed and (args[4] == '1' or (known and (not tick or tick < known))) then",
         replace: 'if false then',
       },
       {
