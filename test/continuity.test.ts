@@ -317,7 +317,9 @@ class Node {
   /** Everything that is under way comes to its end. */
   async settle(): Promise<void> {
     this.restore()
-    for (let quiet = 0; quiet < 5 || this.#working > 0; ) {
+    const deadline = performance.now() + 5000
+    const isAtWork = () => this.#working > 0 || (this.continuity.filling > 0 && performance.now() < deadline)
+    for (let quiet = 0; quiet < 5 || isAtWork(); ) {
       while (this.#pipe.length > 0) this.hear()
       quiet = this.redis.isIdle ? quiet + 1 : 0
       this.redis.execute()
