@@ -131,14 +131,14 @@ export class FaultProxy {
   }
 
   #accept(client: Socket): void {
-    if (this.isRefusing) return void client.on('error', () => {}).resetAndDestroy()
+    if (this.isRefusing) return void reset(client.on('error', () => {}))
     const server = connect({ port: this.target, host: '127.0.0.1', allowHalfOpen: true, noDelay: true })
     // Before the flows: the reply that is dropped never enters one.
     server.on('data', data => this.#dropping?.(data) && cut(link))
     const link: Link = { client, server, up: new Flow(client, server, this), down: new Flow(server, client, this) }
     this.#links.add(link)
-    server.on('error', () => client.resetAndDestroy())
-    client.on('error', () => server.resetAndDestroy())
+    server.on('error', () => reset(client))
+    client.on('error', () => reset(server))
     client.on('close', () => this.#links.delete(link))
   }
 
@@ -203,6 +203,12 @@ function cut({ client, server, up, down }: Link): void {
   for (const flow of [up, down]) flow.drop()
   for (const socket of [client, server]) {
     socket.removeAllListeners('data')
-    socket.resetAndDestroy()
+    reset(socket)
   }
+}
+
+/** With a shutdown under way libuv refuses to reset, Node 20 takes no notice, and the process never ends. */
+function reset(socket: Socket): void {
+  if (socket.writableEnded) socket.destroy()
+  else socket.resetAndDestroy()
 }
