@@ -27,6 +27,8 @@ export interface Status {
   draining: boolean
   connections: number
   topics: number
+  /** Topics that are being filled from their history: what their connections get is late. */
+  fillingTopics: number
   stalledConnections: number
   /** Bytes held for connections whose sockets take no more. */
   heldBytes: number

@@ -110,6 +110,8 @@ export interface Broker {
   readonly node: string
   /** False while publications cannot be sent or received. */
   readonly connected: boolean
+  /** Topics that are being filled from their history: what their connections get is late. */
+  readonly filling: number
 
   attach(subscriber: Subscriber): void
   detach(subscriber: Subscriber): void
@@ -122,8 +124,6 @@ export interface Broker {
   /** Leaves the topic unless an attached subscriber still holds it. */
   unsubscribe(topic: Topic): void
 
-  /** Where this node stands in `topic`: what comes after is still to be received. Undefined when that is unknown. */
-  position(topic: Topic): Position | undefined
   /** What comes after `since` in a topic. Rejects with a PushError while the broker is away. */
   history(topic: Topic, since: string, limits: PageLimits): Promise<HistoryPage>
 

@@ -18,7 +18,7 @@ import { Recovery, type Start } from './recovery.ts'
 import { Registry } from './registry.ts'
 import type { HistoryRules } from './retention.ts'
 import type { SchemaTable } from './schemas.ts'
-import { ownTopics, type Topic } from './topic.ts'
+import { ownTopics, type Topic, topicKind } from './topic.ts'
 import type { Transport } from './transport.ts'
 
 export interface HubOptions {
@@ -102,7 +102,7 @@ export class Hub implements Subscriber {
   connect(identity: Identity, transport: Transport, topics: readonly Topic[], since: Since = {}): Connection {
     const connection = new Connection(identity, transport, this.#outbox)
     for (const topic of [...topics, ...connection.topics]) {
-      if (since[topic] !== undefined) this.#recovery.withhold(connection, topic)
+      if (isRecoverable(topic, since[topic])) this.#recovery.withhold(connection, topic)
     }
     this.registry.add(connection)
     for (const topic of topics) if (!this.registry.has(connection, topic)) this.registry.join(connection, topic)
@@ -134,7 +134,12 @@ export class Hub implements Subscriber {
   }
 
   #start(connection: Connection, topic: Topic, since: string | undefined): Promise<Start> {
-    const start = this.#recovery.start(connection, topic, since, connection.gates?.get(topic))
+    const gate = connection.gates?.get(topic)
+    // A gate that an earlier subscription closed is not this one's to open.
+    const start =
+      gate && isRecoverable(topic, since)
+        ? this.#recovery.start(connection, topic, since, gate)
+        : this.#recovery.confirm(connection, topic)
     start.catch(() => {})
     return start
   }
@@ -165,7 +170,7 @@ export class Hub implements Subscriber {
     if (!isHeld && (connection.subscriptions?.size ?? 0) >= topics) {
       throw new errors.LIMIT(`a connection may have ${topics} topics (limits.topics)`)
     }
-    if (since !== undefined) this.#recovery.withhold(connection, topic)
+    if (isRecoverable(topic, since)) this.#recovery.withhold(connection, topic)
     if (!isHeld) this.registry.join(connection, topic)
   }
 
@@ -296,6 +301,7 @@ export class Hub implements Subscriber {
     return {
       connections: this.registry.size,
       topics: this.registry.topicCount,
+      fillingTopics: this.broker.filling,
       stalledConnections: this.#outbox.stalledConnections,
       heldBytes: this.#outbox.heldBytes,
       metrics: this.metrics.snapshot(),
@@ -305,6 +311,11 @@ export class Hub implements Subscriber {
 
 /** The last id that a client holds of each topic. */
 export type Since = Readonly<Partial<Record<Topic, string>>>
+
+/** Whether what came after `since` can be had: a connection's own topic ends with it. */
+function isRecoverable(topic: Topic, since: string | undefined): since is string {
+  return since !== undefined && topicKind(topic) !== 'connection'
+}
 
 interface Subscription {
   since?: string | undefined

@@ -21,6 +21,7 @@ const MAX_REJECTED = 100
 /** Carries publications inside one process: the default, for one node without Redis. */
 export class MemoryBroker implements Broker {
   readonly kind = 'memory'
+  readonly filling = 0
   readonly node: string
   readonly rejected: { time: number; topic: Topic; reason: string; size: number }[] = []
   readonly #subscribers = new Set<Subscriber>()
@@ -50,14 +51,10 @@ export class MemoryBroker implements Broker {
   }
 
   async subscribe(topic: Topic): Promise<Position | undefined> {
-    return this.position(topic)
+    return topicKind(topic) === 'connection' ? undefined : this.#history.head(topic)
   }
 
   unsubscribe(_topic: Topic): void {}
-
-  position(topic: Topic): Position | undefined {
-    return topicKind(topic) === 'connection' ? undefined : this.#history.head(topic)
-  }
 
   async history(topic: Topic, since: string, limits: PageLimits): Promise<HistoryPage> {
     return this.#history.page(topic, since, limits)

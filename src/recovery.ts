@@ -4,7 +4,7 @@ import { type Gate, Gates } from './gate.ts'
 import { isExcepted } from './identity.ts'
 import type { Intake } from './intake.ts'
 import type { Metrics } from './metrics.ts'
-import type { Position } from './position.ts'
+import { isId, type Position } from './position.ts'
 import type { GapReason, TopicState } from './protocol.ts'
 import { gapSegment, Segment } from './queue.ts'
 import { retrying } from './retry.ts'
@@ -37,12 +37,15 @@ interface Page {
 }
 
 interface RecoveryParts {
-  broker: Pick<Broker, 'history' | 'position' | 'subscribe'>
+  broker: Pick<Broker, 'history' | 'subscribe'>
   intake: Intake
   metrics: Metrics
   /** Bytes that may wait for one connection. */
   budget: number
 }
+
+/** Stands for whatever a client takes for an id: no broker knows it. */
+const NO_ID = 'none'
 
 const MAX_PAGE_ENTRIES = 256
 const MAX_PAGE_BYTES = 128 * 1024
@@ -69,13 +72,16 @@ export class Recovery {
     return connection.gates.close(topic)
   }
 
-  /** Resolves when the broker has confirmed the topic and was asked what came after `since`. */
-  async start(connection: Connection, topic: Topic, since: string | undefined, gate: Gate | undefined): Promise<Start> {
+  /** Resolves when the broker has confirmed the topic. */
+  async confirm(connection: Connection, topic: Topic): Promise<Start> {
     const position = await this.#subscribe(connection, topic)
-    if (since === undefined || !gate || topic.startsWith('connection:')) {
-      gate?.open(undefined)
-      return { state: position ?? {}, replay: async () => {} }
-    }
+    return { state: position ?? {}, replay: async () => {} }
+  }
+
+  /** Resolves when the broker has confirmed the topic and was asked what came after the id that the client holds. */
+  async start(connection: Connection, topic: Topic, held: string, gate: Gate): Promise<Start> {
+    const position = await this.#subscribe(connection, topic)
+    const since = isId(held) ? held : NO_ID
     gate.expect(position)
     const page = position?.id === since ? upToDate(position) : await this.#firstPage(connection, topic, since, gate)
     const { gap, head } = page

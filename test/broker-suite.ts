@@ -352,7 +352,7 @@ export function brokerSuite(name: string, makeNodes: MakeNodes): void {
       const { position, nodes: reached } = await record(nodes[n % nodes.length]!, n)
       assert.deepEqual([position.seq, reached], [n, nodes.length])
       for (const subscriber of subscribers) assert.equal(await subscriber.text(), envelope(n))
-      for (const node of nodes) assert.deepEqual(node.position(R), position)
+      for (const node of nodes) assert.deepEqual(await node.subscribe(R), position)
     }
     const { position } = await record(nodes[0]!, 7)
     for (const subscriber of subscribers) await subscriber.text()

@@ -625,6 +625,17 @@ test('the start of a quiet topic stays good when it is asked for again', async (
   }
 })
 
+test('a history that begins anew within the same millisecond has other ids', async () => {
+  const call = asScript(redis, CLOCKED)
+  const channel = newChannel()
+  await redis.set('clock', Date.now())
+  const before = [await publish(call, channel), await publish(call, channel)].map(([id]) => id)
+  await redis.del(`{${channel}}:head`)
+  const after = [await publish(call, channel), await publish(call, channel)].map(([id]) => id)
+  assert.equal(new Set([...before, ...after]).size, 4)
+  for (const since of before) assert.equal((await read(call, channel, since))[0], 'history_replaced')
+})
+
 // ── trouble ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 test('a page of a history of large entries is not read from the whole of it', async t => {

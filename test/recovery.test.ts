@@ -6,7 +6,12 @@ import { openConnection } from '../src/testing.ts'
 import { buildPush, type TestApp } from './helpers/app.ts'
 import { startRedis } from './helpers/redis.ts'
 
-const HISTORY = { 'channel:r*': { size: 10, ttl: 60 }, 'user:*': { size: 10, ttl: 60 }, all: { size: 10, ttl: 60 } }
+const HISTORY = {
+  'channel:long': { size: 5000, ttl: 60 },
+  'channel:r*': { size: 10, ttl: 60 },
+  'user:*': { size: 10, ttl: 60 },
+  all: { size: 10, ttl: 60 },
+}
 
 type MakeApp = (t: TestContext) => Promise<TestApp>
 
@@ -66,6 +71,19 @@ for (const [name, make] of Object.entries({ memory: onMemory, redis: onRedis }))
     }
     const got = [await client.next('n'), await client.next('n'), await client.next('n')]
     assert.deepEqual(got.map(({ topic }) => topic).sort(), [...topics].sort())
+  })
+
+  test(`${name}: a second subscribe while a replay is under way changes nothing of what comes`, async t => {
+    const node = await make(t)
+    const client = await openConnection(node.app, '/ws')
+    const items = Array.from({ length: 999 }, (_, n) => ({ to: 'channel:long', type: 'n', payload: n }))
+    const sent = (await node.app.push.publish(items)) as Required<PublishResult>[]
+    client.send('subscribe', { topic: 'channel:long', since: sent[0]!.id }, 1)
+    client.send('subscribe', { topic: 'channel:long' }, 2)
+    await client.next('subscribed')
+    await client.next('subscribed')
+    await record(node, 'channel:long', 999)
+    for (let n = 1; n <= 999; n++) assert.equal((await client.next('n')).payload, n)
   })
 
   test(`${name}: what is trimmed is a gap, told before anything else`, async t => {

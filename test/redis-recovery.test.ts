@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { HistoryPage } from '../src/broker.ts'
 import { errors } from '../src/errors.ts'
 import { encodeFrame } from '../src/frame.ts'
 import type { PushBridgeOptions } from '../src/index.ts'
 import { Intake } from '../src/intake.ts'
 import { Metrics } from '../src/metrics.ts'
+import { type Position, timelineOf } from '../src/position.ts'
 import { encodePublication } from '../src/protocol.ts'
 import type { PublishResult } from '../src/publish.ts'
 import { Segment } from '../src/queue.ts'
@@ -203,6 +205,33 @@ test('a Redis that comes back with an older state is a gap, for who stayed and w
   }
 })
 
+test('what a Redis from the past says is told to nobody before it is known to be one', LONG, async t => {
+  const redis = await startRedis(t)
+  const { broker, link } = await connected(t, redis)
+  const publish = async () => {
+    const [sent] = await broker.publish([{ topic: R, envelope: '{"type":"n"}', history: { size: 10, ttl: 60 } }])
+    return (sent as { position: Position }).position
+  }
+  await publish()
+  await redis.admin.save()
+  const { id } = await publish()
+  const ticks = async () => Number(await redis.admin.get('push:tick:n1'))
+  for (const saved = await ticks(); (await ticks()) <= saved; ) await sleep(20)
+  const lost = link(false)
+  await redis.kill()
+  await lost
+  const starting = redis.start()
+  const pages: HistoryPage[] = []
+  const ask = () => broker.history(R, id, { count: 1, bytes: 1 }).then(page => pages.push(page), codeOf)
+  while (pages.length === 0) await Promise.all([ask(), ask(), new Promise(setImmediate)])
+  await starting
+  await link(true)
+  await ask()
+  for (const { gap, head } of pages) {
+    assert.deepEqual([gap, timelineOf(head.id) === timelineOf(id)], ['history_replaced', false])
+  }
+})
+
 test('an entry that a node must refuse is a gap at its place', LONG, async t => {
   const { redis, hurt, well, client } = await setUp(t)
   const { id } = await record(well, 1)
@@ -392,7 +421,6 @@ test('a client whose first question fails is not left without live messages', LO
         if (asked++ === 0) throw new errors.BROKER_AWAY('not yet')
         return head
       },
-      position: () => head,
       history: async () => ({ head, entries: [], isComplete: true }),
     },
     intake: new Intake(new SchemaTable({}), 1000, error => assert.fail(String(error))),

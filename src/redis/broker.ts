@@ -81,6 +81,7 @@ export class RedisBroker implements Broker {
     }
     this.#commands = new CommandLink(clients.commands, (isUp, error) => {
       if (isUp) void this.#feed.commandsUp()
+      else this.#feed.commandsDown()
       changed(error)
     })
     this.#functions = new Functions(this.#commands)
@@ -100,6 +101,10 @@ export class RedisBroker implements Broker {
       },
     )
     this.#carrier = new RedisCarrier(parts.commands, parts.functions, this.#names, timeout)
+  }
+
+  get filling(): number {
+    return this.#feed.filling
   }
 
   get connected(): boolean {
@@ -136,10 +141,6 @@ export class RedisBroker implements Broker {
   unsubscribe(topic: Topic): void {
     for (const subscriber of this.#subscribers) if (subscriber.holds(topic)) return
     this.#feed.unsubscribe(topic)
-  }
-
-  position(topic: Topic): Position | undefined {
-    return this.#feed.position(topic)
   }
 
   history(topic: Topic, since: string, limits: PageLimits): Promise<HistoryPage> {

@@ -74,11 +74,6 @@ export class Continuity {
     return this.#filling
   }
 
-  position(topic: Topic): Position | undefined {
-    const track = this.#tracks.get(topic)
-    return track?.isFilling ? undefined : track?.last
-  }
-
   /** The topic is subscribed: says where it stands. Rejects when Redis cannot be asked. */
   join(topic: Topic): Promise<Position | undefined> {
     const track = this.#tracks.get(topic) ?? this.#add(topic)

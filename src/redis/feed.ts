@@ -1,7 +1,9 @@
 import type { Redis } from 'ioredis'
 import type { HistoryPage, PageLimits } from '../broker.ts'
+import { errors } from '../errors.ts'
 import type { Position } from '../position.ts'
 import type { GapReason } from '../protocol.ts'
+import { RETRY } from '../retry.ts'
 import type { Topic } from '../topic.ts'
 import type { CommandLink } from './commands.ts'
 import { Continuity } from './continuity.ts'
@@ -32,8 +34,6 @@ export interface FeedEvents {
 
 /** Heads are compared this often: what was lost in a way that nothing else notices is found after half a minute. */
 const COMPARE_INTERVAL = 30_000
-
-const RETRY = 200
 
 /** A node that does not hear itself for so long hears nobody. */
 const UNHEARD_TIMEOUT = 5000
@@ -120,18 +120,27 @@ export class Feed {
     this.#subscriptions.unsubscribe(topic)
   }
 
-  position(topic: Topic): Position | undefined {
-    return this.isLive ? this.#continuity.position(topic) : undefined
+  /** What a Redis says of which it is not known whether it is the one it was may be of the past: nobody is told that. */
+  async history(topic: Topic, since: string, limits: PageLimits): Promise<HistoryPage> {
+    if (!this.#isKnownSince(performance.now())) await this.#timeline.tick()
+    const askedAt = performance.now()
+    const page = await this.#history.read(topic, since, limits, this.#options.timeout)
+    // It may have waited for the link, and gone out before anything else over a new one.
+    if (!this.#isKnownSince(askedAt)) throw new errors.BROKER_AWAY('the link to Redis is new and was not tried yet')
+    return page
   }
 
-  history(topic: Topic, since: string, limits: PageLimits): Promise<HistoryPage> {
-    return this.#history.read(topic, since, limits, this.#options.timeout)
+  #isKnownSince(time: number): boolean {
+    return !this.#functions.isSupported || time >= this.#timeline.knownSince
+  }
+
+  commandsDown(): void {
+    this.#timeline.linkLost()
   }
 
   /** There is a new connection for commands, behind which may be another server. */
   async commandsUp(): Promise<void> {
     await this.#functions.update(this.#options.timeout)
-    await this.#timeline.inspect()
     await this.#timeline.tick()
   }
 

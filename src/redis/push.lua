@@ -134,6 +134,14 @@ local function head_of(head, timeline)
   return id, tonumber(state[2]), tonumber(state[3]), tonumber(state[4])
 end
 
+-- Without a head (it was evicted, say) what is left of a history is of no use: nothing says where it ends. What is recorded
+-- in its place within the same millisecond must not get the same ids.
+local function discard(history)
+  local last = redis.call('XREVRANGE', history, '+', '-', 'COUNT', 1)[1]
+  redis.call('UNLINK', history)
+  return last and '.' .. last[1]
+end
+
 -- A command that is refused half way would leave an entry behind that nobody was told of.
 local function forbidden(history, head, channel)
   if not redis.acl_check_cmd then return nil end
@@ -176,9 +184,7 @@ local function push_publish(keys, args)
   local seq = last_seq + 1
   size = math.max(size, old_size)
   ttl = math.max(ttl, old_ttl)
-  local mark = next_mark(previous, milliseconds)
-  -- Without a head (it was evicted, say) what is left of a history is of no use: nothing says where it ends.
-  if not previous then redis.call('UNLINK', history) end
+  local mark = next_mark(previous or discard(history), milliseconds)
   previous = previous or '-'
   local number = string.format('%.0f', seq)
   local id = timeline .. '.' .. number .. '.' .. mark

@@ -34,6 +34,10 @@ export class Timeline {
   #confirmedAt = ''
   #replication: string | undefined
   #isPromoted = false
+  #isInspected = false
+  #knownSince = Number.POSITIVE_INFINITY
+  /** Counts links that were lost. */
+  #link = 0
   #checking: Promise<boolean> | undefined
 
   constructor(
@@ -53,9 +57,27 @@ export class Timeline {
     this.#timer.unref()
   }
 
+  /**
+   * Since when it is known which Redis answers; infinite from when the link is lost until the first tick over the next
+   * one. What a Redis that went back in time says before that looks as if nothing had happened.
+   */
+  get knownSince(): number {
+    return this.#knownSince
+  }
+
+  /** The link is lost: who answers next may be another server, or the same one from the past. */
+  linkLost(): void {
+    this.#link++
+    this.#isInspected = false
+    this.#knownSince = Number.POSITIVE_INFINITY
+  }
+
   /** The link is new: is this the server that we knew? A replica that was promoted may not have got everything. */
-  async inspect(): Promise<void> {
+  async #inspect(): Promise<void> {
+    const link = this.#link
     const [info] = await this.#commands.run([['INFO', 'replication']], this.#options.timeout)
+    if (link !== this.#link) return
+    this.#isInspected = true
     if (typeof info !== 'string') return
     const id = /^master_replid:(\w+)/m.exec(info)?.[1]
     const before = /^master_replid2:(\w+)/m.exec(info)?.[1]
@@ -75,6 +97,8 @@ export class Timeline {
 
   async #tick(): Promise<boolean> {
     if (!this.#commands.isUp) return false
+    const link = this.#link
+    if (!this.#isInspected) await this.#inspect()
     const next = ++this.#sent
     const sentAt = performance.now()
     const isPromoted = this.#isPromoted
@@ -89,6 +113,7 @@ export class Timeline {
     this.#confirmed = next
     this.#confirmedAt = String(reply[2])
     if (isPromoted) this.#isPromoted = false
+    if (link === this.#link && this.#isInspected) this.#knownSince = Math.min(this.#knownSince, performance.now())
     this.#adopt(String(reply[0]))
     this.#events.ticked(Number(reply[1]), sentAt)
     return true

@@ -6,8 +6,6 @@ import type { Invariant, Violation } from './verdict.ts'
 interface Place {
   timeline: string
   seq: number
-  /** When Redis took it, in milliseconds. */
-  mark: number
 }
 
 type Of<E extends Told['e']> = Extract<Told, { e: E }>
@@ -47,8 +45,7 @@ class TopicView {
   gap(t: number, position: { id: string } | undefined): Problem {
     this.gaps.push(t)
     const [from, to] = [this.#place, position && placeOf(position.id)]
-    // A Redis that went back in time may be asked before it is noticed: its numbers are lower, its marks are later.
-    if (from && to && from.timeline === to.timeline && to.seq < from.seq && to.mark <= from.mark) {
+    if (from && to && from.timeline === to.timeline && to.seq < from.seq) {
       return { invariant: 'order', what: `was told a gap that leads back from ${from.seq} to ${to.seq}` }
     }
     if (position) {
@@ -105,7 +102,7 @@ const PUBLISH_TIME = 12_000
 
 function placeOf(id: string): Place | undefined {
   const seq = positionOf(id)?.seq
-  return seq === undefined ? undefined : { timeline: timelineOf(id), seq, mark: Number(/\.(\d+)-\d+$/.exec(id)?.[1]) }
+  return seq === undefined ? undefined : { timeline: timelineOf(id), seq }
 }
 
 function encodeLast(id: string | undefined): string {

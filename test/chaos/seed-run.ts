@@ -18,6 +18,8 @@ export interface SeedOptions extends WorldOptions {
 /** Everybody is back and up to date this soon after the last fault. */
 const RECOVERY_TIME = 10_000
 const ROUND = 2500
+/** Rounds of canaries after the last publication: their keys are others than those before. */
+const LAST_ROUNDS = 1000
 const ENDING = 5000
 
 /** One run from its seed: start, faults, quiet, end, judgement. */
@@ -56,19 +58,23 @@ async function happen(world: World, { seed, seconds, topology, kinds }: SeedOpti
   for (const result of ended) if (result.status === 'rejected') throw result.reason
 }
 
-/** From the last fault on: canaries on every topic, until one round of them has reached everybody. */
+/** From the last fault on, until everybody is up to date. */
 async function quieten(world: World): Promise<void> {
+  const milliseconds = await everybodyUpToDate(world, 0)
+  if (milliseconds !== undefined) return world.journal.write({ e: 'settled', milliseconds })
+  violate(world, 'liveness', `not everybody was up to date ${RECOVERY_TIME} ms after the last fault`)
+}
+
+/** Canaries on every topic, until one round of them has reached everybody: after how long, undefined when it never did. */
+async function everybodyUpToDate(world: World, firstRound: number): Promise<number | undefined> {
   const begin = Date.now()
-  for (let round = 0; Date.now() - begin < RECOVERY_TIME; round++) {
+  for (let round = firstRound; Date.now() - begin < RECOVERY_TIME; round++) {
     const { canaries } = await world.publishers.ask({ e: 'canary', round }, 'canaries', RECOVERY_TIME)
     const left = Math.max(1, Math.min(ROUND, begin + RECOVERY_TIME - Date.now()))
     const isDone = await world.clients.ask({ e: 'await', canaries }, 'up-to-date', left).catch(() => false)
-    if (isDone) {
-      world.journal.write({ e: 'settled', milliseconds: Date.now() - begin })
-      return
-    }
+    if (isDone) return Date.now() - begin
   }
-  violate(world, 'liveness', `not everybody was up to date ${RECOVERY_TIME} ms after the last fault`)
+  return undefined
 }
 
 function violate(world: World, invariant: string, what: string): void {
@@ -77,6 +83,10 @@ function violate(world: World, invariant: string, what: string): void {
 
 async function end(world: World): Promise<void> {
   await world.endPublishing()
+  // What was published until now is behind nobody's last canary.
+  if ((await everybodyUpToDate(world, LAST_ROUNDS)) === undefined) {
+    violate(world, 'liveness', 'not everybody got what was published last')
+  }
   await countConnections(world, world.options.clients)
   await recordHistories(world)
   await world.clients.ask({ e: 'end' }, 'ended', ENDING)
