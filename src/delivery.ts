@@ -7,6 +7,7 @@ import type { Intake } from './intake.ts'
 import { Loss } from './loss.ts'
 import type { Metrics } from './metrics.ts'
 import type { Outbox } from './outbox.ts'
+import { Pace } from './pace.ts'
 import type { Position } from './position.ts'
 import type { GapReason } from './protocol.ts'
 import { Segment } from './queue.ts'
@@ -39,17 +40,6 @@ export interface DeliveryEvents {
 /** How long publications are dealt with, and sockets are written to, before other events of the process get a turn. */
 const SLICE = 8
 
-/**
- * A round of flushes is followed by a rest twice as long as it took, up to a bound: a write costs the same whatever
- * its size, so a busy node writes to each socket less often and more at a time. A lone message follows no long round
- * and leaves at once; a round to 1,000 sockets takes some 5 ms.
- */
-const REST_FACTOR = 2
-const MAX_REST = 10
-
-/** While more is waiting than can be delivered, what is gathered for a round may take this long. */
-const MAX_GATHER = 30
-
 /** How many runs are delivered between two looks at the clock. */
 const RUNS_PER_LOOK = 8
 
@@ -79,12 +69,7 @@ export class Delivery {
   /** Topics of which something was dropped since the last turn; one is due, since the inbox is full. */
   readonly #overloaded = new Set<Topic>()
   #isAwake = false
-  /** When the last round of flushes was over, how long it has taken so far, and how long the rest behind it is. */
-  #roundEnd = 0
-  #roundTook = 0
-  #rest = 0
-  /** Runs delivered since the last round. */
-  #gathered = 0
+  readonly #pace = new Pace()
   #timer: NodeJS.Timeout | undefined
 
   constructor(parts: DeliveryParts, events: DeliveryEvents) {
@@ -151,7 +136,7 @@ export class Delivery {
   }
 
   #turn(): void {
-    if (this.#roundTook === 0) this.#deliverSome(performance.now() + SLICE)
+    if (!this.#pace.isFlushing) this.#deliverSome(performance.now() + SLICE)
     const rest = this.#flushSome(performance.now())
     this.#isAwake = false
     if (this.#inbox.length > 0 || (rest === 0 && !this.#parts.outbox.isIdle)) this.wake()
@@ -167,20 +152,12 @@ export class Delivery {
   #flushSome(now: number): number {
     const { outbox } = this.#parts
     if (outbox.isIdle) return 0
-    const rest = this.#roundTook > 0 ? 0 : this.#restUntil() - now
+    const rest = this.#pace.rest(now, this.#inbox.length > 0)
+    // A timer knows whole milliseconds only.
     if (rest >= 1) return rest
     outbox.flush(now + SLICE)
-    this.#roundEnd = performance.now()
-    this.#roundTook += this.#roundEnd - now
-    if (!outbox.isIdle) return 0
-    this.#rest = this.#gathered > 1 ? Math.min(MAX_REST, this.#roundTook * REST_FACTOR) : 0
-    this.#roundTook = 0
-    this.#gathered = 0
+    this.#pace.flushed(now, performance.now(), outbox.isIdle)
     return 0
-  }
-
-  #restUntil(): number {
-    return this.#roundEnd + (this.#inbox.length > 0 ? MAX_GATHER : this.#rest)
   }
 
   #deliverSome(deadline: number): void {
@@ -211,7 +188,7 @@ export class Delivery {
 
   /** False when it is not done yet. A publication that cannot be delivered must not keep those behind it back. */
   #deliverOrSkip(entry: Entry, deadline: number): boolean {
-    this.#gathered++
+    this.#pace.gather()
     try {
       if (entry instanceof Loss) return entry.tell(deadline)
       if (entry instanceof Segment) this.#deliverSegment(entry)

@@ -163,8 +163,11 @@ export class Hub implements Subscriber {
       .catch(error => this.#events.failed(error))
   }
 
-  /** Joins `topic` at once; `confirm` says when it holds. Throws when the connection has too many topics. */
-  join(connection: Connection, topic: Topic, since?: string): void {
+  /**
+   * Joins `topic` at once; `confirm` says when it holds. True when the connection did not have it. Throws when it has too
+   * many topics.
+   */
+  join(connection: Connection, topic: Topic, since?: string): boolean {
     const isHeld = this.registry.has(connection, topic)
     const { topics } = this.options.limits
     if (!isHeld && (connection.subscriptions?.size ?? 0) >= topics) {
@@ -172,17 +175,22 @@ export class Hub implements Subscriber {
     }
     if (isRecoverable(topic, since)) this.#recovery.withhold(connection, topic)
     if (!isHeld) this.registry.join(connection, topic)
+    return !isHeld
   }
 
-  /** Sends `subscribed` once the broker has confirmed the topic, then what was missed. Throws when it was left meanwhile. */
-  async confirm(connection: Connection, topic: Topic, { since, ref }: Subscription = {}): Promise<void> {
+  /**
+   * Sends `subscribed` once the broker has confirmed the topic, then what was missed. A topic that the connection had
+   * before is told without a position: what leads there may be under way still. Throws when it was left meanwhile.
+   */
+  async confirm(connection: Connection, topic: Topic, { isNew, since, ref }: Subscription): Promise<void> {
     const start = this.#start(connection, topic, since)
     const known = await within(CONFIRM_TIMEOUT, start)
     if (connection.isClosing) return
     if (!this.registry.has(connection, topic)) throw new errors.UNSUBSCRIBED(topic)
-    connection.reply('subscribed', { topic, ...known?.state }, ref)
+    const state = isNew || since !== undefined ? known?.state : {}
+    connection.reply('subscribed', { topic, ...state }, ref)
     if (!known) connection.gap([topic], 'broker_away')
-    this.#replay(connection, topic, start, { since, known })
+    if (isNew || since !== undefined) this.#replay(connection, topic, start, { since, known })
   }
 
   unsubscribe(connection: Connection, topic: Topic, ref?: Ref): void {
@@ -263,8 +271,8 @@ export class Hub implements Subscriber {
     try {
       if (control.kind === 'unsubscribe') this.unsubscribe(connection, control.topic)
       else {
-        this.join(connection, control.topic)
-        await this.confirm(connection, control.topic)
+        const isNew = this.join(connection, control.topic)
+        await this.confirm(connection, control.topic, { isNew })
       }
       return true
     } catch (error) {
@@ -318,6 +326,8 @@ function isRecoverable(topic: Topic, since: string | undefined): since is string
 }
 
 interface Subscription {
+  /** The connection did not have the topic. */
+  isNew: boolean
   since?: string | undefined
   ref?: Ref | undefined
 }

@@ -190,11 +190,12 @@ export class Dispatcher {
     const problem = topicProblem(topic)
     if (problem) throw new errors.TOPIC(`payload.topic: ${problem}`)
     if (since !== undefined && typeof since !== 'string') throw new errors.BAD_MESSAGE('payload.since is not a string')
+    let isNew = false
     await this.#inOrder(conversation, async () => {
       await this.authorize(connection, topic as Topic, since)
-      if (!connection.isClosing) this.#hub.join(connection, topic as Topic, since)
+      if (!connection.isClosing) isNew = this.#hub.join(connection, topic as Topic, since)
     })
-    if (!connection.isClosing) await this.#hub.confirm(connection, topic as Topic, { since, ref })
+    if (!connection.isClosing) await this.#hub.confirm(connection, topic as Topic, { isNew, since, ref })
   }
 
   #acknowledge(connection: Connection, { payload, ref }: ClientMessage): void {

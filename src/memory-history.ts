@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import type { HistoryEntry, HistoryPage, PageLimits, Retention } from './broker.ts'
 import { errors } from './errors.ts'
-import { encodeId, type Position, positionOf, timelineOf } from './position.ts'
+import { encodeId, isLater, type Position, positionOf, timelineOf } from './position.ts'
 import type { GapReason } from './protocol.ts'
 import type { Topic } from './topic.ts'
 
@@ -10,6 +10,8 @@ interface Entry extends HistoryEntry {
 }
 
 interface Recorded {
+  /** Where it began: an older id is of a history of the same topic that was dropped. */
+  start: Position
   head: Position
   entries: Entry[]
   retention: Retention
@@ -59,8 +61,10 @@ export class MemoryHistory {
 
   #add(topic: Topic, retention: Retention, now: number): Recorded {
     if (this.#topics.size >= MAX_TOPICS) this.#makeRoom(now)
+    const start = this.#start(now)
     const recorded: Recorded = {
-      head: this.#start(now),
+      start,
+      head: start,
       entries: [],
       retention,
       once: new Map(),
@@ -123,6 +127,7 @@ export class MemoryHistory {
     if (from.seq === 0 && now - Number(/\.(\d+)-\d+$/.exec(from.id)![1]) > DAY) return 'history_expired'
     if (!recorded) return from.seq === 0 ? undefined : 'history_expired'
     if (from.seq > recorded.head.seq) return 'history_replaced'
+    if (from.seq > 0 && isLater(recorded.start.id, from.id)) return 'history_replaced'
     if (from.seq === recorded.head.seq) return undefined
     if (!first || first.time < now - recorded.retention.ttl * 1000) return 'history_expired'
     return first.position.seq > from.seq + 1 ? 'history_trimmed' : undefined

@@ -40,7 +40,8 @@ export function isCovered(position: Position, by: Position): boolean {
   return position.id === by.id || !isLater(position.id, by.id)
 }
 
-function isLater(id: string, than: string): boolean {
+/** Whether the mark of `id` is later than that of the other. */
+export function isLater(id: string, than: string): boolean {
   const [time, otherTime] = [timeOf(id), timeOf(than)]
   return time === otherTime ? numberOf(id) > numberOf(than) : time > otherTime
 }

@@ -8,7 +8,7 @@ const SRC = fileURLToPath(new URL('../src', import.meta.url))
 
 /** The house from the ground up: a room may use what stands on a lower floor, types included, and nothing else. */
 const FLOORS: string[][] = [
-  ['topic', 'keys', 'errors', 'metrics', 'heartbeat', 'raw-json', 'slab', 'position', 'acks', 'deadline'],
+  ['topic', 'keys', 'errors', 'metrics', 'heartbeat', 'raw-json', 'slab', 'position', 'acks', 'deadline', 'pace'],
   ['client-handlers', 'client-page'],
   ['protocol', 'frame', 'registry', 'schemas', 'client-requests', 'retry', 'retention', 'identity'],
   ['queue', 'envelope', 'broker', 'client-options', 'client-positions'],

@@ -60,6 +60,18 @@ test('topics have a bound: old ones give way, and none that is needed', () => {
   assert.equal(append(4, 1, 60, undefined, 'user:1').position.seq, 4)
 })
 
+test('an id of a history that gave way is not one of the next', () => {
+  const { clock, memory, append } = history()
+  const old = append(1).position.id
+  for (let n = 1; n < 10_000; n++) append(1, 1, 60, undefined, `user:${n}`)
+  clock.now += 24 * HOUR + 60_001
+  append(1, 1, 60, undefined, 'user:more')
+  assert.equal(append(2).position.seq, 1)
+  assert.equal(memory.page(X, old, ALL).gap, 'history_replaced')
+  append(3)
+  assert.equal(memory.page(X, old, ALL).gap, 'history_replaced')
+})
+
 test('another process is another history', () => {
   const [one, other] = [history(), history()]
   const { id } = one.append(1).position

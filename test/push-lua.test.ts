@@ -477,6 +477,15 @@ async function tick(call: Call, prefix: string, known: Arg, next: Arg, timeline:
 }
 
 for (const [way, make] of Object.entries(ways)) {
+  test(`${way}: a tick that comes late, over a link that was given up, is no rollback`, async () => {
+    const call = make()
+    const prefix = `late-${way}:`
+    const [timeline] = await tick(call, prefix, '', 1, 'ta')
+    await tick(call, prefix, 1, 3, 'tb')
+    await tick(call, prefix, 1, 2, 'tc')
+    assert.deepEqual(await tick(call, prefix, 3, 4, 'td'), [timeline, 0])
+  })
+
   test(`${way}: a tick that Redis knows no more begins a new timeline`, async () => {
     const call = make()
     const prefix = `tick-${way}:`
@@ -628,9 +637,11 @@ test('the start of a quiet topic stays good when it is asked for again', async (
 test('a history that begins anew within the same millisecond has other ids', async () => {
   const call = asScript(redis, CLOCKED)
   const channel = newChannel()
-  await redis.set('clock', Date.now())
+  const now = Date.now()
+  await redis.set('clock', now)
   const before = [await publish(call, channel), await publish(call, channel)].map(([id]) => id)
   await redis.del(`{${channel}}:head`)
+  await redis.set('clock', now + 0.025)
   const after = [await publish(call, channel), await publish(call, channel)].map(([id]) => id)
   assert.equal(new Set([...before, ...after]).size, 4)
   for (const since of before) assert.equal((await read(call, channel, since))[0], 'history_replaced')

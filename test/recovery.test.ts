@@ -80,8 +80,10 @@ for (const [name, make] of Object.entries({ memory: onMemory, redis: onRedis }))
     const sent = (await node.app.push.publish(items)) as Required<PublishResult>[]
     client.send('subscribe', { topic: 'channel:long', since: sent[0]!.id }, 1)
     client.send('subscribe', { topic: 'channel:long' }, 2)
-    await client.next('subscribed')
-    await client.next('subscribed')
+    const answers = [await client.next('subscribed'), await client.next('subscribed')]
+    const [first, second] = [1, 2].map(ref => answers.find(answer => answer.ref === ref)!.payload as TopicState)
+    assert.equal(first!.recovered, true)
+    assert.deepEqual(second, { topic: 'channel:long' }, 'what leads to the head is still to come')
     await record(node, 'channel:long', 999)
     for (let n = 1; n <= 999; n++) assert.equal((await client.next('n')).payload, n)
   })

@@ -33,6 +33,20 @@ brokerSuite('redis', async (t, { publishTimeout }) => {
   }
 })
 
+test('redis: a topic that is left before it is confirmed leaves nothing behind', async t => {
+  const server = await startRedis(t)
+  const { broker } = await connected(t, server)
+  const calls = async () => Number(/cmdstat_fcall:calls=(\d+)/.exec(await server.admin.info('commandstats'))![1])
+  const before = await calls()
+  const joining = Array.from({ length: 200 }, (_, n) => {
+    const joined = broker.subscribe(`user:${n}`)
+    broker.unsubscribe(`user:${n}`)
+    return joined
+  })
+  await Promise.all(joining)
+  assert.ok((await calls()) - before < 50, 'places are asked for that nobody wants to know')
+})
+
 test('redis: any program can publish bytes, and they arrive as they are', async t => {
   const server = await startRedis(t)
   const { subscriber } = await connected(t, server)

@@ -232,6 +232,17 @@ test('what a Redis from the past says is told to nobody before it is known to be
   }
 })
 
+test('a broker that follows another one in the same process notices a rollback too', LONG, async t => {
+  const redis = await startRedis(t)
+  const tick = async () => Number(await redis.admin.get('push:tick:n1'))
+  const { broker } = await connected(t, redis)
+  while ((await tick()) === 0) await sleep(20)
+  const before = await tick()
+  await broker.close()
+  await connected(t, redis)
+  while ((await tick()) <= before) await sleep(20)
+})
+
 test('an entry that a node must refuse is a gap at its place', LONG, async t => {
   const { redis, hurt, well, client } = await setUp(t)
   const { id } = await record(well, 1)

@@ -61,19 +61,33 @@ export class RedisCarrier {
   }
 
   async #record(items: readonly Outgoing[], deadline: number): Promise<Result[]> {
-    const left = () => Math.max(1, deadline - performance.now())
-    const mayRepeat = items.every(({ idempotencyKey }) => idempotencyKey !== undefined)
     const calls = items.map(item => this.#callFor(item))
-    let replies = await this.#functions.run(calls, mayRepeat ? left() * ATTEMPT_SHARE : left())
-    const unconfirmed = replies.map(isUnconfirmed)
+    const mayRepeat = items.every(({ idempotencyKey }) => idempotencyKey !== undefined)
+    const attempts = calls.map((): Attempts => ({ reply: undefined, isUnconfirmed: false }))
+    await this.#attempt(calls, attempts, deadline, mayRepeat ? ATTEMPT_SHARE : 1)
     // With a key a repeat is harmless: the answer to the first may have been lost, or Redis was away for a moment.
-    while (mayRepeat && replies.some(isTransient) && deadline - performance.now() > MIN_ATTEMPT) {
+    while (mayRepeat && attempts.some(isOpen) && deadline - performance.now() > MIN_ATTEMPT) {
       // Redis may refuse at once, while it loads its data for example.
-      await sleep(Math.min(RETRY, left()))
-      replies = await this.#functions.run(calls, Math.max(MIN_ATTEMPT, left() * ATTEMPT_SHARE))
-      for (const [i, reply] of replies.entries()) unconfirmed[i] ||= isUnconfirmed(reply)
+      await sleep(Math.min(RETRY, Math.max(1, deadline - performance.now())))
+      await this.#attempt(calls, attempts, deadline, ATTEMPT_SHARE)
     }
-    return Promise.all(items.map((item, i) => this.#recorded(item, replies[i], unconfirmed[i]!, deadline)))
+    return Promise.all(items.map((item, i) => this.#recorded(item, attempts[i]!, deadline)))
+  }
+
+  /** Makes those calls that have no answer yet. */
+  async #attempt(calls: readonly Call[], attempts: Attempts[], deadline: number, share: number): Promise<void> {
+    const left = Math.max(MIN_ATTEMPT, deadline - performance.now())
+    const open = attempts.flatMap((attempt, i) => (isOpen(attempt) ? i : []))
+    const replies = await this.#functions.run(
+      open.map(i => calls[i]!),
+      left,
+      Math.max(MIN_ATTEMPT, left * share),
+    )
+    for (const [n, i] of open.entries()) {
+      const attempt = attempts[i]!
+      attempt.reply = replies[n]
+      attempt.isUnconfirmed ||= isUnconfirmed(replies[n])
+    }
   }
 
   #callFor({ topic, envelope, history, idempotencyKey }: Outgoing): Call {
@@ -82,15 +96,15 @@ export class RedisCarrier {
     return { name: 'push_publish', keys, args: idempotencyKey === undefined ? args : [...args, idempotencyKey] }
   }
 
-  /** `isRepeated`: an attempt before may have recorded it, whose answer was lost. */
-  async #recorded({ receipt }: Outgoing, reply: unknown, isRepeated: boolean, deadline: number): Promise<Result> {
+  async #recorded({ receipt }: Outgoing, attempts: Attempts, deadline: number): Promise<Result> {
+    const { reply, isUnconfirmed } = attempts
     if (isPushError(reply)) {
-      return isRepeated && isTransient(reply) ? new errors.UNCONFIRMED(UNANSWERED, { cause: reply }) : reply
+      return isUnconfirmed && isTransient(reply) ? new errors.UNCONFIRMED(UNANSWERED, { cause: reply }) : reply
     }
     if (!Array.isArray(reply)) return new errors.INTERNAL('push_publish gave no list: another library has its name')
     const [id, seq, nodes, duplicate] = reply as [string, number, number, number]
     const position = { id, seq: Number(seq) }
-    if (duplicate === 1) return { nodes: Number(nodes), position, ...(!isRepeated && { duplicate: true }) }
+    if (duplicate === 1) return { nodes: Number(nodes), position, ...(!isUnconfirmed && { duplicate: true }) }
     if (receipt === undefined) return { nodes: Number(nodes), position }
     return { ...(await this.#withAnswers(receipt, Number(nodes), undefined, deadline)), position }
   }
@@ -101,6 +115,18 @@ export class RedisCarrier {
     const answers = await collectAnswers(this.#commands, this.#names, token, expected, deadline)
     return { nodes, answers, complete: answers.length >= expected }
   }
+}
+
+/** What came of a call so far. */
+interface Attempts {
+  /** The last answer. */
+  reply: unknown
+  /** Any of them may have recorded it, and its answer was lost. */
+  isUnconfirmed: boolean
+}
+
+function isOpen({ reply }: Attempts): boolean {
+  return reply === undefined || isTransient(reply)
 }
 
 /** Milliseconds below which another attempt has no prospect. */

@@ -6,9 +6,18 @@ export type Command = [name: string, ...args: (string | number)[]]
 
 interface Waiting {
   commands: Command[]
+  /** Until when it waits for the link, and then for the answer. */
   deadline: number
+  /** Milliseconds that the answer may take once it was sent. */
+  attempt: number
   resolve(replies: (unknown | PushError)[]): void
 }
+
+/**
+ * What waited for the link and has fewer milliseconds left is not sent any more: without an answer in time it would take
+ * the link, and with it the answers of all that were sent together with it.
+ */
+const MIN_TIME = 100
 
 /** More waiting calls than this are turned away at once: memory for an outage has a bound. */
 const MAX_WAITING = 10_000
@@ -38,14 +47,17 @@ export class CommandLink {
     return this.#link.isUp
   }
 
-  /** One reply or PushError for each command. Calls of one turn of the event loop leave in one write. */
-  run(commands: Command[], timeout: number): Promise<(unknown | PushError)[]> {
+  /**
+   * One reply or PushError for each command within `timeout`, of which the answer may take `attempt`. Calls of one turn
+   * of the event loop leave in one write.
+   */
+  run(commands: Command[], timeout: number, attempt = timeout): Promise<(unknown | PushError)[]> {
     if (this.#closed) return Promise.resolve(commands.map(() => new errors.CLOSED()))
     if (this.#waiting.length >= MAX_WAITING) {
       return Promise.resolve(commands.map(() => new errors.BUSY(`${MAX_WAITING} calls are waiting for Redis already`)))
     }
     return new Promise(resolve => {
-      this.#waiting.push({ commands, deadline: performance.now() + timeout, resolve })
+      this.#waiting.push({ commands, deadline: performance.now() + timeout, attempt, resolve })
       this.#schedule()
     })
   }
@@ -61,11 +73,11 @@ export class CommandLink {
   #flush(): void {
     this.#scheduled = false
     if (!this.#link.isUp) return this.#watchWaiting()
-    const waiting = this.#waiting
-    this.#waiting = []
+    const now = performance.now()
+    const waiting = this.#takeWaiting(call => call.deadline - now < Math.min(MIN_TIME, call.attempt / 2))
     if (waiting.length === 0) return
     const sending = this.#send(waiting)
-    const deadline = Math.min(...waiting.map(call => call.deadline))
+    const deadline = Math.min(...waiting.map(call => Math.min(call.deadline, now + call.attempt)))
     let isAnswered = false
     const timer = setTimeout(() => {
       // After the poll phase: a process that was busy itself finds the answers there.
@@ -73,7 +85,7 @@ export class CommandLink {
         // What was sent may still be executed by a Redis that thaws, so nothing more is sent over this connection.
         if (!isAnswered) this.#link.reset(new Error('no answer in time'))
       })
-    }, deadline - performance.now())
+    }, deadline - now)
     sending.finally(() => {
       isAnswered = true
       clearTimeout(timer)
@@ -100,10 +112,19 @@ export class CommandLink {
   #sweep(): void {
     this.#sweeper = undefined
     const now = performance.now()
-    const late = this.#waiting.filter(call => call.deadline <= now)
-    this.#waiting = this.#waiting.filter(call => call.deadline > now)
-    for (const call of late) call.resolve(call.commands.map(() => away(this.#link.lastError)))
+    this.#waiting = this.#takeWaiting(call => call.deadline <= now)
     if (!this.#link.isUp) this.#watchWaiting()
+  }
+
+  /** All that wait; those that are too late have their answer. */
+  #takeWaiting(isLate: (call: Waiting) => boolean): Waiting[] {
+    const waiting: Waiting[] = []
+    for (const call of this.#waiting) {
+      if (isLate(call)) call.resolve(call.commands.map(() => away(this.#link.lastError)))
+      else waiting.push(call)
+    }
+    this.#waiting = []
+    return waiting
   }
 
   close(): void {

@@ -106,6 +106,8 @@ export class Feed {
 
   async subscribe(topic: Topic): Promise<Position | undefined> {
     await this.#subscriptions.subscribe(topic)
+    // It may have been left meanwhile: nobody would take care of it any more.
+    if (!this.#subscriptions.wants(topic)) return undefined
     if (topic.startsWith('connection:') || !this.#functions.isSupported) return undefined
     try {
       return await this.#continuity.join(topic)

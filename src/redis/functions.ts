@@ -42,12 +42,13 @@ export class Functions {
     else if (typeof version === 'number' && version < VERSION) await this.#load(timeout, undefined)
   }
 
-  /** One reply or PushError for each call, within the timeout. */
-  async run(calls: readonly Call[], timeout: number): Promise<Reply[]> {
+  /** One reply or PushError for each call, within the timeout, of which the answer may take `attempt`. */
+  async run(calls: readonly Call[], timeout: number, attempt = timeout): Promise<Reply[]> {
     const deadline = performance.now() + timeout
     const replies = await this.#commands.run(
       calls.map(call => this.#command(call)),
       timeout,
+      attempt,
     )
     const missing = calls.filter((_, i) => isMissing(replies[i]))
     if (missing.length > 0) {

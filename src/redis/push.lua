@@ -111,10 +111,12 @@ local function timeline_of(prefix)
   return timeline
 end
 
--- Later than every mark before it, whatever the clock did.
-local function next_mark(last, milliseconds)
-  local last_time, last_number = (last or ''):match('%.(%d+)%-(%d+)$')
-  if last_time and tonumber(last_time) >= milliseconds then
+-- Later than every mark before it, whatever the clock did. Where none is known, because a head was evicted say, the number
+-- is one that what was recorded before within the same millisecond cannot have.
+local function next_mark(last, milliseconds, time)
+  if not last then return string.format('%.0f-%d', milliseconds, (tonumber(time[2]) % 1000) * 1000) end
+  local last_time, last_number = last:match('%.(%d+)%-(%d+)$')
+  if tonumber(last_time) >= milliseconds then
     return last_time .. '-' .. string.format('%d', tonumber(last_number) + 1)
   end
   return string.format('%.0f', milliseconds) .. '-0'
@@ -132,14 +134,6 @@ local function head_of(head, timeline)
   if not state[1] then return nil, 0, 0, 0 end
   local id = timeline .. state[1]:match('%..*$')
   return id, tonumber(state[2]), tonumber(state[3]), tonumber(state[4])
-end
-
--- Without a head (it was evicted, say) what is left of a history is of no use: nothing says where it ends. What is recorded
--- in its place within the same millisecond must not get the same ids.
-local function discard(history)
-  local last = redis.call('XREVRANGE', history, '+', '-', 'COUNT', 1)[1]
-  redis.call('UNLINK', history)
-  return last and '.' .. last[1]
 end
 
 -- A command that is refused half way would leave an entry behind that nobody was told of.
@@ -178,13 +172,15 @@ local function push_publish(keys, args)
   end
   local missing = forbidden(history, head, channel)
   if missing then return redis.error_reply('NOPERM this user has no permission for ' .. missing) end
-  local milliseconds = now()
+  local milliseconds, time = now()
   local timeline = timeline_of(prefix)
   local previous, last_seq, old_size, old_ttl = head_of(head, timeline)
   local seq = last_seq + 1
   size = math.max(size, old_size)
   ttl = math.max(ttl, old_ttl)
-  local mark = next_mark(previous or discard(history), milliseconds)
+  local mark = next_mark(previous, milliseconds, time)
+  -- Without a head what is left of a history is of no use: nothing says where it ends.
+  if not previous then redis.call('UNLINK', history) end
   previous = previous or '-'
   local number = string.format('%.0f', seq)
   local id = timeline .. '.' .. number .. '.' .. mark
@@ -307,7 +303,8 @@ local function push_tick(keys, args)
     redis.call('HSET', keys[1], 'timeline', timeline, 'began', string.format('%.0f', milliseconds))
   end
   redis.call('HSET', keys[1], 'max', args[5])
-  redis.call('SET', keys[2], args[2], 'EX', DAY)
+  -- One that was long under way on a link given up since must not overtake a later one: that would look like a rollback.
+  if not tick or tick < tonumber(args[2]) then redis.call('SET', keys[2], args[2], 'EX', DAY) end
   return { timeline, redis.call('PUBLISH', keys[3], args[2]), string.format('%.0f', milliseconds) }
 end
 

@@ -78,6 +78,10 @@ export class Subscriptions {
     return (this.#pending.get(topic) ?? this.#addPending(topic)).promise
   }
 
+  wants(topic: Topic): boolean {
+    return this.#wanted.has(topic)
+  }
+
   #isConfirmed(topic: Topic): boolean {
     const batch = this.#told.get(topic)
     return batch !== undefined && batch <= this.#answered

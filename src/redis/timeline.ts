@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { isPushError } from '../errors.ts'
+import { isTransient } from '../retry.ts'
 import type { CommandLink } from './commands.ts'
 import type { Functions } from './functions.ts'
 import type { Names } from './names.ts'
@@ -27,9 +28,8 @@ export class Timeline {
   readonly #timer: NodeJS.Timeout
   readonly #tickKey: string
   #current: string | undefined
-  /** The last number that Redis confirmed, and the last one sent: an answer may be lost on its way. */
+  /** The last number that Redis confirmed. */
   #confirmed = 0
-  #sent = 0
   /** When that was, by the clock of Redis. */
   #confirmedAt = ''
   #replication: string | undefined
@@ -76,7 +76,7 @@ export class Timeline {
   async #inspect(): Promise<void> {
     const link = this.#link
     const [info] = await this.#commands.run([['INFO', 'replication']], this.#options.timeout)
-    if (link !== this.#link) return
+    if (link !== this.#link || isTransient(info)) return
     this.#isInspected = true
     if (typeof info !== 'string') return
     const id = /^master_replid:(\w+)/m.exec(info)?.[1]
@@ -99,7 +99,8 @@ export class Timeline {
     if (!this.#commands.isUp) return false
     const link = this.#link
     if (!this.#isInspected) await this.#inspect()
-    const next = ++this.#sent
+    if (!this.#isInspected) return false
+    const next = ++lastTick
     const sentAt = performance.now()
     const isPromoted = this.#isPromoted
     const { node, timeout, maxBytes } = this.#options
@@ -113,7 +114,7 @@ export class Timeline {
     this.#confirmed = next
     this.#confirmedAt = String(reply[2])
     if (isPromoted) this.#isPromoted = false
-    if (link === this.#link && this.#isInspected) this.#knownSince = Math.min(this.#knownSince, performance.now())
+    if (link === this.#link) this.#knownSince = Math.min(this.#knownSince, performance.now())
     this.#adopt(String(reply[0]))
     this.#events.ticked(Number(reply[1]), sentAt)
     return true
@@ -130,6 +131,9 @@ export class Timeline {
     takenKeys.delete(this.#tickKey)
   }
 }
+
+/** Never begins again: a broker that follows another one in this process writes the same key. */
+let lastTick = 0
 
 const takenKeys = new Set<string>()
 

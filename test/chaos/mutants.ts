@@ -25,19 +25,17 @@ export const MUTANTS: readonly Mutant[] = [
     replacements: [
       {
         file: RECOVERY,
-        find: 'const position = await this.#subscribe(connection, topic)\n',
-        replace: `if (since !== undefined && gate) {
-      const early = await this.#firstPage(connection, topic, since, gate)
-      await sleep(50)
-      await this.#parts.broker.subscribe(topic)
-      const whole = { ...early, isComplete: true }
-      return {
-        state: { ...early.head, recovered: early.gap === undefined },
-        ...(early.gap && { gap: early.gap }),
-        replay: () => this.#replay(connection, topic, gate, whole),
-      }
-    }
-    const position = await this.#subscribe(connection, topic)\n`,
+        find: 'const position = await this.#subscribe(connection, topic)\n    const since = isId(held) ? held : NO_ID\n',
+        replace: `const since = held
+    const position = undefined
+    const early = await this.#firstPage(connection, topic, since, gate)
+    await new Promise(resolve => setTimeout(resolve, 50))
+    await this.#parts.broker.subscribe(topic)
+    if (early) return {
+      state: { ...early.head, recovered: early.gap === undefined },
+      ...(early.gap && { gap: early.gap }),
+      replay: () => this.#replay(connection, topic, gate, { ...early, isComplete: true }),
+    }\n`,
       },
       {
         file: RECOVERY,
