@@ -1,3 +1,5 @@
+import { performance } from 'node:perf_hooks'
+
 /** A busy node rests this many times as long as a round of flushes took, up to a bound in milliseconds. */
 const REST_FACTOR = 2
 const MAX_REST = 10
@@ -5,10 +7,9 @@ const MAX_REST = 10
 /** While more is waiting than can be delivered, what is gathered for a round may take this many milliseconds. */
 const MAX_GATHER = 30
 
-/** As long as flushing takes no more than this share of the time, nothing waits for more to come. */
-const FREE_SHARE = 0.5
-/** Milliseconds of flushing that may be saved up: rounds that follow a quiet time are free. */
-const MAX_CREDIT = 20
+/** A node is busy when its event loop had work for more than this share of the time, over this many milliseconds. */
+const BUSY = 0.8
+const WINDOW = 20
 
 /**
  * When sockets are written to. A write costs the same whatever its size, so a busy node writes to each socket less often
@@ -16,14 +17,21 @@ const MAX_CREDIT = 20
  * and may need several turns of the event loop.
  */
 export class Pace {
-  /** Milliseconds of flushing that are free; less than none when there was too much of it. */
-  #credit = MAX_CREDIT
+  readonly #idleTime: () => number
   /** When something was flushed last, how long the round has taken so far, and how long the rest behind it is. */
   #flushedAt = 0
   #took = 0
   #rest = 0
   /** Runs delivered since the last round. */
   #gathered = 0
+  #isBusy = false
+  #window: { begin: number; idle: number }
+
+  /** `idleTime`: for how many milliseconds the event loop had nothing to do, since it began. */
+  constructor(now = performance.now(), idleTime: () => number = () => performance.eventLoopUtilization().idle) {
+    this.#idleTime = idleTime
+    this.#window = { begin: now, idle: idleTime() }
+  }
 
   /** Whether a round has begun and is not over. */
   get isFlushing(): boolean {
@@ -43,15 +51,20 @@ export class Pace {
 
   /** Sockets were written to from `begin` to `end`; `isOver` says that the round is. */
   flushed(begin: number, end: number, isOver: boolean): void {
-    const earned = Math.min(MAX_CREDIT, this.#credit + (end - this.#flushedAt) * FREE_SHARE)
-    this.#credit = Math.max(-MAX_CREDIT, earned - (end - begin))
     this.#flushedAt = end
     this.#took += end - begin
     if (!isOver) return
+    this.#look(end)
     // What came alone leaves alone: waiting would not have made it less.
-    const isBusy = this.#credit < 0 && this.#gathered > 1
-    this.#rest = isBusy ? Math.min(MAX_REST, this.#took * REST_FACTOR) : 0
+    this.#rest = this.#isBusy && this.#gathered > 1 ? Math.min(MAX_REST, this.#took * REST_FACTOR) : 0
     this.#took = 0
     this.#gathered = 0
+  }
+
+  #look(now: number): void {
+    const { begin, idle } = this.#window
+    if (now - begin < WINDOW) return
+    this.#window = { begin: now, idle: this.#idleTime() }
+    this.#isBusy = (this.#window.idle - idle) / (now - begin) < 1 - BUSY
   }
 }

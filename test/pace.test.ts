@@ -3,43 +3,64 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import { Pace } from '../src/pace.ts'
 
-/** Rounds of `took` milliseconds, each for so many runs, the next of which comes `every` milliseconds. */
-function run({ took, every, runs, rounds }: { took: number; every: number; runs: number; rounds: number }): number[] {
-  const pace = new Pace()
-  const rests: number[] = []
-  let now = 1000
-  for (let i = 0; i < rounds; i++) {
-    rests.push(Math.max(0, pace.rest(now, false)))
-    now += rests.at(-1)!
-    for (let n = 0; n < runs; n++) pace.gather()
-    pace.flushed(now, now + took, true)
-    now += Math.max(took, every - rests.at(-1)!)
-  }
-  return rests
+interface Rhythm {
+  /** Milliseconds that a round takes, and that the event loop has other work besides. */
+  took: number
+  other: number
+  /** Milliseconds after which the next comes, and how many runs it is for. */
+  every: number
+  runs: number
 }
 
-test('a node that is not busy never lets anything wait', () => {
-  const property = fc.property(fc.integer({ min: 1, max: 50 }), fc.integer({ min: 1, max: 9 }), (took, runs) => {
-    assert.ok(run({ took, every: took * 2 + 1, runs, rounds: 100 }).every(rest => rest === 0))
+/** How long each of a hundred rounds had to wait. */
+function waits({ took, other, every, runs }: Rhythm): number[] {
+  let now = 1000
+  let idle = 0
+  const pace = new Pace(now, () => idle)
+  const pass = (milliseconds: number) => {
+    now += milliseconds
+    idle += Math.max(0, milliseconds - other)
+  }
+  return Array.from({ length: 100 }, () => {
+    const wait = Math.max(0, pace.rest(now, false))
+    pass(wait)
+    for (let n = 0; n < runs; n++) pace.gather()
+    pace.flushed(now, now + took, true)
+    now += took
+    pass(Math.max(other, every - took - wait))
+    return wait
+  })
+}
+
+const milliseconds = fc.integer({ min: 1, max: 20 })
+
+test('on a node that has time nothing waits', () => {
+  const property = fc.property(milliseconds, milliseconds, fc.integer({ min: 1, max: 9 }), (took, other, runs) => {
+    const every = (took + other) * 2
+    assert.ok(waits({ took, other, every, runs }).every(wait => wait === 0))
   })
   fc.assert(property)
 })
 
 test('a busy node gathers, and no longer than ten milliseconds', () => {
-  const rests = run({ took: 8, every: 8, runs: 4, rounds: 100 })
-  assert.equal(rests[0], 0)
-  assert.ok(rests.filter(rest => rest > 0).length > 20, `${rests}`)
-  assert.ok(rests.every(rest => rest <= 10))
+  // What else there is to do takes less than the rest would.
+  const property = fc.property(milliseconds, fc.integer({ min: 1, max: 9 }), (took, other) => {
+    fc.pre(other < took * 2)
+    const found = waits({ took, other, every: took + other, runs: 4 })
+    assert.equal(found[0], 0)
+    assert.ok(found.filter(wait => wait > 0).length > 20, `${found}`)
+    assert.ok(found.every(wait => wait <= 10))
+  })
+  fc.assert(property)
 })
 
 test('what comes alone leaves alone, however busy the node is', () => {
-  assert.ok(run({ took: 20, every: 20, runs: 1, rounds: 100 }).every(rest => rest === 0))
+  assert.ok(waits({ took: 20, other: 5, every: 20, runs: 1 }).every(wait => wait === 0))
 })
 
 test('a round in several slices is one round, which nothing interrupts', () => {
-  const pace = new Pace()
+  const pace = new Pace(0, () => 0)
   for (let now = 0; now < 400; now += 8) {
-    pace.gather()
     pace.gather()
     pace.flushed(now, now + 8, false)
     assert.ok(pace.isFlushing)
