@@ -3,7 +3,7 @@ import type { HistoryPage, PageLimits } from '../broker.ts'
 import { errors } from '../errors.ts'
 import type { Position } from '../position.ts'
 import type { GapReason } from '../protocol.ts'
-import { RETRY } from '../retry.ts'
+import { RETRY, retrying } from '../retry.ts'
 import type { Topic } from '../topic.ts'
 import type { CommandLink } from './commands.ts'
 import { Continuity } from './continuity.ts'
@@ -106,11 +106,11 @@ export class Feed {
 
   async subscribe(topic: Topic): Promise<Position | undefined> {
     await this.#subscriptions.subscribe(topic)
-    // It may have been left meanwhile: nobody would take care of it any more.
-    if (!this.#subscriptions.wants(topic)) return undefined
     if (topic.startsWith('connection:') || !this.#functions.isSupported) return undefined
     try {
-      return await this.#continuity.join(topic)
+      // It may be left meanwhile: nobody would take care of it any more.
+      const isWanted = () => !this.#isClosed && this.#subscriptions.wants(topic)
+      return await retrying(isWanted, () => this.#continuity.join(topic))
     } catch (error) {
       if (this.#functions.isSupported && !this.#isClosed) throw error
       return undefined
@@ -126,10 +126,15 @@ export class Feed {
   async history(topic: Topic, since: string, limits: PageLimits): Promise<HistoryPage> {
     if (!this.#isKnownSince(performance.now())) await this.#timeline.tick()
     const askedAt = performance.now()
+    this.#requireKnownSince(askedAt)
     const page = await this.#history.read(topic, since, limits, this.#options.timeout)
     // It may have waited for the link, and gone out before anything else over a new one.
-    if (!this.#isKnownSince(askedAt)) throw new errors.BROKER_AWAY('the link to Redis is new and was not tried yet')
+    this.#requireKnownSince(askedAt)
     return page
+  }
+
+  #requireKnownSince(time: number): void {
+    if (!this.#isKnownSince(time)) throw new errors.BROKER_AWAY('Redis cannot be reached, or is back only now')
   }
 
   #isKnownSince(time: number): boolean {
