@@ -148,6 +148,8 @@ async function compare(
   let last = clock.now
   for (const step of calls) {
     if (step.do === 'wait') {
+      // What has expired in Redis is gone, and a clock that goes back does not bring it again.
+      if (step.ms < 0 && clock.now - last > ttl * 1000) return
       clock.now += step.ms
       await redis.set('clock', clock.now)
       // Real keys do not expire by the clock of the test.
