@@ -2,11 +2,13 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { connect } from 'node:net'
 import { test } from 'node:test'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { Type } from 'typebox'
 import { WebSocket } from 'ws'
-import { clientHandler } from '../src/index.ts'
+import { clientHandler, pushBridge } from '../src/index.ts'
 import { openConnection } from '../src/testing.ts'
-import { buildPush } from './helpers/app.ts'
+import { buildApp, buildPush, OPEN } from './helpers/app.ts'
 
 test('welcome is first and says who, where and what', async t => {
   const { app } = await buildPush(t)
@@ -235,6 +237,41 @@ test('hooks see the connection come and go, and one that throws harms nobody', a
   assert.deepEqual(seen, [['5', '/ws?user=5', true]])
   assert.ok(log.some(({ msg }) => msg === 'push: onConnect failed'))
   assert.equal(app.push.connections.size, 0)
+})
+
+test('an open connection keeps neither request nor reply in memory', async t => {
+  setFlagsFromString('--expose-gc')
+  const collect = runInNewContext('gc') as () => void
+  const held: WeakRef<object>[] = []
+  const { port } = await buildApp(t, async app => {
+    app.addHook('onRequest', async (request, reply) => {
+      held.push(new WeakRef(request.raw), new WeakRef(reply.raw))
+    })
+    await app.register(pushBridge, OPEN)
+  })
+  const socket = new WebSocket(`ws://127.0.0.1:${port}/ws`)
+  t.after(() => socket.terminate())
+  await once(socket, 'message')
+  await new Promise(setImmediate)
+  collect()
+  assert.deepEqual(
+    held.map(reference => reference.deref()),
+    [undefined, undefined],
+  )
+})
+
+test('who waits for the response of an upgrade to close is told when the socket is gone', async t => {
+  let closed = () => {}
+  const close = new Promise<void>(resolve => {
+    closed = resolve
+  })
+  const { app } = await buildApp(t, async scope => {
+    scope.addHook('onRequest', async (_request, reply) => void reply.raw.on('close', closed))
+    await scope.register(pushBridge, OPEN)
+  })
+  const connection = await openConnection(app, '/ws')
+  await connection.close()
+  await close
 })
 
 test('an unsubscribe does not overtake the subscribe before it', async t => {

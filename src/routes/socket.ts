@@ -1,3 +1,4 @@
+import type { ServerResponse } from 'node:http'
 import type {} from '@fastify/websocket'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { WebSocket } from 'ws'
@@ -21,7 +22,7 @@ interface SocketRoutes {
 }
 
 /** What was decided in preHandler, for the handler that gets the socket. */
-type Decision = Admitted | { refusal: PushError }
+type Decision = (Admitted | { refusal: PushError }) & { response: ServerResponse }
 
 const DEFAULT_CLOSE_CODE = 1005
 
@@ -33,7 +34,8 @@ export function socketRoutes(app: FastifyInstance, { hub, options, admission, di
   const preHandler = async (request: FastifyRequest, reply: FastifyReply) => {
     if (!request.ws) return
     try {
-      decisions.set(request, await admission.admit(request, channelOf(request)))
+      const admitted = await admission.admit(request, channelOf(request))
+      decisions.set(request, { ...admitted, response: reply.raw })
     } catch (error) {
       const refusal = toRefusal(error, request)
       hub.metrics.count('upgrades_refused_total', 1, refusal.code)
@@ -43,13 +45,13 @@ export function socketRoutes(app: FastifyInstance, { hub, options, admission, di
         reply.raw.once('finish', () => request.raw.socket.destroySoon())
         return answerError(reply, refusal)
       }
-      decisions.set(request, { refusal })
+      decisions.set(request, { refusal, response: reply.raw })
     }
   }
 
   const wsHandler = (socket: WebSocket, request: FastifyRequest) => {
     const decision = decisions.get(request)!
-    takeOver(socket, app)
+    takeOver(socket, decision.response, app)
     if ('refusal' in decision) return refuse(socket, decision.refusal)
     try {
       admission.checkRoom()
@@ -122,12 +124,14 @@ function toRefusal(error: unknown, request: FastifyRequest): PushError {
 
 /**
  * From here on the socket is ours: off the list whose members @fastify/websocket closes without a code when the
- * application closes, and without its error listener, which would cut off the close frame of an oversized message
- * and keeps request and reply in memory for as long as the socket lives.
+ * application closes, and without its error listener, which would cut off the close frame of an oversized message. Both
+ * that listener and the response keep request and reply in memory, 3 kB, for as long as the socket lives.
  */
-function takeOver(socket: WebSocket, app: FastifyInstance): void {
+function takeOver(socket: WebSocket, response: ServerResponse, app: FastifyInstance): void {
   app.websocketServer.clients?.delete(socket)
   socket.removeAllListeners('error')
+  // Whoever waits for the response to close is told by the socket.
+  if (response.socket && response.listenerCount('close') === 0) response.detachSocket(response.socket)
 }
 
 function refuse(socket: WebSocket, refusal: PushError): void {
