@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { checkAuthentication } from './authentication.ts'
 import type { Connection } from './connection.ts'
 import { errors } from './errors.ts'
 import type { Hub } from './hub.ts'
@@ -36,6 +37,7 @@ export interface Status {
 }
 
 const TICKET_TTL = 30
+const MAX_TICKET_TTL = 24 * 60 * 60
 
 /** What an application has as `app.push`. */
 export class PushBridge {
@@ -79,8 +81,19 @@ export class PushBridge {
     return this.#publisher.command(target, { kind: 'close', code, reason, receipt: undefined })
   }
 
-  /** A single-use secret that stands for `identity`: the page connects with `?ticket=…` within `ttl` seconds. */
+  /**
+   * A single-use secret that stands for `identity`: the page connects with `?ticket=…` within `ttl` seconds, at most a
+   * day. Rejects with PUSH_ERR_FIELD what would be refused when the page connects.
+   */
   async ticket(identity: Authentication, ttl: number = TICKET_TTL): Promise<string> {
+    if (!Number.isInteger(ttl) || ttl < 1 || ttl > MAX_TICKET_TTL) {
+      throw new errors.FIELD(`the ttl of a ticket is no whole number of seconds from 1 to ${MAX_TICKET_TTL}`)
+    }
+    try {
+      checkAuthentication(identity, 'ticket()')
+    } catch (error) {
+      throw new errors.FIELD((error as TypeError).message)
+    }
     const token = randomBytes(24).toString('hex')
     const { expires } = identity
     const ticket = { ...identity, expires: expires instanceof Date ? expires.getTime() : expires }

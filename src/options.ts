@@ -8,7 +8,7 @@ import { unknownKey } from './keys.ts'
 import { isReservedType, typeProblem } from './protocol.ts'
 import { rulesProblem } from './retention.ts'
 import type { PublicationSchemas } from './schemas.ts'
-import type { Topic } from './topic.ts'
+import { PREFIX_PATTERN, type Topic } from './topic.ts'
 
 const milliseconds = (defaultValue: number, description: string, minimum = 1) =>
   Type.Integer({ minimum, maximum: 2 ** 31 - 1, default: defaultValue, description: `${description}, in milliseconds` })
@@ -30,8 +30,7 @@ export const OptionsSchema = Type.Object(
       description: 'name of the decorator: app.push; a second registration needs another',
     }),
     redisPrefix: Type.String({
-      // A prefix with the name of a kind in it would make it unclear where the topic begins.
-      pattern: '^(?!.*(?:channel|user|connection):)[^\\s{}*?\\[\\]\\\\]{1,64}$',
+      pattern: PREFIX_PATTERN,
       default: 'push:',
       description: 'begins every Redis channel and key; without braces and white space',
     }),

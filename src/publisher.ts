@@ -8,6 +8,7 @@ import { Functions } from './redis/functions.ts'
 import { Names } from './redis/names.ts'
 import { HistoryRules, rulesProblem } from './retention.ts'
 import { type PublicationSchemas, SchemaTable } from './schemas.ts'
+import { PREFIX_PATTERN } from './topic.ts'
 
 export interface CreatePublisherOptions {
   /** URL, ioredis options or a client, which is duplicated. */
@@ -46,6 +47,16 @@ export function createPublisher(options: CreatePublisherOptions): ScriptPublishe
     schemas = {},
   } = options
   if (!redis) throw new errors.OPTIONS('option redis is missing or empty: REDIS_URL not set?')
+  if (!new RegExp(PREFIX_PATTERN).test(redisPrefix)) {
+    throw new errors.OPTIONS('option redisPrefix is not 1 to 64 characters without white space, braces and wildcards')
+  }
+  for (const [name, value, least] of [
+    ['publishTimeout', publishTimeout, 10] as const,
+    ['maxBytes', maxBytes, 1] as const,
+  ]) {
+    if (!Number.isInteger(value) || value < least)
+      throw new errors.OPTIONS(`option ${name} is no whole number from ${least}`)
+  }
   const problem = rulesProblem(history)
   if (problem) throw new errors.OPTIONS(`option history ${problem}`)
   const commands = new CommandLink(createClient(checkSource(redis), `${redisPrefix}publisher`), () => {})

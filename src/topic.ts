@@ -8,6 +8,9 @@ export type TopicKind = 'channel' | 'user' | 'connection' | 'all'
 
 export const MAX_NAME_BYTES = 200
 
+/** What begins every name in Redis. With the name of a kind in it, nobody could tell where the topic begins. */
+export const PREFIX_PATTERN = '^(?!.*(?:channel|user|connection):)[^\\s{}*?\\[\\]\\\\]{1,64}$'
+
 const KINDS = ['channel', 'user', 'connection']
 
 // Braces would be a Redis Cluster hash tag; white space would split a command in `redis-cli` or a log line;

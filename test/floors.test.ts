@@ -15,7 +15,7 @@ const FLOORS: string[][] = [
   ['transport', 'answers', 'client-link', 'client-topics', 'gate', 'intake', 'memory-history'],
   ['connection', 'client-session', 'publish', 'memory-broker'],
   ['options', 'outbox', 'loss', 'recovery', 'drain'],
-  ['delivery'],
+  ['delivery', 'authentication'],
   ['redis/names', 'redis/client', 'redis/link', 'redis/push-reader'],
   ['redis/commands', 'redis/subscriptions'],
   ['redis/functions', 'redis/receipts'],

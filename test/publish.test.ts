@@ -5,6 +5,7 @@ import type { Outgoing, Sent } from '../src/broker.ts'
 import { decodeEnvelope } from '../src/envelope.ts'
 import { errors, type PushError } from '../src/errors.ts'
 import { MAX_BATCH, type Publish, Publisher } from '../src/publish.ts'
+import { type CreatePublisherOptions, createPublisher } from '../src/publisher.ts'
 import { HistoryRules } from '../src/retention.ts'
 import { type PublicationSchemas, SchemaTable } from '../src/schemas.ts'
 
@@ -300,4 +301,19 @@ test('a command that the broker could not carry rejects', async () => {
   const { publisher } = setUp({ answer: () => new errors.CLOSED() })
   const command = publisher.command('connection:c', { kind: 'subscribe', topic: 'channel:x', receipt: undefined })
   await assert.rejects(command, { code: 'PUSH_ERR_CLOSED', statusCode: 503 })
+})
+
+test('createPublisher: what a node would refuse at its start is refused here too', () => {
+  const redis = 'redis://127.0.0.1:1'
+  for (const [options, message] of [
+    [{ redis: '' }, /option redis is missing or empty/],
+    [{ redis, prefix: 'x' }, /unknown key "prefix"/],
+    [{ redis, redisPrefix: 'my-channel:' }, /option redisPrefix/],
+    [{ redis, redisPrefix: '' }, /option redisPrefix/],
+    [{ redis, publishTimeout: 0 }, /option publishTimeout is no whole number from 10/],
+    [{ redis, maxBytes: Number.NaN }, /option maxBytes is no whole number from 1/],
+    [{ redis, history: { x: {} } }, /option history/],
+  ] as [object, RegExp][]) {
+    assert.throws(() => createPublisher(options as CreatePublisherOptions), { code: 'PUSH_ERR_OPTIONS', message })
+  }
 })

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { openConnection } from '../src/testing.ts'
 import { buildPush, refusalOf } from './helpers/app.ts'
+import { startRedis } from './helpers/redis.ts'
 
 /** Refusals reach a program by status and body, and a page, which is shown neither, by close code and reason. */
 async function bothWays(
@@ -109,7 +110,9 @@ test('listed origins connect, and no others', async t => {
 })
 
 test('tickets: needed, single use, and checked', async t => {
-  const { app, port } = await buildPush(t, { tickets: true, authenticate: undefined as never })
+  const redis = await startRedis(t)
+  const options = { tickets: true, authenticate: undefined as never, redis: redis.url }
+  const { app, port } = await buildPush(t, options)
   const unauthenticated = { status: 401, code: 'PUSH_ERR_UNAUTHENTICATED', close: 4401 }
   await bothWays(port, '/ws', { ...unauthenticated, text: /a ticket is needed: connect with \?ticket=/ })
   await bothWays(port, `/ws?ticket=${'a'.repeat(32)}`, { ...unauthenticated, text: /unknown, spent or too old/ })
@@ -119,12 +122,18 @@ test('tickets: needed, single use, and checked', async t => {
   assert.ok('channel:orders' in connection.welcome.topics && 'channel:news' in connection.welcome.topics)
   await bothWays(port, `/ws?ticket=${ticket}`, { ...unauthenticated, text: /spent/ })
   const refused = async (identity: object, text: RegExp) => {
-    const { status, body } = await refusalOf(`ws://127.0.0.1:${port}/ws?ticket=${await app.push.ticket(identity)}`)
+    await assert.rejects(app.push.ticket(identity), { code: 'PUSH_ERR_FIELD', message: text })
+    // Another program may write what it likes.
+    await redis.admin.set('push:ticket:0123456789abcdef', JSON.stringify(identity))
+    const { status, body } = await refusalOf(`ws://127.0.0.1:${port}/ws?ticket=0123456789abcdef`)
     assert.equal(status, 401)
     assert.match(body?.message ?? '', text)
   }
-  await refused({ allow: 'channel:a' }, /the ticket gave allow that is no list of topics/)
-  await refused({ user: 'a b' }, /the ticket gave a user that has white space/)
+  await refused({ allow: 'channel:a' }, /^(the ticket|ticket\(\)) gave allow that is no list of topics/)
+  await refused({ user: 'a b' }, /^(the ticket|ticket\(\)) gave a user that has white space/)
+  for (const ttl of [0, -1, 1.5, Number.NaN, 86_401]) {
+    await assert.rejects(app.push.ticket({ user: 7 }, ttl), { code: 'PUSH_ERR_FIELD', message: /ttl of a ticket/ })
+  }
   const dated = await app.push.ticket({ user: 7, expires: new Date(Date.now() + 60_000) })
   assert.equal((await openConnection(app, `/ws?ticket=${dated}`)).welcome.user, '7')
 })

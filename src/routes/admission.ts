@@ -1,23 +1,17 @@
-import { randomBytes } from 'node:crypto'
 import type { FastifyRequest } from 'fastify'
-import { joinProblem } from '../envelope.ts'
+import { checkAuthentication, type Identified } from '../authentication.ts'
 import { errors, isPushError, type PushError } from '../errors.ts'
 import type { Hub, Since } from '../hub.ts'
 import type { Identity } from '../identity.ts'
 import type { Dispatcher } from '../inbound.ts'
 import type { Authentication, Options } from '../options.ts'
 import { CLOSE } from '../protocol.ts'
-import { nameProblem, ownTopics, patternProblem, type Topic } from '../topic.ts'
+import { nameProblem, ownTopics, type Topic } from '../topic.ts'
 
-export interface Admitted {
-  identity: Identity
-  /** Topics beyond its own that the connection has from the start. */
-  topics: Topic[]
+export interface Admitted extends Identified {
   /** The last ids that the client holds. */
   since: Since
 }
-
-type Identified = Pick<Admitted, 'identity' | 'topics'>
 
 /** Decides whether an upgrade request becomes a connection, and whose. */
 export class Admission {
@@ -66,10 +60,10 @@ export class Admission {
     const { authenticate } = this.#options.callbacks
     const ticket = ticketOf(request)
     if (this.#options.tickets && (ticket !== undefined || !authenticate)) return this.#redeem(ticket)
-    if (!authenticate) return toAdmitted({}, 'authenticate()')
+    if (!authenticate) return checkAuthentication({}, 'authenticate()')
     const authentication = await callAuthenticate(authenticate, request)
     if (!authentication) throw new errors.UNAUTHENTICATED('authenticate() did not accept the request')
-    return toAdmitted(authentication, 'authenticate()')
+    return checkAuthentication(authentication, 'authenticate()')
   }
 
   async #redeem(ticket: string | undefined): Promise<Identified> {
@@ -77,7 +71,7 @@ export class Admission {
     const text = /^[\w-]{16,200}$/.test(ticket) ? await this.#hub.broker.takeTicket(ticket) : null
     if (text === null) throw new errors.UNAUTHENTICATED('the ticket is unknown, spent or too old: ask for a new one')
     try {
-      return toAdmitted(JSON.parse(text), 'the ticket')
+      return checkAuthentication(JSON.parse(text), 'the ticket')
     } catch (error) {
       // Another program wrote it, and trying again would not make it better.
       throw new errors.UNAUTHENTICATED(
@@ -152,52 +146,4 @@ async function callAuthenticate(
     if (statusCode === 403) throw new errors.FORBIDDEN(String(message))
     throw error
   }
-}
-
-/** Throws a TypeError that says what `giver` gave wrongly. */
-function toAdmitted(given: unknown, giver: string): Identified {
-  if (typeof given !== 'object' || given === null || Array.isArray(given)) {
-    throw new TypeError(`${giver} gave no object such as {"user":"42"}`)
-  }
-  const { user, join, allow, data, expires } = given as Authentication
-  const identity: Identity = {
-    id: randomBytes(15).toString('base64url'),
-    user: checkUser(user, giver),
-    data: data ?? null,
-    allow: checkList(allow, 'allow', patternProblem, giver),
-    expires: checkExpiry(expires, giver),
-  }
-  return { identity, topics: checkList(join, 'join', joinProblem, giver) as Topic[] }
-}
-
-function checkUser(user: unknown, giver: string): string | null {
-  if (user === undefined || user === null) return null
-  const name = typeof user === 'number' ? String(user) : user
-  const problem = typeof name === 'string' ? nameProblem(name) : 'is neither a string nor a number'
-  if (problem) throw new TypeError(`${giver} gave a user that ${problem}`)
-  return name as string
-}
-
-function checkExpiry(expires: unknown, giver: string): number {
-  if (expires === undefined || expires === null) return Number.POSITIVE_INFINITY
-  const time = expires instanceof Date ? expires.getTime() : expires
-  if (typeof time !== 'number' || Number.isNaN(time)) {
-    throw new TypeError(`${giver} gave an expires that is neither a Date nor milliseconds since 1970`)
-  }
-  // The exp of a JWT is in seconds; taken for milliseconds every connection would be over before it began.
-  if (time > 0 && time < 1e11) throw new TypeError(`${giver} gave an expires in seconds: multiply it by 1000`)
-  return time
-}
-
-function checkList(
-  values: unknown,
-  where: string,
-  problemOf: (value: unknown) => string | undefined,
-  giver: string,
-): string[] {
-  if (values === undefined || values === null) return []
-  if (!Array.isArray(values)) throw new TypeError(`${giver} gave ${where} that is no list of topics`)
-  const problem = values.map(problemOf).find(found => found !== undefined)
-  if (problem) throw new TypeError(`${giver} gave ${where}: ${problem}`)
-  return values as string[]
 }

@@ -1,0 +1,59 @@
+import { randomBytes } from 'node:crypto'
+import { joinProblem } from './envelope.ts'
+import type { Identity } from './identity.ts'
+import type { Authentication } from './options.ts'
+import { nameProblem, patternProblem, type Topic } from './topic.ts'
+
+export interface Identified {
+  identity: Identity
+  /** Topics beyond its own that the connection has from the start. */
+  topics: Topic[]
+}
+
+/** Throws a TypeError that says what `giver` gave wrongly. */
+export function checkAuthentication(given: unknown, giver: string): Identified {
+  if (typeof given !== 'object' || given === null || Array.isArray(given)) {
+    throw new TypeError(`${giver} gave no object such as {"user":"42"}`)
+  }
+  const { user, join, allow, data, expires } = given as Authentication
+  const identity: Identity = {
+    id: randomBytes(15).toString('base64url'),
+    user: checkUser(user, giver),
+    data: data ?? null,
+    allow: checkList(allow, 'allow', patternProblem, giver),
+    expires: checkExpiry(expires, giver),
+  }
+  return { identity, topics: checkList(join, 'join', joinProblem, giver) as Topic[] }
+}
+
+function checkUser(user: unknown, giver: string): string | null {
+  if (user === undefined || user === null) return null
+  const name = typeof user === 'number' ? String(user) : user
+  const problem = typeof name === 'string' ? nameProblem(name) : 'is neither a string nor a number'
+  if (problem) throw new TypeError(`${giver} gave a user that ${problem}`)
+  return name as string
+}
+
+function checkExpiry(expires: unknown, giver: string): number {
+  if (expires === undefined || expires === null) return Number.POSITIVE_INFINITY
+  const time = expires instanceof Date ? expires.getTime() : expires
+  if (typeof time !== 'number' || Number.isNaN(time)) {
+    throw new TypeError(`${giver} gave an expires that is neither a Date nor milliseconds since 1970`)
+  }
+  // The exp of a JWT is in seconds; taken for milliseconds every connection would be over before it began.
+  if (time > 0 && time < 1e11) throw new TypeError(`${giver} gave an expires in seconds: multiply it by 1000`)
+  return time
+}
+
+function checkList(
+  values: unknown,
+  where: string,
+  problemOf: (value: unknown) => string | undefined,
+  giver: string,
+): string[] {
+  if (values === undefined || values === null) return []
+  if (!Array.isArray(values)) throw new TypeError(`${giver} gave ${where} that is no list of topics`)
+  const problem = values.map(problemOf).find(found => found !== undefined)
+  if (problem) throw new TypeError(`${giver} gave ${where}: ${problem}`)
+  return values as string[]
+}
