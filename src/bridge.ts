@@ -89,15 +89,8 @@ export class PushBridge {
     if (!Number.isInteger(ttl) || ttl < 1 || ttl > MAX_TICKET_TTL) {
       throw new errors.FIELD(`the ttl of a ticket is no whole number of seconds from 1 to ${MAX_TICKET_TTL}`)
     }
-    try {
-      checkAuthentication(identity, 'ticket()')
-    } catch (error) {
-      throw new errors.FIELD((error as TypeError).message)
-    }
     const token = randomBytes(24).toString('hex')
-    const { expires } = identity
-    const ticket = { ...identity, expires: expires instanceof Date ? expires.getTime() : expires }
-    await this.#hub.broker.putTicket(token, JSON.stringify(ticket), ttl)
+    await this.#hub.broker.putTicket(token, encodeTicket(identity), ttl)
     return token
   }
 
@@ -112,6 +105,17 @@ export class PushBridge {
       draining: this.#hub.isDraining,
       ...this.#hub.status(),
     }
+  }
+}
+
+/** Exactly what `authenticate()` may give, whatever else the object has. */
+function encodeTicket({ user, join, allow, data, expires }: Authentication): string {
+  try {
+    const { identity } = checkAuthentication({ user, join, allow, data, expires }, 'ticket()')
+    if (identity.expires <= Date.now()) throw new TypeError('ticket() gave an expires that is over')
+    return JSON.stringify({ user, join, allow, data, expires: expires instanceof Date ? expires.getTime() : expires })
+  } catch (error) {
+    throw new errors.FIELD((error as Error).message)
   }
 }
 

@@ -108,7 +108,13 @@ async function serve(settings: ServeSettings): Promise<void> {
     )
   }
   process.once('SIGTERM', stop).once('SIGINT', stop)
-  await app.listen({ port: settings.port, host: settings.host })
+  try {
+    await app.listen({ port: settings.port, host: settings.host })
+  } catch (error) {
+    // The links to Redis would keep a process alive that serves nobody.
+    await app.close()
+    throw error
+  }
 }
 
 async function main(): Promise<void> {

@@ -116,6 +116,7 @@ export class Connection implements PushConnection {
     this.#state = 'open'
     this.#write(this.#transport.parts(directSegment(welcome)), undefined)
     if (this.#queue) this.#schedule()
+    else this.#tellDrained()
   }
 
   send(type: string, payload?: unknown): boolean {
@@ -153,7 +154,7 @@ export class Connection implements PushConnection {
   }
 
   #tellDrained(): void {
-    if (!this.#isDrained) return
+    if (this.#onDrained === NOBODY || !this.#isDrained) return
     for (const resolve of this.#onDrained) resolve()
     this.#onDrained = NOBODY
   }
@@ -191,7 +192,7 @@ export class Connection implements PushConnection {
     const queue = this.#queue
     this.#queue = undefined
     this.#write(this.#transport.parts(queue), queue)
-    if (this.#onDrained !== NOBODY) this.#tellDrained()
+    this.#tellDrained()
   }
 
   #write(parts: readonly Part[], queue: Queue | undefined): void {
@@ -219,6 +220,7 @@ export class Connection implements PushConnection {
     if (this.#state === 'closing') return
     this.#write(rest, flushing)
     this.flush()
+    this.#tellDrained()
   }
 
   #release(): void {

@@ -93,8 +93,17 @@ export class Dispatcher {
     return conversation
   }
 
-  #take(connection: Connection, conversation: Conversation, { data, isBinary }: Inbound): void {
+  #take(connection: Connection, conversation: Conversation, inbound: Inbound): void {
     if (connection.isClosing) return
+    try {
+      this.#deal(connection, conversation, inbound)
+    } catch (error) {
+      this.#onError(error)
+      this.#refuseBad(connection, conversation, { problem: 'the message cannot be dealt with', ref: undefined })
+    }
+  }
+
+  #deal(connection: Connection, conversation: Conversation, { data, isBinary }: Inbound): void {
     const message = isBinary ? undefined : parseClientMessage(data.toString())
     // Neither is ever rate-limited away: a ping is a sign of life, and a server that asks for acks gets as many.
     const isCheap = message && 'type' in message && (message.type === 'ping' || message.type === 'ack')
@@ -105,9 +114,18 @@ export class Dispatcher {
     if (!message) return this.#takeBinary(connection, conversation, data)
     if ('problem' in message) return this.#refuseBad(connection, conversation, message)
     conversation.badInARow = 0
-    if (message.type === 'ping') connection.reply('pong', message.payload ?? {}, message.ref)
+    if (message.type === 'ping') this.#pong(connection, conversation, message)
     else if (message.type === 'ack') this.#acknowledge(connection, message)
     else this.#run(connection, conversation, message.ref, () => this.#obey(connection, conversation, message))
+  }
+
+  #pong(connection: Connection, conversation: Conversation, { payload, ref }: ClientMessage): void {
+    try {
+      connection.reply('pong', payload ?? {}, ref)
+    } catch {
+      // What JSON.parse still takes may be nested too deeply for JSON.stringify.
+      this.#refuseBad(connection, conversation, { problem: 'the payload cannot be written as JSON', ref })
+    }
   }
 
   #pay(conversation: Conversation, cost: number): boolean {

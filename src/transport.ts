@@ -83,10 +83,31 @@ class FrameTransport implements Transport {
   }
 }
 
+/** What `ws` may have to compress for a socket before it counts as full. */
+const MAX_AHEAD = 64 * 1024
+
 /** Sends messages through `ws`, which frames them: for sockets whose frames depend on what was sent before. */
 class MessageTransport extends FrameTransport {
+  #onDrained: (() => void) | undefined
+  readonly #look = () => {
+    const callback = this.#onDrained
+    if (!callback || this.#isFull) return
+    this.#onDrained = undefined
+    callback()
+  }
+
+  constructor(ws: WebSocket, socket: Socket) {
+    super(ws, socket)
+    socket.on('drain', this.#look)
+  }
+
   override get buffered(): number {
     return this.ws.bufferedAmount
+  }
+
+  /** What waits to be compressed the socket does not know of: nothing would bound it. */
+  get #isFull(): boolean {
+    return this.socket.writableNeedDrain || this.ws.bufferedAmount > MAX_AHEAD
   }
 
   override parts(queue: Queue): readonly Part[] {
@@ -96,8 +117,12 @@ class MessageTransport extends FrameTransport {
   override write(part: Part): boolean {
     const { bytes, payloadStart, binary } = part as Frame
     if (this.ws.readyState !== OPEN) return true
-    this.ws.send(bytes.subarray(payloadStart), { binary })
-    return !this.socket.writableNeedDrain
+    this.ws.send(bytes.subarray(payloadStart), { binary }, this.#look)
+    return !this.#isFull
+  }
+
+  override drained(callback: () => void): void {
+    this.#onDrained = callback
   }
 }
 

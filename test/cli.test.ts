@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { type AddressInfo, createServer } from 'node:net'
 import { createInterface } from 'node:readline'
 import { type TestContext, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
@@ -80,6 +81,16 @@ test('serve: nothing is open by default', async t => {
   const { status, body } = await refusalOf(`ws://127.0.0.1:${port}/ws`)
   assert.deepEqual([status, body?.code], [401, 'PUSH_ERR_UNAUTHENTICATED'])
   assert.equal((await fetch(`http://127.0.0.1:${port}/push`, { method: 'POST' })).status, 404)
+})
+
+test('serve: a port that is taken ends it, whether or not Redis is there', async t => {
+  const taken = createServer().listen(0, '127.0.0.1')
+  t.after(() => taken.close())
+  await once(taken, 'listening')
+  const { port } = taken.address() as AddressInfo
+  const { stderr, code } = await output(run(t, ['serve'], { REDIS_URL: 'redis://127.0.0.1:1', PORT: String(port) }))
+  assert.equal(code, 1)
+  assert.match(stderr, /EADDRINUSE/)
 })
 
 test('help, and words that are not understood', async t => {

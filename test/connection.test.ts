@@ -102,6 +102,19 @@ test('a stalled connection writes nothing until it drains, then all in order', (
   assert.deepEqual([outbox.heldBytes, outbox.sum, outbox.stalledConnections], [0, 0, 0])
 })
 
+test('whoever waits until it has drained is told when the socket takes the last of it', async () => {
+  const { connection, transport, flush } = setUp({ buffer: 10_000 })
+  const opened = connection.drained()
+  connection.open(WELCOME)
+  await opened
+  transport.room = 1
+  connection.push(published('all', 0))
+  flush()
+  const drained = connection.drained()
+  transport.drain()
+  await drained
+})
+
 // ── budget ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 test('close: over the budget a stalled connection is closed with 4503 and its messages are counted', () => {

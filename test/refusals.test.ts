@@ -134,6 +134,16 @@ test('tickets: needed, single use, and checked', async t => {
   for (const ttl of [0, -1, 1.5, Number.NaN, 86_401]) {
     await assert.rejects(app.push.ticket({ user: 7 }, ttl), { code: 'PUSH_ERR_FIELD', message: /ttl of a ticket/ })
   }
+  class Person {
+    get user() {
+      return '9'
+    }
+  }
+  const person = await app.push.ticket(new Person())
+  assert.equal((await openConnection(app, `/ws?ticket=${person}`)).welcome.user, '9')
+  for (const identity of [{ expires: Date.now() - 1 }, { expires: Number.NEGATIVE_INFINITY }, { data: 1n }]) {
+    await assert.rejects(app.push.ticket(identity), { code: 'PUSH_ERR_FIELD' })
+  }
   const dated = await app.push.ticket({ user: 7, expires: new Date(Date.now() + 60_000) })
   assert.equal((await openConnection(app, `/ws?ticket=${dated}`)).welcome.user, '7')
 })

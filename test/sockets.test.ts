@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict'
-import { once } from 'node:events'
+import { randomBytes } from 'node:crypto'
+import { on, once } from 'node:events'
 import { connect } from 'node:net'
 import { test } from 'node:test'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
+import websocket from '@fastify/websocket'
 import { Type } from 'typebox'
 import { WebSocket } from 'ws'
 import { clientHandler, pushBridge } from '../src/index.ts'
@@ -237,6 +239,59 @@ test('hooks see the connection come and go, and one that throws harms nobody', a
   assert.deepEqual(seen, [['5', '/ws?user=5', true]])
   assert.ok(log.some(({ msg }) => msg === 'push: onConnect failed'))
   assert.equal(app.push.connections.size, 0)
+})
+
+test('a payload that cannot be written is refused, whatever the message, and ends nothing', async t => {
+  const { app, port } = await buildPush(t)
+  const deep = '['.repeat(30_000) + ']'.repeat(30_000)
+  const socket = new WebSocket(`ws://127.0.0.1:${port}/ws`)
+  t.after(() => socket.terminate())
+  const received: { type: string; ref?: number; payload: { code: string } }[] = []
+  // With the handshake, before the welcome, and after it.
+  socket.on('open', () => socket.send(`{"type":"ping","payload":${deep},"ref":1}`))
+  for await (const [data] of on(socket, 'message')) {
+    received.push(JSON.parse(String(data)))
+    if (received.length === 2) socket.send(`{"type":"ping","payload":${deep},"ref":2}`)
+    if (received.length === 3) socket.send('{"type":"ping","payload":[],"ref":3}')
+    if (received.length === 4) break
+  }
+  assert.deepEqual(received.map(({ type, ref, payload }) => [type, ref, payload.code]).slice(1), [
+    ['error', 1, 'PUSH_ERR_BAD_MESSAGE'],
+    ['error', 2, 'PUSH_ERR_BAD_MESSAGE'],
+    ['pong', 3, undefined],
+  ])
+  assert.equal(app.push.connections.size, 1)
+})
+
+test('over a compressed socket the buffer has its bound as well', async t => {
+  const limits = { buffer: 512 * 1024 }
+  const servers: WebSocket[] = []
+  const { app, port } = await buildApp(t, async scope => {
+    await scope.register(websocket, { options: { perMessageDeflate: { threshold: 0 } } })
+    scope.websocketServer.on('connection', server => servers.push(server))
+    await scope.register(pushBridge, { ...OPEN, limits, slowConsumer: 'drop' })
+  })
+  const socket = new WebSocket(`ws://127.0.0.1:${port}/ws`)
+  t.after(() => socket.terminate())
+  const types: string[] = []
+  const done = new Promise<void>(resolve => {
+    socket.on('message', data => {
+      const { type } = JSON.parse(String(data)) as { type: string }
+      types.push(type)
+      if (type === 'last') resolve()
+    })
+  })
+  await once(socket, 'message')
+  let most = 0
+  for (let n = 0; n < 100; n++) {
+    await app.push.publish('all', { type: 'n', payload: randomBytes(60_000).toString('base64') })
+    most = Math.max(most, servers[0]!.bufferedAmount)
+  }
+  while (servers[0]!.bufferedAmount > 0) await new Promise(setImmediate)
+  await app.push.publish('all', { type: 'last' })
+  await done
+  assert.ok(most <= limits.buffer, `${most} bytes waited in ws`)
+  assert.ok(types.includes('gap') && types.filter(type => type === 'n').length < 100, 'what had no room was told')
 })
 
 test('an open connection keeps neither request nor reply in memory', async t => {

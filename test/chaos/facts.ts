@@ -37,6 +37,8 @@ export interface Ack {
 }
 
 export interface FaultNote {
+  /** Of the strike: several of a kind may last at the same time. */
+  number: number
   t: number
   kind: FaultKind
   end: number
@@ -107,7 +109,7 @@ function faultsOf(controller: readonly Note[]): FaultNote[] {
       const { t, since } = note
       faults.push({ ...(note as unknown as FaultNote), t: (since as number) ?? t, end: Number.POSITIVE_INFINITY })
     } else if (note.e === 'fault-end') {
-      const begun = faults.find(({ kind, end }) => kind === note.kind && end === Number.POSITIVE_INFINITY)
+      const begun = faults.find(({ number }) => number === note.number)
       if (begun) begun.end = note.t
     }
   }

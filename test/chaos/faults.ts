@@ -88,16 +88,13 @@ const FAULTS: Record<FaultKind, (scene: Scene) => Promise<void>> = {
     await ask(world, 'DEL', historyOf(topic))
   },
   failover: async ({ world, duration, begun }) => {
-    begun()
-    await (world.store as SentinelStore).failOver(duration)
+    await (world.store as SentinelStore).failOver(duration, begun)
   },
   'master-kill': async ({ world, duration, begun }) => {
-    begun()
-    await (world.store as SentinelStore).killMaster(duration)
+    await (world.store as SentinelStore).killMaster(duration, begun)
   },
   'master-stop': async ({ world, duration, begun }) => {
-    begun()
-    await (world.store as SentinelStore).freezeMaster(duration)
+    await (world.store as SentinelStore).freezeMaster(duration, begun)
   },
 }
 
@@ -108,16 +105,19 @@ async function ask(world: World, command: string, ...args: (string | number)[]):
   await world.store.master.admin.call(command, ...args).catch(() => {})
 }
 
+let strikes = 0
+
 /** Lets the fault happen; what it hit and for how long is in the log of the controller. */
 export async function strike(world: World, fault: Fault): Promise<void> {
   const { kind, duration, aim } = fault
+  const number = ++strikes
   let didBegin = false
   const begun = (details: object = {}) => {
     didBegin = true
-    world.journal.write({ e: 'fault', kind, ...details })
+    world.journal.write({ e: 'fault', number, kind, ...details })
   }
   await FAULTS[kind]({ world, duration, random: new Random(Math.floor(aim * 2 ** 32)), begun })
-  world.journal.write(didBegin ? { e: 'fault-end', kind } : { e: 'fault-skipped', kind })
+  world.journal.write(didBegin ? { e: 'fault-end', number, kind } : { e: 'fault-skipped', kind })
 }
 
 /** One fault has a node at a time. */

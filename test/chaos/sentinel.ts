@@ -103,9 +103,11 @@ export class SentinelStore implements Store {
     return knowsAll && info.includes('role:master') && /slave0:.*state=online/.test(info) ? port : undefined
   }
 
-  async #exclusively(act: () => Promise<void>): Promise<void> {
+  /** One at a time: the sentinels would refuse, or the replica be alone. */
+  async #exclusively(begun: () => void, act: () => Promise<void>): Promise<void> {
     if (this.#isBusy) return
     this.#isBusy = true
+    begun()
     try {
       await act()
       await this.#whole()
@@ -114,8 +116,8 @@ export class SentinelStore implements Store {
     }
   }
 
-  failOver(duration: number): Promise<void> {
-    return this.#exclusively(async () => {
+  failOver(duration: number, begun: () => void): Promise<void> {
+    return this.#exclusively(begun, async () => {
       const { master } = this
       await this.#sentinels[0]!.client.call('SENTINEL', 'FAILOVER', NAME).catch(() => {})
       await this.#moved(master.port, SETTLE)
@@ -130,8 +132,8 @@ export class SentinelStore implements Store {
     await old.admin.call('REPLICAOF', '127.0.0.1', other.port)
   }
 
-  killMaster(duration: number): Promise<void> {
-    return this.#exclusively(async () => {
+  killMaster(duration: number, begun: () => void): Promise<void> {
+    return this.#exclusively(begun, async () => {
       const { master } = this
       await master.kill()
       await this.#moved(master.port, SETTLE)
@@ -141,8 +143,8 @@ export class SentinelStore implements Store {
     })
   }
 
-  freezeMaster(duration: number): Promise<void> {
-    return this.#exclusively(async () => {
+  freezeMaster(duration: number, begun: () => void): Promise<void> {
+    return this.#exclusively(begun, async () => {
       const { master } = this
       master.signal('SIGSTOP')
       await this.#moved(master.port, SETTLE)
