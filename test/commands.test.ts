@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict'
+import { EventEmitter, once } from 'node:events'
 import { test } from 'node:test'
 import { errors } from '../src/errors.ts'
 import { RedisCarrier } from '../src/redis/carrier.ts'
 import { createClient } from '../src/redis/client.ts'
 import { CommandLink } from '../src/redis/commands.ts'
 import type { Call, Functions } from '../src/redis/functions.ts'
+import { Link } from '../src/redis/link.ts'
 import { Names } from '../src/redis/names.ts'
 import { startRedis } from './helpers/redis.ts'
 
@@ -56,4 +58,55 @@ test('of a batch with keys only what has no answer is tried again', async () => 
   assert.deepEqual(asked, [['a', 'b', 'c'], ['b'], ['b']])
   const at = (id: string, seq: number) => ({ nodes: 1, position: { id, seq } })
   assert.deepEqual(results, [at('a', 1), at('b', 2), at('c', 3)])
+})
+
+test('every call settles by its own deadline, whichever came first', async t => {
+  const server = await startRedis(t, { isDown: true })
+  const commands = new CommandLink(createClient(server.url, 'test'), () => {})
+  t.after(() => commands.close())
+  const order: number[] = []
+  const runs = [1500, 300].map(timeout => commands.run([['PING']], timeout).then(() => order.push(timeout)))
+  await Promise.all(runs)
+  assert.deepEqual(order, [300, 1500])
+})
+
+test('no attempt is so short that it would take the link from others, and none outlasts the deadline', async () => {
+  const attempts: { at: number; timeout: number; attempt: number }[] = []
+  const begin = performance.now()
+  const functions = {
+    run: async (calls: readonly Call[], timeout: number, attempt: number) => {
+      attempts.push({ at: performance.now() - begin, timeout, attempt })
+      return calls.map(() => new errors.BROKER_AWAY('full'))
+    },
+  }
+  const carrier = new RedisCarrier({} as CommandLink, functions as unknown as Functions, new Names('push:'), 1000)
+  const item = { topic: 'channel:x' as const, envelope: '{}', history: { size: 1, ttl: 1 }, idempotencyKey: 'k' }
+  await carrier.publish([item])
+  assert.ok(attempts.length > 1)
+  for (const { at, attempt } of attempts) assert.ok(attempt >= 300 && at + attempt <= 1050, JSON.stringify(attempts))
+})
+
+test('a receipt has its answers although the one that it was recorded was lost', async () => {
+  const replies: unknown[][] = [[new errors.UNCONFIRMED('lost')], [['a', 1, 0, 1]]]
+  const functions = { run: async () => replies.shift()! } as unknown as Functions
+  const carrier = new RedisCarrier({} as CommandLink, functions, new Names('push:'), 2000)
+  const item = { topic: 'channel:x' as const, envelope: '{}', history: { size: 1, ttl: 1 }, idempotencyKey: 'k' }
+  const [sent] = await carrier.publish([{ ...item, receipt: 'token' }])
+  assert.deepEqual(sent, { nodes: 0, answers: [], complete: true, position: { id: 'a', seq: 1 } })
+})
+
+test('a refusal is an answer: the link is not given up for it', async t => {
+  const server = await startRedis(t)
+  const client = createClient(server.url, 'test')
+  const pings = new EventEmitter()
+  const misconf = Object.assign(new Error('MISCONF Redis is configured to save RDB snapshots'), { name: 'ReplyError' })
+  client.ping = (async () => {
+    setImmediate(() => pings.emit('ping'))
+    throw misconf
+  }) as typeof client.ping
+  let isOver = false
+  const link = new Link(client, { up() {}, down: error => assert.ok(isOver, `given up: ${error?.message}`) })
+  t.after(() => link.close())
+  for (let n = 0; n < 4; n++) await once(pings, 'ping')
+  isOver = true
 })

@@ -167,3 +167,19 @@ test('a refusal is an error of ours, with the code and the sentence once', async
     assert.deepEqual([(reply as { code: string }).code, (reply as Error).message], [code, message])
   }
 })
+
+test('a topic to which this user has no right says nothing of the others', async t => {
+  const server = await startRedis(t)
+  const rights = '~push:* ~{push:channel:x}* &push:* +@all'.split(' ')
+  await server.admin.call('ACL', 'SETUSER', 'narrow', 'on', '>secret', 'resetkeys', 'resetchannels', ...rights)
+  const { functions } = link(t, server, { username: 'narrow', password: 'secret' })
+  const call = (channel: string) => ({
+    name: 'push_publish' as const,
+    keys: [channel],
+    args: ['{"type":"n"}', 10, 60],
+  })
+  const [refused, taken] = await functions.run([call('push:channel:other'), call(CHANNEL)], TIMEOUT)
+  assert.equal((refused as { code: string }).code, 'PUSH_ERR_UNSUPPORTED')
+  assert.ok(Array.isArray(taken))
+  assert.ok(functions.isSupported)
+})

@@ -486,6 +486,20 @@ for (const [way, make] of Object.entries(ways)) {
     assert.deepEqual(await tick(call, prefix, 3, 4, 'td'), [timeline, 0])
   })
 
+  test(`${way}: a timeline that began while the clock was ahead hides no rollback`, async () => {
+    const call = make()
+    const prefix = `ahead-${way}:`
+    const of = { known: 3, next: 4, timeline: 'new', answered: String(Date.now()) }
+    const keys = [`${prefix}timeline`, `${prefix}tick:n1`, `${prefix}node:n1`]
+    await redis.hset(keys[0]!, 'timeline', 'old', 'began', Date.now() + 600_000)
+    await redis.set(keys[1]!, 2)
+    const ask = (...known: Arg[]) =>
+      call('push_tick', keys, of.known, of.next, of.timeline, '0', 1000, of.answered, ...known) as Promise<[string]>
+    assert.equal((await ask('another'))[0], 'old', 'another node has begun it for the same reason')
+    await redis.set(keys[1]!, 2)
+    assert.equal((await ask('old'))[0], 'new')
+  })
+
   test(`${way}: a tick that Redis knows no more begins a new timeline`, async () => {
     const call = make()
     const prefix = `tick-${way}:`

@@ -232,6 +232,16 @@ test('what a Redis from the past says is told to nobody before it is known to be
   }
 })
 
+test('a Redis that refuses to write keeps nothing that is published bare from anybody', LONG, async t => {
+  const redis = await startRedis(t)
+  const { subscriber } = await connected(t, redis)
+  await redis.admin.config('SET', 'min-replicas-to-write', '1')
+  await redis.admin.call('CLIENT', 'KILL', 'TYPE', 'pubsub')
+  assert.deepEqual(await subscriber.next(), { lost: 'broker_link' })
+  while ((await redis.admin.publish('push:channel:x', '{"type":"n"}')) === 0) await sleep(20)
+  assert.equal(await subscriber.text(), '{"type":"n"}')
+})
+
 test('a broker that follows another one in the same process notices a rollback too', LONG, async t => {
   const redis = await startRedis(t)
   const tick = async () => Number(await redis.admin.get('push:tick:n1'))

@@ -66,9 +66,9 @@ export class RedisCarrier {
     const attempts = calls.map((): Attempts => ({ reply: undefined, isUnconfirmed: false }))
     await this.#attempt(calls, attempts, deadline, mayRepeat ? ATTEMPT_SHARE : 1)
     // With a key a repeat is harmless: the answer to the first may have been lost, or Redis was away for a moment.
-    while (mayRepeat && attempts.some(isOpen) && deadline - performance.now() > MIN_ATTEMPT) {
+    while (mayRepeat && attempts.some(isOpen) && deadline - performance.now() > RETRY + MIN_ATTEMPT) {
       // Redis may refuse at once, while it loads its data for example.
-      await sleep(Math.min(RETRY, Math.max(1, deadline - performance.now())))
+      await sleep(RETRY)
       await this.#attempt(calls, attempts, deadline, ATTEMPT_SHARE)
     }
     return Promise.all(items.map((item, i) => this.#recorded(item, attempts[i]!, deadline)))
@@ -76,12 +76,12 @@ export class RedisCarrier {
 
   /** Makes those calls that have no answer yet. */
   async #attempt(calls: readonly Call[], attempts: Attempts[], deadline: number, share: number): Promise<void> {
-    const left = Math.max(MIN_ATTEMPT, deadline - performance.now())
+    const left = Math.max(1, deadline - performance.now())
     const open = attempts.flatMap((attempt, i) => (isOpen(attempt) ? i : []))
     const replies = await this.#functions.run(
       open.map(i => calls[i]!),
       left,
-      Math.max(MIN_ATTEMPT, left * share),
+      Math.min(left, Math.max(MIN_ATTEMPT, left * share)),
     )
     for (const [n, i] of open.entries()) {
       const attempt = attempts[i]!
@@ -104,7 +104,8 @@ export class RedisCarrier {
     if (!Array.isArray(reply)) return new errors.INTERNAL('push_publish gave no list: another library has its name')
     const [id, seq, nodes, duplicate] = reply as [string, number, number, number]
     const position = { id, seq: Number(seq) }
-    if (duplicate === 1) return { nodes: Number(nodes), position, ...(!isUnconfirmed && { duplicate: true }) }
+    // What an attempt of our own recorded the nodes have answered, whoever heard that it was recorded.
+    if (duplicate === 1 && !isUnconfirmed) return { nodes: Number(nodes), position, duplicate: true }
     if (receipt === undefined) return { nodes: Number(nodes), position }
     return { ...(await this.#withAnswers(receipt, Number(nodes), undefined, deadline)), position }
   }
@@ -129,8 +130,8 @@ function isOpen({ reply }: Attempts): boolean {
   return reply === undefined || isTransient(reply)
 }
 
-/** Milliseconds below which another attempt has no prospect. */
-const MIN_ATTEMPT = 50
+/** Milliseconds below which an attempt has no prospect: one without an answer takes the link from all others. */
+const MIN_ATTEMPT = 300
 
 const UNANSWERED = 'Redis did not answer in time: it may or may not have been recorded'
 

@@ -8,6 +8,8 @@ interface Waiting {
   commands: Command[]
   /** Until when it waits for the link, and then for the answer. */
   deadline: number
+  /** Milliseconds that it had in all. */
+  timeout: number
   /** Milliseconds that the answer may take once it was sent. */
   attempt: number
   resolve(replies: (unknown | PushError)[]): void
@@ -17,7 +19,7 @@ interface Waiting {
  * What waited for the link and has fewer milliseconds left is not sent any more: without an answer in time it would take
  * the link, and with it the answers of all that were sent together with it.
  */
-const MIN_TIME = 100
+export const MIN_TIME = 100
 
 /** More waiting calls than this are turned away at once: memory for an outage has a bound. */
 const MAX_WAITING = 10_000
@@ -32,6 +34,7 @@ export class CommandLink {
   #scheduled = false
   #closed = false
   #sweeper: NodeJS.Timeout | undefined
+  #sweepAt = Number.POSITIVE_INFINITY
 
   constructor(client: Redis, onChange: (isUp: boolean, error: Error | undefined) => void) {
     this.#link = new Link(client, {
@@ -57,24 +60,24 @@ export class CommandLink {
       return Promise.resolve(commands.map(() => new errors.BUSY(`${MAX_WAITING} calls are waiting for Redis already`)))
     }
     return new Promise(resolve => {
-      this.#waiting.push({ commands, deadline: performance.now() + timeout, attempt, resolve })
-      this.#schedule()
+      const deadline = performance.now() + timeout
+      this.#waiting.push({ commands, deadline, timeout, attempt, resolve })
+      if (this.#link.isUp) this.#schedule()
+      else this.#sweepBy(deadline)
     })
   }
 
   #schedule(): void {
-    if (!this.#link.isUp) this.#watchWaiting()
-    else if (!this.#scheduled) {
-      this.#scheduled = true
-      setImmediate(() => this.#flush())
-    }
+    if (this.#scheduled) return
+    this.#scheduled = true
+    setImmediate(() => this.#flush())
   }
 
   #flush(): void {
     this.#scheduled = false
-    if (!this.#link.isUp) return this.#watchWaiting()
+    if (!this.#link.isUp) return this.#sweepInTime()
     const now = performance.now()
-    const waiting = this.#takeWaiting(call => call.deadline - now < Math.min(MIN_TIME, call.attempt / 2))
+    const waiting = this.#takeWaiting(call => call.deadline - now < Math.min(MIN_TIME, call.timeout / 2))
     if (waiting.length === 0) return
     const sending = this.#send(waiting)
     const deadline = Math.min(...waiting.map(call => Math.min(call.deadline, now + call.attempt)))
@@ -103,17 +106,22 @@ export class CommandLink {
   }
 
   /** While the link is down, calls wait for it until their own deadline. */
-  #watchWaiting(): void {
-    if (this.#sweeper || this.#waiting.length === 0) return
-    const soonest = Math.min(...this.#waiting.map(call => call.deadline))
-    this.#sweeper = setTimeout(() => this.#sweep(), Math.max(1, soonest - performance.now()))
+  #sweepInTime(): void {
+    for (const { deadline } of this.#waiting) this.#sweepBy(deadline)
+  }
+
+  #sweepBy(deadline: number): void {
+    if (deadline >= this.#sweepAt) return
+    clearTimeout(this.#sweeper)
+    this.#sweepAt = deadline
+    this.#sweeper = setTimeout(() => this.#sweep(), Math.max(1, deadline - performance.now()))
   }
 
   #sweep(): void {
-    this.#sweeper = undefined
+    this.#sweepAt = Number.POSITIVE_INFINITY
     const now = performance.now()
     this.#waiting = this.#takeWaiting(call => call.deadline <= now)
-    if (!this.#link.isUp) this.#watchWaiting()
+    if (!this.#link.isUp) this.#sweepInTime()
   }
 
   /** All that wait; those that are too late have their answer. */

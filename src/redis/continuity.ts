@@ -147,21 +147,26 @@ export class Continuity {
   }
 
   /**
-   * The link is back. From here on every topic waits until it was compared with its history: called before anything is
-   * received, so that no publication overtakes one that was missed. Topics that are not recorded have their gap now.
+   * The link is back. From here on every recorded topic waits until it was compared with its history: called before
+   * anything is received, so that no publication overtakes one that was missed. Others have their gap now and go on: a
+   * Redis that refuses to write, for want of a replica or a disk, would keep all that is published bare from everybody.
    */
   restored(): void {
     this.#era++
     const lost = new Map<Topic, undefined>()
     for (const topic of this.#events.topics()) if (!this.#isRecoverable(topic)) lost.set(topic, undefined)
-    for (const track of this.#tracks.values()) if (track.last) this.#startFilling(track)
+    for (const [topic, track] of this.#tracks) if (this.#isRecorded(topic, track)) this.#startFilling(track)
     if (lost.size > 0) this.#events.lost('broker_link', lost)
   }
 
   /** Whether all that can have been missed on `topic` is in its history. */
   #isRecoverable(topic: Topic): boolean {
     const track = this.#tracks.get(topic)
-    return track?.last !== undefined && !track.hasBare && (track.last.seq > 0 || this.#events.isRecorded(topic))
+    return track !== undefined && !track.hasBare && this.#isRecorded(topic, track)
+  }
+
+  #isRecorded(topic: Topic, { last }: Track): boolean {
+    return last !== undefined && (last.seq > 0 || this.#events.isRecorded(topic))
   }
 
   /** The link is lost: what is being filled goes on when it is back. */

@@ -57,6 +57,8 @@ export class Feed {
   /** Since when the subscriptions are live, and when something last came on the channel that only this node holds. */
   #liveSince = Number.POSITIVE_INFINITY
   #heardAt = 0
+  /** When the first tick was sent of those that Redis published and that did not come. */
+  #unheardSince: number | undefined
 
   constructor(
     client: Redis,
@@ -83,6 +85,7 @@ export class Feed {
       message: (topic, message) => this.#receive(topic, message),
       heard: () => {
         this.#heardAt = performance.now()
+        this.#unheardSince = undefined
       },
       restored: () => void this.#restore(),
       change: (isUp, error) => {
@@ -168,7 +171,7 @@ export class Feed {
   async #restore(): Promise<void> {
     const restoration = ++this.#restoration
     this.#liveSince = performance.now()
-    this.#heardAt = this.#liveSince
+    this.#unheardSince = undefined
     this.#continuity.restored()
     while (!(await this.#timeline.tick()) && this.#functions.isSupported) {
       await new Promise(resolve => setTimeout(resolve, RETRY).unref())
@@ -203,7 +206,11 @@ export class Feed {
   /** The tick was published to this node alone. If nobody was there to take it, or it never comes, the link is dead. */
   #onTicked(hearing: number, sentAt: number): void {
     if (this.#liveSince > sentAt) return
-    if (hearing > 0 && performance.now() - this.#heardAt < UNHEARD_TIMEOUT) return
+    if (hearing > 0) {
+      if (this.#heardAt >= sentAt) return
+      this.#unheardSince ??= sentAt
+      if (performance.now() - this.#unheardSince < UNHEARD_TIMEOUT) return
+    }
     this.#subscriptions.reset(new Error('this node does not hear what it publishes to itself'))
   }
 

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { errors, isPushError, type PushError } from '../errors.ts'
-import type { Command, CommandLink } from './commands.ts'
+import { type Command, type CommandLink, MIN_TIME } from './commands.ts'
 
 /** The same as in push.lua. A library that says more is newer than this code and is left as it is. */
 const VERSION = 1
@@ -52,22 +52,31 @@ export class Functions {
     )
     const missing = calls.filter((_, i) => isMissing(replies[i]))
     if (missing.length > 0) {
-      const problem = await this.#load(deadline - performance.now(), replies.find(isMissing) as PushError)
-      const again = problem
-        ? missing.map(() => problem)
-        : await this.#commands.run(
-            missing.map(call => this.#command(call)),
-            Math.max(1, deadline - performance.now()),
-          )
+      const again = await this.#loadAndRun(missing, replies.find(isMissing) as PushError, deadline, timeout)
       let next = 0
       for (let i = 0; i < replies.length; i++) if (isMissing(replies[i])) replies[i] = again[next++]
     }
-    return replies.map(reply => this.#understood(reply))
+    return replies.map((reply, i) => this.#understood(calls[i]!, reply))
   }
 
-  #understood(reply: Reply): Reply {
+  async #loadAndRun(calls: Call[], missing: PushError, deadline: number, timeout: number): Promise<Reply[]> {
+    const problem = await this.#load(deadline - performance.now(), missing)
+    if (problem) return calls.map(() => problem)
+    const left = deadline - performance.now()
+    // Without an answer in time the link would be given up, and with it what others are waiting for.
+    if (left < Math.min(MIN_TIME, timeout / 2)) {
+      return calls.map(
+        () => new errors.BROKER_AWAY('the functions had to be loaded, which took too long for this call'),
+      )
+    }
+    const commands = calls.map(call => this.#command(call))
+    return this.#commands.run(commands, left)
+  }
+
+  #understood({ name }: Call, reply: Reply): Reply {
     if (!isPushError(reply) || !isReply(reply) || !FORBIDDEN.test(messageOf(reply))) return refusal(reply)
-    this.isSupported = false
+    // Rights to some topics may be missing, which says nothing of the others.
+    if (name !== 'push_publish') this.isSupported = false
     return new errors.UNSUPPORTED(`recorded topics need more rights (docs/redis.md); Redis said: ${messageOf(reply)}`)
   }
 

@@ -81,8 +81,10 @@ export class Link {
       () => {
         this.#busySince = undefined
       },
-      // The link is being closed, which the 'close' event tells.
-      () => {},
+      (error: Error) => {
+        // MISCONF and BUSY are answers too. Else the link is being closed, which the 'close' event tells.
+        if (error.name === 'ReplyError') this.#busySince = undefined
+      },
     )
   }
 

@@ -288,7 +288,8 @@ end
 
 -- What a node does every second. KEYS: PREFIXtimeline, PREFIXtick:NODE, PREFIXnode:NODE (its own channel).
 -- ARGV: the last tick that was answered ('' at first), the next one, a new timeline, '1' to begin it in any case,
--- the largest envelope allowed, when the last tick was answered. → {timeline, how many hear the node's own channel, now}
+-- the largest envelope allowed, when the last tick was answered, the timeline that it was answered with.
+-- → {timeline, how many hear the node's own channel, now}
 -- A Redis that does not know the last tick has gone back in time: what was published since then is gone. A timeline that
 -- began after the last tick is that of another node that noticed before.
 local function push_tick(keys, args)
@@ -297,7 +298,8 @@ local function push_tick(keys, args)
   local known = tonumber(args[1])
   local milliseconds = now()
   local began, answered = tonumber(redis.call('HGET', keys[1], 'began') or ''), tonumber(args[6] or '')
-  local is_noticed = began and answered and began > answered
+  -- A clock that was ahead when a timeline began must not make it look like a new one.
+  local is_noticed = began and answered and began > answered and args[7] ~= timeline
   if not is_noticed and (args[4] == '1' or (known and (not tick or tick < known))) then
     timeline = args[3]
     redis.call('HSET', keys[1], 'timeline', timeline, 'began', string.format('%.0f', milliseconds))

@@ -107,7 +107,15 @@ export class Timeline {
     const call = {
       name: 'push_tick' as const,
       keys: [this.#names.timeline, this.#tickKey, this.#names.node(node)],
-      args: [this.#confirmed || '', next, newTimeline(), isPromoted ? '1' : '0', maxBytes, this.#confirmedAt],
+      args: [
+        this.#confirmed || '',
+        next,
+        newTimeline(),
+        isPromoted ? '1' : '0',
+        maxBytes,
+        this.#confirmedAt,
+        this.#current ?? '',
+      ],
     }
     const [reply] = await this.#functions.run([call], timeout)
     if (isPushError(reply) || !Array.isArray(reply)) return false

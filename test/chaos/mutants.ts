@@ -51,7 +51,7 @@ export const MUTANTS: readonly Mutant[] = [
     replacements: [
       {
         file: CONTINUITY,
-        find: 'for (const track of this.#tracks.values()) if (track.last) this.#startFilling(track)\n    if (lost.size > 0)',
+        find: 'for (const [topic, track] of this.#tracks) if (this.#isRecorded(topic, track)) this.#startFilling(track)\n    if (lost.size > 0)',
         replace: 'for (const track of this.#tracks.values()) track.last = undefined\n    if (lost.size > 0)',
       },
       {
