@@ -28,6 +28,10 @@ export function checkAuthentication(given: unknown, giver: string): Identified {
 
 function checkUser(user: unknown, giver: string): string | null {
   if (user === undefined || user === null) return null
+  // JSON.parse has rounded a larger one by now: two people would be one user.
+  if (typeof user === 'number' && !Number.isSafeInteger(user)) {
+    throw new TypeError(`${giver} gave a user that is no safe integer: give it as a string`)
+  }
   const name = typeof user === 'number' ? String(user) : user
   const problem = typeof name === 'string' ? nameProblem(name) : 'is neither a string nor a number'
   if (problem) throw new TypeError(`${giver} gave a user that ${problem}`)

@@ -34,7 +34,11 @@ export interface ServeSettings {
   logLevel: string
 }
 
-/** Flags win over the environment. Throws with a sentence that names the flag. */
+/**
+ * Flags win over the environment, and what is empty counts as not set: an empty HOST would listen on every interface.
+ * Only an empty REDIS_URL is refused further on, since a node without Redis hears nothing. Throws with a sentence that
+ * names the flag.
+ */
 export function readSettings(argv: readonly string[], env: NodeJS.ProcessEnv): ServeSettings | 'help' {
   const { values, positionals } = parseArgs({
     args: [...argv],
@@ -56,17 +60,17 @@ export function readSettings(argv: readonly string[], env: NodeJS.ProcessEnv): S
   if (positionals[0] !== 'serve' || positionals.length > 1) {
     throw new Error(`unknown command "${positionals.join(' ')}": there is only serve`)
   }
-  const origins = values.origins || env.ORIGINS
+  const origins = values.origins || env.ORIGINS || undefined
   return {
     redis: values.redis ?? env.REDIS_URL,
     port: readPort(values.port || env.PORT || '3000'),
-    host: values.host ?? env.HOST ?? '127.0.0.1',
-    path: values.path ?? env.WS_PATH ?? '/ws',
-    apiKey: values['api-key'] ?? env.PUSH_API_KEY,
+    host: values.host || env.HOST || '127.0.0.1',
+    path: values.path || env.WS_PATH || '/ws',
+    apiKey: values['api-key'] || env.PUSH_API_KEY || undefined,
     origins: origins?.split(',').map(origin => origin.trim()),
-    prefix: values.prefix ?? env.REDIS_PREFIX ?? 'push:',
+    prefix: values.prefix || env.REDIS_PREFIX || 'push:',
     trustProxy: values['trust-proxy'] ?? ['1', 'true'].includes(env.TRUST_PROXY ?? ''),
-    logLevel: values['log-level'] ?? env.LOG_LEVEL ?? 'info',
+    logLevel: values['log-level'] || env.LOG_LEVEL || 'info',
   }
 }
 

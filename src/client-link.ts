@@ -21,6 +21,7 @@ export class Link {
   private events: LinkEvents
   private timer: ReturnType<typeof setTimeout> | undefined
   private pongDue = false
+  private isWaking = false
   private isClosed = false
   private every = PING_EVERY
 
@@ -56,8 +57,10 @@ export class Link {
     this.rest()
   }
 
-  /** The page may have slept through the end of it. */
+  /** The page may have slept through the end of it. Looked at often, a dead link would otherwise be given time for ever. */
   wake(): void {
+    if (this.isWaking) return
+    this.isWaking = true
     this.ping(0, PONG_WITHIN_AWAKE)
   }
 
@@ -72,7 +75,7 @@ export class Link {
   }
 
   private rest(): void {
-    this.pongDue = false
+    this.pongDue = this.isWaking = false
     clearTimeout(this.timer)
     this.timer = setTimeout(() => this.ping(), this.every)
   }

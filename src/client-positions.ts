@@ -13,6 +13,12 @@ interface Place {
   isAsked?: boolean
   /** Live messages run ahead of what was missed: the recorded ones are let go, since the answer brings them again. */
   isAhead?: boolean
+  /** One was let go, which may be later than the place that the server is about to name. */
+  hasLetGo?: boolean
+  /** How many of this connection wait for an answer: the last of them decides. */
+  questions: number
+  /** Given by the application, which may subscribe long after the first welcome. */
+  isRestored?: boolean
   /** What the welcome said of a topic that the connection has by itself. Any may be such until there was a welcome. */
   own?: TopicState | undefined
   isHeld: boolean
@@ -24,11 +30,11 @@ export class Positions {
 
   constructor(restored: object | null | undefined) {
     for (const [topic, id] of Object.entries(restored ?? {}))
-      if (typeof id === 'string') this.places.set(topic, { id, isHeld: true, own: {} })
+      if (typeof id === 'string') this.places.set(topic, { id, isHeld: true, isRestored: true, questions: 0, own: {} })
   }
 
   get ids(): Record<string, string> {
-    const held = [...this.places].filter(([, place]) => place.isHeld && place.id)
+    const held = [...this.places].filter(([, place]) => (place.isHeld || place.isRestored) && place.id)
     return Object.fromEntries(held.map(([topic, { id }]) => [topic, id!]))
   }
 
@@ -37,7 +43,6 @@ export class Positions {
     let text = ''
     for (const [topic, place] of [...this.places].sort(([a], [b]) => rank(a) - rank(b))) {
       const longer = `${text},${JSON.stringify(topic)}:${JSON.stringify(place.id)}`
-      place.isAhead = false
       place.isAsked = !!place.own && !!place.id && encodeURIComponent(longer).length < MAX_IN_URL
       if (place.isAsked) text = longer
     }
@@ -49,9 +54,13 @@ export class Positions {
     for (const [topic, place] of this.places) {
       const isHeld = isWanted(topic)
       // Those that the server gave the connection before are kept for one more: it may give them again.
-      if (!isHeld && !place.isHeld) this.places.delete(topic)
+      if (!isHeld && !place.isHeld && !place.isRestored) this.places.delete(topic)
       place.isHeld = isHeld
       place.own = undefined
+      // The server may send live messages of a topic before it says where that stands.
+      place.isAhead = place.id !== undefined
+      place.hasLetGo = false
+      place.questions = 0
     }
     const own = Object.entries(Object(topics))
     return own.flatMap(([topic, state]) => {
@@ -71,7 +80,21 @@ export class Positions {
     const place = this.place(topic)
     place.isHeld = true
     place.isAsked = place.id !== undefined
+    place.questions++
     return place.id
+  }
+
+  /** Whether the answer to a question about `topic` is under way. */
+  isAsking(topic: string): boolean {
+    return !!this.places.get(topic)?.questions
+  }
+
+  /** A question goes without an answer, and what was missed has still to be asked for. */
+  failed(topic: string): void {
+    const place = this.places.get(topic)
+    if (!place) return
+    place.isAsked = false
+    close(place)
   }
 
   /**
@@ -84,8 +107,14 @@ export class Positions {
     if (!place) return true
     const isAsked = place.isAsked && !isNew
     place.isHeld = true
-    place.isAhead = place.id !== undefined && !isAsked && recovered === undefined && id !== place.id
+    place.isRestored = false
+    if (!isNew) close(place)
+    // It answers a question from before there was anything to go on from: what was missed comes with a later answer.
+    if (isAsked && place.questions && recovered === undefined) return true
+    const isElsewhere = id !== place.id || !!place.hasLetGo
+    place.isAhead = place.id !== undefined && !isAsked && recovered === undefined && isElsewhere
     if (place.isAhead) return false
+    place.hasLetGo = false
     // Where everything follows, `id` is the head: a break in the middle would lose what had not come yet.
     if (recovered === false || (recovered === undefined && !isAsked)) this.move(place, id)
     return true
@@ -103,7 +132,10 @@ export class Positions {
   take({ topic, id, seq }: { topic?: string; id?: unknown; seq?: unknown }): 'new' | 'known' | 'early' {
     const place = this.places.get(topic!)
     if (!place || typeof id !== 'string') return 'new'
-    if (place.isAhead) return 'early'
+    if (place.isAhead) {
+      place.hasLetGo = true
+      return 'early'
+    }
     const position = { id, seq: Number(seq) }
     if (place.last && isCovered(position, place.last)) return 'known'
     place.id = id
@@ -116,7 +148,7 @@ export class Positions {
   }
 
   private place(topic: string): Place {
-    const place = this.places.get(topic) ?? { isHeld: true }
+    const place = this.places.get(topic) ?? { isHeld: true, questions: 0 }
     this.places.set(topic, place)
     return place
   }
@@ -126,6 +158,11 @@ export class Positions {
     if (typeof id === 'string') place.id = id
     place.last = undefined
   }
+}
+
+/** An answer that comes after its time was up was counted then. */
+function close(place: Place): void {
+  place.questions = Math.max(0, place.questions - 1)
 }
 
 /** The topics of the person first. */

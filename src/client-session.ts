@@ -77,7 +77,7 @@ export class PushClient {
   }
 
   unsubscribe(topic: string): void {
-    this.topics.drop(topic)
+    this.topics.forget(topic)
     // Without a ref the answer could be taken for an unsubscription that the server decided on.
     if (this.state === 'open')
       this.write(JSON.stringify({ type: 'unsubscribe', payload: { topic }, ref: this.requests.nextRef() }))
@@ -202,7 +202,7 @@ export class PushClient {
         return true
       case 'unsubscribed':
         // The server's own decision: it should not be undone by the next reconnect.
-        if (message.ref === undefined) this.topics.forget(payload.topic)
+        if (message.ref === undefined) this.topics.left(payload.topic)
         return true
       case 'error':
         return this.fail(payload, message.ref)

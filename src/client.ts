@@ -46,7 +46,8 @@ export interface Client<Messages extends object = Record<string, unknown>> {
   readonly welcome: Welcome | undefined
   /**
    * The id of the last message of each recorded topic at hand, also when closed: JSON to keep for the option `since`.
-   * A message counts from when its handlers are called.
+   * A message counts from when its handlers are called. A topic of the option `since` that was not
+   * subscribed yet is among them.
    */
   readonly positions: Readonly<Record<string, string>>
   /**
@@ -63,8 +64,10 @@ export interface Client<Messages extends object = Record<string, unknown>> {
   listen<Event extends keyof ClientEvents>(event: Event, handler: (detail: ClientEvents[Event]) => unknown): () => void
   /**
    * Subscribes now or when next welcomed, and after every reconnect, then with what was missed. Twice is once. Rejects
-   * with the server's code when refused, and the topic is given up; with `CLOSED` (connection lost) or `TIMEOUT` (no
-   * answer in 10 s), and the topic is asked for again when next welcomed; with `UNSUBSCRIBED`. It need not be awaited.
+   * with the server's code when refused, and the topic is given up; with `CLOSED` (connection lost), and the topic is
+   * asked for again when next welcomed; with `TIMEOUT` (no answer in 10 s), and it is asked for again within 30 s; with
+   * `UNSUBSCRIBED`, by `unsubscribe` or by the server. It need not be awaited. A topic that was asked for before is given
+   * up when the server forbids it; at any other refusal after a reconnect it is asked for again within 30 s.
    */
   subscribe(topic: string): Promise<Subscribed>
   /** The position of the topic is forgotten: a later `subscribe` starts afresh. */

@@ -5,7 +5,9 @@ import { Compile } from 'typebox/compile'
 import { errors } from './errors.ts'
 import type { PushConnection } from './identity.ts'
 import { unknownKey } from './keys.ts'
+import { originProblem } from './origin.ts'
 import { isReservedType, typeProblem } from './protocol.ts'
+import { urlProblem } from './redis/url.ts'
 import { rulesProblem } from './retention.ts'
 import type { PublicationSchemas } from './schemas.ts'
 import { PREFIX_PATTERN, type Topic } from './topic.ts'
@@ -36,7 +38,7 @@ export const OptionsSchema = Type.Object(
     }),
     tickets: Type.Boolean({ default: false, description: 'take the identity from ?ticket= (single use, short-lived)' }),
     origins: Type.Optional(
-      Type.Array(Type.String({ pattern: '^(\\*|null|https?://[^/\\s]+)$' }), {
+      Type.Array(Type.String({ pattern: '^(\\*|null|[a-z][a-z0-9+.-]*://[^/\\s]+)$' }), {
         description: 'origins whose pages may connect, such as "https://app.example.com"; default: the same host',
       }),
     ),
@@ -187,6 +189,9 @@ export function parseOptions(input: unknown): Options {
   refuseKeys(given)
   const plain = withDefaults(OptionsSchema, pick(given, Object.keys(OptionsSchema.properties)))
   if (!optionsCheck.Check(plain)) refuse(OptionsSchema, optionsCheck.Errors(plain), plain)
+  // One that can never match would refuse every page of that origin, long after the registration.
+  const badOrigin = (plain as ParsedOptions).origins?.map(originProblem).find(found => found !== undefined)
+  if (badOrigin) fail('origins', badOrigin)
   for (const key of FUNCTIONS) {
     if (given[key] !== undefined && typeof given[key] !== 'function') fail(key, 'must be a function')
   }
@@ -222,9 +227,8 @@ function parseRedis(given: Record<string, unknown>): Options['redis'] {
   if (redis === undefined || redis === null || redis === '') {
     fail('redis', 'is there but empty: REDIS_URL not set? Pass false for one node without Redis')
   }
-  if (typeof redis === 'string' && !/^(rediss?|valkeys?|unix):\/\/|^\//.test(redis)) {
-    fail('redis', 'must be a URL such as "redis://127.0.0.1:6379"')
-  }
+  const problem = typeof redis === 'string' ? urlProblem(redis) : undefined
+  if (problem) fail('redis', problem)
   if (!['string', 'boolean', 'object'].includes(typeof redis) || Array.isArray(redis)) {
     fail('redis', 'must be a URL, ioredis options, a client, true for @fastify/redis, or false')
   }

@@ -1,9 +1,18 @@
 import { randomBytes } from 'node:crypto'
 import { type Static, Type } from 'typebox'
-import type { Broker, NodeAnswer, Outgoing, Retention, Sent } from './broker.ts'
+import type { Broker, Outgoing, Retention } from './broker.ts'
 import { type Control, encodeControl, encodeEnvelope, exceptProblem, isTarget } from './envelope.ts'
 import { errors, isPushError, type PushError } from './errors.ts'
 import { unknownKey } from './keys.ts'
+import {
+  type Failed,
+  failed,
+  type Outcome,
+  outcome,
+  type PublishFailure,
+  type PublishResult,
+  unwrap,
+} from './outcome.ts'
 import { isReservedType, typeProblem } from './protocol.ts'
 import { type HistoryRules, RetentionSchema, retentionProblem } from './retention.ts'
 import type { SchemaTable } from './schemas.ts'
@@ -45,33 +54,7 @@ export type PublishedMessage<T extends PublishedType = PublishedType> = PublishO
 
 export type PublishRequest = PublishOptions & { to: string | readonly string[]; type: string; payload?: unknown }
 
-/** What became of a publication on one topic. */
-export interface PublishResult {
-  topic: string
-  /** How many nodes the broker saw listening. 0: nobody is there. */
-  nodes: number
-  /** With a receipt: how many connections it was queued for, on all nodes. */
-  delivered?: number
-  skipped?: number
-  /** With `ack`: how many connections acknowledged it. */
-  acknowledged?: number
-  /** Why connections were skipped; only when some were. */
-  reasons?: Record<string, number>
-  /** False when a node had not answered by the deadline. */
-  complete?: boolean
-  /** Of a recorded publication: what a client names to get what comes after it, and its number in the topic. */
-  id?: string
-  seq?: number
-  /** True when it had been recorded before under the same idempotency key; then nothing was done now. */
-  duplicate?: boolean
-  /** Why nodes refused it, for example because its payload does not match their schema. */
-  rejected?: { node: string; reason: string; message: string }[]
-}
-
-export interface PublishFailure {
-  topic: string
-  error: { code: string; message: string }
-}
+export type { PublishFailure, PublishResult }
 
 /** One topic gives a result or rejects; many give a list in the same order, in which a failed item has `error`. */
 export interface Publish {
@@ -163,28 +146,45 @@ export class Publisher {
     return unknown ? topics.map(topic => failed(topic, new errors.UNKNOWN_KEY(unknown))) : this.#expand(topics, message)
   }
 
-  /** One draft for each topic. The envelope is the same for all of them, unless each wants a receipt of its own. */
+  /** One draft for each topic. The message is the same for all of them, but each receipt has a token of its own. */
   #expand(topics: readonly unknown[], message: unknown): Draft[] {
-    let shared: string | undefined
+    let written: Written | PushError | undefined
     return topics.map(topic => {
       try {
         const badTopic = topicProblem(topic)
         if (badTopic) throw new errors.TOPIC(badTopic)
-        const { receipt: wanted, ack } = (message ?? {}) as PublishOptions
-        const receipt = wanted || ack ? newToken() : undefined
-        const envelope = shared ?? this.#envelope(message, receipt)
-        if (receipt === undefined) shared = envelope
-        return {
-          topic: topic as Topic,
-          envelope,
-          receipt,
-          ...this.#recording(topic as Topic, message as PublishOptions),
-        }
+        written ??= this.#write(message)
+        if (isPushError(written)) throw written
+        const recording = this.#recording(topic as Topic, message as PublishOptions)
+        return { topic: topic as Topic, ...written(), ...recording }
       } catch (error) {
         if (!isPushError(error)) throw error
         return failed(topic, error)
       }
     })
+  }
+
+  /**
+   * Checks the message and writes it out, which takes milliseconds where it is large: once for all of its topics, and
+   * what is wrong with it is found once as well.
+   */
+  #write(message: unknown): Written | PushError {
+    const { receipt: wanted, ack } = (message ?? {}) as PublishOptions
+    const first = wanted || ack ? newToken() : undefined
+    try {
+      const envelope = this.#envelope(message, first)
+      if (first === undefined) return () => ({ envelope, receipt: undefined })
+      // Behind the token there is no more than ack: whatever the payload holds, the last one is it.
+      const at = envelope.lastIndexOf(first)
+      const [before, after] = [envelope.slice(0, at), envelope.slice(at + first.length)]
+      return () => {
+        const receipt = newToken()
+        return { envelope: `${before}${receipt}${after}`, receipt }
+      }
+    } catch (error) {
+      if (!isPushError(error)) throw error
+      return error
+    }
   }
 
   /** Whether and how the publication is recorded. Throws when it asks for what does not go together. */
@@ -231,34 +231,9 @@ function sizeOf(request: unknown): number {
 }
 
 type Draft = Outgoing | Failed
-type Outcome = PublishResult | Failed
 
-/** Keeps the error itself for the caller of a single publication, out of the JSON that a batch is answered with. */
-class Failed implements PublishFailure {
-  readonly topic: string
-  readonly error: { code: string; message: string }
-  readonly #cause: PushError
-
-  constructor(topic: string, cause: PushError) {
-    this.topic = topic
-    this.error = { code: cause.code, message: cause.message }
-    this.#cause = cause
-  }
-
-  get cause(): PushError {
-    return this.#cause
-  }
-}
-
-function failed(topic: unknown, error: PushError): Failed {
-  return new Failed(typeof topic === 'string' ? topic : '', error)
-}
-
-function unwrap(result: Outcome): PublishResult {
-  if (result instanceof Failed) throw result.cause
-  return result
-}
-
+/** The message as it goes to one more topic. */
+type Written = () => Pick<Outgoing, 'envelope' | 'receipt'>
 type Fields = Omit<Static<typeof PublishRequestSchema>, 'to'>
 
 function checkFields(message: Record<string, unknown>): Fields {
@@ -295,33 +270,4 @@ function encode(parts: Parameters<typeof encodeEnvelope>[0]): string {
 
 function newToken(): string {
   return randomBytes(12).toString('base64url')
-}
-
-function outcome(topic: Topic, sent: Sent | PushError): Outcome {
-  if (sent instanceof Error) return failed(topic, sent)
-  const { answers, position, duplicate } = sent
-  const recorded = position ? { ...position, ...(duplicate && { duplicate }) } : {}
-  if (!answers) return { topic, nodes: sent.nodes, ...recorded }
-  const reasons: Record<string, number> = {}
-  for (const answer of answers) {
-    for (const [reason, count] of Object.entries(answer.reasons ?? {})) reasons[reason] = (reasons[reason] ?? 0) + count
-  }
-  const rejected = answers.flatMap(answer => (answer.rejected ? [{ node: answer.node, ...answer.rejected }] : []))
-  return {
-    topic,
-    nodes: sent.nodes,
-    delivered: sum(answers, 'delivered'),
-    skipped: sum(answers, 'skipped'),
-    ...(answers.some(({ acknowledged }) => acknowledged !== undefined) && {
-      acknowledged: sum(answers, 'acknowledged'),
-    }),
-    complete: sent.complete ?? true,
-    ...recorded,
-    ...(Object.keys(reasons).length > 0 && { reasons }),
-    ...(rejected.length > 0 && { rejected }),
-  }
-}
-
-function sum(answers: readonly NodeAnswer[], field: 'delivered' | 'skipped' | 'acknowledged'): number {
-  return answers.reduce((total, answer) => total + (answer[field] ?? 0), 0)
 }

@@ -6,6 +6,7 @@ import { createInterface } from 'node:readline'
 import { type TestContext, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { WebSocket } from 'ws'
+import { readSettings, type ServeSettings } from '../src/cli.ts'
 import { refusalOf } from './helpers/app.ts'
 import { startRedis } from './helpers/redis.ts'
 
@@ -111,4 +112,15 @@ test('help, and words that are not understood', async t => {
     assert.equal(code, 1)
     assert.match(stderr, cases[i]![2])
   }
+})
+
+test('a variable that is empty counts as not set: never another address, never an open door', () => {
+  const names = ['PORT', 'HOST', 'WS_PATH', 'PUSH_API_KEY', 'ORIGINS', 'REDIS_PREFIX', 'TRUST_PROXY', 'LOG_LEVEL']
+  const empty = Object.fromEntries(names.map(name => [name, '']))
+  const defaults = readSettings(['serve'], {})
+  assert.deepEqual(readSettings(['serve'], empty), defaults)
+  const flags = ['--port', '--host', '--path', '--api-key', '--origins', '--prefix', '--log-level']
+  assert.deepEqual(readSettings(['serve', ...flags.map(flag => `${flag}=`)], {}), defaults)
+  const { host, path, apiKey, origins } = defaults as ServeSettings
+  assert.deepEqual([host, path, apiKey, origins], ['127.0.0.1', '/ws', undefined, undefined])
 })

@@ -734,6 +734,119 @@ test('a subscription without an answer times out and is asked for again', LIMIT,
   assert.equal((await again).topic, 'channel:a')
 })
 
+test('a subscription without an answer is asked for again on the same connection', LIMIT, async t => {
+  const clock = holdTime(t)
+  const { client, peer } = await opened(t)
+  const told = next(client, 'error')
+  client.subscribe('channel:a')
+  await peer.next('subscribe')
+  clock.tick(10_000)
+  assert.equal((await told).code, 'TIMEOUT')
+  clock.tick(1000)
+  assert.equal(await peer.grant(), 'channel:a')
+})
+
+/** A client that heard `channel:a` up to `i1`, and has just come back. */
+async function returned(t: TestContext) {
+  const clock = holdTime(t)
+  const { server, client, peer } = await opened(t, { topics: ['channel:a'] })
+  await peer.grant()
+  const waiting = reached(client, 'waiting')
+  peer.socket.close(1012)
+  await waiting
+  clock.tick(1000)
+  const back = await server.welcomed()
+  const refuse = async (code: string) => {
+    const { payload, ref } = await back.next('subscribe')
+    const told = next(client, 'error')
+    back.send('error', { code, message: 'no' }, { ref })
+    assert.equal((await told).code, code)
+    return payload
+  }
+  return { clock, server, client, back, refuse }
+}
+
+test(
+  'a topic that is refused after a reconnect is asked for again, later each time, where it stood',
+  LIMIT,
+  async t => {
+    const { clock, client, back, refuse } = await returned(t)
+    const codes = ['HANDLER', 'LIMIT', 'INTERNAL'].map(code => `PUSH_ERR_${code}`)
+    for (const [times, code] of codes.entries()) {
+      assert.deepEqual(await refuse(code), { topic: 'channel:a', since: 'i1' })
+      clock.tick(1000 * 2 ** times - 1)
+      client.send('before')
+      await back.next('before')
+      clock.tick(1)
+    }
+    const granted = client.subscribe('channel:a')
+    assert.equal(await back.grant(), 'channel:a')
+    assert.equal((await granted).topic, 'channel:a')
+    assert.deepEqual(client.positions, { 'channel:a': 'i1' })
+  },
+)
+
+test('a topic that is refused after a reconnect is asked for at once by whoever wants it', LIMIT, async t => {
+  const { clock, client, back, refuse } = await returned(t)
+  await refuse('PUSH_ERR_LIMIT')
+  const again = client.subscribe('channel:a')
+  const { payload, ref } = await back.next('subscribe')
+  assert.deepEqual(payload, { topic: 'channel:a', since: 'i1' })
+  back.send('subscribed', { topic: 'channel:a', id: 'i1', seq: 1, recovered: true }, { ref })
+  await again
+  clock.tick(1000)
+  client.send('end')
+  await back.next('end')
+})
+
+test('a topic that is forbidden after a reconnect is given up, and so is one refused at first', LIMIT, async t => {
+  const { clock, client, back, refuse } = await returned(t)
+  await refuse('PUSH_ERR_LIMIT')
+  clock.tick(1000)
+  await refuse('PUSH_ERR_FORBIDDEN')
+  assert.deepEqual(client.positions, {})
+  const first = client.subscribe('channel:b')
+  await refuse('PUSH_ERR_LIMIT')
+  await rejectsWith(first, 'PUSH_ERR_LIMIT')
+  clock.tick(20_000)
+  client.send('end')
+  await back.next('end')
+})
+
+test('what was refused is not asked for later on a connection that is gone', LIMIT, async t => {
+  const clock = holdTime(t)
+  const client = start(t, 'ws://a.example/ws', { WebSocket: FakeSocket, topics: ['channel:a'] })
+  client.listen('error', () => {})
+  const connection = async () => {
+    await new Promise(setImmediate)
+    const socket = FakeSocket.made.pop()!
+    socket.hear('{"type":"welcome","payload":{"connection":"c1"}}')
+    return socket
+  }
+  const refused = async () => {
+    const socket = await connection()
+    const { ref } = JSON.parse(String(socket.sent[0]))
+    socket.hear(JSON.stringify({ type: 'error', payload: { code: 'PUSH_ERR_LIMIT', message: 'no' }, ref }))
+    await new Promise(setImmediate)
+    return socket
+  }
+  const first = await connection()
+  first.onclose?.({ code: 1012, reason: '' } as never)
+  clock.tick(1000)
+  const second = await refused()
+  const timers = clock.waiting
+  second.onclose?.({ code: 1012, reason: '' } as never)
+  assert.ok(timers - clock.waiting >= 2, 'the ping and the question')
+  clock.tick(2000)
+  const third = await refused()
+  assert.equal(second.sent.length, 1)
+  clock.tick(1000)
+  assert.equal(third.sent.length, 2, 'the delays start again')
+  client.close()
+  await new Promise(setImmediate)
+  assert.equal(clock.waiting, 0)
+})
+
 test('a loss rejects what is unanswered; the topics are still wanted', LIMIT, async t => {
   const clock = holdTime(t, 0)
   const { server, client, peer } = await opened(t)
@@ -750,6 +863,44 @@ test('a loss rejects what is unanswered; the topics are still wanted', LIMIT, as
   const second = await server.welcomed()
   await second.grant()
   assert.equal((await next).topic, 'channel:a')
+})
+
+test('a topic that waits for its turn to be asked for is rejected like the others', LIMIT, async t => {
+  const { client, peer } = await opened(t)
+  const topics = Array.from({ length: 18 }, (_, n) => `channel:${n}`)
+  const asked = topics.map(topic => client.subscribe(topic))
+  // The server's own decision, without a ref, about one that is not under way.
+  peer.send('unsubscribed', { topic: 'channel:16' })
+  await rejectsWith(asked[16]!, 'UNSUBSCRIBED')
+  peer.socket.terminate()
+  await rejectsWith(asked[17]!, 'CLOSED')
+  const next = client.subscribe('channel:17')
+  client.close()
+  await rejectsWith(next, 'CLOSED')
+})
+
+test('an unsubscription by the server that crosses a question does not undo its answer', LIMIT, async t => {
+  const clock = holdTime(t, 0)
+  const { server, client, peer } = await opened(t)
+  const asked = client.subscribe('channel:a')
+  peer.send('unsubscribed', { topic: 'channel:a' })
+  await peer.grant()
+  await asked
+  assert.equal(client.subscribe('channel:a'), asked)
+  assert.deepEqual(client.positions, { 'channel:a': 'i1' })
+  const waiting = reached(client, 'waiting')
+  peer.socket.close(1012)
+  await waiting
+  clock.tick(0)
+  const second = await server.welcomed()
+  const again = next(client, 'subscribed')
+  await second.grant()
+  await again
+  const left = next(client, 'gap')
+  second.send('unsubscribed', { topic: 'channel:a' })
+  second.send('gap', { topics: [] })
+  await left
+  assert.deepEqual(client.positions, {}, 'once it is answered the decision stands')
 })
 
 // Requests
@@ -919,10 +1070,13 @@ test('a page that is seen, online or shown again pings at once and waits 5 s', L
   document.visibilityState = 'visible'
   document.dispatchEvent(new Event('visibilitychange'))
   await peer.next('ping')
-  window.dispatchEvent(new Event('online'))
-  await peer.next('ping')
-  window.dispatchEvent(new Event('pageshow'))
-  await peer.next('ping')
+  for (const type of ['online', 'pageshow']) {
+    const heard = next(client, 'gap')
+    peer.send('gap', { topics: [] })
+    await heard
+    window.dispatchEvent(new Event(type))
+    await peer.next('ping')
+  }
   clock.tick(5_000)
   await peer.next('ping')
   const waiting = reached(client, 'waiting')
@@ -933,6 +1087,20 @@ test('a page that is seen, online or shown again pings at once and waits 5 s', L
   assert.deepEqual([...listeners], [])
   window.dispatchEvent(new Event('online'))
   assert.equal(client.state, 'closed')
+})
+
+test('a page that is seen again and again notices a dead link no later', LIMIT, async t => {
+  const { document } = fakePage('http://localhost/')
+  const clock = holdTime(t)
+  const client = start(t, 'ws://a.example/ws', { WebSocket: FakeSocket })
+  await new Promise(setImmediate)
+  FakeSocket.made[0]!.hear('{"type":"welcome","payload":{"connection":"c1"}}')
+  for (let second = 0; second < 15; second++) {
+    assert.equal(client.state, 'open')
+    document.dispatchEvent(new Event('visibilitychange'))
+    clock.tick(1000)
+  }
+  assert.equal(client.state, 'waiting')
 })
 
 test('a page that comes online does not wait out the delay', LIMIT, async t => {

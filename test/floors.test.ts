@@ -9,10 +9,11 @@ const SRC = fileURLToPath(new URL('../src', import.meta.url))
 /** The house from the ground up: a room may use what stands on a lower floor, types included, and nothing else. */
 const FLOORS: string[][] = [
   ['topic', 'keys', 'errors', 'metrics', 'heartbeat', 'raw-json', 'slab', 'position', 'acks', 'deadline', 'pace'],
+  ['origin', 'redis/url'],
   ['client-handlers', 'client-page'],
   ['protocol', 'frame', 'registry', 'schemas', 'client-requests', 'retry', 'retention', 'identity'],
   ['queue', 'envelope', 'broker', 'client-options', 'client-positions'],
-  ['transport', 'answers', 'client-link', 'client-topics', 'gate', 'intake', 'memory-history'],
+  ['transport', 'answers', 'client-link', 'client-topics', 'gate', 'intake', 'memory-history', 'outcome'],
   ['connection', 'client-session', 'publish', 'memory-broker'],
   ['options', 'outbox', 'loss', 'recovery', 'drain'],
   ['delivery', 'authentication'],

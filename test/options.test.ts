@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import { Redis } from 'ioredis'
 import { Type } from 'typebox'
 import { clientHandler, type Options, OptionsSchema, parseOptions } from '../src/options.ts'
+import { createClient, identityOf } from '../src/redis/client.ts'
 
 const PATH = { path: '/ws' }
 
@@ -73,7 +74,7 @@ const GIVEN: [name: keyof Options, value: unknown][] = [
   ['name', 'feed'],
   ['redisPrefix', 'app1:push:'],
   ['tickets', true],
-  ['origins', ['https://app.example.com', 'http://localhost:3000', 'null', '*']],
+  ['origins', ['https://app.example.com', 'http://localhost:3000', 'null', '*', 'capacitor://localhost']],
   ['publishTimeout', 10],
   ['slowConsumer', 'drop'],
   ['noteRejected', false],
@@ -107,6 +108,18 @@ const WRONG: [given: object, message: RegExp][] = [
   [{ origins: 'https://x' }, /option origins must be array .*such as "https:\/\/app.example.com"/],
   [{ origins: ['app.example.com'] }, /option origins\.0 must match .*such as "https:\/\/app.example.com"/],
   [{ origins: ['https://x', 'https://x/path'] }, /option origins\.1 must match/],
+  [
+    { origins: ['https://*.example.com'] },
+    /option origins has "https:\/\/\*\.example\.com", but origins have no wildcards: list each of them, or only "\*"/,
+  ],
+  [
+    { origins: ['https://x', 'https://App.Example.com'] },
+    /option origins has "https:\/\/App\.Example\.com", which no browser sends: write "https:\/\/app\.example\.com"$/,
+  ],
+  [{ origins: ['https://app.example.com:443'] }, /which no browser sends: write "https:\/\/app\.example\.com"$/],
+  [{ origins: ['http://app.example.com:080'] }, /which no browser sends: write "http:\/\/app\.example\.com"$/],
+  [{ origins: ['https://me@app.example.com'] }, /which no browser sends: write "https:\/\/app\.example\.com"$/],
+  [{ origins: ['https://x:99999'] }, /option origins has "https:\/\/x:99999", which is no origin: write for example /],
   [{ publishTimeout: 9 }, /option publishTimeout must be >= 10 .*in milliseconds; default 2000\)$/],
   [{ publishTimeout: '2s' }, /option publishTimeout must be integer/],
   [{ publishTimeout: Number.POSITIVE_INFINITY }, /option publishTimeout must be /],
@@ -135,6 +148,7 @@ const WRONG: [given: object, message: RegExp][] = [
   [{ redis: '' }, /option redis is there but empty: REDIS_URL not set\?/],
   [{ redis: 'localhost:6379' }, /option redis must be a URL such as "redis:\/\/127.0.0.1:6379"$/],
   [{ redis: 'http://localhost' }, /option redis must be a URL such as/],
+  [{ redis: 'unix://run/redis.sock' }, /option redis must be a URL such as/],
   [{ redis: 6379 }, /option redis must be a URL, ioredis options, a client, true for @fastify\/redis, or false$/],
   [{ redis: () => {} }, /option redis must be a URL, ioredis options, a client/],
   [{ redis: ['redis://a'] }, /option redis must be a URL, ioredis options, a client/],
@@ -201,6 +215,29 @@ test('redis: what it may be', t => {
     assert.equal(parseOptions({ ...PATH, redis }).redis, redis)
   }
   assert.equal(parseOptions(PATH).redis, false)
+})
+
+/** Where a client made of `url` would connect to; it does not. */
+function destination(url: string): object {
+  const { host, port, path, username, password, db, tls } = createClient(url, 'test').options
+  return path === undefined ? { host, port, username, password, db, tls } : { path, db }
+}
+
+test('redis: a URL of any scheme that is taken names the server that stands in it', () => {
+  for (const rest of ['://me:hunter2@cache.example:7000/3', 's://cache.example']) {
+    assert.deepEqual(destination(`valkey${rest}`), destination(`redis${rest}`))
+    assert.equal(identityOf(`valkey${rest}`), identityOf(`redis${rest}`))
+  }
+  assert.deepEqual(destination('valkeys://me:hunter2@cache.example:7000'), {
+    host: 'cache.example',
+    port: 7000,
+    username: 'me',
+    password: 'hunter2',
+    db: 0,
+    tls: true,
+  })
+  assert.deepEqual(destination('unix:///run/redis.sock?db=2'), { path: '/run/redis.sock', db: 2 })
+  assert.equal(identityOf('unix:///run/redis.sock'), identityOf('/run/redis.sock'))
 })
 
 test('callbacks, schemas and handlers are handed on as they are', () => {

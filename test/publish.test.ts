@@ -4,7 +4,7 @@ import { Type } from 'typebox'
 import type { Outgoing, Sent } from '../src/broker.ts'
 import { decodeEnvelope } from '../src/envelope.ts'
 import { errors, type PushError } from '../src/errors.ts'
-import { MAX_BATCH, type Publish, Publisher } from '../src/publish.ts'
+import { MAX_BATCH, type Publish, Publisher, type PublishFailure } from '../src/publish.ts'
 import { type CreatePublisherOptions, createPublisher } from '../src/publisher.ts'
 import { HistoryRules } from '../src/retention.ts'
 import { type PublicationSchemas, SchemaTable } from '../src/schemas.ts'
@@ -272,6 +272,61 @@ test('a list that is too long is refused before its messages are written out', a
   assert.ok(written <= MAX_BATCH, `one request was written out ${written} times`)
 })
 
+test('a message is checked and written once, however many topics it is for', async () => {
+  const { publish, sent } = setUp({ schemas: { checked: Type.Object({ n: Type.Integer() }) } })
+  const topics = Array.from({ length: 500 }, (_, i) => `user:${i}`)
+  let written = 0
+  const payload = { toJSON: () => `${++written}${'x'.repeat(1000)}` }
+  const results = (await publish([...topics, 'nope'], { type: 'a', payload })) as PublishFailure[]
+  assert.deepEqual(
+    results.map(({ error }) => error.code),
+    [...topics.map(() => 'PUSH_ERR_TOO_LARGE'), 'PUSH_ERR_TOPIC'],
+  )
+  assert.equal(written, 1)
+  let read = 0
+  const checked = {
+    get n() {
+      read++
+      return 'no number'
+    },
+  }
+  await publish(['all'], { type: 'checked', payload: checked })
+  const readOnce = read
+  read = 0
+  await publish(topics, { type: 'checked', payload: checked })
+  assert.equal(read, readOnce)
+  assert.deepEqual(sent(), [])
+})
+
+test('receipts for many topics: one text, and in it a token for each', async () => {
+  const { publish, sent } = setUp()
+  let written = 0
+  // Whatever the payload holds, it is not the place of the token.
+  const payload = { toJSON: () => ({ n: ++written, receipt: 'x', ack: true, text: '","receipt":"","ack":true}' }) }
+  for (const extra of [{ receipt: true }, { ack: true }, { receipt: true, seq: 7, except: 'user:9' }]) {
+    written = 0
+    const before = sent().length
+    await publish(['user:1', 'nope', 'user:2', 'all'], { type: 'a', payload, ...extra })
+    assert.equal(written, 1)
+    const published = sent().slice(before)
+    assert.equal(new Set(published.map(({ receipt }) => receipt)).size, 3)
+    for (const { envelope, receipt } of published) {
+      const value = JSON.parse(envelope)
+      assert.match(receipt!, /^[A-Za-z0-9_-]{16}$/)
+      assert.equal(value.receipt, receipt)
+      assert.equal(value.ack, 'ack' in extra ? true : undefined)
+      assert.deepEqual(value.payload, JSON.parse(JSON.stringify({ ...payload.toJSON(), n: 1 })))
+    }
+  }
+})
+
+test('a topic that cannot be recorded keeps no other topic back', async () => {
+  const { publish, sent } = setUp()
+  const history = { size: 1, ttl: 1 }
+  const results = (await publish(['connection:c', 'user:1'], { type: 'a', history })) as PublishFailure[]
+  assert.deepEqual([results[0]?.error.code, sent().map(({ topic }) => topic)], ['PUSH_ERR_FIELD', ['user:1']])
+})
+
 // ── commands ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 test('a command is an envelope with a receipt, and says how many obeyed', async () => {
@@ -307,6 +362,11 @@ test('createPublisher: what a node would refuse at its start is refused here too
   const redis = 'redis://127.0.0.1:1'
   for (const [options, message] of [
     [{ redis: '' }, /option redis is missing or empty/],
+    [{ redis: 'localhost:6379' }, /option redis must be a URL such as "redis:\/\/127\.0\.0\.1:6379"$/],
+    [{ redis: 'http://localhost' }, /option redis must be a URL such as/],
+    [{ redis: 6379 }, /option redis must be a URL, ioredis options or a client$/],
+    [{ redis: true }, /option redis must be a URL, ioredis options or a client$/],
+    [{ redis: ['redis://a'] }, /option redis must be a URL, ioredis options or a client$/],
     [{ redis, prefix: 'x' }, /unknown key "prefix"/],
     [{ redis, redisPrefix: 'my-channel:' }, /option redisPrefix/],
     [{ redis, redisPrefix: '' }, /option redisPrefix/],

@@ -38,6 +38,10 @@ test('authenticate that breaks or answers nonsense: 500 and 4500, the reason in 
   const answers: Record<string, unknown> = {
     breaks: undefined,
     user: { user: 'a b' },
+    large: { user: 2 ** 53 },
+    fraction: { user: 0.1 },
+    nan: { user: Number.NaN },
+    infinite: { user: Number.POSITIVE_INFINITY },
     seconds: { user: 'x', expires: 1_700_000_000 },
     join: { join: ['orders'] },
     allow: { allow: ['orders.*'] },
@@ -58,6 +62,8 @@ test('authenticate that breaks or answers nonsense: 500 and 4500, the reason in 
     })
   }
   const reasons = log.map(line => (line as { err?: { message: string } }).err?.message ?? '')
+  const unsafe = reasons.filter(reason => reason.endsWith('a user that is no safe integer: give it as a string'))
+  assert.equal(unsafe.length, 8)
   assert.ok(reasons.some(reason => /in seconds: multiply it by 1000/.test(reason)))
   assert.ok(reasons.some(reason => /join: "orders" is no topic/.test(reason)))
   assert.ok(reasons.some(reason => /allow: "orders.\*" is no pattern/.test(reason)))
@@ -105,6 +111,8 @@ test('listed origins connect, and no others', async t => {
   ]) {
     assert.equal((await refusalOf(`ws://127.0.0.1:${port}/ws`, { origin })).code, 4403)
   }
+  const mobile = await buildPush(t, { origins: ['capacitor://localhost'] })
+  await openConnection(mobile.app, '/ws', { headers: { origin: 'capacitor://localhost' } })
   const everyone = await buildPush(t, { origins: ['*'] })
   await openConnection(everyone.app, '/ws', { headers: { origin: 'https://anything.example' } })
 })
@@ -131,6 +139,12 @@ test('tickets: needed, single use, and checked', async t => {
   }
   await refused({ allow: 'channel:a' }, /^(the ticket|ticket\(\)) gave allow that is no list of topics/)
   await refused({ user: 'a b' }, /^(the ticket|ticket\(\)) gave a user that has white space/)
+  // JSON.parse makes another user of it: 9007199254740992.
+  await redis.admin.set('push:ticket:0123456789abcdef', '{"user":9007199254740993}')
+  const rounded = await refusalOf(`ws://127.0.0.1:${port}/ws?ticket=0123456789abcdef`)
+  assert.deepEqual([rounded.status, /no safe integer: give it as a string/.test(rounded.body!.message)], [401, true])
+  const largest = await app.push.ticket({ user: Number.MAX_SAFE_INTEGER })
+  assert.equal((await openConnection(app, `/ws?ticket=${largest}`)).welcome.user, '9007199254740991')
   for (const ttl of [0, -1, 1.5, Number.NaN, 86_401]) {
     await assert.rejects(app.push.ticket({ user: 7 }, ttl), { code: 'PUSH_ERR_FIELD', message: /ttl of a ticket/ })
   }

@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict'
-import { once } from 'node:events'
+import { EventEmitter, once } from 'node:events'
 import { connect } from 'node:net'
-import { test } from 'node:test'
+import { type TestContext, test } from 'node:test'
 import redisPlugin from '@fastify/redis'
 import websocket from '@fastify/websocket'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { WebSocket } from 'ws'
 import pushBridge, { type PushBridge, type PushBridgeOptions } from '../src/index.ts'
+import { acquireBroker } from '../src/redis/pool.ts'
 import { openConnection } from '../src/testing.ts'
 import { buildApp, buildPush, OPEN } from './helpers/app.ts'
 import { startRedis } from './helpers/redis.ts'
@@ -173,6 +174,157 @@ test('an upgrade that a hook never answers does not hold app.close() up', async 
   await app.close()
   assert.ok(performance.now() - since < 2000)
   assert.match((await refused)[0].message, /503/)
+})
+
+/** Asks for an upgrade of a target that no URL of a client would have; the answer, when the server has closed. */
+async function upgradeRaw(port: number, target: string): Promise<string> {
+  const socket = connect(port, '127.0.0.1').setEncoding('utf8')
+  socket.on('error', () => {})
+  socket.write(
+    `GET ${target} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n` +
+      'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n',
+  )
+  let answer = ''
+  socket.on('data', chunk => {
+    answer += chunk
+  })
+  if (!socket.closed) await once(socket, 'close')
+  return answer
+}
+
+/** Every way to write `/t/7/ws` that the router understands and a comparison of text does not. */
+const DISGUISES = ['/t/7/ws', '/t/7/%77s', 'http://host.example/t/7/ws', 'http://host.example/t/7/%77s/orders?user=1']
+
+function behindParameter(t: TestContext, options: Partial<PushBridgeOptions>) {
+  const scope = async (inner: FastifyInstance) => void (await inner.register(pushBridge, { ...OPEN, ...options }))
+  return buildApp(t, host => host.register(scope, { prefix: '/t/:tenant' }))
+}
+
+test('the handshake has its deadline however the URL is written', async t => {
+  const { port } = await behindParameter(t, { limits: { handshake: 200 }, authenticate: () => new Promise(() => {}) })
+  assert.deepEqual(await Promise.all(DISGUISES.map(target => upgradeRaw(port, target))), ['', '', '', ''])
+})
+
+test('an upgrade that waits does not hold app.close() up, however the URL is written', async t => {
+  let asked = 0
+  let allAsked = () => {}
+  const areAsked = new Promise<void>(resolve => {
+    allAsked = resolve
+  })
+  const { app, port } = await behindParameter(t, {
+    authenticate() {
+      if (++asked === DISGUISES.length) allAsked()
+      return new Promise(() => {})
+    },
+  })
+  const answers = Promise.all(DISGUISES.map(target => upgradeRaw(port, target)))
+  await areAsked
+  const since = performance.now()
+  await app.close()
+  assert.ok(performance.now() - since < 2000)
+  for (const answer of await answers) assert.match(answer, /^HTTP\/1\.1 503 /)
+})
+
+test('app.close() ends upgrades that wait for hooks of the host, and answers each once', async t => {
+  let asked = () => {}
+  const isAsked = new Promise<void>(resolve => {
+    asked = resolve
+  })
+  const { app, port } = await buildApp(t, async host => {
+    host.addHook('onRequest', async (request, reply) => {
+      if (request.url === '/early') return reply.code(401).send('no')
+      return undefined
+    })
+    await host.register(pushBridge, OPEN)
+    host.addHook('onRequest', async request => {
+      if (request.url !== '/slow') return
+      asked()
+      await new Promise(() => {})
+    })
+    host.get('/slow', async () => 'never')
+  })
+  const early = upgradeRaw(port, '/early')
+  const slow = upgradeRaw(port, '/slow')
+  await isAsked
+  await app.close()
+  assert.deepEqual((await early).match(/HTTP\/1\.1 \d+/g), ['HTTP/1.1 401'])
+  assert.deepEqual((await slow).match(/HTTP\/1\.1 \d+/g), ['HTTP/1.1 503'])
+})
+
+test('an upgrade that comes when nobody routes any more does not hold app.close() up', async t => {
+  let late: Promise<string> | undefined
+  const { app, port } = await buildApp(t, async host => {
+    await host.register(pushBridge, OPEN)
+    // In a later context, so that @fastify/websocket has stopped listening by then.
+    await host.register(async scope => {
+      scope.addHook('preClose', async () => {
+        const isThere = once(app.server, 'upgrade')
+        late = upgradeRaw(port, '/%77s')
+        await isThere
+      })
+    })
+  })
+  await app.close()
+  assert.equal(await late, '')
+})
+
+test('injectWS, which has no socket, is refused with what to use instead', async t => {
+  const { app } = await buildApp(t, async host => {
+    await host.register(websocket)
+    await host.register(pushBridge, OPEN)
+    await host.register(echo)
+  })
+  await assert.rejects(app.injectWS('/ws'), /Unexpected server response: 426/)
+  const headers = { origin: 'http://127.0.0.1' }
+  const page = await app.injectWS('/ws', { headers: { ...headers, host: '127.0.0.1' } })
+  const [code, reason] = await once(page, 'close')
+  assert.deepEqual(
+    [code, String(reason)],
+    [4400, 'injectWS has no socket: use openConnection of fastify-push-bridge/testing'],
+  )
+  assert.equal(app.push.connections.size, 0)
+  // Routes of the host can be tested with it as before, while the watch looks on.
+  const other = await app.injectWS('/echo')
+  other.send('hi')
+  assert.equal(String((await once(other, 'message'))[0]), 'echo hi')
+  other.terminate()
+})
+
+test('registrations on one link agree on what the link does, or are refused', async t => {
+  const { url } = await startRedis(t)
+  await buildPush(t, { redis: url })
+  const given: [option: string, values: RegExp, options: Partial<PushBridgeOptions>][] = [
+    ['publishTimeout', /is 500 here and 2000 in another/, { publishTimeout: 500 }],
+    ['noteRejected', /is false here and true in another/, { noteRejected: false }],
+    ['limits.publication', /is 1000 here and 262144 in another/, { limits: { publication: 1000 } }],
+  ]
+  for (const [option, values, options] of given) {
+    const message = await registrationError({ ...OPEN, redis: url, ...options })
+    assert.ok(message.includes(`option ${option} is `), message)
+    assert.match(message, values)
+    assert.match(message, /share one link and must agree, or take another redisPrefix$/)
+    assert.equal(await registrationError({ ...OPEN, redis: url, redisPrefix: 'other:', ...options }), 'registered')
+  }
+})
+
+test('each registration on a link hears what becomes of it, until it is released', async t => {
+  const redis = await startRedis(t)
+  const heard: string[] = []
+  const options = { node: 'n', prefix: 'push:', publishTimeout: 1000, noteRejected: true, maxBytes: 1000 }
+  const news = new EventEmitter()
+  const acquire = (name: string) =>
+    acquireBroker(redis.url, options, isUp => {
+      heard.push(`${name} ${isUp ? 'up' : 'down'}`)
+      news.emit(heard.at(-1)!)
+    })
+  const one = acquire('one')
+  const two = acquire('two')
+  t.after(() => Promise.all([one.release(), two.release()]))
+  await Promise.all([once(news, 'one up'), once(news, 'two up')])
+  assert.deepEqual(heard.splice(0).toSorted(), ['one up', 'two up'])
+  await one.release()
+  await Promise.all([once(news, 'two down'), redis.admin.call('CLIENT', 'KILL', 'TYPE', 'pubsub')])
+  assert.ok(!heard.some(line => line.startsWith('one')))
 })
 
 test('redis: URL, options, a client, and true for @fastify/redis share one link each', async t => {

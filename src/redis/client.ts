@@ -1,5 +1,6 @@
 import { Redis, type RedisOptions } from 'ioredis'
 import { errors } from '../errors.ts'
+import { toIoredis, urlProblem } from './url.ts'
 
 /** What a host may give: a URL, ioredis options or a client, which is duplicated and never used itself. */
 export type RedisSource = string | RedisOptions | Redis
@@ -36,7 +37,7 @@ const OURS: OurOptions = {
 
 export function createClient(source: RedisSource, connectionName: string): Redis {
   const options: OurOptions = { ...OURS, connectionName }
-  if (typeof source === 'string') return new Redis(source, options)
+  if (typeof source === 'string') return new Redis(toIoredis(source), options)
   const given = isClient(source) ? source.options : source
   // Without it a subscriber stays with a frozen master for ever (reference: Sentinel and SIGSTOP).
   const ours: OurOptions = { ...options, ...(given.sentinels && { failoverDetector: true }) }
@@ -50,12 +51,21 @@ export function identityOf(source: RedisSource): string {
   return JSON.stringify([path ?? [host, port], db ?? 0, username, password, sentinels, name, Boolean(tls)])
 }
 
-/** Throws PUSH_ERR_OPTIONS when `source` is an object that no connection can be made of. */
+/** Throws PUSH_ERR_OPTIONS when no connection can be made of `source`. */
 export function checkSource(source: unknown): RedisSource {
-  if (typeof source === 'object' && source !== null && 'isCluster' in source && source.isCluster) {
-    throw new errors.OPTIONS('option redis: a Cluster client is not supported; give a single Redis or Sentinels')
-  }
+  const problem = sourceProblem(source)
+  if (problem) throw new errors.OPTIONS(`option redis ${problem}`)
   return source as RedisSource
+}
+
+function sourceProblem(source: unknown): string | undefined {
+  if (typeof source === 'string') return urlProblem(source)
+  if (typeof source !== 'object' || source === null || Array.isArray(source)) {
+    return 'must be a URL, ioredis options or a client'
+  }
+  return 'isCluster' in source && source.isCluster
+    ? 'is a Cluster client, which is not supported; give a single Redis or Sentinels'
+    : undefined
 }
 
 function isClient(source: RedisSource): source is Redis {

@@ -1,10 +1,23 @@
+import { errors } from '../errors.ts'
 import { type OnLinkChange, RedisBroker, type RedisBrokerOptions } from './broker.ts'
 import { checkSource, createClient, identityOf, type RedisSource } from './client.ts'
 
+interface User {
+  onChange: OnLinkChange
+}
+
 interface Shared {
   broker: RedisBroker
-  users: number
+  options: RedisBrokerOptions
+  users: Set<User>
 }
+
+/** What the users of one link have to agree on, by the names that the options have for a host. */
+const AGREED = [
+  ['publishTimeout', 'publishTimeout'],
+  ['noteRejected', 'noteRejected'],
+  ['maxBytes', 'limits.publication'],
+] as const
 
 const shared = new Map<string, Shared>()
 
@@ -19,20 +32,38 @@ export function acquireBroker(
 ): { broker: RedisBroker; release(): Promise<void> } {
   const redis: RedisSource = checkSource(source)
   const key = `${options.prefix} ${identityOf(redis)}`
-  const entry = shared.get(key) ?? { broker: connect(redis, options, onChange), users: 0 }
+  const entry = shared.get(key) ?? open(redis, options)
+  refuseDisagreement(entry.options, options)
   shared.set(key, entry)
-  entry.users++
-  let isReleased = false
+  const user: User = { onChange }
+  entry.users.add(user)
   return {
     broker: entry.broker,
     async release() {
-      if (isReleased) return
-      isReleased = true
-      if (--entry.users > 0) return
+      if (!entry.users.delete(user) || entry.users.size > 0) return
       shared.delete(key)
       await entry.broker.close()
     },
   }
+}
+
+/** The link can do only one of two things, and which of them would depend on who registered first. */
+function refuseDisagreement(first: RedisBrokerOptions, second: RedisBrokerOptions): void {
+  const found = AGREED.find(([key]) => first[key] !== second[key])
+  if (!found) return
+  const [key, name] = found
+  throw new errors.OPTIONS(
+    `option ${name} is ${second[key]} here and ${first[key]} in another registration with the same Redis and ` +
+      'redisPrefix: both share one link and must agree, or take another redisPrefix',
+  )
+}
+
+function open(redis: RedisSource, options: RedisBrokerOptions): Shared {
+  const users = new Set<User>()
+  const broker = connect(redis, options, (isUp, error) => {
+    for (const { onChange } of users) onChange(isUp, error)
+  })
+  return { broker, options, users }
 }
 
 function connect(redis: RedisSource, options: RedisBrokerOptions, onChange: OnLinkChange): RedisBroker {

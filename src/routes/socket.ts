@@ -1,4 +1,5 @@
 import type { ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
 import type {} from '@fastify/websocket'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { WebSocket } from 'ws'
@@ -13,6 +14,7 @@ import { createTransport } from '../transport.ts'
 import { type Admission, type Admitted, closeCodeOf } from './admission.ts'
 import { clientModule } from './client-module.ts'
 import { answerError } from './error-answer.ts'
+import { adoptUpgrade } from './websocket-server.ts'
 
 interface SocketRoutes {
   hub: Hub
@@ -26,14 +28,21 @@ type Decision = (Admitted | { refusal: PushError }) & { response: ServerResponse
 
 const DEFAULT_CLOSE_CODE = 1005
 
+const NO_SOCKET = 'injectWS has no socket: use openConnection of fastify-push-bridge/testing'
+
 /** `path`, `path/` and `path/NAME`: WebSocket upgrades, and help for whoever arrives with a plain GET. */
 export function socketRoutes(app: FastifyInstance, { hub, options, admission, dispatcher }: SocketRoutes): void {
   const decisions = new WeakMap<FastifyRequest, Decision>()
+
+  const onRequest = async (request: FastifyRequest) => {
+    if (request.ws) adoptUpgrade(app, request.raw.socket, options.limits.handshake)
+  }
 
   // After every hook of the host, so that request.user and request.session are there.
   const preHandler = async (request: FastifyRequest, reply: FastifyReply) => {
     if (!request.ws) return
     try {
+      if (!hasSocket(request)) throw new errors.UPGRADE_REQUIRED(NO_SOCKET)
       const admitted = await admission.admit(request, channelOf(request))
       decisions.set(request, { ...admitted, response: reply.raw })
     } catch (error) {
@@ -42,7 +51,7 @@ export function socketRoutes(app: FastifyInstance, { hub, options, admission, di
       // A page is not shown the status of a refused upgrade and would try again for ever: it gets a close code.
       if (request.headers.origin === undefined || refusal.statusCode === 503) {
         // Nobody else ends the socket of a refused upgrade before the next sweep of the watch.
-        reply.raw.once('finish', () => request.raw.socket.destroySoon())
+        reply.raw.once('finish', () => request.raw.socket?.destroySoon?.())
         return answerError(reply, refusal)
       }
       decisions.set(request, { refusal, response: reply.raw })
@@ -96,6 +105,7 @@ export function socketRoutes(app: FastifyInstance, { hub, options, admission, di
   const { path } = options
   const route = {
     method: 'GET',
+    onRequest,
     preHandler,
     wsHandler,
     exposeHeadRoute: false,
@@ -109,6 +119,11 @@ export function socketRoutes(app: FastifyInstance, { hub, options, admission, di
 /** Tickets and tokens stand in the query, and the line that Fastify logs for every request has the whole URL. */
 function withoutQuery({ method, url, host, ip }: FastifyRequest) {
   return { method, url: url.split('?', 1)[0], host, remoteAddress: ip }
+}
+
+/** Fastify's types say always; the request that injectWS() makes up has none. */
+function hasSocket({ raw }: FastifyRequest): boolean {
+  return typeof (raw as { socket?: Partial<Socket> }).socket?.destroySoon === 'function'
 }
 
 function channelOf(request: FastifyRequest): string {

@@ -5,7 +5,7 @@ interface Pending {
   /** Bytes written by the last look; more of them are an answer, a WebSocket's or a refusal. */
   written: number
   isAnswered: boolean
-  /** When the handshake must be done; Infinity where the path is not ours. */
+  /** When the handshake must be done; Infinity where the path is not, or not yet, known to be ours. */
   deadline: number
 }
 
@@ -30,6 +30,8 @@ export class UpgradeWatch {
   readonly #pending = new Map<Socket, Pending>()
   readonly #guards = new Set<Guard>()
   #timer: NodeJS.Timeout | undefined
+  /** From here on an upgrade may find nobody who routes it. */
+  #isClosing = false
   readonly #onUpgrade = (request: IncomingMessage, socket: Socket) => this.#watch(request.url ?? '', socket)
 
   constructor(server: Server) {
@@ -37,15 +39,27 @@ export class UpgradeWatch {
     server.prependListener('upgrade', this.#onUpgrade)
   }
 
-  /** Upgrades of these URLs must be done in time, whatever a hook is waiting for. */
+  /**
+   * Upgrades of these URLs must be done in time, whatever a hook is waiting for. The router decodes what is compared
+   * here as it came: those that are written otherwise are adopted by the route, after the hooks of the host.
+   */
   guard(guard: Guard): void {
     this.#guards.add(guard)
   }
 
+  /** The router gave this socket to a route of ours: whatever its URL looks like, it must be done in time. */
+  adopt(socket: Socket, milliseconds: number): void {
+    const pending = this.#pending.get(socket)
+    if (pending?.deadline === Number.POSITIVE_INFINITY) pending.deadline = performance.now() + milliseconds
+  }
+
   #watch(url: string, socket: Socket): void {
+    // The stream of injectWS() is no socket: nothing of it can leak.
+    if (typeof socket.destroySoon !== 'function') return
     const guard = [...this.#guards].find(({ matches }) => matches(url))
     if (guard && !this.#isRouted) return refuse(socket)
-    const deadline = guard ? performance.now() + guard.milliseconds : Number.POSITIVE_INFINITY
+    const patience = guard?.milliseconds ?? (this.#isClosing ? SWEEP : Number.POSITIVE_INFINITY)
+    const deadline = performance.now() + patience
     this.#pending.set(socket, { written: socket.bytesWritten, isAnswered: false, deadline })
     this.#timer ??= setInterval(() => this.#sweep(performance.now()), SWEEP)
   }
@@ -77,12 +91,15 @@ export class UpgradeWatch {
     return now >= pending.deadline
   }
 
-  /** The application closes: what still waits for a hook of ours would hold it up for as long as the handshake may take. */
+  /** The application closes, and the server waits for its sockets: whatever still waits for a hook would hold it up. */
   refusePending(): void {
-    for (const [socket, { deadline }] of this.#pending) {
-      if (deadline === Number.POSITIVE_INFINITY || isTaken(socket)) continue
+    this.#isClosing = true
+    for (const [socket, pending] of this.#pending) {
+      if (isTaken(socket)) continue
       this.#pending.delete(socket)
-      refuse(socket)
+      // One answer is enough: a second would be read as the body of the first.
+      if (pending.isAnswered || socket.bytesWritten > pending.written) socket.destroySoon()
+      else refuse(socket)
     }
   }
 

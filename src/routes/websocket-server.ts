@@ -1,4 +1,5 @@
 import type { Server } from 'node:http'
+import type { Socket } from 'node:net'
 import websocket from '@fastify/websocket'
 import type { FastifyInstance } from 'fastify'
 import type { Options } from '../options.ts'
@@ -32,6 +33,11 @@ export async function shareWebSocketServer(scope: FastifyInstance, { path, limit
     scope.addHook('onReady', async () => leaveToOthers(server, ours))
   }
   watchUpgrades(scope, server, path, limits.handshake)
+}
+
+/** The upgrade reached a route of `scope`, which knows that better than any comparison of URLs. */
+export function adoptUpgrade(scope: FastifyInstance, socket: Socket, milliseconds: number): void {
+  watches.get(scope.server as Server)?.adopt(socket, milliseconds)
 }
 
 function leaveToOthers(server: Server, ours: UpgradeListener): void {
