@@ -568,6 +568,37 @@ test('a topic that is left while it is filled, and joined again, begins anew', a
   assert.equal((await node.continuity.join(X))?.seq, 3)
 })
 
+test('while a topic is compared with its history, where it stands is asked of Redis', async () => {
+  let head = { id: 't.3.3-0', seq: 3 }
+  const continuity = new Continuity(
+    {
+      read: async (_topic, since) => ({
+        ...(since !== '' && { gap: 'history_replaced' as const }),
+        head,
+        entries: [],
+        isComplete: true,
+      }),
+      different: async known => known.map(([topic]) => topic),
+    },
+    {
+      deliver() {},
+      lost() {},
+      isRecorded: () => true,
+      topics: () => [X],
+      filled() {},
+      failed: error => assert.fail(String(error)),
+    },
+  )
+  assert.deepEqual(await continuity.join(X), head)
+  // A Redis that went back: who comes now with the last id of before must not be told that it missed nothing.
+  head = { id: 't.1.1-0', seq: 1 }
+  continuity.restored()
+  assert.deepEqual(await continuity.join(X), head)
+  await continuity.compareAll()
+  assert.deepEqual(await continuity.join(X), head)
+  continuity.close()
+})
+
 test('what comes before Redis has said where the topic stands is where it stands', async () => {
   const node = new Node()
   const joining = node.continuity.join(X)

@@ -77,7 +77,7 @@ export class Continuity {
   /** The topic is subscribed: says where it stands. Rejects when Redis cannot be asked. */
   join(topic: Topic): Promise<Position | undefined> {
     const track = this.#tracks.get(topic) ?? this.#add(topic)
-    if (track.last) return Promise.resolve(track.last)
+    if (track.last && !track.isFilling) return Promise.resolve(track.last)
     track.joining ??= this.#locate(topic, track).finally(() => {
       track.joining = undefined
     })
@@ -102,9 +102,9 @@ export class Continuity {
 
   async #locate(topic: Topic, track: Track): Promise<Position | undefined> {
     const { head } = await this.#source.read(topic, '', HEAD_ONLY)
-    // What has come meanwhile is newer than the answer, or the same.
+    // What has come meanwhile is newer than the answer, or the same; what came before a loss of the link may be no more.
     track.last ??= head
-    return track.last
+    return track.isFilling ? head : track.last
   }
 
   leave(topic: Topic): void {

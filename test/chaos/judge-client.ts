@@ -6,6 +6,8 @@ import type { Invariant, Violation } from './verdict.ts'
 interface Place {
   timeline: string
   seq: number
+  /** When Redis took it, in milliseconds. */
+  time: number
 }
 
 type Of<E extends Told['e']> = Extract<Told, { e: E }>
@@ -42,11 +44,13 @@ class TopicView {
 
   #last: string | undefined
 
-  gap(t: number, position: { id: string } | undefined): Problem {
+  gap(t: number, position: { id: string } | undefined, facts: Facts): Problem {
     this.gaps.push(t)
     const [from, to] = [this.#place, position && placeOf(position.id)]
-    if (from && to && from.timeline === to.timeline && to.seq < from.seq) {
-      return { invariant: 'order', what: `was told a gap that leads back from ${from.seq} to ${to.seq}` }
+    const isBack = from !== undefined && from.timeline === to?.timeline && to.seq < from.seq
+    // A node that saw nothing of what a rollback took tells so before another one begins a new timeline.
+    if (isBack && !mayBeUndone(from.time, t, facts.faults)) {
+      return { invariant: 'order', what: `was told a gap that leads back from ${from.seq} to ${to!.seq}` }
     }
     if (position) {
       this.#place = to
@@ -102,7 +106,7 @@ const PUBLISH_TIME = 12_000
 
 function placeOf(id: string): Place | undefined {
   const seq = positionOf(id)?.seq
-  return seq === undefined ? undefined : { timeline: timelineOf(id), seq }
+  return seq === undefined ? undefined : { timeline: timelineOf(id), seq, time: Number(/\.(\d+)-\d+$/.exec(id)?.[1]) }
 }
 
 function encodeLast(id: string | undefined): string {
@@ -147,7 +151,7 @@ function inventionIn({ topic, k, h }: Of<'msg'>, views: Map<string, TopicView>, 
 function judgeGap({ t, topics, reason, positions }: Of<'gap'>, views: Map<string, TopicView>, facts: Facts): Problem {
   let problem: Problem
   for (const topic of topics) {
-    problem = views.get(topic)?.gap(t, positions?.[topic]) ?? problem
+    problem = views.get(topic)?.gap(t, positions?.[topic], facts) ?? problem
     if (isJustified(reason, topic, t, facts.faults)) continue
     problem = { invariant: 'gap-unjustified', what: `was told a gap (${reason}) that no fault explains: ${topic}` }
   }
