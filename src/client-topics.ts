@@ -95,6 +95,7 @@ export class Topics {
   }
 
   end(): void {
+    clearTimeout(this.timer)
     for (const answer of this.wanted.values()) answer.reject(lost())
     this.wanted.clear()
   }
