@@ -60,17 +60,17 @@ export class Functions {
   }
 
   async #loadAndRun(calls: Call[], missing: PushError, deadline: number, timeout: number): Promise<Reply[]> {
-    const problem = await this.#load(deadline - performance.now(), missing)
-    if (problem) return calls.map(() => problem)
-    const left = deadline - performance.now()
+    const left = () => deadline - performance.now()
     // Without an answer in time the link would be given up, and with it what others are waiting for.
-    if (left < Math.min(MIN_TIME, timeout / 2)) {
-      return calls.map(
-        () => new errors.BROKER_AWAY('the functions had to be loaded, which took too long for this call'),
-      )
+    const isLate = () => left() < Math.min(MIN_TIME, timeout / 2)
+    const problem = isLate() ? undefined : await this.#load(left(), missing)
+    if (problem) return calls.map(() => problem)
+    if (isLate()) {
+      const late = new errors.BROKER_AWAY('the functions had to be loaded, which took too long for this call')
+      return calls.map(() => late)
     }
     const commands = calls.map(call => this.#command(call))
-    return this.#commands.run(commands, left)
+    return this.#commands.run(commands, left())
   }
 
   #understood({ name }: Call, reply: Reply): Reply {
