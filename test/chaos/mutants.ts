@@ -199,6 +199,18 @@ export const MUTANTS: readonly Mutant[] = [
     kinds: ['mass-disconnect'],
     caughtAs: ['leak', 'error'],
   },
+  {
+    name: 'has no watch over upgrades that lead nowhere',
+    replacements: [
+      {
+        file: 'src/routes/upgrade-watch.ts',
+        find: "server.prependListener('upgrade', this.#onUpgrade)",
+        replace: '',
+      },
+    ],
+    kinds: ['mass-disconnect'],
+    caughtAs: ['leak'],
+  },
 ]
 
 const SEEDS = [1, 2, 3, 4]

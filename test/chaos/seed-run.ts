@@ -3,6 +3,7 @@ import { within } from '../helpers/processes.ts'
 import { strike } from './faults.ts'
 import { judge } from './judge.ts'
 import { type FaultKind, scheduleOf } from './schedule.ts'
+import { stray } from './strays.ts'
 import { TOPICS } from './topics.ts'
 import type { Verdict } from './verdict.ts'
 import { World, type WorldOptions } from './world.ts'
@@ -91,7 +92,9 @@ async function end(world: World): Promise<void> {
   await recordHistories(world)
   await world.clients.ask({ e: 'end' }, 'ended', ENDING)
   await countConnections(world, 0)
+  const strays = await Promise.all(world.nodes.map(({ clientLink }) => stray(clientLink.target, STRAYS)))
   await findLeaks(world)
+  for (const socket of strays.flat()) socket.destroy()
 }
 
 interface NodeState {
@@ -136,14 +139,29 @@ function entryOf(fields: readonly string[]): { id: string; k: string } {
 const OWN_SOCKETS = { single: 4, nginx: 4, sentinel: 10 }
 /** What the publishers' last requests keep alive. */
 const KEPT_ALIVE = 2
+/** Upgrades of each node that lead nowhere: more than what is let pass. */
+const STRAYS = 5
+/** Megabytes; a node of these runs has some 150. */
+const MAX_RSS = 300
+
+/** The states once no node has more sockets than it may, or when time is up. */
+async function settledStates(world: World, sockets: number): Promise<NodeState[]> {
+  const deadline = Date.now() + ENDING
+  for (;;) {
+    const states = await statesOf(world)
+    if (Date.now() > deadline || states.every(state => state.sockets <= sockets)) return states
+    await sleep(100)
+  }
+}
 
 async function findLeaks(world: World): Promise<void> {
-  for (const [index, state] of (await statesOf(world)).entries()) {
+  const most = OWN_SOCKETS[world.options.topology] + KEPT_ALIVE
+  for (const [index, state] of (await settledStates(world, most)).entries()) {
     const { connections, heldBytes, sockets, rss, metrics } = state
     world.journal.write({ e: 'state', index, sockets, rss, filled: metrics.publications_filled_total, metrics })
     if (connections > 0 || heldBytes > 0) violate(world, 'leak', `node ${index} holds ${JSON.stringify(state)}`)
-    if (sockets > OWN_SOCKETS[world.options.topology] + KEPT_ALIVE)
-      violate(world, 'leak', `node ${index} has ${sockets} sockets`)
+    if (sockets > most) violate(world, 'leak', `node ${index} has ${sockets} sockets`)
+    if (rss > MAX_RSS * 2 ** 20) violate(world, 'leak', `node ${index} has ${Math.round(rss / 2 ** 20)} MB`)
   }
   const expected = world.nodes.length + 1
   const channels = async () => (await world.store.admin.pubsub('CHANNELS', 'push:*')) as string[]
