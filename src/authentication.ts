@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto'
+import { newConnectionId } from './connection-id.ts'
 import { joinProblem } from './envelope.ts'
 import type { Identity } from './identity.ts'
 import type { Authentication } from './options.ts'
@@ -17,7 +17,7 @@ export function checkAuthentication(given: unknown, giver: string): Identified {
   }
   const { user, join, allow, data, expires } = given as Authentication
   const identity: Identity = {
-    id: randomBytes(15).toString('base64url'),
+    id: newConnectionId(),
     user: checkUser(user, giver),
     data: data ?? null,
     allow: checkList(allow, 'allow', patternProblem, giver),

@@ -117,10 +117,10 @@ export interface Broker {
   detach(subscriber: Subscriber): void
 
   /**
-   * Resolves when every publication after the position given is received: where the topic stands, undefined when that
-   * cannot be known. May take as long as Redis is away. Idempotent.
+   * Resolves when every publication after the positions given is received: where the topics stand, without those of
+   * which that cannot be known. May take as long as Redis is away. Idempotent.
    */
-  subscribe(topic: Topic): Promise<Position | undefined>
+  subscribe(topics: readonly Topic[]): Promise<ReadonlyMap<Topic, Position>>
   /** Leaves the topic unless an attached subscriber still holds it. */
   unsubscribe(topic: Topic): void
 

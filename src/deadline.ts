@@ -1,10 +1,11 @@
 /** What `result` resolves with; undefined when it does not in time, or rejects. */
-export async function within<T>(milliseconds: number, result: Promise<T>): Promise<T | undefined> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<undefined>(resolve => {
-    timer = setTimeout(() => resolve(undefined), milliseconds)
+export function within<T>(milliseconds: number, result: Promise<T>): Promise<T | undefined> {
+  return new Promise(resolve => {
+    const settle = (value: T | undefined) => {
+      clearTimeout(timer)
+      resolve(value)
+    }
+    const timer = setTimeout(resolve, milliseconds, undefined)
+    result.then(settle, () => settle(undefined))
   })
-  const value = await Promise.race([result.catch(() => undefined), late])
-  clearTimeout(timer)
-  return value
 }

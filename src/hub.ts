@@ -14,11 +14,11 @@ import type { Metrics } from './metrics.ts'
 import { Outbox } from './outbox.ts'
 import type { Position } from './position.ts'
 import { CLOSE, encodeMessage, type GapReason, type Ref, type Welcome } from './protocol.ts'
-import { Recovery, type Start } from './recovery.ts'
+import { held, NOTHING_HELD, Recovery, type Since, type Start } from './recovery.ts'
 import { Registry } from './registry.ts'
 import type { HistoryRules } from './retention.ts'
 import type { SchemaTable } from './schemas.ts'
-import { ownTopics, type Topic, topicKind } from './topic.ts'
+import { ownTopics, type Topic } from './topic.ts'
 import type { Transport } from './transport.ts'
 
 export interface HubOptions {
@@ -78,7 +78,7 @@ export class Hub implements Subscriber {
     const { registry, limits } = { registry: this.registry, limits: options.limits }
     const intake = new Intake(schemas, limits.publication, events.failed)
     this.#acks = new Acknowledgements(options.publishTimeout * ACK_SHARE)
-    this.#recovery = new Recovery({ broker, intake, metrics, budget: limits.buffer })
+    this.#recovery = new Recovery({ broker, registry, intake, metrics, budget: limits.buffer })
     this.#delivery = new Delivery(
       { registry, outbox: this.#outbox, intake, acks: this.#acks, metrics, broker, limits },
       { ...events, control: (connections, control) => this.#obey(connections, control) },
@@ -99,21 +99,21 @@ export class Hub implements Subscriber {
   }
 
   /** Makes a connection of a socket. Topics that `since` names wait for what was missed. */
-  connect(identity: Identity, transport: Transport, topics: readonly Topic[], since: Since = {}): Connection {
+  connect(identity: Identity, transport: Transport, topics: readonly Topic[], since: Since = NOTHING_HELD): Connection {
     const connection = new Connection(identity, transport, this.#outbox)
-    for (const topic of [...topics, ...connection.topics]) {
-      if (isRecoverable(topic, since[topic])) this.#recovery.withhold(connection, topic)
-    }
     this.registry.add(connection)
     for (const topic of topics) if (!this.registry.has(connection, topic)) this.registry.join(connection, topic)
+    for (const topic of since.keys()) {
+      if (this.registry.has(connection, topic)) this.#recovery.withhold(connection, topic)
+    }
     this.metrics.count('connections_opened_total')
     return connection
   }
 
   /** Welcomes a connection once the broker has confirmed its topics, then sends what it missed. */
-  async welcome(connection: Connection, since: Since = {}): Promise<void> {
+  async welcome(connection: Connection, since: Since = NOTHING_HELD): Promise<void> {
     const topics = [...connection.topics]
-    const starts = topics.map(topic => this.#start(connection, topic, since[topic]))
+    const starts = this.#recovery.start(connection, topics, since)
     const known = await within(CONFIRM_TIMEOUT, Promise.all(starts))
     if (connection.isClosing) return
     const { heartbeat } = this.options
@@ -123,25 +123,14 @@ export class Hub implements Subscriber {
         user: connection.user,
         node: this.broker.node,
         heartbeat: { interval: heartbeat.interval, timeout: heartbeat.timeout },
-        topics: Object.fromEntries(topics.map((topic, i) => [topic, known?.[i]?.state ?? {}])),
+        topics: statesOf(topics, known),
       } satisfies Welcome),
     )
     if (!known) connection.gap(topics, 'broker_away')
     for (const [i, topic] of topics.entries()) {
-      if (since[topic] !== undefined || !known)
-        this.#replay(connection, topic, starts[i]!, { since: since[topic], known })
+      const id = since.get(topic)
+      if (id !== undefined || !known) this.#replay(connection, topic, starts[i]!, { since: id, known })
     }
-  }
-
-  #start(connection: Connection, topic: Topic, since: string | undefined): Promise<Start> {
-    const gate = connection.gates?.get(topic)
-    // A gate that an earlier subscription closed is not this one's to open.
-    const start =
-      gate && isRecoverable(topic, since)
-        ? this.#recovery.start(connection, topic, since, gate)
-        : this.#recovery.confirm(connection, topic)
-    start.catch(() => {})
-    return start
   }
 
   /** Told or not, what was missed follows as soon as the broker can be asked. */
@@ -173,7 +162,7 @@ export class Hub implements Subscriber {
     if (!isHeld && (connection.subscriptions?.size ?? 0) >= topics) {
       throw new errors.LIMIT(`a connection may have ${topics} topics (limits.topics)`)
     }
-    if (isRecoverable(topic, since)) this.#recovery.withhold(connection, topic)
+    if (since !== undefined) this.#recovery.withhold(connection, topic)
     if (!isHeld) this.registry.join(connection, topic)
     return !isHeld
   }
@@ -183,7 +172,7 @@ export class Hub implements Subscriber {
    * before is told without a position: what leads there may be under way still. Throws when it was left meanwhile.
    */
   async confirm(connection: Connection, topic: Topic, { isNew, since, ref }: Subscription): Promise<void> {
-    const start = this.#start(connection, topic, since)
+    const start = this.#recovery.start(connection, [topic], held(topic, since))[0]!
     const known = await within(CONFIRM_TIMEOUT, start)
     if (connection.isClosing) return
     if (!this.registry.has(connection, topic)) throw new errors.UNSUBSCRIBED(topic)
@@ -317,12 +306,11 @@ export class Hub implements Subscriber {
   }
 }
 
-/** The last id that a client holds of each topic. */
-export type Since = Readonly<Partial<Record<Topic, string>>>
-
-/** Whether what came after `since` can be had: a connection's own topic ends with it. */
-function isRecoverable(topic: Topic, since: string | undefined): since is string {
-  return since !== undefined && topicKind(topic) !== 'connection'
+/** Without a prototype: the shape of an ordinary object with keys like no other would be kept for each connection. */
+function statesOf(topics: readonly Topic[], starts: readonly Start[] | undefined): Welcome['topics'] {
+  const states: Welcome['topics'] = Object.create(null)
+  for (const [i, topic] of topics.entries()) states[topic] = starts?.[i]?.state ?? {}
+  return states
 }
 
 interface Subscription {

@@ -50,8 +50,9 @@ export class MemoryBroker implements Broker {
     this.#subscribers.delete(subscriber)
   }
 
-  async subscribe(topic: Topic): Promise<Position | undefined> {
-    return topicKind(topic) === 'connection' ? undefined : this.#history.head(topic)
+  async subscribe(topics: readonly Topic[]): Promise<ReadonlyMap<Topic, Position>> {
+    const recorded = topics.filter(topic => topicKind(topic) !== 'connection')
+    return new Map(recorded.map(topic => [topic, this.#history.head(topic)]))
   }
 
   unsubscribe(_topic: Topic): void {}

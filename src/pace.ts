@@ -1,4 +1,4 @@
-import { performance } from 'node:perf_hooks'
+import { LoopLoad } from './loop-load.ts'
 
 /** A busy node rests this many times as long as a round of flushes took, up to a bound in milliseconds. */
 const REST_FACTOR = 2
@@ -7,30 +7,22 @@ const MAX_REST = 10
 /** While more is waiting than can be delivered, what is gathered for a round may take this many milliseconds. */
 const MAX_GATHER = 30
 
-/** A node is busy when its event loop had work for more than this share of the time, over this many milliseconds. */
-const BUSY = 0.8
-const WINDOW = 20
-
 /**
  * When sockets are written to. A write costs the same whatever its size, so a busy node writes to each socket less often
  * and more at a time; on one that is not busy whatever comes leaves at once. A round to 1,000 sockets takes some 5 ms,
  * and may need several turns of the event loop.
  */
 export class Pace {
-  readonly #idleTime: () => number
+  readonly #load: LoopLoad
   /** When something was flushed last, how long the round has taken so far, and how long the rest behind it is. */
   #flushedAt = 0
   #took = 0
   #rest = 0
   /** Runs delivered since the last round. */
   #gathered = 0
-  #isBusy = false
-  #window: { begin: number; idle: number }
 
-  /** `idleTime`: for how many milliseconds the event loop had nothing to do, since it began. */
-  constructor(now = performance.now(), idleTime: () => number = () => performance.eventLoopUtilization().idle) {
-    this.#idleTime = idleTime
-    this.#window = { begin: now, idle: idleTime() }
+  constructor(load = new LoopLoad()) {
+    this.#load = load
   }
 
   /** Whether a round has begun and is not over. */
@@ -54,17 +46,9 @@ export class Pace {
     this.#flushedAt = end
     this.#took += end - begin
     if (!isOver) return
-    this.#look(end)
     // What came alone leaves alone: waiting would not have made it less.
-    this.#rest = this.#isBusy && this.#gathered > 1 ? Math.min(MAX_REST, this.#took * REST_FACTOR) : 0
+    this.#rest = this.#load.isHigh(end) && this.#gathered > 1 ? Math.min(MAX_REST, this.#took * REST_FACTOR) : 0
     this.#took = 0
     this.#gathered = 0
-  }
-
-  #look(now: number): void {
-    const { begin, idle } = this.#window
-    if (now - begin < WINDOW) return
-    this.#window = { begin: now, idle: this.#idleTime() }
-    this.#isBusy = (this.#window.idle - idle) / (now - begin) < 1 - BUSY
   }
 }

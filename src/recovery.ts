@@ -7,8 +7,18 @@ import type { Metrics } from './metrics.ts'
 import { isId, type Position } from './position.ts'
 import type { GapReason, TopicState } from './protocol.ts'
 import { gapSegment, Segment } from './queue.ts'
+import type { Registry } from './registry.ts'
 import { retrying } from './retry.ts'
-import type { Topic } from './topic.ts'
+import { type Topic, topicKind } from './topic.ts'
+
+/** The last id that a client holds of each topic. */
+export type Since = ReadonlyMap<Topic, string>
+
+export const NOTHING_HELD: Since = new Map()
+
+export function held(topic: Topic, id: string | undefined): Since {
+  return id === undefined ? NOTHING_HELD : new Map([[topic, id]])
+}
 
 /** What is known of a topic when the client is told that it is subscribed. */
 export interface Start {
@@ -38,11 +48,14 @@ interface Page {
 
 interface RecoveryParts {
   broker: Pick<Broker, 'history' | 'subscribe'>
+  registry: Pick<Registry<Connection>, 'has'>
   intake: Intake
   metrics: Metrics
   /** Bytes that may wait for one connection. */
   budget: number
 }
+
+const NO_REPLAY = async () => {}
 
 /** Stands for whatever a client takes for an id: no broker knows it. */
 const NO_ID = 'none'
@@ -66,22 +79,40 @@ export class Recovery {
     this.#limits = { count: MAX_PAGE_ENTRIES, bytes: Math.min(MAX_PAGE_BYTES, Math.floor(parts.budget / 4)) }
   }
 
-  /** From now on live messages of `topic` wait for the replay. */
-  withhold(connection: Connection, topic: Topic): Gate {
+  /** From now on live messages of `topic` wait for the replay. A connection's own topic ends with it: nothing waits. */
+  withhold(connection: Connection, topic: Topic): void {
+    if (topicKind(topic) === 'connection') return
     connection.gates ??= new Gates()
-    return connection.gates.close(topic)
+    connection.gates.close(topic)
   }
 
-  /** Resolves when the broker has confirmed the topic. */
-  async confirm(connection: Connection, topic: Topic): Promise<Start> {
-    const position = await this.#subscribe(connection, topic)
-    return { state: position ?? {}, replay: async () => {} }
+  /**
+   * One for each topic, when the broker has confirmed it and, where the client names an id, was asked what came after.
+   * Those that are new to the client are confirmed together.
+   */
+  start(connection: Connection, topics: readonly Topic[], since: Since): Promise<Start>[] {
+    // A gate that an earlier subscription closed is not for this one to open.
+    const gateOf = (topic: Topic) => (since.has(topic) ? connection.gates?.get(topic) : undefined)
+    const fresh = topics.filter(topic => gateOf(topic) === undefined)
+    const confirmed = this.#confirm(connection, fresh)
+    return topics.map(topic => {
+      const gate = gateOf(topic)
+      if (gate) return this.#return(connection, topic, since.get(topic)!, gate)
+      return confirmed.then(positions => ({ state: positions.get(topic) ?? {}, replay: NO_REPLAY }))
+    })
   }
 
-  /** Resolves when the broker has confirmed the topic and was asked what came after the id that the client holds. */
-  async start(connection: Connection, topic: Topic, held: string, gate: Gate): Promise<Start> {
-    const position = await this.#subscribe(connection, topic)
-    const since = isId(held) ? held : NO_ID
+  /** Where the topics stand, as far as that can be known. Asks until the broker can be asked, and never rejects. */
+  async #confirm(connection: Connection, topics: readonly Topic[]): Promise<ReadonlyMap<Topic, Position>> {
+    const wanted = () => topics.filter(topic => this.#parts.registry.has(connection, topic))
+    const isWanted = () => !connection.isClosing && wanted().length > 0
+    const positions = await retrying(isWanted, () => this.#parts.broker.subscribe(wanted())).catch(() => undefined)
+    return positions ?? new Map()
+  }
+
+  async #return(connection: Connection, topic: Topic, id: string, gate: Gate): Promise<Start> {
+    const position = (await this.#confirm(connection, [topic])).get(topic)
+    const since = isId(id) ? id : NO_ID
     gate.expect(position)
     const page = position?.id === since ? upToDate(position) : await this.#firstPage(connection, topic, since, gate)
     const { gap, head } = page
@@ -91,12 +122,6 @@ export class Recovery {
       ...(gap && { gap }),
       replay: () => this.#replay(connection, topic, gate, page),
     }
-  }
-
-  /** Until the broker can be asked: a topic that was given up here would wait for its replay for ever. */
-  #subscribe(connection: Connection, topic: Topic): Promise<Position | undefined> {
-    const isWanted = () => !connection.isClosing && connection.topics.has(topic)
-    return retrying(isWanted, () => this.#parts.broker.subscribe(topic)).catch(() => undefined)
   }
 
   async #firstPage(connection: Connection, topic: Topic, since: string, gate: Gate): Promise<Page> {

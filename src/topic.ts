@@ -11,6 +11,9 @@ export const MAX_NAME_BYTES = 200
 /** What begins every name in Redis. With the name of a kind in it, nobody could tell where the topic begins. */
 export const PREFIX_PATTERN = '^(?!.*(?:channel|user|connection):)[^\\s{}*?\\[\\]\\\\]{1,64}$'
 
+/** What a UTF-16 code unit takes in UTF-8, at most: most names are so short that nobody has to count. */
+const MAX_UNIT_BYTES = 3
+
 const KINDS = ['channel', 'user', 'connection']
 
 // Braces would be a Redis Cluster hash tag; white space would split a command in `redis-cli` or a log line;
@@ -33,7 +36,8 @@ export function topicProblem(value: unknown): string | undefined {
 export function nameProblem(name: string): string | undefined {
   if (name === '') return 'is empty'
   if (FORBIDDEN.test(name)) return 'has white space, a control character, a lone surrogate or a brace in it'
-  if (utf8Bytes(name) > MAX_NAME_BYTES) return `is longer than ${MAX_NAME_BYTES} bytes`
+  if (name.length * MAX_UNIT_BYTES > MAX_NAME_BYTES && utf8Bytes(name) > MAX_NAME_BYTES)
+    return `is longer than ${MAX_NAME_BYTES} bytes`
   return undefined
 }
 

@@ -83,9 +83,9 @@ class MiniRedis implements ContinuitySource {
   }
 
   page(topic: Topic, since: string, count: number): HistoryPage {
-    const head = this.#headOf(topic) ?? this.start()
+    const head = this.headOf(topic)
     const whole = { head, entries: [], isComplete: true }
-    if (since === '' || since === head.id) return whole
+    if (since === head.id) return whole
     const from = positionOf(since)!
     if (timelineOf(since) !== this.timeline) return { ...whole, gap: 'history_replaced' }
     if (head.seq === 0) return from.seq === 0 ? whole : { ...whole, gap: 'history_expired' }
@@ -110,6 +110,14 @@ class MiniRedis implements ContinuitySource {
       }
       this.asked.push({ run, fail: reject })
     })
+  }
+
+  headOf(topic: Topic): Position {
+    return this.#headOf(topic) ?? this.start()
+  }
+
+  heads(topics: readonly Topic[]): Promise<Map<Topic, Position>> {
+    return this.#ask(() => new Map(topics.map(topic => [topic, this.headOf(topic)])))
   }
 
   read(topic: Topic, since: string, { count }: PageLimits): Promise<HistoryPage> {
@@ -168,6 +176,10 @@ interface Seen {
   missing: string[]
 }
 
+async function join(continuity: Continuity, topic: Topic): Promise<Position | undefined> {
+  return (await continuity.join([topic])).get(topic)
+}
+
 class Node {
   readonly redis = new MiniRedis()
   readonly seen = new Map<Topic, Seen>()
@@ -198,7 +210,7 @@ class Node {
   }
 
   async join(topic: Topic): Promise<void> {
-    const joining = this.continuity.join(topic)
+    const joining = join(this.continuity, topic)
     this.redis.execute()
     this.redis.answer()
     this.seen.get(topic)!.expected = (await joining)!.id
@@ -386,11 +398,11 @@ async function run(steps: readonly Step[]): Promise<void> {
     assert.deepEqual(node.failures, [])
     assert.equal(node.continuity.filling, 0)
     for (const topic of TOPICS) {
-      const head = node.redis.page(topic, '', 1).head
+      const head = node.redis.headOf(topic)
       const seen = node.seen.get(topic)!
       assert.deepEqual(seen.missing, [], `${topic}: something bare was lost and nobody was told`)
       if (head.seq > 0) assert.equal(seen.expected, head.id, `${topic} is not up to date`)
-      if (head.seq > 0) assert.equal((await node.continuity.join(topic))?.id, head.id)
+      if (head.seq > 0) assert.equal((await join(node.continuity, topic))?.id, head.id)
     }
     node.record('channel:recorded')
     node.hear()
@@ -534,7 +546,7 @@ test('a history that cannot be read is a gap, and delivery goes on from what com
   assert.deepEqual(gapsOf(node, X), ['broker_link'])
   assert.equal(node.failures.length, 1)
   assert.equal(node.continuity.filling, 0)
-  node.seen.get(X)!.expected = node.redis.page(X, '', 1).head.id
+  node.seen.get(X)!.expected = node.redis.headOf(X).id
   node.record(X)
   node.hear()
   assert.equal(node.seen.get(X)!.ids.size, 2)
@@ -561,23 +573,19 @@ test('a topic that is left while it is filled, and joined again, begins anew', a
   node.hear()
   node.continuity.leave(X)
   assert.equal(node.continuity.filling, 0)
-  const joining = node.continuity.join(X)
+  const joining = join(node.continuity, X)
   await answerAll(node)
   assert.equal((await joining)?.seq, 3)
   assert.equal(node.seen.get(X)!.ids.size, 0)
-  assert.equal((await node.continuity.join(X))?.seq, 3)
+  assert.equal((await join(node.continuity, X))?.seq, 3)
 })
 
 test('while a topic is compared with its history, where it stands is asked of Redis', async () => {
   let head = { id: 't.3.3-0', seq: 3 }
   const continuity = new Continuity(
     {
-      read: async (_topic, since) => ({
-        ...(since !== '' && { gap: 'history_replaced' as const }),
-        head,
-        entries: [],
-        isComplete: true,
-      }),
+      heads: async topics => new Map(topics.map(topic => [topic, head])),
+      read: async () => ({ gap: 'history_replaced', head, entries: [], isComplete: true }),
       different: async known => known.map(([topic]) => topic),
     },
     {
@@ -589,25 +597,27 @@ test('while a topic is compared with its history, where it stands is asked of Re
       failed: error => assert.fail(String(error)),
     },
   )
-  assert.deepEqual(await continuity.join(X), head)
+  assert.deepEqual(await join(continuity, X), head)
   // A Redis that went back: who comes now with the last id of before must not be told that it missed nothing.
   head = { id: 't.1.1-0', seq: 1 }
   continuity.restored()
-  assert.deepEqual(await continuity.join(X), head)
+  assert.deepEqual(await join(continuity, X), head)
   await continuity.compareAll()
-  assert.deepEqual(await continuity.join(X), head)
+  assert.deepEqual(await join(continuity, X), head)
   continuity.close()
 })
 
 test('what comes before Redis has said where the topic stands is where it stands', async () => {
   const node = new Node()
-  const joining = node.continuity.join(X)
-  const again = node.continuity.join(X)
+  const joining = join(node.continuity, X)
+  const again = join(node.continuity, X)
   node.redis.execute()
-  const { expected } = { expected: node.redis.page(X, '', 1).head.id }
+  node.redis.execute()
+  const { expected } = { expected: node.redis.headOf(X).id }
   node.seen.get(X)!.expected = expected
   node.record(X)
   node.hear()
+  node.redis.answer()
   node.redis.answer()
   assert.deepEqual([(await joining)?.seq, (await again)?.seq], [1, 1])
   assert.equal(node.redis.isIdle, true)
@@ -619,6 +629,7 @@ test('a thousand and one topics are compared in three questions, and the broken 
   const head = { id: 't0.0.1-0', seq: 0 }
   const continuity = new Continuity(
     {
+      heads: async () => new Map(topics.map(topic => [topic, head])),
       read: async () => ({ head, entries: [], isComplete: true }),
       different: async known => {
         asked.push(known.length)
@@ -634,7 +645,7 @@ test('a thousand and one topics are compared in three questions, and the broken 
       failed: error => assert.fail(String(error)),
     },
   )
-  for (const topic of topics) await continuity.join(topic)
+  for (const topic of topics) await join(continuity, topic)
   continuity.restored()
   assert.equal(continuity.filling, 1001)
   await continuity.compareAll()

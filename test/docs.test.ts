@@ -621,7 +621,7 @@ test('redis: what is not recorded, and the functions of the nodes', async t => {
   const listed = (await redis.admin.call('FUNCTION', 'LIST', 'LIBRARYNAME', 'push_v1')) as unknown[]
   const functions = new Set(JSON.stringify(listed).match(/push_(?!v1)\w+/g))
   for (const name of functions) assert.match(read(REDIS), new RegExp(`FCALL ${name} `), name)
-  assert.equal(functions.size, 5)
+  assert.equal(functions.size, 6)
   const { node } = await app.push.status()
   assert.ok((await redis.admin.ttl(`push:tick:${node}`)) > 86_000)
 })

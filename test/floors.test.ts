@@ -8,8 +8,21 @@ const SRC = fileURLToPath(new URL('../src', import.meta.url))
 
 /** The house from the ground up: a room may use what stands on a lower floor, types included, and nothing else. */
 const FLOORS: string[][] = [
-  ['topic', 'keys', 'errors', 'metrics', 'heartbeat', 'raw-json', 'slab', 'position', 'acks', 'deadline', 'pace'],
-  ['origin', 'redis/url'],
+  [
+    'topic',
+    'keys',
+    'errors',
+    'metrics',
+    'heartbeat',
+    'raw-json',
+    'slab',
+    'position',
+    'acks',
+    'deadline',
+    'loop-load',
+    'connection-id',
+  ],
+  ['origin', 'redis/url', 'pace'],
   ['client-handlers', 'client-page'],
   ['protocol', 'frame', 'registry', 'schemas', 'client-requests', 'retry', 'retention', 'identity'],
   ['queue', 'envelope', 'broker', 'client-options', 'client-positions'],
@@ -20,7 +33,7 @@ const FLOORS: string[][] = [
   ['redis/names', 'redis/client', 'redis/link', 'redis/push-reader'],
   ['redis/commands', 'redis/subscriptions'],
   ['redis/functions', 'redis/receipts'],
-  ['redis/history', 'redis/timeline', 'redis/carrier'],
+  ['redis/history', 'redis/heads', 'redis/timeline', 'redis/carrier'],
   ['redis/continuity'],
   ['redis/feed'],
   ['redis/broker'],

@@ -144,7 +144,7 @@ async function compare(
   const lua = (name: string, ...args: (string | number)[]) =>
     redis.eval(body, 1, channel, name, ...args) as Promise<(string | number)[]>
   await redis.set('clock', clock.now)
-  const places: Place[] = [{ memory: memory.head(X).id, redis: String((await lua('push_history', '', 1, 1))[1]) }]
+  const places: Place[] = [{ memory: memory.head(X).id, redis: String((await lua('push_heads'))[0]) }]
   let last = clock.now
   for (const step of calls) {
     if (step.do === 'wait') {

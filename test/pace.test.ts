@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
+import { LoopLoad } from '../src/loop-load.ts'
 import { Pace } from '../src/pace.ts'
 
 interface Rhythm {
@@ -16,7 +17,7 @@ interface Rhythm {
 function waits({ took, other, every, runs }: Rhythm): number[] {
   let now = 1000
   let idle = 0
-  const pace = new Pace(now, () => idle)
+  const pace = new Pace(new LoopLoad(now, () => idle))
   const pass = (milliseconds: number) => {
     now += milliseconds
     idle += Math.max(0, milliseconds - other)
@@ -59,7 +60,7 @@ test('what comes alone leaves alone, however busy the node is', () => {
 })
 
 test('a round in several slices is one round, which nothing interrupts', () => {
-  const pace = new Pace(0, () => 0)
+  const pace = new Pace(new LoopLoad(0, () => 0))
   for (let now = 0; now < 400; now += 8) {
     pace.gather()
     pace.flushed(now, now + 8, false)

@@ -61,7 +61,12 @@ const newChannel = () => `push:channel:t${++topics}`
 const publish = (call: Call, channel: string, text: Arg = envelope(1), size: Arg = 100, ttl: Arg = 60, ...key: Arg[]) =>
   call('push_publish', [channel], text, size, ttl, ...key) as Promise<Answer>
 
-const read = (call: Call, channel: string, since = '', count = 100, bytes = 1e6) =>
+/** Where channels stand: id and number by turns. */
+const heads = (call: Call, ...channels: string[]) => call('push_heads', channels) as Promise<(string | number)[]>
+
+const headOf = async (call: Call, channel: string) => String((await heads(call, channel))[0])
+
+const read = (call: Call, channel: string, since: string, count = 100, bytes = 1e6) =>
   call('push_history', [channel], since, count, bytes) as Promise<Page>
 
 const stream = async (channel: string) => (await redis.xrange(`{${channel}}:history`, '-', '+')) as [string, string[]][]
@@ -128,7 +133,7 @@ for (const [way, make] of Object.entries(ways)) {
     const listener = await listen(channel)
     for (const text of texts) await publish(call, channel, text)
     await listener.end()
-    const [, , , , ...flat] = await read(call, channel, positionZero((await read(call, channel))[1]))
+    const [, , , , ...flat] = await read(call, channel, positionZero(await headOf(call, channel)))
     assert.deepEqual(
       flat.filter((_, i) => i % 2 === 1),
       texts,
@@ -224,7 +229,7 @@ for (const [way, make] of Object.entries(ways)) {
     await redis.del(history)
     assert.deepEqual(await read(call, channel, last), ['', last, 2, 1])
     assert.deepEqual(await read(call, channel, id), ['history_expired', last, 2, 1])
-    assert.deepEqual(await read(call, channel), ['', last, 2, 1])
+    assert.deepEqual(await heads(call, channel), [last, 2])
     assert.equal((await publish(call, channel))[1], 3)
     assert.equal((await read(call, channel, last))[4]?.split('.')[1], '3')
   })
@@ -253,7 +258,7 @@ for (const [way, make] of Object.entries(ways)) {
     const sizes = [10, 500, 5, 5, 5, 900, 1, 1, 1, 1, 300]
     const texts = sizes.map(size => envelope('x'.repeat(size)))
     for (const text of texts) await publish(call, channel, text)
-    const [, id] = await read(call, channel)
+    const id = await headOf(call, channel)
     const start = positionZero(id)
     for (const [count, bytes] of [
       [100, 1e6],
@@ -307,11 +312,23 @@ for (const [way, make] of Object.entries(ways)) {
     assert.equal(await reasonOf(`${timeline}.6.${sent[3]![0].split('.')[2]}`), 'history_replaced')
   })
 
+  test(`${way}: many are told at once where they stand`, async () => {
+    const call = make()
+    const [quiet, busy, other] = [newChannel(), newChannel(), newChannel()]
+    const [first] = await publish(call, busy)
+    const [second] = await publish(call, busy)
+    const [start, zero, ...more] = await heads(call, quiet, busy, quiet, other)
+    assert.deepEqual(more.slice(0, 4), [second, 2, start, 0])
+    assert.deepEqual([zero, more.at(-1)], [0, 0])
+    assert.match(String(start), new RegExp(`^${first.split('.')[0]}\\.0\\.\\d+-0$`))
+    assert.deepEqual(await heads(call), [])
+  })
+
   test(`${way}: a place before the first entry is good while nothing was published, and after`, async () => {
     const call = make()
     const channel = newChannel()
-    const [reason, start, seq, isComplete] = await read(call, channel)
-    assert.deepEqual([reason, seq, isComplete], ['', 0, 1])
+    const [start, seq] = (await heads(call, channel)) as [string, number]
+    assert.equal(seq, 0)
     assert.ok(isId(start))
     assert.deepEqual((await read(call, channel, start)).slice(2), [0, 1])
     const [id, , ,] = await publish(call, channel, envelope(1), 2)
@@ -328,7 +345,7 @@ for (const [way, make] of Object.entries(ways)) {
     const before: string[] = []
     for (let n = 1; n <= 5; n++) before.push((await publish(call, channel, envelope(n)))[0])
     await redis.del(`{${channel}}:head`)
-    assert.equal((await read(call, channel, before[2]))[0], 'history_expired')
+    assert.equal((await read(call, channel, before[2]!))[0], 'history_expired')
     for (let n = 1; n <= 7; n++) {
       const [, seq] = await publish(call, channel, envelope(n))
       assert.equal(seq, n)
@@ -433,7 +450,7 @@ for (const [way, make] of Object.entries(ways)) {
     const channels = [newChannel(), newChannel(), newChannel(), newChannel()]
     const ids: string[] = []
     for (const channel of channels.slice(0, 3)) ids.push((await publish(call, channel))[0])
-    ids.push((await read(call, channels[3]!))[1])
+    ids.push(await headOf(call, channels[3]!))
     assert.deepEqual(await call('push_compare', channels, ...ids), [])
     const [newer] = await publish(call, channels[1]!)
     assert.deepEqual(await call('push_compare', channels, ...ids), [2])
@@ -563,10 +580,10 @@ for (const [way, make] of Object.entries(ways)) {
     const channel = `${prefix}channel:x`
     const before: string[] = []
     for (let n = 1; n <= 3; n++) before.push((await publish(call, channel, envelope(n)))[0])
-    const [start] = (await read(call, `${prefix}channel:quiet`)).slice(1, 2) as [string]
+    const start = await headOf(call, `${prefix}channel:quiet`)
     await tick(call, prefix, '', 1, 'unused')
     await tick(call, prefix, 2, 3, 'second')
-    const [, head, seq] = await read(call, channel)
+    const [head, seq] = (await heads(call, channel)) as [string, number]
     assert.deepEqual([head, seq], [before[2]!.replace(/^\w+/, 'second'), 3])
     for (const since of before) assert.deepEqual(await read(call, channel, since), ['history_replaced', head, 3, 1])
     assert.equal((await read(call, `${prefix}channel:quiet`, start))[0], 'history_replaced')
@@ -598,7 +615,7 @@ test('entries are as old as ttl at most, to the millisecond', async () => {
   const start = Date.now()
   const at = (ms: number) => redis.set('clock', start + ms)
   await at(0)
-  const [, begin] = await read(call, channel)
+  const begin = await headOf(call, channel)
   const [first] = await publish(call, channel, envelope(1), 10, 60)
   await at(30_000)
   const [second] = await publish(call, channel, envelope(2), 10, 60)
@@ -639,7 +656,8 @@ test('the start of a quiet topic stays good when it is asked for again', async (
   const call = asScript(redis, CLOCKED)
   const channel = newChannel()
   const now = Date.now()
-  let since = ''
+  await redis.set('clock', now)
+  let since = await headOf(call, channel)
   for (let hour = 0; hour < 100; hour += 12) {
     await redis.set('clock', now + hour * 3_600_000)
     const [reason, id] = await read(call, channel, since)
@@ -671,7 +689,7 @@ test('a page of a history of large entries is not read from the whole of it', as
   const pipeline = own.admin.pipeline()
   for (let n = 0; n < 300; n++) pipeline.call('FCALL', 'push_publish', 1, 'push:channel:big', text, 1000, 60)
   await pipeline.exec()
-  const [, id] = await read(call, 'push:channel:big')
+  const id = await headOf(call, 'push:channel:big')
   await own.admin.call('CONFIG', 'RESETSTAT')
   const page = await read(call, 'push:channel:big', positionZero(id), 500, 512 * 1024)
   assert.equal(page.length, 4 + 2 * 2)

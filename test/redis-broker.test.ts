@@ -39,12 +39,33 @@ test('redis: a topic that is left before it is confirmed leaves nothing behind',
   const calls = async () => Number(/cmdstat_fcall:calls=(\d+)/.exec(await server.admin.info('commandstats'))![1])
   const before = await calls()
   const joining = Array.from({ length: 200 }, (_, n) => {
-    const joined = broker.subscribe(`user:${n}`)
+    const joined = broker.subscribe([`user:${n}`])
     broker.unsubscribe(`user:${n}`)
     return joined
   })
   await Promise.all(joining)
   assert.ok((await calls()) - before < 50, 'places are asked for that nobody wants to know')
+})
+
+test('redis: topics that come a few at a time while a node is busy share commands', async t => {
+  const server = await startRedis(t)
+  const { broker } = await connected(t, server)
+  const callsOf = async (command: string) =>
+    Number(new RegExp(`cmdstat_${command}:calls=(\\d+)`).exec(await server.admin.info('commandstats'))![1])
+  const before = { subscribe: await callsOf('subscribe'), fcall: await callsOf('fcall') }
+  const TURNS = 100
+  const joining: ReturnType<typeof broker.subscribe>[] = []
+  for (let turn = 0; turn < TURNS; turn++) {
+    const until = performance.now() + 3
+    while (performance.now() < until);
+    joining.push(broker.subscribe([`user:${turn}`]))
+    await new Promise(setImmediate)
+  }
+  const positions = await Promise.all(joining)
+  for (const [turn, position] of positions.entries()) assert.equal(position.get(`user:${turn}`)?.seq, 0)
+  for (const [command, calls] of Object.entries(before)) {
+    assert.ok((await callsOf(command)) - calls < 0.7 * TURNS, `${command} once for each of them`)
+  }
 })
 
 test('redis: any program can publish bytes, and they arrive as they are', async t => {

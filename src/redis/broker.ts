@@ -134,8 +134,8 @@ export class RedisBroker implements Broker {
     for (const subscriber of this.#subscribers) call(subscriber)
   }
 
-  subscribe(topic: Topic): Promise<Position | undefined> {
-    return this.#feed.subscribe(topic)
+  subscribe(topics: readonly Topic[]): Promise<ReadonlyMap<Topic, Position>> {
+    return this.#feed.subscribe(topics)
   }
 
   unsubscribe(topic: Topic): void {

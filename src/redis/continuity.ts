@@ -6,6 +6,8 @@ import type { Topic } from '../topic.ts'
 import type { Recorded } from './history.ts'
 
 export interface ContinuitySource {
+  /** Where these topics stand, and perhaps others. */
+  heads(topics: readonly Topic[]): Promise<ReadonlyMap<Topic, Position>>
   read(topic: Topic, since: string, limits: PageLimits): Promise<HistoryPage>
   different(known: readonly [Topic, Position][]): Promise<Topic[]>
 }
@@ -35,13 +37,11 @@ interface Track {
   waiting: Buffer[]
   /** More of that came than may wait. */
   hasOverflown: boolean
-  joining: Promise<Position | undefined> | undefined
   /** Who is filling it; what an older era began comes to nothing. */
   filler: { era: number; done: Promise<void> } | undefined
 }
 
 const PAGE: PageLimits = { count: 500, bytes: 512 * 1024 }
-const HEAD_ONLY: PageLimits = { count: 1, bytes: 1 }
 
 /** Topics filled at the same time, and topics compared in one call. */
 const CONCURRENCY = 8
@@ -74,14 +74,24 @@ export class Continuity {
     return this.#filling
   }
 
-  /** The topic is subscribed: says where it stands. Rejects when Redis cannot be asked. */
-  join(topic: Topic): Promise<Position | undefined> {
-    const track = this.#tracks.get(topic) ?? this.#add(topic)
-    if (track.last && !track.isFilling) return Promise.resolve(track.last)
-    track.joining ??= this.#locate(topic, track).finally(() => {
-      track.joining = undefined
-    })
-    return track.joining
+  /** The topics are subscribed: says where each stands. Rejects when Redis cannot be asked. */
+  async join(topics: readonly Topic[]): Promise<ReadonlyMap<Topic, Position>> {
+    const positions = new Map<Topic, Position>()
+    const asked = new Map<Topic, Track>()
+    for (const topic of topics) {
+      const track = this.#tracks.get(topic) ?? this.#add(topic)
+      if (track.last && !track.isFilling) positions.set(topic, track.last)
+      else asked.set(topic, track)
+    }
+    if (asked.size === 0) return positions
+    const heads = await this.#source.heads([...asked.keys()])
+    for (const [topic, track] of asked) {
+      const head = heads.get(topic)!
+      // What has come meanwhile is newer than the answer, or the same; what came before a loss of the link may be no more.
+      track.last ??= head
+      positions.set(topic, track.isFilling ? head : track.last)
+    }
+    return positions
   }
 
   #add(topic: Topic): Track {
@@ -93,18 +103,10 @@ export class Continuity {
       hasBare: false,
       waiting: [],
       hasOverflown: false,
-      joining: undefined,
       filler: undefined,
     }
     this.#tracks.set(topic, track)
     return track
-  }
-
-  async #locate(topic: Topic, track: Track): Promise<Position | undefined> {
-    const { head } = await this.#source.read(topic, '', HEAD_ONLY)
-    // What has come meanwhile is newer than the answer, or the same; what came before a loss of the link may be no more.
-    track.last ??= head
-    return track.isFilling ? head : track.last
   }
 
   leave(topic: Topic): void {
@@ -190,7 +192,7 @@ export class Continuity {
       for (const [topic] of part) if (!different.has(topic)) this.#settle(topic)
       await this.#each([...different], era, (topic, track) => this.#fill(topic, track, era))
     }
-    await this.#each(unknown, era, topic => this.#retrying(era, () => this.join(topic)))
+    await this.#retrying(era, () => this.join(unknown.filter(topic => this.#tracks.has(topic))))
   }
 
   /** Redis went back in time: what is known of every topic is void. */

@@ -8,6 +8,7 @@ import type { Topic } from '../topic.ts'
 import type { CommandLink } from './commands.ts'
 import { Continuity } from './continuity.ts'
 import type { Functions } from './functions.ts'
+import { Heads } from './heads.ts'
 import { parseRecorded, RedisHistory } from './history.ts'
 import type { Names } from './names.ts'
 import { Subscriptions } from './subscriptions.ts'
@@ -37,6 +38,8 @@ const COMPARE_INTERVAL = 30_000
 
 /** A node that does not hear itself for so long hears nobody. */
 const UNHEARD_TIMEOUT = 5000
+
+const NOWHERE: ReadonlyMap<Topic, Position> = new Map()
 
 /**
  * What comes in from Redis, whole: subscriptions bring it, the timeline tells whether Redis is the one it was, and
@@ -70,8 +73,10 @@ export class Feed {
     this.#events = events
     this.#functions = functions
     this.#history = new RedisHistory(functions, names)
+    const heads = new Heads(topics => this.#heads(topics))
     this.#continuity = new Continuity(
       {
+        heads: topics => heads.ask(topics),
         read: (topic, since, limits) => this.history(topic, since, limits),
         different: known => this.#history.different(known, options.timeout),
       },
@@ -107,16 +112,21 @@ export class Feed {
     return this.#continuity.filling
   }
 
-  async subscribe(topic: Topic): Promise<Position | undefined> {
-    await this.#subscriptions.subscribe(topic)
-    if (topic.startsWith('connection:') || !this.#functions.isSupported) return undefined
+  async subscribe(topics: readonly Topic[]): Promise<ReadonlyMap<Topic, Position>> {
+    await this.#subscriptions.subscribe(topics)
+    if (!this.#functions.isSupported) return NOWHERE
+    // A topic may be left meanwhile: nobody would take care of it any more.
+    const wanted = () => topics.filter(topic => isLocated(topic) && this.#subscriptions.wants(topic))
     try {
-      // It may be left meanwhile: nobody would take care of it any more.
-      const isWanted = () => !this.#isClosed && this.#subscriptions.wants(topic)
-      return await retrying(isWanted, () => this.#continuity.join(topic))
+      return (
+        (await retrying(
+          () => !this.#isClosed,
+          () => this.#continuity.join(wanted()),
+        )) ?? NOWHERE
+      )
     } catch (error) {
       if (this.#functions.isSupported && !this.#isClosed) throw error
-      return undefined
+      return NOWHERE
     }
   }
 
@@ -125,15 +135,23 @@ export class Feed {
     this.#subscriptions.unsubscribe(topic)
   }
 
+  history(topic: Topic, since: string, limits: PageLimits): Promise<HistoryPage> {
+    return this.#whileKnown(() => this.#history.read(topic, since, limits, this.#options.timeout))
+  }
+
+  #heads(topics: readonly Topic[]): Promise<ReadonlyMap<Topic, Position>> {
+    return this.#whileKnown(() => this.#history.heads(topics, this.#options.timeout))
+  }
+
   /** What a Redis says of which it is not known whether it is the one it was may be of the past: nobody is told that. */
-  async history(topic: Topic, since: string, limits: PageLimits): Promise<HistoryPage> {
+  async #whileKnown<T>(ask: () => Promise<T>): Promise<T> {
     if (!this.#isKnownSince(performance.now())) await this.#timeline.tick()
     const askedAt = performance.now()
     this.#requireKnownSince(askedAt)
-    const page = await this.#history.read(topic, since, limits, this.#options.timeout)
+    const answer = await ask()
     // It may have waited for the link, and gone out before anything else over a new one.
     this.#requireKnownSince(askedAt)
-    return page
+    return answer
   }
 
   #requireKnownSince(time: number): void {
@@ -221,4 +239,9 @@ export class Feed {
     this.#continuity.close()
     this.#subscriptions.close()
   }
+}
+
+/** The topic of a connection is never recorded: it ends with it. */
+function isLocated(topic: Topic): boolean {
+  return !topic.startsWith('connection:')
 }

@@ -4,14 +4,20 @@ import { errors, isPushError, type PushError } from '../errors.ts'
 import { type Command, type CommandLink, MIN_TIME } from './commands.ts'
 
 /** The same as in push.lua. A library that says more is newer than this code and is left as it is. */
-const VERSION = 1
+const VERSION = 2
 
 const LIBRARY = readFileSync(new URL('./push.lua', import.meta.url), 'utf8')
 /** The same body, for servers that forbid functions: the first argument names which of them is meant. */
 const SCRIPT = `${LIBRARY.slice(LIBRARY.indexOf('\n'))}\nreturn functions[table.remove(ARGV, 1)](KEYS, ARGV)`
 const SCRIPT_SHA = createHash('sha1').update(SCRIPT).digest('hex')
 
-export type FunctionName = 'push_publish' | 'push_history' | 'push_compare' | 'push_tick' | 'push_version'
+export type FunctionName =
+  | 'push_publish'
+  | 'push_heads'
+  | 'push_history'
+  | 'push_compare'
+  | 'push_tick'
+  | 'push_version'
 
 export interface Call {
   name: FunctionName

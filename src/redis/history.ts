@@ -41,7 +41,15 @@ export class RedisHistory {
     this.#names = names
   }
 
-  /** What comes after `since`; with an empty one only where the topic stands. */
+  /** Where these topics stand. */
+  async heads(topics: readonly Topic[], timeout: number): Promise<Map<Topic, Position>> {
+    const call = { name: 'push_heads' as const, keys: topics.map(topic => this.#names.channel(topic)), args: [] }
+    const [reply] = await this.#functions.run([call], timeout)
+    if (!Array.isArray(reply)) throw isPushError(reply) ? reply : unreadable()
+    return new Map(topics.map((topic, i) => [topic, { id: reply[2 * i], seq: Number(reply[2 * i + 1]) }]))
+  }
+
+  /** What comes after `since`. */
   async read(topic: Topic, since: string, limits: PageLimits, timeout: number): Promise<HistoryPage> {
     const call = {
       name: 'push_history' as const,

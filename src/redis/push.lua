@@ -3,7 +3,7 @@
 -- of functions and, on servers that forbid functions, as a script. Nothing is ever encoded again: Lua's cjson would
 -- make {} of [] and 1e+17 of 100000000000000001.
 
-local VERSION = 1
+local VERSION = 2
 local DAY = 86400
 local MAX_SIZE = 100000
 local MAX_TTL = 366 * DAY
@@ -234,7 +234,26 @@ local function take_entries(result, history, from, count, bytes)
   return result
 end
 
--- KEYS: the channel. ARGV: the last id held or '', how many entries, how many bytes.
+-- A place before the first entry, which says when that was so.
+local function start_of(timeline, milliseconds)
+  return timeline .. '.0.' .. string.format('%.0f', milliseconds) .. '-0'
+end
+
+-- KEYS: channels. → {id, seq, id, seq, …}: where each of them stands.
+local function push_heads(keys)
+  local heads = {}
+  local timeline = keys[1] and timeline_of((split(keys[1])))
+  local milliseconds = now()
+  for _, channel in ipairs(keys) do
+    local _, head = names(channel)
+    local id, seq = head_of(head, timeline)
+    heads[#heads + 1] = id or start_of(timeline, milliseconds)
+    heads[#heads + 1] = seq
+  end
+  return heads
+end
+
+-- KEYS: the channel. ARGV: the last id held, how many entries, how many bytes.
 -- → {reason for a gap or '', head id, head seq, 1 when complete, id, envelope, id, envelope, …}
 local function push_history(keys, args)
   local channel = keys[1]
@@ -245,9 +264,8 @@ local function push_history(keys, args)
   local milliseconds = now()
   local id, seq, _, ttl = head_of(head, timeline)
   local is_new = not id
-  -- Nothing was published yet: a place before the first entry, which says when that was so.
-  if is_new then id = timeline .. '.0.' .. string.format('%.0f', milliseconds) .. '-0' end
-  if since == '' or since == id then return { '', id, seq, 1 } end
+  if is_new then id = start_of(timeline, milliseconds) end
+  if since == id then return { '', id, seq, 1 } end
   local since_timeline, since_seq, since_time = since:match('^(%w+)%.(%d+)%.(%d+)%-%d+$')
   if not since_timeline then return gap('unknown_id', id, seq) end
   if since_timeline ~= timeline then return gap('history_replaced', id, seq) end
@@ -316,6 +334,7 @@ end
 
 local functions = {
   push_publish = push_publish,
+  push_heads = push_heads,
   push_history = push_history,
   push_compare = push_compare,
   push_tick = push_tick,
@@ -328,6 +347,7 @@ if redis.register_function then
   redis.register_function('push_publish', push_publish)
   -- A Redis that is full takes nothing more, but nodes must be able to read on.
   local flags = { 'allow-oom' }
+  redis.register_function({ function_name = 'push_heads', callback = push_heads, flags = flags })
   redis.register_function({ function_name = 'push_history', callback = push_history, flags = flags })
   redis.register_function({ function_name = 'push_compare', callback = push_compare, flags = flags })
   redis.register_function({ function_name = 'push_tick', callback = push_tick, flags = flags })

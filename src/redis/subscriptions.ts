@@ -1,4 +1,5 @@
 import type { Redis } from 'ioredis'
+import { LoopLoad } from '../loop-load.ts'
 import type { Topic } from '../topic.ts'
 import { Link } from './link.ts'
 import type { Names } from './names.ts'
@@ -23,6 +24,9 @@ const BATCH = 1000
 
 const REFUSED_RETRY = 2000
 
+/** For so long a busy node gathers topics for one command: clients that come by the thousand come a few at a time. */
+const GATHER = 10
+
 /** Messages that arrive while the link is being restored wait, so that a gap is told before them. */
 const MAX_EARLY_BYTES = 16 * 1024 * 1024
 
@@ -40,10 +44,10 @@ export class Subscriptions {
   readonly #told = new Map<Topic, number>()
   readonly #pending = new Map<Topic, Pending>()
   readonly #dirty = new Set<Topic>()
-  readonly #ready: Promise<void>
   /** The channel that only this node holds. */
   readonly #own: Topic
-  #scheduled = false
+  readonly #load = new LoopLoad()
+  #flushing: NodeJS.Timeout | NodeJS.Immediate | undefined
   #batch = 0
   /** The last SUBSCRIBE that was answered; answers come in the order of the commands. */
   #answered = 0
@@ -59,7 +63,6 @@ export class Subscriptions {
     this.#names = names
     this.#own = names.topic(names.node(node))
     this.#events = events
-    this.#ready = Promise.resolve()
     // Only the Buffer event: a 'message' listener would have ioredis decode every message to a string first.
     client.on('messageBuffer', (channel: Buffer, message: Buffer) => this.#onMessage(channel.toString(), message))
     this.#link = new Link(client, { up: () => void this.#restore(), down: error => this.#onDown(error) })
@@ -70,12 +73,17 @@ export class Subscriptions {
     return this.#isLive
   }
 
-  subscribe(topic: Topic): Promise<void> {
-    if (this.#isClosed) return this.#ready
-    this.#wanted.add(topic)
-    if (this.#isLive && this.#isConfirmed(topic)) return this.#ready
-    if (!this.#told.has(topic)) this.#markDirty(topic)
-    return (this.#pending.get(topic) ?? this.#addPending(topic)).promise
+  /** Resolves when every one of `topics` is subscribed, or left. */
+  async subscribe(topics: readonly Topic[]): Promise<void> {
+    if (this.#isClosed) return
+    const pending: Promise<void>[] = []
+    for (const topic of topics) {
+      this.#wanted.add(topic)
+      if (this.#isLive && this.#isConfirmed(topic)) continue
+      if (!this.#told.has(topic)) this.#markDirty(topic)
+      pending.push((this.#pending.get(topic) ?? this.#addPending(topic)).promise)
+    }
+    await Promise.all(pending)
   }
 
   wants(topic: Topic): boolean {
@@ -110,13 +118,12 @@ export class Subscriptions {
 
   #markDirty(topic: Topic): void {
     this.#dirty.add(topic)
-    if (this.#scheduled) return
-    this.#scheduled = true
-    setImmediate(() => this.#flush())
+    const flush = () => this.#flush()
+    this.#flushing ??= this.#load.isHigh(performance.now()) ? setTimeout(flush, GATHER) : setImmediate(flush)
   }
 
   #flush(): void {
-    this.#scheduled = false
+    this.#flushing = undefined
     // While the link is down or being restored, the restoration reads what is wanted.
     if (!this.#link.isUp) return this.#dirty.clear()
     const dirty = [...this.#dirty]

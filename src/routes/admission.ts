@@ -1,11 +1,12 @@
 import type { FastifyRequest } from 'fastify'
 import { checkAuthentication, type Identified } from '../authentication.ts'
 import { errors, isPushError, type PushError } from '../errors.ts'
-import type { Hub, Since } from '../hub.ts'
+import type { Hub } from '../hub.ts'
 import type { Identity } from '../identity.ts'
 import type { Dispatcher } from '../inbound.ts'
 import type { Authentication, Options } from '../options.ts'
 import { CLOSE } from '../protocol.ts'
+import { NOTHING_HELD, type Since } from '../recovery.ts'
 import { nameProblem, ownTopics, type Topic } from '../topic.ts'
 
 export interface Admitted extends Identified {
@@ -85,7 +86,7 @@ export class Admission {
     if (problem) throw new errors.TOPIC(`the channel name in the path ${problem}`)
     const topic: Topic = `channel:${channel}`
     const topics = new Set([...ownTopics(identity.id, identity.user), ...join])
-    await this.#dispatcher.authorize({ ...identity, topics }, topic, since[topic])
+    await this.#dispatcher.authorize({ ...identity, topics }, topic, since.get(topic))
     return topic
   }
 }
@@ -116,12 +117,12 @@ function ticketOf(request: FastifyRequest): string | undefined {
 /** `since={"user:42":"<id>"}` in the URL: the topics that a connection gets by itself are recovered by it. */
 function sinceOf(request: FastifyRequest): Since {
   const { since } = request.query as { since?: unknown }
-  if (since === undefined) return {}
+  if (since === undefined) return NOTHING_HELD
   const ids = parseObject(since)
   if (!ids || !Object.values(ids).every(id => typeof id === 'string')) {
     throw new errors.BAD_MESSAGE('since in the URL is not the JSON of an object such as {"user:42":"<id>"}')
   }
-  return ids as Since
+  return new Map(Object.entries(ids)) as Since
 }
 
 function parseObject(text: unknown): object | undefined {

@@ -14,7 +14,7 @@ import { createTransport } from '../transport.ts'
 import { type Admission, type Admitted, closeCodeOf } from './admission.ts'
 import { clientModule } from './client-module.ts'
 import { answerError } from './error-answer.ts'
-import { adoptUpgrade } from './websocket-server.ts'
+import { adoptUpgrade, finishUpgrade } from './websocket-server.ts'
 
 interface SocketRoutes {
   hub: Hub
@@ -60,6 +60,7 @@ export function socketRoutes(app: FastifyInstance, { hub, options, admission, di
 
   const wsHandler = (socket: WebSocket, request: FastifyRequest) => {
     const decision = decisions.get(request)!
+    finishUpgrade(app, request.raw.socket)
     takeOver(socket, decision.response, app)
     if ('refusal' in decision) return refuse(socket, decision.refusal)
     try {

@@ -32,6 +32,8 @@ export class UpgradeWatch {
   #timer: NodeJS.Timeout | undefined
   /** From here on an upgrade may find nobody who routes it. */
   #isClosing = false
+  /** What was found when there were so many listeners: looking again for each of thousands would take its time. */
+  #routed = { listeners: 0, isRouted: false }
   readonly #onUpgrade = (request: IncomingMessage, socket: Socket) => this.#watch(request.url ?? '', socket)
 
   constructor(server: Server) {
@@ -64,9 +66,19 @@ export class UpgradeWatch {
     this.#timer ??= setInterval(() => this.#sweep(performance.now()), SWEEP)
   }
 
+  /** It became a WebSocket: whoever has that looks after it. */
+  forget(socket: Socket): void {
+    this.#pending.delete(socket)
+  }
+
   /** @fastify/websocket stops listening in preClose, and connections are accepted for some milliseconds more. */
   get #isRouted(): boolean {
-    return this.#server.listeners('upgrade').some(({ name }) => name === UPGRADE_LISTENER)
+    const count = this.#server.listenerCount('upgrade')
+    if (count !== this.#routed.listeners) {
+      const routers = this.#server.listeners('upgrade').filter(({ name }) => name === UPGRADE_LISTENER)
+      this.#routed = { listeners: count, isRouted: routers.length > 0 }
+    }
+    return this.#routed.isRouted
   }
 
   #sweep(now: number): void {

@@ -40,6 +40,11 @@ export function adoptUpgrade(scope: FastifyInstance, socket: Socket, millisecond
   watches.get(scope.server as Server)?.adopt(socket, milliseconds)
 }
 
+/** The upgrade is done. */
+export function finishUpgrade(scope: FastifyInstance, socket: Socket): void {
+  watches.get(scope.server as Server)?.forget(socket)
+}
+
 function leaveToOthers(server: Server, ours: UpgradeListener): void {
   const others = server.listeners('upgrade').filter(listener => listener !== ours && listener.name === UPGRADE_LISTENER)
   if (others.length > 0) server.off('upgrade', ours)

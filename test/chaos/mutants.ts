@@ -32,12 +32,12 @@ export const MUTANTS: readonly Mutant[] = [
     replacements: [
       {
         file: RECOVERY,
-        find: 'const position = await this.#subscribe(connection, topic)\n    const since = isId(held) ? held : NO_ID\n',
-        replace: `const since = held
+        find: 'const position = (await this.#confirm(connection, [topic])).get(topic)\n    const since = isId(id) ? id : NO_ID\n',
+        replace: `const since = id
     const position = undefined
     const early = await this.#firstPage(connection, topic, since, gate)
     await new Promise(resolve => setTimeout(resolve, 50))
-    await this.#parts.broker.subscribe(topic)
+    await this.#parts.broker.subscribe([topic])
     if (early) return {
       state: { ...early.head, recovered: early.gap === undefined },
       ...(early.gap && { gap: early.gap }),
