@@ -1,11 +1,28 @@
+interface Patience {
+  /** Whether it is not the fault of who is waited for. */
+  unless(): boolean
+  /** It is asked before each further time of the same length; so many there may be in all. */
+  times: number
+}
+
+const NO_PATIENCE: Patience = { unless: () => false, times: 1 }
+
 /** What `result` resolves with; undefined when it does not in time, or rejects. */
-export function within<T>(milliseconds: number, result: Promise<T>): Promise<T | undefined> {
+export function within<T>(
+  milliseconds: number,
+  result: Promise<T>,
+  { unless, times }: Patience = NO_PATIENCE,
+): Promise<T | undefined> {
   return new Promise(resolve => {
+    let timer: NodeJS.Timeout
     const settle = (value: T | undefined) => {
       clearTimeout(timer)
       resolve(value)
     }
-    const timer = setTimeout(resolve, milliseconds, undefined)
+    const wait = (left: number) => {
+      timer = setTimeout(() => (left > 1 && unless() ? wait(left - 1) : resolve(undefined)), milliseconds)
+    }
+    wait(times)
     result.then(settle, () => settle(undefined))
   })
 }

@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Acknowledgements } from './acks.ts'
 import type { Broker, Incoming, Subscriber } from './broker.ts'
+import { Confirmation } from './confirmation.ts'
 import { Connection } from './connection.ts'
-import { within } from './deadline.ts'
 import { Delivery } from './delivery.ts'
 import { takeLeave } from './drain.ts'
 import type { Control, Rejection } from './envelope.ts'
@@ -13,8 +13,8 @@ import { Intake } from './intake.ts'
 import type { Metrics } from './metrics.ts'
 import { Outbox } from './outbox.ts'
 import type { Position } from './position.ts'
-import { CLOSE, encodeMessage, type GapReason, type Ref, type Welcome } from './protocol.ts'
-import { held, NOTHING_HELD, Recovery, type Since, type Start } from './recovery.ts'
+import { CLOSE, encodeMessage, type GapReason, type Ref, type TopicState, type Welcome } from './protocol.ts'
+import { held, NOTHING_HELD, Recovery, type Since } from './recovery.ts'
 import { Registry } from './registry.ts'
 import type { HistoryRules } from './retention.ts'
 import type { SchemaTable } from './schemas.ts'
@@ -36,9 +36,6 @@ export interface HubEvents {
   failed(error: unknown): void
 }
 
-/** A client is told at the latest after this long that it is subscribed; a `gap` says that it may not be yet. */
-const CONFIRM_TIMEOUT = 1000
-
 /** Clients acknowledge within this share of the time that the publisher waits; the rest is for the answer. */
 const ACK_SHARE = 0.75
 
@@ -52,6 +49,7 @@ export class Hub implements Subscriber {
   readonly #outbox: Outbox
   readonly #delivery: Delivery
   readonly #recovery: Recovery
+  readonly #confirmation: Confirmation
   readonly #acks: Acknowledgements<Connection>
   readonly #rules: HistoryRules
   readonly #heartbeat: Heartbeat<Connection>
@@ -79,6 +77,7 @@ export class Hub implements Subscriber {
     const intake = new Intake(schemas, limits.publication, events.failed)
     this.#acks = new Acknowledgements(options.publishTimeout * ACK_SHARE)
     this.#recovery = new Recovery({ broker, registry, intake, metrics, budget: limits.buffer })
+    this.#confirmation = new Confirmation(registry, events.failed)
     this.#delivery = new Delivery(
       { registry, outbox: this.#outbox, intake, acks: this.#acks, metrics, broker, limits },
       { ...events, control: (connections, control) => this.#obey(connections, control) },
@@ -113,8 +112,8 @@ export class Hub implements Subscriber {
   /** Welcomes a connection once the broker has confirmed its topics, then sends what it missed. */
   async welcome(connection: Connection, since: Since = NOTHING_HELD): Promise<void> {
     const topics = [...connection.topics]
-    const starts = this.#recovery.start(connection, topics, since)
-    const known = await within(CONFIRM_TIMEOUT, Promise.all(starts))
+    const start = this.#recovery.start(connection, topics, since)
+    const known = await this.#confirmation.known(start)
     if (connection.isClosing) return
     const { heartbeat } = this.options
     connection.open(
@@ -127,29 +126,7 @@ export class Hub implements Subscriber {
       } satisfies Welcome),
     )
     if (!known) connection.gap(topics, 'broker_away')
-    for (const [i, topic] of topics.entries()) {
-      const id = since.get(topic)
-      if (id !== undefined || !known) this.#replay(connection, topic, starts[i]!, { since: id, known })
-    }
-  }
-
-  /** Told or not, what was missed follows as soon as the broker can be asked. */
-  #replay(
-    connection: Connection,
-    topic: Topic,
-    start: Promise<Start>,
-    told: { since: string | undefined; known: unknown },
-  ): void {
-    start
-      .then(({ gap, state, replay }) => {
-        if (!this.registry.has(connection, topic)) return
-        const position = state.id === undefined ? undefined : { [topic]: { id: state.id, seq: state.seq ?? 0 } }
-        if (told.known) gap && connection.gap([topic], gap)
-        // Without a place to go on from, a client that leaves before the next message would miss that one in silence.
-        else if (gap || (told.since === undefined && position)) connection.gap([topic], gap ?? 'broker_away', position)
-        return replay()
-      })
-      .catch(error => this.#events.failed(error))
+    this.#confirmation.follow(connection, start, known !== undefined)
   }
 
   /**
@@ -172,14 +149,15 @@ export class Hub implements Subscriber {
    * before is told without a position: what leads there may be under way still. Throws when it was left meanwhile.
    */
   async confirm(connection: Connection, topic: Topic, { isNew, since, ref }: Subscription): Promise<void> {
-    const start = this.#recovery.start(connection, [topic], held(topic, since))[0]!
-    const known = await within(CONFIRM_TIMEOUT, start)
+    const start = this.#recovery.start(connection, [topic], held(topic, since))
+    const known = await this.#confirmation.known(start)
     if (connection.isClosing) return
     if (!this.registry.has(connection, topic)) throw new errors.UNSUBSCRIBED(topic)
-    const state = isNew || since !== undefined ? known?.state : {}
+    const isAsked = isNew || since !== undefined
+    const state = isAsked ? known?.get(topic) : {}
     connection.reply('subscribed', { topic, ...state }, ref)
     if (!known) connection.gap([topic], 'broker_away')
-    if (isNew || since !== undefined) this.#replay(connection, topic, start, { since, known })
+    if (isAsked) this.#confirmation.follow(connection, start, known !== undefined)
   }
 
   unsubscribe(connection: Connection, topic: Topic, ref?: Ref): void {
@@ -307,9 +285,9 @@ export class Hub implements Subscriber {
 }
 
 /** Without a prototype: the shape of an ordinary object with keys like no other would be kept for each connection. */
-function statesOf(topics: readonly Topic[], starts: readonly Start[] | undefined): Welcome['topics'] {
+function statesOf(topics: readonly Topic[], known: ReadonlyMap<Topic, TopicState> | undefined): Welcome['topics'] {
   const states: Welcome['topics'] = Object.create(null)
-  for (const [i, topic] of topics.entries()) states[topic] = starts?.[i]?.state ?? {}
+  for (const topic of topics) states[topic] = known?.get(topic) ?? {}
   return states
 }
 

@@ -20,13 +20,30 @@ export function held(topic: Topic, id: string | undefined): Since {
   return id === undefined ? NOTHING_HELD : new Map([[topic, id]])
 }
 
-/** What is known of a topic when the client is told that it is subscribed. */
-export interface Start {
+/** What is known of a topic to which a client comes back. */
+export interface Return {
   state: TopicState
   /** Why what was missed cannot be shown to be complete. */
   gap?: GapReason
   /** Sends what was missed, then lets live messages through. To be called once the client was told. */
   replay(): Promise<void>
+}
+
+/** Topics of a connection on their way. None of these promises rejects. */
+export interface Start {
+  /** Where those stand that are new to the client, as far as that can be known: they are confirmed together. */
+  confirmed: Promise<ReadonlyMap<Topic, Position>>
+  /** Those of which it names the last id that it holds. */
+  returning: ReadonlyMap<Topic, Promise<Return>>
+}
+
+/** What the client is told of its topics, once everything is known. */
+export async function knownOf({ confirmed, returning }: Start): Promise<ReadonlyMap<Topic, TopicState>> {
+  if (returning.size === 0) return confirmed
+  const [places, ...backs] = await Promise.all([confirmed, ...returning.values()])
+  const known = new Map<Topic, TopicState>(places)
+  for (const [i, topic] of [...returning.keys()].entries()) known.set(topic, backs[i]!.state)
+  return known
 }
 
 interface Part {
@@ -55,7 +72,8 @@ interface RecoveryParts {
   budget: number
 }
 
-const NO_REPLAY = async () => {}
+const NOTHING_RETURNS: Start['returning'] = new Map()
+const NOWHERE: ReadonlyMap<Topic, Position> = new Map()
 
 /** Stands for whatever a client takes for an id: no broker knows it. */
 const NO_ID = 'none'
@@ -86,31 +104,36 @@ export class Recovery {
     connection.gates.close(topic)
   }
 
-  /**
-   * One for each topic, when the broker has confirmed it and, where the client names an id, was asked what came after.
-   * Those that are new to the client are confirmed together.
-   */
-  start(connection: Connection, topics: readonly Topic[], since: Since): Promise<Start>[] {
-    // A gate that an earlier subscription closed is not for this one to open.
-    const gateOf = (topic: Topic) => (since.has(topic) ? connection.gates?.get(topic) : undefined)
-    const fresh = topics.filter(topic => gateOf(topic) === undefined)
-    const confirmed = this.#confirm(connection, fresh)
-    return topics.map(topic => {
-      const gate = gateOf(topic)
-      if (gate) return this.#return(connection, topic, since.get(topic)!, gate)
-      return confirmed.then(positions => ({ state: positions.get(topic) ?? {}, replay: NO_REPLAY }))
-    })
+  /** Asks the broker to confirm the topics and, where the client names an id, what came after it. */
+  start(connection: Connection, topics: readonly Topic[], since: Since): Start {
+    if (since.size === 0) return { confirmed: this.#confirm(connection, topics), returning: NOTHING_RETURNS }
+    const returning = new Map<Topic, Promise<Return>>()
+    for (const topic of topics) {
+      const id = since.get(topic)
+      // A gate that an earlier subscription closed is not for this one to open.
+      const gate = id === undefined ? undefined : connection.gates?.get(topic)
+      if (gate) returning.set(topic, this.#return(connection, topic, id!, gate))
+    }
+    const fresh = topics.filter(topic => !returning.has(topic))
+    return { confirmed: this.#confirm(connection, fresh), returning }
   }
 
-  /** Where the topics stand, as far as that can be known. Asks until the broker can be asked, and never rejects. */
+  /** Asks until the broker can be asked, or the connection holds none of them any more. */
   async #confirm(connection: Connection, topics: readonly Topic[]): Promise<ReadonlyMap<Topic, Position>> {
-    const wanted = () => topics.filter(topic => this.#parts.registry.has(connection, topic))
-    const isWanted = () => !connection.isClosing && wanted().length > 0
-    const positions = await retrying(isWanted, () => this.#parts.broker.subscribe(wanted())).catch(() => undefined)
-    return positions ?? new Map()
+    const { broker, registry } = this.#parts
+    let wanted = topics
+    const isWanted = () => {
+      wanted = topics.filter(topic => registry.has(connection, topic))
+      return wanted.length > 0 && !connection.isClosing
+    }
+    try {
+      return (await retrying(isWanted, () => broker.subscribe(wanted))) ?? NOWHERE
+    } catch {
+      return NOWHERE
+    }
   }
 
-  async #return(connection: Connection, topic: Topic, id: string, gate: Gate): Promise<Start> {
+  async #return(connection: Connection, topic: Topic, id: string, gate: Gate): Promise<Return> {
     const position = (await this.#confirm(connection, [topic])).get(topic)
     const since = isId(id) ? id : NO_ID
     gate.expect(position)

@@ -29,6 +29,7 @@ const FLOORS: string[][] = [
   ['transport', 'answers', 'client-link', 'client-topics', 'gate', 'intake', 'memory-history', 'outcome'],
   ['connection', 'client-session', 'publish', 'memory-broker'],
   ['options', 'outbox', 'loss', 'recovery', 'drain'],
+  ['confirmation'],
   ['delivery', 'authentication'],
   ['redis/names', 'redis/client', 'redis/link', 'redis/push-reader'],
   ['redis/commands', 'redis/subscriptions'],

@@ -455,8 +455,8 @@ test('a client whose first question fails is not left without live messages', LO
   // The pause before it is asked again keeps no process alive.
   const alive = setInterval(() => {}, 1000)
   t.after(() => clearInterval(alive))
-  const [start] = await Promise.all(recovery.start(connection, [R], new Map([[R, head.id]])))
-  await start?.replay()
+  const start = await recovery.start(connection, [R], new Map([[R, head.id]])).returning.get(R)
+  await start!.replay()
   const frame = encodeFrame(encodePublication(R, 'n', '2', { id: 't.2.2-0', seq: 2 }))
   const admitted = connection.gates!.admit(new Segment(frame, R, { position: { id: 't.2.2-0', seq: 2 } }))
   assert.ok(admitted, 'live messages of the topic are withheld for ever')

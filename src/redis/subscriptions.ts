@@ -14,7 +14,10 @@ export interface SubscriptionEvents {
   change(isUp: boolean, error: Error | undefined): void
 }
 
+/** Topics that are confirmed by one answer: thousands of connections wait for a few of these. */
 interface Pending {
+  /** How many of them are neither confirmed nor left. */
+  open: number
   promise: Promise<void>
   resolve(): void
 }
@@ -43,6 +46,8 @@ export class Subscriptions {
   /** What Redis was last told to send, and by which SUBSCRIBE. */
   readonly #told = new Map<Topic, number>()
   readonly #pending = new Map<Topic, Pending>()
+  /** Of the topics that the next command will name. */
+  #gathering: Pending | undefined
   readonly #dirty = new Set<Topic>()
   /** The channel that only this node holds. */
   readonly #own: Topic
@@ -76,14 +81,15 @@ export class Subscriptions {
   /** Resolves when every one of `topics` is subscribed, or left. */
   async subscribe(topics: readonly Topic[]): Promise<void> {
     if (this.#isClosed) return
-    const pending: Promise<void>[] = []
+    const waits: Promise<void>[] = []
     for (const topic of topics) {
       this.#wanted.add(topic)
       if (this.#isLive && this.#isConfirmed(topic)) continue
       if (!this.#told.has(topic)) this.#markDirty(topic)
-      pending.push((this.#pending.get(topic) ?? this.#addPending(topic)).promise)
+      const { promise } = this.#pending.get(topic) ?? this.#addPending(topic)
+      if (!waits.includes(promise)) waits.push(promise)
     }
-    await Promise.all(pending)
+    for (const promise of waits) await promise
   }
 
   wants(topic: Topic): boolean {
@@ -102,18 +108,19 @@ export class Subscriptions {
   }
 
   #addPending(topic: Topic): Pending {
-    let resolve = () => {}
-    const promise = new Promise<void>(done => {
-      resolve = done
-    })
-    const pending = { promise, resolve }
-    this.#pending.set(topic, pending)
-    return pending
+    this.#gathering ??= newPending()
+    this.#gathering.open++
+    this.#pending.set(topic, this.#gathering)
+    return this.#gathering
   }
 
   #settle(topic: Topic): void {
-    this.#pending.get(topic)?.resolve()
+    const pending = this.#pending.get(topic)
+    if (!pending) return
     this.#pending.delete(topic)
+    if (--pending.open > 0) return
+    pending.resolve()
+    if (pending === this.#gathering) this.#gathering = undefined
   }
 
   #markDirty(topic: Topic): void {
@@ -124,6 +131,7 @@ export class Subscriptions {
 
   #flush(): void {
     this.#flushing = undefined
+    this.#gathering = undefined
     // While the link is down or being restored, the restoration reads what is wanted.
     if (!this.#link.isUp) return this.#dirty.clear()
     const dirty = [...this.#dirty]
@@ -260,4 +268,12 @@ export class Subscriptions {
     this.#forgetEarly()
     this.#link.close()
   }
+}
+
+function newPending(): Pending {
+  let resolve = () => {}
+  const promise = new Promise<void>(done => {
+    resolve = done
+  })
+  return { open: 0, promise, resolve }
 }

@@ -1,0 +1,55 @@
+import type { Connection } from './connection.ts'
+import { within } from './deadline.ts'
+import { LoopLoad } from './loop-load.ts'
+import type { Position } from './position.ts'
+import type { TopicState } from './protocol.ts'
+import { knownOf, type Return, type Start } from './recovery.ts'
+import type { Registry } from './registry.ts'
+import type { Topic } from './topic.ts'
+
+/** A client is told at the latest after this long that it is subscribed; a `gap` says that it may not be yet. */
+const CONFIRM_TIMEOUT = 1000
+
+/** Where the node itself is busy, so many times as long: its clients need no gaps on top of that. */
+const MAX_TIMES = 5
+
+/** What a client hears of its topics beside `welcome` and `subscribed`: in time what it missed, else a `gap` as well. */
+export class Confirmation {
+  readonly #registry: Pick<Registry<Connection>, 'has'>
+  readonly #failed: (error: unknown) => void
+  readonly #load = new LoopLoad()
+
+  constructor(registry: Pick<Registry<Connection>, 'has'>, failed: (error: unknown) => void) {
+    this.#registry = registry
+    this.#failed = failed
+  }
+
+  /** What `welcome` or `subscribed` says of the topics; undefined when the broker did not answer in time. */
+  known(start: Start): Promise<ReadonlyMap<Topic, TopicState> | undefined> {
+    const isBusy = () => this.#load.isHigh(performance.now())
+    isBusy()
+    return within(CONFIRM_TIMEOUT, knownOf(start), { unless: isBusy, times: MAX_TIMES })
+  }
+
+  /** Told or not, what was missed follows as soon as the broker can be asked. */
+  follow(connection: Connection, { confirmed, returning }: Start, isTold: boolean): void {
+    for (const [topic, back] of returning) {
+      back.then(found => this.#replay(connection, topic, found, isTold)).catch(this.#failed)
+    }
+    if (!isTold) confirmed.then(positions => this.#tellPlaces(connection, positions)).catch(this.#failed)
+  }
+
+  async #replay(connection: Connection, topic: Topic, { gap, state, replay }: Return, isTold: boolean): Promise<void> {
+    if (!this.#registry.has(connection, topic)) return
+    const { id, seq = 0 } = state
+    if (gap) connection.gap([topic], gap, isTold || id === undefined ? undefined : { [topic]: { id, seq } })
+    await replay()
+  }
+
+  /** Without a place to go on from, a client that leaves before the next message would miss that one in silence. */
+  #tellPlaces(connection: Connection, positions: ReadonlyMap<Topic, Position>): void {
+    const held = [...positions].filter(([topic]) => this.#registry.has(connection, topic))
+    const topics = held.map(([topic]) => topic)
+    if (held.length > 0) connection.gap(topics, 'broker_away', Object.fromEntries(held))
+  }
+}

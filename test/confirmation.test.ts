@@ -1,0 +1,69 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Confirmation } from '../src/confirmation.ts'
+import { within } from '../src/deadline.ts'
+import type { Position } from '../src/position.ts'
+import type { Start } from '../src/recovery.ts'
+import type { Topic } from '../src/topic.ts'
+import { setUp as fakeConnection } from './helpers/connection.ts'
+
+const POSITION: Position = { id: 't.1.1-0', seq: 1 }
+
+/** Topics that the broker confirms after this many milliseconds. */
+function confirmedAfter(milliseconds: number): Start {
+  return { confirmed: sleep(milliseconds, new Map([['all' as Topic, POSITION]])), returning: new Map() }
+}
+
+function confirmation(has = true): Confirmation {
+  return new Confirmation({ has: () => has }, error => assert.fail(String(error)))
+}
+
+/** Keeps the event loop busy until `done` says otherwise. */
+async function work(done: () => boolean): Promise<void> {
+  while (!done()) {
+    const until = performance.now() + 5
+    while (performance.now() < until);
+    await new Promise(setImmediate)
+  }
+}
+
+test('a broker that does not answer within a second is away', async () => {
+  const began = performance.now()
+  assert.equal(await confirmation().known(confirmedAfter(1400)), undefined)
+  assert.ok(performance.now() - began < 1350)
+})
+
+test('a node that is busy itself does not take that for an absence of the broker', async () => {
+  let isOver = false
+  const working = work(() => isOver)
+  const known = await confirmation().known(confirmedAfter(1400))
+  isOver = true
+  assert.deepEqual(known?.get('all'), POSITION)
+  await working
+})
+
+test('who was not told in time is told where the topics stand that it still has', async () => {
+  for (const has of [true, false]) {
+    const { connection, transport } = fakeConnection()
+    connection.open('{}')
+    const start = confirmedAfter(1)
+    confirmation(has).follow(connection, start, false)
+    await start.confirmed
+    await new Promise(setImmediate)
+    connection.flush()
+    const gap = { topics: ['all'], reason: 'broker_away', positions: { all: POSITION } }
+    const told = transport.texts.slice(1).map(text => JSON.parse(text))
+    assert.deepEqual(told, has ? [{ type: 'gap', payload: gap }] : [])
+  }
+})
+
+test('patience has a bound, and a rejection is no answer', async () => {
+  const never = new Promise<never>(() => {})
+  let asked = 0
+  const unless = () => ++asked > 0
+  assert.equal(await within(5, never, { unless, times: 3 }), undefined)
+  assert.equal(asked, 2)
+  assert.equal(await within(1000, Promise.reject(new Error('no'))), undefined)
+  assert.equal(await within(1000, Promise.resolve(1)), 1)
+})
