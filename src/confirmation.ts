@@ -16,19 +16,27 @@ const MAX_TIMES = 5
 /** What a client hears of its topics beside `welcome` and `subscribed`: in time what it missed, else a `gap` as well. */
 export class Confirmation {
   readonly #registry: Pick<Registry<Connection>, 'has'>
+  readonly #budget: number
   readonly #failed: (error: unknown) => void
   readonly #load = new LoopLoad()
 
-  constructor(registry: Pick<Registry<Connection>, 'has'>, failed: (error: unknown) => void) {
+  /** `budget`: bytes that may wait for one connection. */
+  constructor(registry: Pick<Registry<Connection>, 'has'>, budget: number, failed: (error: unknown) => void) {
     this.#registry = registry
+    this.#budget = budget
     this.#failed = failed
   }
 
-  /** What `welcome` or `subscribed` says of the topics; undefined when the broker did not answer in time. */
-  known(start: Start): Promise<ReadonlyMap<Topic, TopicState> | undefined> {
+  /**
+   * What `welcome` or `subscribed` says of the topics; undefined when the broker did not answer in time. A publisher whose
+   * command this is does not wait for longer, however busy the node is.
+   */
+  known(connection: Connection, start: Start, isCommand = false): Promise<ReadonlyMap<Topic, TopicState> | undefined> {
     const isBusy = () => this.#load.isHigh(performance.now())
     isBusy()
-    return within(CONFIRM_TIMEOUT, knownOf(start), { unless: isBusy, times: MAX_TIMES })
+    // Until the welcome what is published waits in memory: a client must not be cut off for a node that is slow.
+    const unless = () => isBusy() && connection.buffered < this.#budget / 2
+    return within(CONFIRM_TIMEOUT, knownOf(start), { unless, times: isCommand ? 1 : MAX_TIMES })
   }
 
   /** Told or not, what was missed follows as soon as the broker can be asked. */

@@ -15,12 +15,20 @@ export function within<T>(
 ): Promise<T | undefined> {
   return new Promise(resolve => {
     let timer: NodeJS.Timeout
+    let isSettled = false
     const settle = (value: T | undefined) => {
+      isSettled = true
       clearTimeout(timer)
       resolve(value)
     }
     const wait = (left: number) => {
-      timer = setTimeout(() => (left > 1 && unless() ? wait(left - 1) : resolve(undefined)), milliseconds)
+      const look = () => {
+        if (isSettled) return
+        if (left > 1 && unless()) wait(left - 1)
+        else settle(undefined)
+      }
+      // After the poll phase: a process that was busy itself finds the answer there.
+      timer = setTimeout(() => setImmediate(look), milliseconds)
     }
     wait(times)
     result.then(settle, () => settle(undefined))

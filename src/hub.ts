@@ -77,7 +77,7 @@ export class Hub implements Subscriber {
     const intake = new Intake(schemas, limits.publication, events.failed)
     this.#acks = new Acknowledgements(options.publishTimeout * ACK_SHARE)
     this.#recovery = new Recovery({ broker, registry, intake, metrics, budget: limits.buffer })
-    this.#confirmation = new Confirmation(registry, events.failed)
+    this.#confirmation = new Confirmation(registry, limits.buffer, events.failed)
     this.#delivery = new Delivery(
       { registry, outbox: this.#outbox, intake, acks: this.#acks, metrics, broker, limits },
       { ...events, control: (connections, control) => this.#obey(connections, control) },
@@ -113,7 +113,7 @@ export class Hub implements Subscriber {
   async welcome(connection: Connection, since: Since = NOTHING_HELD): Promise<void> {
     const topics = [...connection.topics]
     const start = this.#recovery.start(connection, topics, since)
-    const known = await this.#confirmation.known(start)
+    const known = await this.#confirmation.known(connection, start)
     if (connection.isClosing) return
     const { heartbeat } = this.options
     connection.open(
@@ -148,9 +148,9 @@ export class Hub implements Subscriber {
    * Sends `subscribed` once the broker has confirmed the topic, then what was missed. A topic that the connection had
    * before is told without a position: what leads there may be under way still. Throws when it was left meanwhile.
    */
-  async confirm(connection: Connection, topic: Topic, { isNew, since, ref }: Subscription): Promise<void> {
+  async confirm(connection: Connection, topic: Topic, { isNew, since, ref, isCommand }: Subscription): Promise<void> {
     const start = this.#recovery.start(connection, [topic], held(topic, since))
-    const known = await this.#confirmation.known(start)
+    const known = await this.#confirmation.known(connection, start, isCommand)
     if (connection.isClosing) return
     if (!this.registry.has(connection, topic)) throw new errors.UNSUBSCRIBED(topic)
     const isAsked = isNew || since !== undefined
@@ -239,7 +239,7 @@ export class Hub implements Subscriber {
       if (control.kind === 'unsubscribe') this.unsubscribe(connection, control.topic)
       else {
         const isNew = this.join(connection, control.topic)
-        await this.confirm(connection, control.topic, { isNew })
+        await this.confirm(connection, control.topic, { isNew, isCommand: true })
       }
       return true
     } catch (error) {
@@ -296,4 +296,6 @@ interface Subscription {
   isNew: boolean
   since?: string | undefined
   ref?: Ref | undefined
+  /** It was not the client that asked. */
+  isCommand?: boolean
 }

@@ -16,7 +16,7 @@ function confirmedAfter(milliseconds: number): Start {
 }
 
 function confirmation(has = true): Confirmation {
-  return new Confirmation({ has: () => has }, error => assert.fail(String(error)))
+  return new Confirmation({ has: () => has }, 1000, error => assert.fail(String(error)))
 }
 
 /** Keeps the event loop busy until `done` says otherwise. */
@@ -30,16 +30,27 @@ async function work(done: () => boolean): Promise<void> {
 
 test('a broker that does not answer within a second is away', async () => {
   const began = performance.now()
-  assert.equal(await confirmation().known(confirmedAfter(1400)), undefined)
+  const { connection } = fakeConnection()
+  assert.equal(await confirmation().known(connection, confirmedAfter(1400)), undefined)
   assert.ok(performance.now() - began < 1350)
 })
 
 test('a node that is busy itself does not take that for an absence of the broker', async () => {
   let isOver = false
   const working = work(() => isOver)
-  const known = await confirmation().known(confirmedAfter(1400))
+  const { connection } = fakeConnection()
+  const full = fakeConnection().connection
+  full.send('a', 'x'.repeat(600))
+  const asking = [
+    confirmation().known(connection, confirmedAfter(1400)),
+    confirmation().known(connection, confirmedAfter(1400), true),
+    confirmation().known(full, confirmedAfter(1400)),
+  ]
+  const [known, asked, waiting] = await Promise.all(asking)
   isOver = true
   assert.deepEqual(known?.get('all'), POSITION)
+  assert.equal(asked, undefined, 'a publisher waits for longer than it has')
+  assert.equal(waiting, undefined, 'a connection for which much waits already is kept waiting')
   await working
 })
 

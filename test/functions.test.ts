@@ -90,6 +90,17 @@ test('an older library is replaced, a newer one never, the same one left alone',
   assert.equal(await current(), 3)
 })
 
+test('an older library that lacks a function is replaced when that is called', async t => {
+  const server = await startRedis(t)
+  const { functions } = link(t, server)
+  const older = version(1).replace(/^.*function_name = 'push_heads'.*$/m, '')
+  assert.ok(!older.includes("function_name = 'push_heads'"))
+  await server.admin.call('FUNCTION', 'LOAD', older)
+  const [heads] = await functions.run([{ name: 'push_heads', keys: [CHANNEL], args: [] }], TIMEOUT)
+  assert.equal((heads as unknown[]).length, 2)
+  assert.equal(await server.admin.call('FCALL', 'push_version', 0), 2)
+})
+
 test('many that find it missing at once load it, and all are answered', async t => {
   const server = await startRedis(t)
   const nodes = [link(t, server), link(t, server), link(t, server)]

@@ -1,6 +1,9 @@
 import assert from 'node:assert/strict'
+import type { Socket } from 'node:net'
 import { test } from 'node:test'
+import type { Topic } from '../src/topic.ts'
 import { brokerSuite, codeOf, envelope, publishOne } from './broker-suite.ts'
+import { FaultProxy } from './chaos/proxy.ts'
 import { startRedis } from './helpers/redis.ts'
 import { connect, connected } from './helpers/redis-node.ts'
 
@@ -45,6 +48,34 @@ test('redis: a topic that is left before it is confirmed leaves nothing behind',
   })
   await Promise.all(joining)
   assert.ok((await calls()) - before < 50, 'places are asked for that nobody wants to know')
+})
+
+test('redis: who left a topic and joined it again is not told before that is confirmed', async t => {
+  const server = await startRedis(t)
+  const proxy = await FaultProxy.start(server.port)
+  t.after(() => proxy.close())
+  const { broker, clients } = await connected(t, { ...server, url: `redis://127.0.0.1:${proxy.port}` })
+  const { stream } = clients.subscriber as unknown as { stream: Socket }
+  const sending = async (act: () => void) => {
+    const before = stream.bytesWritten
+    act()
+    while (stream.bytesWritten === before) await new Promise(setImmediate)
+  }
+  proxy.isHeld = true
+  // So slow that one answer comes well before the next.
+  proxy.rate = 2000
+  const order: string[] = []
+  const joining: Promise<unknown>[] = []
+  const join = (topic: Topic, name: string) => void joining.push(broker.subscribe([topic]).then(() => order.push(name)))
+  await sending(() => {
+    join('user:1', 'before')
+    join('user:2', 'confirmed by the same answer')
+  })
+  await sending(() => broker.unsubscribe('user:1'))
+  await sending(() => join('user:1', 'after'))
+  proxy.isHeld = false
+  await Promise.all(joining)
+  assert.deepEqual(order, ['confirmed by the same answer', 'after', 'before'])
 })
 
 test('redis: topics that come a few at a time while a node is busy share commands', async t => {

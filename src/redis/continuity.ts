@@ -76,20 +76,16 @@ export class Continuity {
 
   /** The topics are subscribed: says where each stands. Rejects when Redis cannot be asked. */
   async join(topics: readonly Topic[]): Promise<ReadonlyMap<Topic, Position>> {
+    const tracks = topics.map(topic => [topic, this.#tracks.get(topic) ?? this.#add(topic)] as const)
+    const unknown = tracks.filter(([, { last, isFilling }]) => !last || isFilling).map(([topic]) => topic)
+    const heads = unknown.length > 0 ? await this.#source.heads(unknown) : undefined
     const positions = new Map<Topic, Position>()
-    const asked = new Map<Topic, Track>()
-    for (const topic of topics) {
-      const track = this.#tracks.get(topic) ?? this.#add(topic)
-      if (track.last && !track.isFilling) positions.set(topic, track.last)
-      else asked.set(topic, track)
-    }
-    if (asked.size === 0) return positions
-    const heads = await this.#source.heads([...asked.keys()])
-    for (const [topic, track] of asked) {
-      const head = heads.get(topic)!
+    for (const [topic, track] of tracks) {
+      const head = heads?.get(topic)
       // What has come meanwhile is newer than the answer, or the same; what came before a loss of the link may be no more.
       track.last ??= head
-      positions.set(topic, track.isFilling ? head : track.last)
+      const position = track.isFilling && head ? head : track.last
+      if (position) positions.set(topic, position)
     }
     return positions
   }

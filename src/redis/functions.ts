@@ -11,13 +11,7 @@ const LIBRARY = readFileSync(new URL('./push.lua', import.meta.url), 'utf8')
 const SCRIPT = `${LIBRARY.slice(LIBRARY.indexOf('\n'))}\nreturn functions[table.remove(ARGV, 1)](KEYS, ARGV)`
 const SCRIPT_SHA = createHash('sha1').update(SCRIPT).digest('hex')
 
-export type FunctionName =
-  | 'push_publish'
-  | 'push_heads'
-  | 'push_history'
-  | 'push_compare'
-  | 'push_tick'
-  | 'push_version'
+export type FunctionName = 'push_publish' | 'push_heads' | 'push_history' | 'push_compare' | 'push_tick'
 
 export interface Call {
   name: FunctionName
@@ -43,7 +37,7 @@ export class Functions {
   async update(timeout: number): Promise<void> {
     this.#isScript = false
     this.isSupported = true
-    const [version] = await this.#commands.run([this.#command({ name: 'push_version', keys: [], args: [] })], timeout)
+    const version = await this.#version(timeout)
     if (isMissing(version)) await this.#load(timeout, version as PushError)
     else if (typeof version === 'number' && version < VERSION) await this.#load(timeout, undefined)
   }
@@ -97,23 +91,24 @@ export class Functions {
    * undefined when an older library is to be replaced.
    */
   #load(timeout: number, missing: PushError | undefined): Promise<PushError | undefined> {
-    this.#loading ??= this.#loadOnce(Math.max(1, timeout), missing).finally(() => {
+    this.#loading ??= this.#loadOnce(performance.now() + timeout, missing).finally(() => {
       this.#loading = undefined
     })
     return this.#loading
   }
 
-  async #loadOnce(timeout: number, missing: PushError | undefined): Promise<PushError | undefined> {
+  async #loadOnce(deadline: number, missing: PushError | undefined): Promise<PushError | undefined> {
+    const run = (command: Command) => this.#commands.run([command], Math.max(1, deadline - performance.now()))
     const load: Command = missing ? ['FUNCTION', 'LOAD', LIBRARY] : ['FUNCTION', 'LOAD', 'REPLACE', LIBRARY]
     // Who may not call a function has nothing from loading it.
-    const [reply] = missing && needsScript(missing) ? [missing] : await this.#commands.run([load], timeout)
-    // Another node was faster.
-    if (!isPushError(reply) || messageOf(reply).includes('already exists')) {
+    const [reply] = missing && needsScript(missing) ? [missing] : await run(load)
+    if (!isPushError(reply)) {
       this.#isScript = false
       return undefined
     }
+    if (messageOf(reply).includes('already exists')) return this.#useExisting(deadline)
     if (!isReply(reply)) return reply
-    const [sha] = await this.#commands.run([['SCRIPT', 'LOAD', SCRIPT]], timeout)
+    const [sha] = await run(['SCRIPT', 'LOAD', SCRIPT])
     if (!isPushError(sha)) {
       this.#isScript = true
       return undefined
@@ -123,6 +118,19 @@ export class Functions {
     return new errors.UNSUPPORTED(
       `recorded topics need functions (Redis 7, Valkey) or scripts; this server said: ${messageOf(reply)}`,
     )
+  }
+
+  /** Another node was faster, or it is an older library that lacks the function that was called. */
+  async #useExisting(deadline: number): Promise<PushError | undefined> {
+    const version = await this.#version(Math.max(1, deadline - performance.now()))
+    if (typeof version === 'number' && version < VERSION) return this.#loadOnce(deadline, undefined)
+    this.#isScript = false
+    return undefined
+  }
+
+  async #version(timeout: number): Promise<Reply> {
+    const [version] = await this.#commands.run([['FCALL', 'push_version', 0]], timeout)
+    return version
   }
 }
 

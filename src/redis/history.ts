@@ -45,7 +45,7 @@ export class RedisHistory {
   async heads(topics: readonly Topic[], timeout: number): Promise<Map<Topic, Position>> {
     const call = { name: 'push_heads' as const, keys: topics.map(topic => this.#names.channel(topic)), args: [] }
     const [reply] = await this.#functions.run([call], timeout)
-    if (!Array.isArray(reply)) throw isPushError(reply) ? reply : unreadable()
+    if (!Array.isArray(reply) || reply.length !== 2 * topics.length) throw isPushError(reply) ? reply : unreadable()
     return new Map(topics.map((topic, i) => [topic, { id: reply[2 * i], seq: Number(reply[2 * i + 1]) }]))
   }
 

@@ -248,7 +248,7 @@ local function push_heads(keys)
     local _, head = names(channel)
     local id, seq = head_of(head, timeline)
     heads[#heads + 1] = id or start_of(timeline, milliseconds)
-    heads[#heads + 1] = seq
+    heads[#heads + 1] = seq or 0
   end
   return heads
 end

@@ -81,15 +81,15 @@ export class Subscriptions {
   /** Resolves when every one of `topics` is subscribed, or left. */
   async subscribe(topics: readonly Topic[]): Promise<void> {
     if (this.#isClosed) return
-    const waits: Promise<void>[] = []
     for (const topic of topics) {
       this.#wanted.add(topic)
       if (this.#isLive && this.#isConfirmed(topic)) continue
       if (!this.#told.has(topic)) this.#markDirty(topic)
-      const { promise } = this.#pending.get(topic) ?? this.#addPending(topic)
-      if (!waits.includes(promise)) waits.push(promise)
+      if (!this.#pending.has(topic)) this.#addPending(topic)
     }
-    for (const promise of waits) await promise
+    // Looked at again each time: a topic that was left and joined meanwhile waits for another answer.
+    const next = () => topics.find(topic => this.#pending.has(topic))
+    for (let topic = next(); topic !== undefined; topic = next()) await this.#pending.get(topic)!.promise
   }
 
   wants(topic: Topic): boolean {
@@ -107,11 +107,10 @@ export class Subscriptions {
     this.#markDirty(topic)
   }
 
-  #addPending(topic: Topic): Pending {
+  #addPending(topic: Topic): void {
     this.#gathering ??= newPending()
     this.#gathering.open++
     this.#pending.set(topic, this.#gathering)
-    return this.#gathering
   }
 
   #settle(topic: Topic): void {
