@@ -8,6 +8,7 @@ import { CommandLink } from '../src/redis/commands.ts'
 import type { Call, Functions } from '../src/redis/functions.ts'
 import { Link } from '../src/redis/link.ts'
 import { Names } from '../src/redis/names.ts'
+import { FaultProxy } from './chaos/proxy.ts'
 import { startRedis } from './helpers/redis.ts'
 
 test('what has waited for the link until the last moment does not take the others with it', async t => {
@@ -93,6 +94,30 @@ test('a receipt has its answers although the one that it was recorded was lost',
   const item = { topic: 'channel:x' as const, envelope: '{}', history: { size: 1, ttl: 1 }, idempotencyKey: 'k' }
   const [sent] = await carrier.publish([{ ...item, receipt: 'token' }])
   assert.deepEqual(sent, { nodes: 0, answers: [], complete: true, position: { id: 'a', seq: 1 } })
+})
+
+test('a link on which many calls end at once is given up once', async t => {
+  const server = await startRedis(t)
+  const proxy = await FaultProxy.start(server.port)
+  t.after(() => proxy.close())
+  const client = createClient(`redis://127.0.0.1:${proxy.port}`, 'test')
+  const commands = new CommandLink(client, () => {})
+  t.after(() => commands.close())
+  await once(client, 'ready')
+  const warnings: Error[] = []
+  const onWarning = (warning: Error) => void warnings.push(warning)
+  process.on('warning', onWarning)
+  t.after(() => process.off('warning', onWarning))
+  proxy.isHeld = true
+  const runs: Promise<unknown>[] = []
+  for (let n = 0; n < 20; n++) {
+    runs.push(commands.run([['PING']], 300))
+    await new Promise(setImmediate)
+  }
+  await Promise.all(runs)
+  proxy.isHeld = false
+  assert.deepEqual(await commands.run([['PING']], 5000), ['PONG'])
+  assert.deepEqual(warnings, [])
 })
 
 test('a refusal is an answer: the link is not given up for it', async t => {

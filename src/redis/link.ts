@@ -21,6 +21,8 @@ export class Link {
   #isUp = false
   #error: Error | undefined
   #busySince: number | undefined
+  /** The socket that was given up last; until it is closed ioredis has no other. */
+  #givenUp: Redis['stream'] | undefined
 
   constructor(client: Redis, events: LinkEvents) {
     this.client = client
@@ -88,8 +90,11 @@ export class Link {
     )
   }
 
-  /** Gives this connection up and makes another. */
+  /** Gives this connection up and makes another. Many calls may end together: for ioredis each would be another time. */
   reset(reason: Error): void {
+    const { stream } = this.client
+    if (stream && stream === this.#givenUp) return
+    this.#givenUp = stream
     this.#busySince = undefined
     this.client.disconnect(true)
     this.#error = reason

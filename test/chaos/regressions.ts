@@ -30,4 +30,9 @@ export const REGRESSIONS: readonly Regression[] = [
     found: 'a node that thawed after a rollback told a client that it had missed nothing, going by what it held itself',
   },
   { seed: 1033, topology: 'single', found: 'a tick that came late over a throttled link looked like a rollback' },
+  {
+    seed: 1171,
+    topology: 'single',
+    found: 'a link that was given up once for each of the calls on it, until Node warned of too many listeners',
+  },
 ]
