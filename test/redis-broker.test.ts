@@ -84,18 +84,22 @@ test('redis: topics that come a few at a time while a node is busy share command
   const callsOf = async (command: string) =>
     Number(new RegExp(`cmdstat_${command}:calls=(\\d+)`).exec(await server.admin.info('commandstats'))![1])
   const before = { subscribe: await callsOf('subscribe'), fcall: await callsOf('fcall') }
-  const TURNS = 100
+  const TURNS = 200
+  const began = performance.now()
   const joining: ReturnType<typeof broker.subscribe>[] = []
   for (let turn = 0; turn < TURNS; turn++) {
-    const until = performance.now() + 3
+    const until = performance.now() + 1
     while (performance.now() < until);
     joining.push(broker.subscribe([`user:${turn}`]))
     await new Promise(setImmediate)
   }
   const positions = await Promise.all(joining)
   for (const [turn, position] of positions.entries()) assert.equal(position.get(`user:${turn}`)?.seq, 0)
+  // Every ten milliseconds once the node is known to be busy, however long a turn takes on this machine.
+  const most = (performance.now() - began) / 10 + 30
   for (const [command, calls] of Object.entries(before)) {
-    assert.ok((await callsOf(command)) - calls < 0.7 * TURNS, `${command} once for each of them`)
+    const made = (await callsOf(command)) - calls
+    assert.ok(made <= most, `${command} ${made} times in ${TURNS} turns, wanted at most ${most}`)
   }
 })
 
