@@ -12,7 +12,10 @@ const POSITION: Position = { id: 't.1.1-0', seq: 1 }
 
 /** Topics that the broker confirms after this many milliseconds. */
 function confirmedAfter(milliseconds: number): Start {
-  return { confirmed: sleep(milliseconds, new Map([['all' as Topic, POSITION]]), { ref: false }), returning: new Map() }
+  return {
+    confirmed: sleep(milliseconds, new Map([['all' as Topic, POSITION]]), { ref: milliseconds < 5000 }),
+    returning: new Map(),
+  }
 }
 
 function confirmation(has = true): Confirmation {
