@@ -261,6 +261,8 @@ export class Subscriptions {
   close(): void {
     this.#isClosed = true
     clearTimeout(this.#retry)
+    // An immediate, which this leaves alone, finds the link down.
+    clearTimeout(this.#flushing as NodeJS.Timeout)
     this.#era++
     for (const topic of [...this.#pending.keys()]) this.#settle(topic)
     this.#wanted.clear()
