@@ -41,6 +41,17 @@ type State = 'opening' | 'open' | 'closing'
 
 /** One socket: what it waits to be told, how much of that may wait, and its end. */
 export class Connection implements PushConnection {
+  // What every delivery reads stands first, side by side: two lines of the processor's cache instead of four.
+  /** Topics on which it is being brought up to date; undefined while there are none. */
+  gates: Gates | undefined
+  #state: State = 'opening'
+  #stalled = false
+  #scheduled = false
+  #queue: Queue | undefined
+  #outlet: Outlet
+  #transport: Transport
+  /** Replays that wait for the socket. */
+  #onDrained: (() => void)[] = NOBODY
   readonly id: string
   readonly user: string | null
   readonly data: unknown
@@ -48,28 +59,17 @@ export class Connection implements PushConnection {
   readonly expires: number
   /** Topics beyond those that every connection has; undefined while there are none. */
   subscriptions: Set<Topic> | undefined
-  /** Topics on which it is being brought up to date; undefined while there are none. */
-  gates: Gates | undefined
   /** Ticks of the heartbeat since the last byte came in, and how many bytes had come by then. */
   idle = 0
   seen = 0
   /** Ticks since the close frame was sent; counted by the heartbeat. */
   closingFor = 0
-
-  #state: State = 'opening'
-  #transport: Transport
-  #outlet: Outlet
-  #queue: Queue | undefined
   /** Parts of a flush that the socket did not take, and their bytes. */
   #rest: readonly Part[] = NOTHING
   #unwritten = 0
   /** The queue that `#rest` is the end of. */
   #flushing: Queue | undefined
   #held = 0
-  #scheduled = false
-  #stalled = false
-  /** Replays that wait for the socket. */
-  #onDrained: (() => void)[] = NOBODY
 
   constructor(identity: Identity, transport: Transport, outlet: Outlet) {
     this.id = identity.id

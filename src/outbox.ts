@@ -10,8 +10,9 @@ export interface OutboxOptions {
   slowConsumer: 'close' | 'drop'
 }
 
-/** How many connections are flushed between two looks at the clock, which costs as much as a small write. */
-const FLUSHES_PER_LOOK = 16
+/** How many connections, and about how many bytes, are flushed as a group: between two looks at the clock. */
+const GROUP_CONNECTIONS = 32
+const GROUP_BYTES = 256 * 1024
 
 /** How many flushed entries may stay in the list of those that are due before it is cut. */
 const MAX_DONE = 4096
@@ -104,7 +105,7 @@ export class Outbox implements Outlet {
   /** Flushes until nothing is due or the clock says `deadline`. */
   flush(deadline: number): void {
     while (this.#next < this.#due.length) {
-      const end = Math.min(this.#next + FLUSHES_PER_LOOK, this.#due.length)
+      const end = this.#groupEnd()
       while (this.#next < end) this.#due[this.#next++]!.flush()
       if (performance.now() >= deadline) break
     }
@@ -112,5 +113,17 @@ export class Outbox implements Outlet {
       this.#due = this.#due.slice(this.#next)
       this.#next = 0
     }
+  }
+
+  /**
+   * Where the next group ends. That its connections are looked at here, before the first of them is written to, is worth
+   * more than what is found: the kernel's work on each write pushes all of this out of the processor's cache, and
+   * connection by connection is then waited for as often. In a row, the processor fetches several at a time.
+   */
+  #groupEnd(): number {
+    const last = Math.min(this.#next + GROUP_CONNECTIONS, this.#due.length)
+    let end = this.#next
+    for (let bytes = 0; end < last && bytes < GROUP_BYTES; end++) bytes += this.#due[end]!.buffered
+    return end
   }
 }

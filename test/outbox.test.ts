@@ -57,6 +57,17 @@ test('flushing stops at the deadline and goes on where it stopped, in order of a
   assert.deepEqual(written(), Array(50).fill(1))
 })
 
+test('where much waits for each, fewer are written to between two looks at the clock', () => {
+  const { outbox, open } = setUp()
+  const all = Array.from({ length: 20 }, (_, i) => open(`c${i}`))
+  for (const { connection } of all) connection.push(published('all', 1, 90_000))
+  outbox.flush(Number.NEGATIVE_INFINITY)
+  assert.deepEqual(
+    all.map(({ transport }) => transport.writes.length - 1),
+    [...Array(3).fill(1), ...Array(17).fill(0)],
+  )
+})
+
 test('thousands of due connections are all flushed, in slices, while others come due', () => {
   const { outbox, open } = setUp()
   const all = Array.from({ length: 5000 }, (_, i) => open(`c${i}`))
