@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
-import type { Socket } from 'node:net'
 import { test } from 'node:test'
+import { setImmediate } from 'node:timers/promises'
+import type { Redis } from 'ioredis'
 import type { Topic } from '../src/topic.ts'
 import { brokerSuite, codeOf, envelope, publishOne } from './broker-suite.ts'
 import { FaultProxy } from './chaos/proxy.ts'
@@ -50,32 +51,57 @@ test('redis: a topic that is left before it is confirmed leaves nothing behind',
   assert.ok((await calls()) - before < 50, 'places are asked for that nobody wants to know')
 })
 
+/** Resolves when what `act` caused has been written to Redis. */
+async function sent(client: Redis, act: () => void): Promise<void> {
+  const { stream } = client
+  const before = stream.bytesWritten
+  act()
+  while (stream.bytesWritten === before) await setImmediate()
+}
+
 test('redis: who left a topic and joined it again is not told before that is confirmed', async t => {
   const server = await startRedis(t)
   const proxy = await FaultProxy.start(server.port)
   t.after(() => proxy.close())
   const { broker, clients } = await connected(t, { ...server, url: `redis://127.0.0.1:${proxy.port}` })
-  const { stream } = clients.subscriber as unknown as { stream: Socket }
-  const sending = async (act: () => void) => {
-    const before = stream.bytesWritten
-    act()
-    while (stream.bytesWritten === before) await new Promise(setImmediate)
-  }
   proxy.isHeld = true
   // So slow that one answer comes well before the next.
   proxy.rate = 2000
   const order: string[] = []
   const joining: Promise<unknown>[] = []
   const join = (topic: Topic, name: string) => void joining.push(broker.subscribe([topic]).then(() => order.push(name)))
-  await sending(() => {
+  await sent(clients.subscriber, () => {
     join('user:1', 'before')
     join('user:2', 'confirmed by the same answer')
   })
-  await sending(() => broker.unsubscribe('user:1'))
-  await sending(() => join('user:1', 'after'))
+  await sent(clients.subscriber, () => broker.unsubscribe('user:1'))
+  await sent(clients.subscriber, () => join('user:1', 'after'))
   proxy.isHeld = false
   await Promise.all(joining)
   assert.deepEqual(order, ['confirmed by the same answer', 'after', 'before'])
+})
+
+test('redis: a topic that Redis refuses is confirmed to nobody before Redis agrees', async t => {
+  const server = await startRedis(t)
+  const rules = ['on', '>pw', '~*', '+@all', 'resetchannels', '&push:node*', '&push:channel:*']
+  await server.admin.call('ACL', 'SETUSER', 'node', ...rules)
+  const made = await connected(t, { ...server, url: server.url.replace('//', '//node:pw@') })
+  const confirmed: string[] = []
+  const join = (topic: Topic, name: string) => made.broker.subscribe([topic]).then(() => confirmed.push(name))
+  const first = join('user:1', 'first')
+  await made.link(false)
+  assert.match(made.changes[1]!.error!.message, /NOPERM/)
+  await join('channel:y', 'allowed')
+  let second: Promise<unknown> | undefined
+  // What is named in the same command would be refused with it.
+  await sent(made.clients.subscriber, () => {
+    made.broker.unsubscribe('user:1')
+    second = join('user:1', 'second')
+  })
+  await join('channel:z', 'allowed too')
+  assert.ok(!confirmed.includes('second'), confirmed.join())
+  await server.admin.call('ACL', 'SETUSER', 'node', '&push:*')
+  await Promise.all([first, second, made.link(true)])
 })
 
 test('redis: topics that come a few at a time while a node is busy share commands', async t => {
@@ -91,7 +117,7 @@ test('redis: topics that come a few at a time while a node is busy share command
     const until = performance.now() + 1
     while (performance.now() < until);
     joining.push(broker.subscribe([`user:${turn}`]))
-    await new Promise(setImmediate)
+    await setImmediate()
   }
   const positions = await Promise.all(joining)
   for (const [turn, position] of positions.entries()) assert.equal(position.get(`user:${turn}`)?.seq, 0)

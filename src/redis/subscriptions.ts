@@ -167,7 +167,7 @@ export class Subscriptions {
     try {
       await this.#link.client.subscribe(...channels)
     } catch (error) {
-      if (era === this.#era) this.#onRefused(error as Error)
+      if (era === this.#era) this.#onRefused(error as Error, topics, batch)
       return false
     }
     if (era !== this.#era) return false
@@ -177,7 +177,9 @@ export class Subscriptions {
   }
 
   /** NOPERM for example leaves the connection up: after a while another one is made, until Redis agrees. */
-  #onRefused(error: Error): void {
+  #onRefused(error: Error, topics: readonly Topic[], batch: number): void {
+    // Else the answer to a later command would confirm them.
+    for (const topic of topics) if (this.#told.get(topic) === batch) this.#told.delete(topic)
     this.#events.change(false, error)
     this.#retry ??= setTimeout(() => {
       this.#retry = undefined
