@@ -48,6 +48,7 @@ export class Connection implements PushConnection {
   #stalled = false
   #scheduled = false
   #queue: Queue | undefined
+  #unwritten = 0
   #outlet: Outlet
   #transport: Transport
   /** Replays that wait for the socket. */
@@ -64,9 +65,8 @@ export class Connection implements PushConnection {
   seen = 0
   /** Ticks since the close frame was sent; counted by the heartbeat. */
   closingFor = 0
-  /** Parts of a flush that the socket did not take, and their bytes. */
+  /** Parts of a flush that the socket did not take; `#unwritten` are their bytes. */
   #rest: readonly Part[] = NOTHING
-  #unwritten = 0
   /** The queue that `#rest` is the end of. */
   #flushing: Queue | undefined
   #held = 0
