@@ -6,6 +6,7 @@ import type { GapReason } from './protocol.ts'
 import type { Topic } from './topic.ts'
 
 interface Entry extends HistoryEntry {
+  /** Of its mark: never before that of an older entry, also where the clock went back. */
   time: number
 }
 
@@ -44,14 +45,15 @@ export class MemoryHistory {
     const before = key === undefined ? undefined : recorded.once.get(key)
     if (before && before.expires > now) return { position: before.position, isDuplicate: true }
     const seq = recorded.head.seq + 1
-    const position = { id: encodeId(this.#timeline, seq, nextMark(recorded.head.id, now)), seq }
+    const mark = nextMark(recorded.head.id, now)
+    const position = { id: encodeId(this.#timeline, seq, mark), seq }
     recorded.head = position
     recorded.usedAt = now
     recorded.retention = {
       size: Math.max(retention.size, recorded.retention.size),
       ttl: Math.max(retention.ttl, recorded.retention.ttl),
     }
-    recorded.entries.push({ position, envelope, time: now })
+    recorded.entries.push({ position, envelope, time: Number.parseInt(mark, 10) })
     this.#trim(recorded, now)
     if (key !== undefined) {
       recorded.once.set(key, { position, expires: now + Math.max(recorded.retention.ttl * 1000, ONCE_TTL) })
