@@ -2,7 +2,7 @@ import type { ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type {} from '@fastify/websocket'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import type { WebSocket } from 'ws'
+import type { RawData, WebSocket } from 'ws'
 import type { Connection } from '../connection.ts'
 import { errors, isPushError, type PushError } from '../errors.ts'
 import { CLOSE_TIMEOUT } from '../heartbeat.ts'
@@ -82,17 +82,31 @@ export function socketRoutes(app: FastifyInstance, { hub, options, admission, di
     opened.catch(error => app.log.error({ err: error }, 'push: onConnect failed'))
   }
 
+  // One listener of each kind for all sockets: closures for each would be 0.3 kB a connection.
+  const connections = new WeakMap<WebSocket, Connection>()
+
+  function onMessage(this: WebSocket, data: RawData, isBinary: boolean): void {
+    dispatcher.receive(connections.get(this)!, data as Buffer, isBinary)
+  }
+
+  function onPong(this: WebSocket): void {
+    connections.get(this)!.idle = 0
+  }
+
+  // What ws finds wrong (1002, 1007, 1009) it answers by itself; 'close' follows.
+  const onError = (error: Error) => app.log.debug({ err: error }, 'push: socket error')
+
+  function onClose(this: WebSocket, code: number, reason: Buffer): void {
+    const connection = connections.get(this)!
+    hub.disconnect(connection, code ?? DEFAULT_CLOSE_CODE)
+    callOnDisconnect(connection, code, reason.toString())
+  }
+
   const listen = (socket: WebSocket, connection: Connection) => {
-    socket.on('message', (data, isBinary) => dispatcher.receive(connection, data as Buffer, isBinary))
-    socket.on('pong', () => {
-      connection.idle = 0
-    })
-    // What ws finds wrong (1002, 1007, 1009) it answers by itself; 'close' follows.
-    socket.on('error', error => app.log.debug({ err: error }, 'push: socket error'))
-    socket.on('close', (code, reason) => {
-      hub.disconnect(connection, code ?? DEFAULT_CLOSE_CODE)
-      callOnDisconnect(connection, code, reason.toString())
-    })
+    connections.set(socket, connection)
+    socket.on('message', onMessage).on('error', onError).on('close', onClose)
+    // Where bytes are counted, those of a pong are as good a sign of life as any.
+    if (connection.received === undefined) socket.on('pong', onPong)
   }
 
   const callOnDisconnect = async (connection: Connection, code: number, reason: string) => {
