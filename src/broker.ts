@@ -1,6 +1,7 @@
 import type { PushError } from './errors.ts'
 import type { Position } from './position.ts'
 import type { GapReason } from './protocol.ts'
+import type { Slice } from './slice.ts'
 import type { Topic } from './topic.ts'
 
 /** One publication or command on its way to the nodes. */
@@ -49,7 +50,7 @@ export interface Sent {
 /** One publication as the broker hands it to a node: bytes, because any program may have written them. */
 export interface Incoming {
   topic: Topic
-  envelope: Uint8Array
+  envelope: Slice
   /** How many subscribers of this node were handed it: their answers make one answer of the node. */
   sharers: number
   /** Where a recorded publication stands. */
@@ -59,7 +60,7 @@ export interface Incoming {
 /** A recorded publication as it is read back. */
 export interface HistoryEntry {
   position: Position
-  envelope: Uint8Array
+  envelope: Buffer
 }
 
 /** What of a topic's history comes after a position. */
@@ -112,6 +113,8 @@ export interface Broker {
   readonly connected: boolean
   /** Topics that are being filled from their history: what their connections get is late. */
   readonly filling: number
+  /** Bytes that have come in and wait to be handed to the subscribers. */
+  readonly backlog: number
 
   attach(subscriber: Subscriber): void
   detach(subscriber: Subscriber): void

@@ -12,6 +12,7 @@ import {
   queueWith,
   type Segment,
 } from './queue.ts'
+import type { Tail } from './tail.ts'
 import { ownTopics, type Topic } from './topic.ts'
 import { type Part, partBytes, type Transport } from './transport.ts'
 
@@ -48,6 +49,8 @@ export class Connection implements PushConnection {
   #stalled = false
   #scheduled = false
   #queue: Queue | undefined
+  /** What waits behind the queue, and may grow. */
+  #tail: Tail | undefined
   #unwritten = 0
   #outlet: Outlet
   #transport: Transport
@@ -107,7 +110,7 @@ export class Connection implements PushConnection {
   }
 
   get #waiting(): number {
-    return (this.#queue?.bytes ?? 0) + this.#unwritten
+    return (this.#queue?.bytes ?? 0) + (this.#tail?.bytes ?? 0) + this.#unwritten
   }
 
   /** Sends the welcome, then whatever was pushed meanwhile. */
@@ -150,7 +153,7 @@ export class Connection implements PushConnection {
   }
 
   get #isDrained(): boolean {
-    return this.#state === 'closing' || (this.#state === 'open' && !this.#stalled && this.#queue === undefined)
+    return this.#state === 'closing' || (this.#state === 'open' && !this.#stalled && !this.#queue && !this.#tail)
   }
 
   #tellDrained(): void {
@@ -159,9 +162,41 @@ export class Connection implements PushConnection {
     this.#onDrained = NOBODY
   }
 
+  /** The end of what waits, when it may be added to. */
+  get tail(): Tail | undefined {
+    return this.gates === undefined ? this.#tail : undefined
+  }
+
+  /** What it was given last and has not written. */
+  get last(): Segment | undefined {
+    return this.#tail ?? this.#queue?.last
+  }
+
+  /**
+   * Puts `tail` at the end. False when this connection has to be given a segment instead: it is being opened or brought
+   * up to date, reads too slowly, has much waiting, or is closing.
+   */
+  begin(tail: Tail): boolean {
+    if (this.#state !== 'open' || this.#stalled || this.gates !== undefined) return false
+    if (this.#tail) this.#seal(this.#tail)
+    if (this.#queue && this.#queue.bytes + tail.bytes > this.#outlet.budget) return false
+    this.#tail = tail
+    tail.join()
+    this.#schedule()
+    return true
+  }
+
+  /** Something else follows the tail. */
+  #seal(tail: Tail): void {
+    this.#queue = queueWith(this.#queue, tail)
+    this.#tail = undefined
+    tail.leave(true)
+  }
+
   /** Queues `segment`; false when it was not taken. Called once per connection and delivery, so it does little. */
   push(segment: Segment): boolean {
     if (this.#state === 'closing') return false
+    if (this.#tail) this.#seal(this.#tail)
     const bytes = (this.#queue ? this.#queue.bytes : 0) + segment.bytes
     if ((this.#stalled || bytes > this.#outlet.budget) && !this.#hasRoom(segment)) return this.#overflow(segment)
     this.#queue = queueWith(this.#queue, this.#stalled ? segment.detached() : segment)
@@ -188,10 +223,23 @@ export class Connection implements PushConnection {
   /** Writes the queue as far as the socket takes it. */
   flush(): void {
     this.#scheduled = false
-    if (this.#stalled || this.#state === 'opening' || !this.#queue) return
+    if (this.#stalled || this.#state !== 'open') return
+    if (this.#tail) {
+      if (!this.#queue) return this.#flushTail(this.#tail)
+      this.#seal(this.#tail)
+    }
     const queue = this.#queue
+    if (!queue) return
     this.#queue = undefined
     this.#write(this.#transport.parts(queue), queue)
+    this.#tellDrained()
+  }
+
+  #flushTail(tail: Tail): void {
+    this.#tail = undefined
+    this.#write(this.#transport.parts(tail), tail)
+    // The socket reads from it until it has taken everything.
+    tail.leave(this.#stalled || this.#transport.buffered > 0)
     this.#tellDrained()
   }
 
@@ -276,6 +324,7 @@ export class Connection implements PushConnection {
 
   /** What was taken and not written, in order, and `refused` behind it. */
   #unsent(refused?: Segment): Segment[] {
+    if (this.#tail) this.#seal(this.#tail)
     const left: Segment[] = []
     let bytes = this.#unwritten
     // Parts are made of whole frames, so the bytes that are left end where a frame begins.
@@ -299,6 +348,7 @@ export class Connection implements PushConnection {
     // Before anything else: ws throws for these, and a connection that is half closed is never ended.
     const problem = closeProblem(code, reason)
     if (problem) throw new errors.FIELD(problem)
+    if (this.#tail) this.#seal(this.#tail)
     const queued = this.#queue && this.#state === 'open' ? this.#transport.parts(this.#queue) : NOTHING
     const unheard = this.#state === 'opening' ? countMessages(this.#unsent()) : 0
     if (unheard > 0) this.#outlet.dropped(unheard, 'closed')

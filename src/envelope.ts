@@ -71,8 +71,6 @@ export interface Publication {
   type: string
   /** JSON text exactly as the publisher wrote it; undefined when it wrote none. */
   payload: string | undefined
-  /** Whether the envelope is `{"type":…,"payload":…}` to the byte, as most are. */
-  isPlain: boolean
   /** The same, parsed: what schemas are checked against. */
   value: unknown
   seq: number | undefined
@@ -204,12 +202,10 @@ export function exceptProblem(except: unknown): string | undefined {
 }
 
 function toPublication(value: Static<typeof EnvelopeSchema>, text: string): Publication {
-  const plain = plainPayload(text, value)
   return {
     kind: 'publication',
     type: value.type,
-    payload: plain ?? (value.payload === undefined ? undefined : rawValue(text, 'payload')),
-    isPlain: plain !== undefined,
+    payload: value.payload === undefined ? undefined : rawValue(text, 'payload'),
     value: value.payload,
     seq: value.seq,
     except: listOf(value.except) as readonly Topic[],
@@ -234,18 +230,6 @@ const NONE: readonly string[] = []
 
 function listOf(except: string | readonly string[] | undefined): readonly string[] {
   return except === undefined ? NONE : typeof except === 'string' ? [except] : except
-}
-
-/**
- * Most programs write type and payload in this order and nothing else: then the payload is all that follows. What could
- * be a second key of either name, plain or escaped, is left to the search.
- */
-function plainPayload(text: string, value: Static<typeof EnvelopeSchema>): string | undefined {
-  const start = `{"type":"${value.type}","payload":`
-  if (Object.keys(value).length !== 2 || !text.startsWith(start) || !text.endsWith('}')) return undefined
-  const payload = text.slice(start.length, -1)
-  const isAll = !payload.includes('"type"') && !payload.includes('"payload"') && !payload.includes('\\')
-  return isAll ? payload : undefined
 }
 
 /** What a publisher writes of one message, before it is text. */

@@ -1,3 +1,5 @@
+import { copyInto, type Slice } from './slice.ts'
+
 const TEXT = 0x81
 const BINARY = 0x82
 /** A length of up to 125 stands in the second byte; these two say that it follows in 2 or in 8 bytes. */
@@ -28,26 +30,39 @@ let used = 0
 export function encodeFrame(message: string | Uint8Array): Frames {
   const binary = typeof message !== 'string'
   const length = binary ? message.length : Buffer.byteLength(message)
-  const frame = reserve(length)
-  const at = writeHeader(frame, binary ? BINARY : TEXT, length)
+  const frame = reserve(headerBytes(length) + length)
+  const at = writeHeader(frame.memory, frame.start, binary ? BINARY : TEXT, length)
   if (binary) frame.memory.set(message, at)
   else frame.memory.write(message, at, 'utf8')
   return frame
 }
 
-/** The frame of a JSON object that is written as bytes, with `more` in the place of its closing brace. */
-export function encodeFrameWith(object: Uint8Array, more: string): Frames {
-  const kept = object.length - 1
-  const length = kept + Buffer.byteLength(more)
-  const frame = reserve(length)
-  const at = writeHeader(frame, TEXT, length)
-  frame.memory.set(object, at)
-  frame.memory.write(more, at + kept, 'utf8')
+/** A message that is written as bytes: a JSON object, and `more` in the place of its closing brace. */
+export interface Extended {
+  object: Slice
+  more: Buffer
+}
+
+/** How large the frame of it is. */
+export function frameBytes({ object, more }: Extended): number {
+  const length = object.length - 1 + more.length
+  return headerBytes(length) + length
+}
+
+/** Writes the frame of it to `start` in `memory`, where it has its room. */
+export function writeFrame(memory: Buffer, start: number, { object, more }: Extended): void {
+  const at = writeHeader(memory, start, TEXT, object.length - 1 + more.length)
+  copyInto(memory, copyInto(memory, at, object.memory, object.start, object.end - 1), more, 0, more.length)
+}
+
+/** The frame of it. */
+export function encodeExtended(message: Extended): Frames {
+  const frame = reserve(frameBytes(message))
+  writeFrame(frame.memory, frame.start, message)
   return frame
 }
 
-function reserve(length: number): Frames {
-  const size = headerBytes(length) + length
+function reserve(size: number): Frames {
   if (size > BLOCK_BYTES / 2) return { memory: Buffer.allocUnsafeSlow(size), start: 0, end: size }
   if (used + size > BLOCK_BYTES) {
     block = Buffer.allocUnsafeSlow(BLOCK_BYTES)
@@ -63,7 +78,7 @@ function headerBytes(length: number): number {
 }
 
 /** Says where the payload begins. */
-function writeHeader({ memory, start }: Frames, kind: number, length: number): number {
+function writeHeader(memory: Buffer, start: number, kind: number, length: number): number {
   memory[start] = kind
   if (length < LENGTH_16) {
     memory[start + 1] = length

@@ -13,6 +13,7 @@ import type {
 import { errors, isPushError, type PushError } from './errors.ts'
 import { MemoryHistory } from './memory-history.ts'
 import type { Position } from './position.ts'
+import { Slice } from './slice.ts'
 import { type Topic, topicKind } from './topic.ts'
 
 const MAX_TICKETS = 10_000
@@ -22,6 +23,7 @@ const MAX_REJECTED = 100
 export class MemoryBroker implements Broker {
   readonly kind = 'memory'
   readonly filling = 0
+  readonly backlog = 0
   readonly node: string
   readonly rejected: { time: number; topic: Topic; reason: string; size: number }[] = []
   readonly #subscribers = new Set<Subscriber>()
@@ -82,7 +84,8 @@ export class MemoryBroker implements Broker {
       throw error
     }
     const answered = receipt === undefined ? undefined : this.#collect(receipt, nodes)
-    for (const holder of holders) holder.receive({ topic, envelope: bytes, sharers: holders.length, position })
+    const incoming = { topic, envelope: new Slice(bytes), sharers: holders.length, position }
+    for (const holder of holders) holder.receive(incoming)
     const sent = position ? { nodes, position } : { nodes }
     return answered ? answered.then(({ answers, complete }) => ({ ...sent, answers, complete })) : sent
   }

@@ -146,11 +146,16 @@ export class Segment extends Queue implements Frames {
     if (this.#isTaken || frame.memory !== this.memory || frame.start !== this.#end) return false
     if (!isNext(this.#position, position)) return false
     this.#position = position
-    this.#view = undefined
-    this.#end = frame.end
-    this.#count++
-    this.bytes += frame.end - frame.start
+    this.grow(frame.end - frame.start, 1)
     return true
+  }
+
+  /** `bytes` more of its memory are `count` more messages. */
+  protected grow(bytes: number, count: number): void {
+    this.#end += bytes
+    this.#count += count
+    this.bytes += bytes
+    this.#view = undefined
   }
 
   /** What of this comes after `position`, which is before its last. */
@@ -200,6 +205,20 @@ class GapSegment extends Segment {
 
   override detached(): Segment {
     return this
+  }
+}
+
+/** What is left of a segment of which a part was written. */
+class Rest extends Segment {
+  readonly #topics: readonly Topic[]
+
+  constructor(frames: Frames, topics: readonly Topic[], count: number) {
+    super(frames, undefined, { count })
+    this.#topics = topics
+  }
+
+  override get topics(): readonly Topic[] {
+    return this.#topics
   }
 }
 
@@ -258,9 +277,9 @@ export function countMessages(segments: readonly Segment[]): number {
 /** The last whole frames of `segment` that have this many bytes in all. */
 export function lastBytes(segment: Segment, bytes: number): Segment {
   if (bytes >= segment.bytes) return segment
-  const { memory, end, topic } = segment
+  const { memory, end } = segment
   const frames = { memory, start: end - bytes, end }
-  return new Segment(frames, topic, { count: framesIn(frames).length })
+  return new Rest(frames, segment.topics, framesIn(frames).length)
 }
 
 export function queueWith(queue: Queue | undefined, segment: Segment): Queue {

@@ -9,6 +9,7 @@ import type { GapReason, TopicState } from './protocol.ts'
 import { gapSegment, Segment } from './queue.ts'
 import type { Registry } from './registry.ts'
 import { retrying } from './retry.ts'
+import { Slice } from './slice.ts'
 import { type Topic, topicKind } from './topic.ts'
 
 /** The last id that a client holds of each topic. */
@@ -72,6 +73,7 @@ interface RecoveryParts {
   budget: number
 }
 
+const NOBODY: readonly Topic[] = []
 const NOTHING_RETURNS: Start['returning'] = new Map()
 const NOWHERE: ReadonlyMap<Topic, Position> = new Map()
 
@@ -206,17 +208,19 @@ export class Recovery {
   #compose(topic: Topic, { gap, head, entries, isComplete }: HistoryPage, readAt: number): Page {
     if (gap) return { ...upToDate(head), gap, readAt }
     const parts: Part[] = []
-    for (const { position, envelope } of entries) {
+    for (const { position, envelope: bytes } of entries) {
+      const envelope = new Slice(bytes)
       const decoded = this.#parts.intake.decode(topic, envelope)
-      if (decoded.kind !== 'publication') {
+      if (decoded.kind !== 'plain' && decoded.kind !== 'publication') {
         parts.push({ segment: gapSegment([topic], 'rejected', { [topic]: position }), except: [] })
         continue
       }
-      const frame = this.#parts.intake.frame(topic, envelope, decoded, position, false)
+      const frame = this.#parts.intake.frame({ topic, envelope, position }, decoded, false)
+      const except = decoded.kind === 'plain' ? NOBODY : decoded.except
       const last = parts.at(-1)
-      const isAlike = decoded.except.length === 0 && last?.except.length === 0
+      const isAlike = except.length === 0 && last?.except.length === 0
       if (!isAlike || !last.segment.extend(frame, position)) {
-        parts.push({ segment: new Segment(frame, topic, { position }), except: decoded.except })
+        parts.push({ segment: new Segment(frame, topic, { position }), except })
       }
     }
     return { head, parts, end: entries.at(-1)?.position ?? head, isComplete, readAt }

@@ -86,6 +86,14 @@ export class Registry<M extends Member> {
     return this.#byTopic.size + this.#byId.size + (this.#byId.size > 0 ? 1 : 0)
   }
 
+  /** How many connections a publication on `topic` is for. */
+  count(topic: Topic): number {
+    const entry = this.#byTopic.get(topic)
+    if (entry !== undefined) return entry instanceof Set ? entry.size : 1
+    if (topic === 'all') return this.#byId.size
+    return topic.startsWith('connection:') && this.#byId.has(topic.slice('connection:'.length)) ? 1 : 0
+  }
+
   /** The connections that a publication on `topic` is for. */
   members(topic: Topic): Iterable<M> {
     if (topic === 'all') return this.#byId.values()

@@ -40,6 +40,15 @@ export class SchemaTable {
     }
   }
 
+  /** Whether payloads are checked at all. */
+  get isEmpty(): boolean {
+    return this.#checks.size === 0
+  }
+
+  has(type: string): boolean {
+    return this.#checks.has(type)
+  }
+
   problem(type: string, payload: unknown): string | undefined {
     const problem = this.#checks.get(type)?.(payload === undefined ? {} : payload)
     return problem && `type "${type}": ${problem}`

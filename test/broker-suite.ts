@@ -38,9 +38,9 @@ export class FakeSubscriber implements Subscriber {
   }
 
   receive(incoming: Incoming): void {
-    const text = Buffer.from(incoming.envelope).toString()
+    const text = incoming.envelope.view().toString()
     if (this.held.has(incoming.topic)) {
-      this.bytes.push(incoming.envelope)
+      this.bytes.push(incoming.envelope.view())
       this.#put({ topic: incoming.topic, text })
     }
     const token = /"receipt":"([^"]+)"/.exec(text)?.[1]

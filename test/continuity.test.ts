@@ -7,6 +7,7 @@ import { errors, type PushError } from '../src/errors.ts'
 import { encodeId, type Position, positionOf, timelineOf } from '../src/position.ts'
 import type { GapReason } from '../src/protocol.ts'
 import { Continuity, type ContinuitySource } from '../src/redis/continuity.ts'
+import { Slice } from '../src/slice.ts'
 import type { Topic } from '../src/topic.ts'
 
 // ── a Redis in miniature ─────────────────────────────────────────────────────────────────────────────────────────
@@ -198,7 +199,7 @@ class Node {
       this.seen.set(topic, { expected: '', order: 0, ids: new Set(), bare: new Set(), gaps: [], missing: [] })
     }
     this.continuity = new Continuity(this.redis, {
-      deliver: (topic, envelope, position) => this.#onDelivered(topic, envelope, position),
+      deliver: (topic, envelope, position) => this.#onDelivered(topic, envelope.view(), position),
       lost: (reason, topics) => {
         for (const [topic, position] of topics) this.#onLost(topic, reason, position)
       },
@@ -269,8 +270,8 @@ class Node {
   hear(): void {
     const next = this.#pipe.shift()
     if (!next) return
-    if ('bare' in next) this.continuity.receiveBare(next.topic, Buffer.from(next.bare))
-    else this.continuity.receive(next.topic, next.stored)
+    if ('bare' in next) this.continuity.receiveBare(next.topic, new Slice(Buffer.from(next.bare)))
+    else this.continuity.receive(next.topic, { ...next.stored, envelope: new Slice(next.stored.envelope) })
   }
 
   /** The next message never comes in, without a sign. */
@@ -518,13 +519,13 @@ test('what is bare and waits has a bound, beyond which a gap is told', async () 
   node.break()
   node.restore()
   const big = Buffer.alloc(1024 * 1024, 'x')
-  for (let n = 0; n < 17; n++) node.continuity.receiveBare(X, Buffer.concat([big, Buffer.from(`${n}`)]))
+  for (let n = 0; n < 17; n++) node.continuity.receiveBare(X, new Slice(Buffer.concat([big, Buffer.from(`${n}`)])))
   await answerAll(node)
   assert.equal(node.seen.get(X)!.bare.size, 15)
   assert.match(node.log.at(-1)!, /lost channel:recorded overload/)
   // What waited is not counted any more.
   node.continuity.restored()
-  for (let n = 0; n < 15; n++) node.continuity.receiveBare(X, Buffer.concat([big, Buffer.from(`more${n}`)]))
+  for (let n = 0; n < 15; n++) node.continuity.receiveBare(X, new Slice(Buffer.concat([big, Buffer.from(`more${n}`)])))
   node.compare()
   await answerAll(node)
   assert.equal(node.seen.get(X)!.bare.size, 30)

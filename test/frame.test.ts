@@ -5,9 +5,10 @@ import type { AddressInfo, Socket } from 'node:net'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { WebSocket, WebSocketServer } from 'ws'
-import { encodeFrame, encodeFrameWith, type Frames, framesIn } from '../src/frame.ts'
+import { encodeExtended, encodeFrame, type Frames, framesIn } from '../src/frame.ts'
 import { type Queue, Segment } from '../src/queue.ts'
 import { Slab } from '../src/slab.ts'
+import { Slice } from '../src/slice.ts'
 
 const KIB = 1024
 const LENGTHS = [0, 1, 124, 125, 126, 127, 255, 256, 65_534, 65_535, 65_536, 65_537, 200_000]
@@ -101,7 +102,9 @@ test('property: an object with more in the place of its brace is what would have
   fc.assert(
     fc.property(fc.dictionary(fc.string(), fc.jsonValue(), { minKeys: 1 }), fc.string(), (object, topic) => {
       const more = `,"__topic":${JSON.stringify(topic)}}`
-      const [frame] = framesIn(encodeFrameWith(Buffer.from(JSON.stringify(object)), more))
+      const [frame] = framesIn(
+        encodeExtended({ object: new Slice(Buffer.from(JSON.stringify(object))), more: Buffer.from(more) }),
+      )
       const text = frame!.bytes.subarray(frame!.payloadStart).toString()
       assert.equal(text, JSON.stringify(object).slice(0, -1) + more)
     }),

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { MemoryBroker } from '../src/memory-broker.ts'
+import { Slice } from '../src/slice.ts'
 import { brokerSuite, codeOf, envelope, FakeSubscriber, publishOne } from './broker-suite.ts'
 
 brokerSuite('memory', async (t, { publishTimeout }) => {
@@ -50,7 +51,7 @@ test('memory: an answer that nobody asked for, or that comes too late, is left a
   const broker = new MemoryBroker({ node: 'n1', publishTimeout: 100 })
   const subscriber = new FakeSubscriber(broker)
   await subscriber.join('all')
-  const incoming = { topic: 'all' as const, envelope: Buffer.from('{}'), sharers: 1 }
+  const incoming = { topic: 'all' as const, envelope: new Slice(Buffer.from('{}')), sharers: 1 }
   broker.answer(incoming, 'nobody', { delivered: 1, skipped: 0 })
   subscriber.isMute = true
   const sending = publishOne(broker, 'all', envelope(1, 'tok'), 'tok')

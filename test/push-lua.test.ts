@@ -7,6 +7,7 @@ import type { Redis } from 'ioredis'
 import { decodeEnvelope } from '../src/envelope.ts'
 import { isId, positionOf } from '../src/position.ts'
 import { parseRecorded } from '../src/redis/history.ts'
+import { Slice } from '../src/slice.ts'
 import { type RedisServer, startRedis } from './helpers/redis.ts'
 
 const DAY = 86_400
@@ -104,7 +105,7 @@ for (const [way, make] of Object.entries(ways)) {
       sent.map(([, seq]) => seq).toSorted((a, b) => a - b),
       Array.from({ length: 200 }, (_, i) => i + 1),
     )
-    const heard = listener.messages.map(message => parseRecorded(message)!)
+    const heard = listener.messages.map(message => parseRecorded(new Slice(message))!)
     assert.equal(heard.length, 200)
     heard.forEach((recorded, i) => {
       assert.equal(recorded.position.seq, i + 1)
@@ -139,7 +140,7 @@ for (const [way, make] of Object.entries(ways)) {
       texts,
     )
     assert.deepEqual(
-      listener.messages.map(message => parseRecorded(message)!.envelope.toString()),
+      listener.messages.map(message => parseRecorded(new Slice(message))!.envelope.view().toString()),
       texts,
     )
   })

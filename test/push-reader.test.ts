@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { PushReader } from '../src/redis/push-reader.ts'
+import { TopicNames } from '../src/redis/topic-names.ts'
 
 type Element = { bytes: Buffer; message?: [string, string] }
 
@@ -54,8 +55,9 @@ const elements = fc.array(
 function readAll(chunks: Buffer[]): { log: string[]; other: Buffer } {
   const log: string[] = []
   const rest: Buffer[] = []
-  const reader = new PushReader({
-    message: (channel, payload) => log.push(JSON.stringify([channel, payload.toString(), Buffer.concat(rest).length])),
+  const reader = new PushReader(new TopicNames(''), {
+    message: (channel, payload) =>
+      log.push(JSON.stringify([channel, payload.view().toString(), Buffer.concat(rest).length])),
     other: bytes => rest.push(Buffer.from(bytes)),
   })
   for (const chunk of chunks) reader.write(chunk)

@@ -13,6 +13,7 @@ import type {
 } from '../broker.ts'
 import { errors, isPushError, type PushError } from '../errors.ts'
 import type { Position } from '../position.ts'
+import type { Slice } from '../slice.ts'
 import type { Topic } from '../topic.ts'
 import { RedisCarrier } from './carrier.ts'
 import { CommandLink } from './commands.ts'
@@ -107,6 +108,10 @@ export class RedisBroker implements Broker {
     return this.#feed.filling
   }
 
+  get backlog(): number {
+    return this.#feed.backlog
+  }
+
   get connected(): boolean {
     return !this.#isClosed && this.#commands.isUp && this.#feed.isLive
   }
@@ -147,7 +152,7 @@ export class RedisBroker implements Broker {
     return this.#feed.history(topic, since, limits)
   }
 
-  #deliver(topic: Topic, envelope: Uint8Array, position: Position | undefined): void {
+  #deliver(topic: Topic, envelope: Slice, position: Position | undefined): void {
     const sharers = this.#subscribers.size
     for (const subscriber of this.#subscribers) subscriber.receive({ topic, envelope, sharers, position })
   }

@@ -2,6 +2,7 @@ import type { HistoryPage, PageLimits } from '../broker.ts'
 import { isCovered, type Position, timelineOf } from '../position.ts'
 import type { GapReason } from '../protocol.ts'
 import { retrying } from '../retry.ts'
+import { Slice } from '../slice.ts'
 import type { Topic } from '../topic.ts'
 import type { Recorded } from './history.ts'
 
@@ -13,7 +14,7 @@ export interface ContinuitySource {
 }
 
 export interface ContinuityEvents {
-  deliver(topic: Topic, envelope: Uint8Array, position: Position | undefined): void
+  deliver(topic: Topic, envelope: Slice, position: Position | undefined): void
   lost(reason: GapReason, topics: ReadonlyMap<Topic, Position | undefined>): void
   /** Whether a rule says that publications on `topic` are recorded. */
   isRecorded(topic: Topic): boolean
@@ -34,7 +35,7 @@ interface Track {
   /** Whether something came that was not recorded: what of that was missed nobody can tell. */
   hasBare: boolean
   /** What came bare while the topic was being filled. */
-  waiting: Buffer[]
+  waiting: Slice[]
   /** More of that came than may wait. */
   hasOverflown: boolean
   /** Who is filling it; what an older era began comes to nothing. */
@@ -113,7 +114,7 @@ export class Continuity {
     this.#tracks.delete(topic)
   }
 
-  receiveBare(topic: Topic, envelope: Buffer): void {
+  receiveBare(topic: Topic, envelope: Slice): void {
     const track = this.#tracks.get(topic)
     if (!track) return this.#events.deliver(topic, envelope, undefined)
     track.hasBare = true
@@ -267,7 +268,7 @@ export class Continuity {
     }
     for (const { position, envelope } of page.entries) {
       track.last = position
-      this.#events.deliver(topic, envelope, position)
+      this.#events.deliver(topic, new Slice(envelope), position)
     }
     if (!page.isComplete) return false
     // What came after the page was asked for may be missing on it; what came before and is missing is not of this history.

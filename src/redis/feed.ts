@@ -4,6 +4,7 @@ import { errors } from '../errors.ts'
 import type { Position } from '../position.ts'
 import type { GapReason } from '../protocol.ts'
 import { RETRY, retrying } from '../retry.ts'
+import type { Slice } from '../slice.ts'
 import type { Topic } from '../topic.ts'
 import type { CommandLink } from './commands.ts'
 import { Continuity } from './continuity.ts'
@@ -22,7 +23,7 @@ export interface FeedOptions {
 }
 
 export interface FeedEvents {
-  deliver(topic: Topic, envelope: Uint8Array, position: Position | undefined): void
+  deliver(topic: Topic, envelope: Slice, position: Position | undefined): void
   lost(reason: GapReason, topics: ReadonlyMap<Topic, Position | undefined>): void
   isRecorded(topic: Topic): boolean
   /** Every topic that is held. */
@@ -107,6 +108,11 @@ export class Feed {
     return this.#subscriptions.isLive && this.#isCaughtUp
   }
 
+  /** Bytes that were read and are still to be dealt with. */
+  get backlog(): number {
+    return this.#subscriptions.backlog
+  }
+
   /** Topics that are being filled from their history. */
   get filling(): number {
     return this.#continuity.filling
@@ -172,7 +178,7 @@ export class Feed {
     await this.#timeline.tick()
   }
 
-  #receive(topic: Topic, message: Buffer): void {
+  #receive(topic: Topic, message: Slice): void {
     const recorded = parseRecorded(message)
     if (recorded) this.#continuity.receive(topic, recorded)
     else this.#continuity.receiveBare(topic, message)

@@ -2,11 +2,13 @@ import type { HistoryEntry, HistoryPage, PageLimits } from '../broker.ts'
 import { errors, isPushError, type PushError } from '../errors.ts'
 import { type Position, positionOf } from '../position.ts'
 import type { GapReason } from '../protocol.ts'
+import { Slice } from '../slice.ts'
 import type { Topic } from '../topic.ts'
 import type { Functions } from './functions.ts'
 import type { Names } from './names.ts'
 
-const NOT_JSON = new Set([...'{ \t\r\n'].map(character => character.charCodeAt(0)))
+const OPEN_BRACE = 0x7b
+const SPACE = new Set([...' \t\r\n'].map(character => character.charCodeAt(0)))
 const LINE_FEED = 0x0a
 /** Two ids and a number; whatever has no line feed by then is no recorded publication. */
 const MAX_HEAD = 300
@@ -16,19 +18,20 @@ export interface Recorded {
   position: Position
   /** The id of the entry before; `-` when there was none. */
   previous: string
-  envelope: Buffer
+  envelope: Slice
 }
 
 /** Undefined for a bare envelope, and for what only looks like a recorded one. */
-export function parseRecorded(message: Buffer): Recorded | undefined {
-  if (message.length === 0 || NOT_JSON.has(message[0]!)) return undefined
-  const end = message.subarray(0, MAX_HEAD).indexOf(LINE_FEED)
+export function parseRecorded({ memory, start, end: messageEnd }: Slice): Recorded | undefined {
+  const first = memory[start]!
+  if (start === messageEnd || first === OPEN_BRACE || SPACE.has(first)) return undefined
+  const end = memory.subarray(0, Math.min(start + MAX_HEAD, messageEnd)).indexOf(LINE_FEED, start)
   if (end < 0) return undefined
-  const [id = '', seq, previous = '', ...more] = message.toString('latin1', 0, end).split(' ')
+  const [id = '', seq, previous = '', ...more] = memory.toString('latin1', start, end).split(' ')
   const position = positionOf(id)
   if (!position || String(position.seq) !== seq || more.length > 0) return undefined
   if (previous !== '-' && !positionOf(previous)) return undefined
-  return { position, previous, envelope: message.subarray(end + 1) }
+  return { position, previous, envelope: new Slice(memory, end + 1, messageEnd) }
 }
 
 /** Reads histories in Redis. */

@@ -1,12 +1,15 @@
 import type { Redis } from 'ioredis'
 import { LoopLoad } from '../loop-load.ts'
+import { Slice } from '../slice.ts'
 import type { Topic } from '../topic.ts'
 import { Link } from './link.ts'
 import type { Names } from './names.ts'
 import { PushReader } from './push-reader.ts'
+import { ReadAhead } from './read-ahead.ts'
+import { TopicNames } from './topic-names.ts'
 
 export interface SubscriptionEvents {
-  message(topic: Topic, envelope: Buffer): void
+  message(topic: Topic, envelope: Slice): void
   /** A message on the channel that only this node holds. */
   heard(): void
   /** Every wanted topic is subscribed again; what was published before may have been missed. */
@@ -52,6 +55,8 @@ export class Subscriptions {
   /** The channel that only this node holds. */
   readonly #own: Topic
   readonly #load = new LoopLoad()
+  readonly #readAhead = new ReadAhead()
+  readonly #topicNames: TopicNames
   #flushing: NodeJS.Timeout | NodeJS.Immediate | undefined
   #batch = 0
   /** The last SUBSCRIBE that was answered; answers come in the order of the commands. */
@@ -61,21 +66,29 @@ export class Subscriptions {
   #isLive = false
   #isClosed = false
   #retry: NodeJS.Timeout | undefined
-  #early: [Topic, Buffer][] = []
+  #early: [Topic, Slice][] = []
   #earlyBytes = 0
 
   constructor(client: Redis, names: Names, node: string, events: SubscriptionEvents) {
     this.#names = names
+    this.#topicNames = new TopicNames(names.prefix)
     this.#own = names.topic(names.node(node))
     this.#events = events
     // Only the Buffer event: a 'message' listener would have ioredis decode every message to a string first.
-    client.on('messageBuffer', (channel: Buffer, message: Buffer) => this.#onMessage(channel.toString(), message))
+    client.on('messageBuffer', (channel: Buffer, message: Buffer) => {
+      this.#onMessage(names.topic(channel.toString()), new Slice(message))
+    })
     this.#link = new Link(client, { up: () => void this.#restore(), down: error => this.#onDown(error) })
   }
 
   /** Whether messages of every wanted topic are being received. */
   get isLive(): boolean {
     return this.#isLive
+  }
+
+  /** Bytes that were read and are still to be dealt with. */
+  get backlog(): number {
+    return this.#readAhead.bytes
   }
 
   /** Resolves when every one of `topics` is subscribed, or left. */
@@ -220,14 +233,16 @@ export class Subscriptions {
     const { stream } = client
     const listeners = stream.listeners('data') as ((chunk: Buffer) => void)[]
     if (client.commandQueue.length > 0 || listeners.length === 0) return
-    const reader = new PushReader({
-      message: (channel, payload) => this.#onMessage(channel, payload),
+    const era = this.#era
+    const reader = new PushReader(this.#topicNames, {
+      message: (topic, payload) => (era === this.#era ? this.#onMessage(topic, payload) : this.#onLate(topic, payload)),
       other: bytes => {
-        for (const listener of listeners) listener.call(stream, bytes)
+        // What an older connection answered would be taken for an answer of the present one.
+        if (client.stream === stream) for (const listener of listeners) listener.call(stream, bytes)
       },
     })
     for (const listener of listeners) stream.off('data', listener)
-    stream.on('data', (chunk: Buffer) => reader.write(chunk))
+    stream.on('data', (chunk: Buffer) => this.#readAhead.add(stream, reader, chunk))
   }
 
   #onDown(error: Error | undefined): void {
@@ -239,8 +254,12 @@ export class Subscriptions {
     if (wasLive) this.#events.change(false, error)
   }
 
-  #onMessage(channel: string, message: Buffer): void {
-    const topic = this.#names.topic(channel)
+  /** It came over a connection that is lost by now, and was read before anything of the next one. */
+  #onLate(topic: Topic, message: Slice): void {
+    if (!this.#isLive && this.#wanted.has(topic)) this.#events.message(topic, message)
+  }
+
+  #onMessage(topic: Topic, message: Slice): void {
     if (topic === this.#own) return this.#events.heard()
     if (topic === ('nodes' as Topic)) return
     if (this.#isLive) return this.#events.message(topic, message)
@@ -269,6 +288,7 @@ export class Subscriptions {
     for (const topic of [...this.#pending.keys()]) this.#settle(topic)
     this.#wanted.clear()
     this.#forgetEarly()
+    this.#readAhead.clear()
     this.#link.close()
   }
 }

@@ -1,4 +1,5 @@
 /** The publisher's process: raw pipelined PUBLISH to Redis, the bytes made before the clock starts. */
+import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import { encodePublish } from './lib/message.ts'
 import type { Kind } from './lib/peers.ts'
@@ -38,10 +39,16 @@ let value = 0
 let prepared: Buffer = Buffer.alloc(0)
 let preparedCount = 0
 
-function open({ port }: { port: number }): Promise<void> {
+async function open({ port, hasNoPubsubLimit }: { port: number; hasNoPubsubLimit: boolean }): Promise<void> {
   redis = connect({ host: '127.0.0.1', port, noDelay: true })
+  await once(redis, 'connect')
+  const limit = hasNoPubsubLimit ? 'pubsub 0 0 0' : 'pubsub 32mb 8mb 60'
+  redis.write(
+    `*4\r\n$6\r\nCONFIG\r\n$3\r\nSET\r\n$26\r\nclient-output-buffer-limit\r\n$${limit.length}\r\n${limit}\r\n`,
+  )
+  const [answer] = (await once(redis, 'data')) as [Buffer]
+  if (!answer.toString().startsWith('+OK')) throw new Error(`CONFIG SET: ${answer}`)
   redis.on('data', onReplies)
-  return new Promise((resolve, reject) => redis.once('connect', resolve).once('error', reject))
 }
 
 /** `*4`, the length of the id, the id, seq, nodes, duplicate. */

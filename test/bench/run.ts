@@ -97,7 +97,7 @@ async function runOnce(bench: Bench, scenario: Scenario, variant: string, peer: 
       const server = await start(`peers/${peer.name}.mjs`, { cpus: machine.serverCpus, nodeArgs, env })
       const load = await start('load.mjs', {})
       const publisher = await start('publisher.mjs', {})
-      await publisher.request('open', { port: redis.port })
+      await publisher.request('open', { port: redis.port, hasNoPubsubLimit: scenario.hasNoPubsubLimit ?? false })
       const timeLeft = () => deadline - Date.now()
       return scenario.run({ peer, server, load, publisher, quick: options.quick, timeLeft }, variant)
     }

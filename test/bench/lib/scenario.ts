@@ -36,6 +36,8 @@ export interface Scenario {
   columns: Column[]
   /** run one after the other, each in fresh processes */
   variants: string[]
+  /** Redis cuts nobody off, however much waits for a subscriber; otherwise it has its default limit */
+  hasNoPubsubLimit?: boolean
   /** peers other than those asked for */
   peers?: Peer[]
   run(run: Run, variant: string): Promise<Outcome>

@@ -1,6 +1,7 @@
 import type { Scenario } from '../lib/scenario.ts'
 import { scenario as burst } from './burst.ts'
 import { scenario as ceiling } from './ceiling.ts'
+import { scenario as groups } from './groups.ts'
 import { scenario as idle } from './idle.ts'
 import { scenario as mixed } from './mixed.ts'
 import { scenario as paced } from './paced.ts'
@@ -10,4 +11,16 @@ import { scenario as stalled } from './stalled.ts'
 import { scenario as storm } from './storm.ts'
 import { scenario as unicast } from './unicast.ts'
 
-export const SCENARIOS: Scenario[] = [burst, paced, unicast, idle, mixed, stalled, responsive, storm, recorded, ceiling]
+export const SCENARIOS: Scenario[] = [
+  burst,
+  paced,
+  unicast,
+  idle,
+  mixed,
+  stalled,
+  responsive,
+  storm,
+  groups,
+  recorded,
+  ceiling,
+]
