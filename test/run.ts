@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { readdirSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { findProgram, findRedisServer, installPackages } from './helpers/programs.ts'
+import { repeat } from './repeat.ts'
 
 const INTEROP_PACKAGES = [
   'redis-server',
@@ -82,7 +83,7 @@ function run(folder: string, { node = process.execPath, through = [] as string[]
   process.exit(status ?? 1)
 }
 
-const modes: Record<string, () => never> = {
+const modes: Record<string, () => unknown> = {
   default: () => run('./', {}),
   interop: () => {
     provideInterop()
@@ -91,6 +92,7 @@ const modes: Record<string, () => never> = {
   coverage: () => run('./', { through: ['npx', 'c8'] }),
   current: () => run('./', { node: currentNode() }),
   'ordinary-send': () => run('./', { env: { PUSH_ORDINARY_SEND: '1' } }),
+  repeat: async () => process.exit((await repeat(process.argv.slice(3))) ? 0 : 1),
 }
 
 const mode = modes[process.argv[2] ?? 'default']
