@@ -1,7 +1,7 @@
 import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { openSync } from 'node:fs'
-import { within } from '../helpers/processes.ts'
+import { within } from '../helpers/waiting.ts'
 
 export interface Word {
   e: string

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { within } from '../helpers/processes.ts'
+import { within } from '../helpers/waiting.ts'
 import { strike } from './faults.ts'
 import { judge } from './judge.ts'
 import { type FaultKind, scheduleOf } from './schedule.ts'

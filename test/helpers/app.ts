@@ -4,6 +4,7 @@ import { Writable } from 'node:stream'
 import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify'
 import { type ClientOptions, WebSocket } from 'ws'
 import pushBridge, { type PushBridgeOptions } from '../../src/index.ts'
+import { within } from './waiting.ts'
 
 interface Cleanup {
   after(hook: () => unknown): void
@@ -62,7 +63,7 @@ export interface Refusal {
 /** Upgrades and waits for the refusal: over HTTP, or by close code when `origin` makes it a page. */
 export function refusalOf(url: string, options: ClientOptions = {}): Promise<Refusal> {
   const socket = new WebSocket(url, options)
-  return new Promise((resolve, reject) => {
+  const refused = new Promise<Refusal>((resolve, reject) => {
     socket.on('error', () => {})
     socket.on('message', data => reject(new Error(`not refused: ${data}`)))
     socket.on('unexpected-response', async (_request, response) => {
@@ -70,6 +71,7 @@ export function refusalOf(url: string, options: ClientOptions = {}): Promise<Ref
     })
     socket.on('close', (code, reason) => resolve({ code, reason: reason.toString() }))
   })
+  return within(refused, `the refusal of ${url}`)
 }
 
 async function textOf(response: IncomingMessage): Promise<string> {

@@ -1,7 +1,8 @@
 import { type ClientOptions, WebSocket } from 'ws'
 import type { Welcome } from '../../src/protocol.ts'
 import type { TestMessage } from '../../src/testing.ts'
-import { type Cleanup, within } from './processes.ts'
+import type { Cleanup } from './processes.ts'
+import { PATIENCE, within } from './waiting.ts'
 
 /** A plain WebSocket that keeps what it is sent. */
 export class Listener {
@@ -10,7 +11,7 @@ export class Listener {
   /** The same as text. */
   readonly texts: string[] = []
   pings = 0
-  readonly closed: Promise<{ code: number; reason: string }>
+  readonly #closed: Promise<{ code: number; reason: string }>
   #welcome: Welcome | undefined
   #taken = 0
 
@@ -28,7 +29,7 @@ export class Listener {
     this.socket.on('error', error => {
       this.socket.emit('failed', error)
     })
-    this.closed = new Promise(resolve => {
+    this.#closed = new Promise(resolve => {
       this.socket.on('close', (code, reason) => {
         resolve({ code, reason: String(reason) })
         this.socket.emit('failed', new Error(`closed: ${code} ${reason}`))
@@ -37,12 +38,16 @@ export class Listener {
     t.after(() => this.socket.terminate())
   }
 
+  get closed(): Promise<{ code: number; reason: string }> {
+    return within(this.#closed, () => `the end of the connection; came: ${this.texts.slice(-5).join(' ')}`)
+  }
+
   get welcome(): Welcome {
     return this.#welcome!
   }
 
   /** Resolves as soon as `check` is true; looks again whenever something came. Rejects when the socket closes. */
-  async until(check: () => boolean, what: string, milliseconds = 10_000): Promise<void> {
+  async until(check: () => boolean, what: string, milliseconds = PATIENCE): Promise<void> {
     if (check()) return
     let end = () => {}
     const reached = new Promise<void>((resolve, reject) => {

@@ -1,9 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { once } from 'node:events'
+import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { WebSocket } from 'ws'
 import type { Welcome } from '../../src/protocol.ts'
 import type { TestMessage } from '../../src/testing.ts'
+import { once, within } from './waiting.ts'
 
 interface Cleanup {
   after(hook: () => unknown): void
@@ -33,8 +34,8 @@ export async function startNode(t: Cleanup, redisUrl: string): Promise<NodeProce
     stdio: ['ignore', 'pipe', 'inherit'],
   })
   t.after(() => stop(child))
-  const [line] = await once(child.stdout!, 'data')
-  const { port } = JSON.parse(String(line)) as { port: number }
+  const [line] = await once(createInterface(child.stdout!), 'line')
+  const { port } = JSON.parse(line) as { port: number }
   const base = `http://127.0.0.1:${port}`
   return {
     port,
@@ -67,15 +68,25 @@ async function connectTo(t: Cleanup, url: string): Promise<Client> {
     messages.push(JSON.parse(String(data)))
     socket.emit('taken')
   })
-  const closed = once(socket, 'close').then(([code, reason]) => ({ code, reason: String(reason) }))
-  const next = async (type: string): Promise<TestMessage> => {
+  const closed = new Promise<{ code: number; reason: string }>(resolve => {
+    socket.on('close', (code, reason) => resolve({ code, reason: String(reason) }))
+  })
+  const types = () => messages.map(({ type }) => type).join(', ') || 'nothing'
+  const take = async (type: string): Promise<TestMessage> => {
     for (;;) {
       const index = messages.findIndex(message => message.type === type)
       if (index >= 0) return messages.splice(index, 1)[0]!
-      await once(socket, 'taken')
+      await new Promise(resolve => socket.once('taken', resolve))
     }
   }
+  const next = (type: string) => within(take(type), () => `the message ${type}; came: ${types()}`)
   const { payload } = await next('welcome')
-  const send = (type: string, body?: unknown, ref?: number) => socket.send(JSON.stringify({ type, payload: body, ref }))
-  return { welcome: payload as Welcome, next, send, closed }
+  return {
+    welcome: payload as Welcome,
+    next,
+    send: (type, body, ref) => socket.send(JSON.stringify({ type, payload: body, ref })),
+    get closed() {
+      return within(closed, () => `the end of the connection; came: ${types()}`)
+    },
+  }
 }

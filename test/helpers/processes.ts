@@ -1,17 +1,16 @@
 import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
+import { once, PATIENCE, within } from './waiting.ts'
 
 export interface Cleanup {
   after(hook: () => unknown): void
 }
 
 export const API_KEY = 'key-of-the-interop-tests'
-const DEADLINE = 10_000
 
 /** A path of the repository. */
 export const path = (name: string): string => fileURLToPath(new URL(`../../${name}`, import.meta.url))
@@ -31,25 +30,6 @@ export function temporaryFolder(t: Cleanup): string {
   const folder = mkdtempSync(join(tmpdir(), 'push-interop-'))
   t.after(() => rmSync(folder, { recursive: true, force: true }))
   return folder
-}
-
-/** Rejects, with what was being waited for, when `promise` takes longer. */
-export async function within<T>(
-  promise: Promise<T>,
-  what: string | (() => string),
-  milliseconds = DEADLINE,
-): Promise<T> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => {
-      reject(new Error(`not within ${milliseconds} ms: ${typeof what === 'string' ? what : what()}`))
-    }, milliseconds)
-  })
-  try {
-    return await Promise.race([promise, late])
-  } finally {
-    clearTimeout(timer)
-  }
 }
 
 type Environment = Record<string, string | undefined>
@@ -80,7 +60,7 @@ export async function run(
   child.stdin!.on('error', () => {}).end(input)
   try {
     const [code] = await within(
-      once(child, 'close'),
+      once(child, 'close', milliseconds + PATIENCE),
       () => `${command} ${args.join(' ')}\n${stdout}${stderr}`,
       milliseconds,
     )
@@ -105,7 +85,7 @@ export class Program {
     { env = {}, stopWith = 'SIGKILL' }: { env?: Environment; stopWith?: NodeJS.Signals } = {},
   ) {
     this.process = spawn(command, args, { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] })
-    this.exited = once(this.process, 'exit').then(([code]) => code)
+    this.exited = new Promise(resolve => this.process.once('exit', resolve))
     for (const input of [this.process.stdout!, this.process.stderr!]) {
       createInterface({ input }).on('line', line => {
         this.lines.push(line)
@@ -116,7 +96,7 @@ export class Program {
   }
 
   /** The first line that matches, among those that came and those that will. */
-  async line(pattern: RegExp, milliseconds = DEADLINE): Promise<string> {
+  async line(pattern: RegExp, milliseconds = PATIENCE): Promise<string> {
     const found = this.lines.find(line => pattern.test(line))
     if (found !== undefined) return found
     let take: (line: string) => void = () => {}
@@ -135,7 +115,7 @@ export class Program {
   async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
     if (this.process.exitCode !== null || this.process.signalCode !== null) return
     this.process.kill(signal)
-    await this.exited
+    await within(this.exited, () => `the end of ${this.process.spawnargs.join(' ')} after ${signal}`)
   }
 }
 
@@ -163,7 +143,7 @@ export async function startInteropNode(t: Cleanup, redisUrl: string, env: Enviro
   const program = new Program(t, process.execPath, ['--import', 'tsx', path('test/helpers/interop-node.ts')], {
     env: variables,
   })
-  const { port } = JSON.parse(await program.line(/"port":\d+/, 30_000)) as { port: number }
+  const { port } = JSON.parse(await program.line(/"port":\d+/)) as { port: number }
   const origin = `http://127.0.0.1:${port}`
   return {
     port,

@@ -3,6 +3,7 @@ import { RedisBroker } from '../../src/redis/broker.ts'
 import { createClient } from '../../src/redis/client.ts'
 import { FakeSubscriber } from '../broker-suite.ts'
 import type { RedisServer } from './redis.ts'
+import { within } from './waiting.ts'
 
 interface NodeOptions {
   node?: string
@@ -33,7 +34,8 @@ export function connect(t: TestContext, server: RedisServer, options: NodeOption
     /** Resolves when the link has the state: at once if it has it already. */
     link(isUp: boolean): Promise<void> {
       if (broker.connected === isUp) return Promise.resolve()
-      return new Promise(resolve => waiting.push({ isUp, resolve }))
+      const changed = new Promise<void>(resolve => waiting.push({ isUp, resolve }))
+      return within(changed, () => `the link is ${isUp ? 'up' : 'down'}; its changes: ${JSON.stringify(changes)}`)
     },
   }
 }
@@ -41,7 +43,7 @@ export function connect(t: TestContext, server: RedisServer, options: NodeOption
 /** The same, connected, with a subscriber that holds channel:x. */
 export async function connected(t: TestContext, server: RedisServer, options: NodeOptions = {}) {
   const made = connect(t, server, options)
-  await made.broker.whenLive
+  await within(made.broker.whenLive, 'the broker is live')
   const subscriber = new FakeSubscriber(made.broker)
   await subscriber.join('channel:x')
   subscriber.clear()

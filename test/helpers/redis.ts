@@ -1,11 +1,12 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { once } from 'node:events'
+import { randomInt } from 'node:crypto'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Redis } from 'ioredis'
 import { findRedisServer } from './programs.ts'
+import { once, within } from './waiting.ts'
 
 /** A throw-away Redis of the test's own, on a free port of the loopback interface. */
 export interface RedisServer {
@@ -26,14 +27,23 @@ interface Cleanup {
   after(hook: () => unknown): void
 }
 
+/** Below what systems give to whoever wants just any port, so that a free one stays free, also while its server is away. */
+const PORTS = { from: 15_000, to: 30_000 }
+
 export async function freePort(): Promise<number> {
-  const server = createServer()
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as { port: number }
-  server.close()
-  await once(server, 'close')
-  return port
+  for (let attempt = 0; attempt < 100; attempt++) {
+    const server = createServer().listen(randomInt(PORTS.from, PORTS.to), '127.0.0.1')
+    const isFree = await once(server, 'listening').then(
+      () => true,
+      () => false,
+    )
+    if (!isFree) continue
+    const { port } = server.address() as { port: number }
+    server.close()
+    await once(server, 'close')
+    return port
+  }
+  throw new Error(`no port from ${PORTS.from} to ${PORTS.to} is free`)
 }
 
 /** Starts a Redis that ends with the test `t`. `isDown` gives the port and leaves the server for `start()`. */
@@ -91,8 +101,17 @@ class Server implements RedisServer {
       this.#folder,
     ]
     this.#process = spawn(binary, [...args, ...this.#args], { stdio: ['ignore', 'pipe', 'ignore'] })
-    for await (const chunk of this.#process.stdout!) if (String(chunk).includes('eady to accept connections')) break
-    this.#process.stdout!.resume()
+    const stdout = this.#process.stdout!
+    let said = ''
+    const isReady = async () => {
+      for await (const chunk of stdout.iterator({ destroyOnReturn: false })) {
+        said += chunk
+        if (said.includes('eady to accept connections')) return
+      }
+      throw new Error(`Redis ended before it was ready: ${said}`)
+    }
+    await within(isReady(), () => `Redis is ready: ${said}`)
+    stdout.resume()
   }
 
   async kill(): Promise<void> {

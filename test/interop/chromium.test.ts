@@ -4,9 +4,10 @@ import { type Browser, type BrowserContext, chromium, type Page } from 'playwrig
 import { createPublisher, type ScriptPublisher } from '../../src/publisher.ts'
 import { listenTo } from '../helpers/listener.ts'
 import { startNginx } from '../helpers/nginx.ts'
-import { cleanups, Program, path, run, startInteropNode, within } from '../helpers/processes.ts'
+import { cleanups, Program, path, run, startInteropNode } from '../helpers/processes.ts'
 import { findProgram } from '../helpers/programs.ts'
 import { freePort, type RedisServer, startRedis } from '../helpers/redis.ts'
+import { within } from '../helpers/waiting.ts'
 
 const BURST = 5000
 const BATCH = 1000

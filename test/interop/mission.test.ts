@@ -4,9 +4,10 @@ import { WebSocket } from 'ws'
 import { type Client, connect } from '../../src/client.ts'
 import { createPublisher } from '../../src/publisher.ts'
 import { type Nginx, startNginx } from '../helpers/nginx.ts'
-import { API_KEY, type Cleanup, path, run, startInteropNode, within } from '../helpers/processes.ts'
+import { API_KEY, type Cleanup, path, run, startInteropNode } from '../helpers/processes.ts'
 import { findProgram } from '../helpers/programs.ts'
 import { startRedis } from '../helpers/redis.ts'
+import { within } from '../helpers/waiting.ts'
 
 const CLIENTS = 200
 const USERS = 10

@@ -5,8 +5,9 @@ import { connect } from '../../src/client.ts'
 import { type Refusal, refusalOf } from '../helpers/app.ts'
 import { listenTo } from '../helpers/listener.ts'
 import { type Nginx, startNginx } from '../helpers/nginx.ts'
-import { cleanups, type InteropNode, startInteropNode, within } from '../helpers/processes.ts'
+import { cleanups, type InteropNode, startInteropNode } from '../helpers/processes.ts'
 import { type RedisServer, startRedis } from '../helpers/redis.ts'
+import { within } from '../helpers/waiting.ts'
 
 /** Blocks that people copy from tutorials, each short of something, and what becomes of a browser behind them. */
 

@@ -7,8 +7,9 @@ import { createPublisher, type ScriptPublisher } from '../../src/publisher.ts'
 import { refusalOf } from '../helpers/app.ts'
 import { type Listener, listenTo } from '../helpers/listener.ts'
 import { type NginxOptions, startNginx } from '../helpers/nginx.ts'
-import { API_KEY, cleanups, type InteropNode, startInteropNode, within } from '../helpers/processes.ts'
+import { API_KEY, cleanups, type InteropNode, startInteropNode } from '../helpers/processes.ts'
 import { type RedisServer, startRedis } from '../helpers/redis.ts'
+import { within } from '../helpers/waiting.ts'
 
 const all = cleanups()
 let redis: RedisServer
