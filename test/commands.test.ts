@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
-import { EventEmitter, once } from 'node:events'
+import { EventEmitter } from 'node:events'
 import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { errors } from '../src/errors.ts'
 import { RedisCarrier } from '../src/redis/carrier.ts'
 import { createClient } from '../src/redis/client.ts'
@@ -10,6 +11,7 @@ import { Link } from '../src/redis/link.ts'
 import { Names } from '../src/redis/names.ts'
 import { FaultProxy } from './chaos/proxy.ts'
 import { startRedis } from './helpers/redis.ts'
+import { once, within } from './helpers/waiting.ts'
 
 test('what has waited for the link until the last moment does not take the others with it', async t => {
   const server = await startRedis(t)
@@ -18,7 +20,7 @@ test('what has waited for the link until the last moment does not take the other
     while (isUp && performance.now() - begin < 950);
   })
   t.after(() => commands.close())
-  const [late, early] = await Promise.all([commands.run([['PING']], 1000), commands.run([['PING']], 5000)])
+  const [late, early] = await Promise.all([commands.run([['PING']], 1000), commands.run([['PING']], 30_000)])
   assert.deepEqual([(late[0] as { code?: string }).code, early], ['PUSH_ERR_BROKER_AWAY', ['PONG']])
 })
 
@@ -27,10 +29,13 @@ test('a call waits for the link as long as it may, and for the answer as long as
   const commands = new CommandLink(createClient(server.url, 'test'), () => {})
   t.after(() => commands.close())
   const order: number[] = []
-  const runs = [1, 2, 3].map(n => commands.run([['PING']], 10_000, 50).then(([reply]) => order.push(n) && reply))
+  const ATTEMPT = 1000
+  const runs = [1, 2, 3].map(n => commands.run([['PING']], 60_000, ATTEMPT).then(([reply]) => order.push(n) && reply))
+  // The time is what the test is about: the link is away for longer than an attempt.
+  await sleep(ATTEMPT + 100)
   await server.start()
   assert.deepEqual(
-    [await Promise.all(runs), order],
+    [await within(Promise.all(runs), 'the answers of a Redis that has come'), order],
     [
       ['PONG', 'PONG', 'PONG'],
       [1, 2, 3],
@@ -84,7 +89,7 @@ test('no attempt is so short that it would take the link from others, and none o
   const item = { topic: 'channel:x' as const, envelope: '{}', history: { size: 1, ttl: 1 }, idempotencyKey: 'k' }
   await carrier.publish([item])
   assert.ok(attempts.length > 1)
-  for (const { at, attempt } of attempts) assert.ok(attempt >= 300 && at + attempt <= 1050, JSON.stringify(attempts))
+  for (const { at, attempt } of attempts) assert.ok(attempt >= 300 && at + attempt <= 1200, JSON.stringify(attempts))
 })
 
 test('a receipt has its answers although the one that it was recorded was lost', async () => {
@@ -114,9 +119,9 @@ test('a link on which many calls end at once is given up once', async t => {
     runs.push(commands.run([['PING']], 300))
     await new Promise(setImmediate)
   }
-  await Promise.all(runs)
+  await within(Promise.all(runs), 'the deadlines of 20 calls')
   proxy.isHeld = false
-  assert.deepEqual(await commands.run([['PING']], 5000), ['PONG'])
+  assert.deepEqual(await commands.run([['PING']], 30_000), ['PONG'])
   assert.deepEqual(warnings, [])
 })
 

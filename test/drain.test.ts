@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
-import { once } from 'node:events'
 import { connect } from 'node:net'
 import { test } from 'node:test'
 import { openConnection } from '../src/testing.ts'
 import { buildPush, refusalOf } from './helpers/app.ts'
+import { once, within } from './helpers/waiting.ts'
 
 test('app.close(): what is queued arrives, then reconnect, then 1012', async t => {
   const { app } = await buildPush(t)
@@ -44,17 +44,17 @@ test('a client that ignores the close frame does not hold the application up', a
   await once(socket, 'data')
   socket.on('error', () => {})
   const since = performance.now()
-  await Promise.all([app.close(), once(socket, 'close')])
+  await within(Promise.all([app.close(), once(socket, 'close')]), 'the end after a drain timeout of 300 ms', 4000)
   const took = performance.now() - since
-  assert.ok(took > 250 && took < 1500, `closing took ${took} ms`)
+  assert.ok(took > 250, `closing took ${took} ms`)
 })
 
 test('during drain.delay the node refuses upgrades and serves those it has', async t => {
-  const { app, port } = await buildPush(t, { drain: { delay: 400 } })
+  const { app, port } = await buildPush(t, { drain: { delay: 2500 } })
   const connection = await openConnection(app, '/ws?user=1')
   const closing = app.close()
   const refusal = await refusalOf(`ws://127.0.0.1:${port}/ws`)
-  assert.ok(refusal.status === 503 || refusal.code === 1006, JSON.stringify(refusal))
+  assert.equal(refusal.status, 503, JSON.stringify(refusal))
   assert.equal((await app.push.status()).draining, true)
   await app.push.publish('user:1', { type: 'still' })
   assert.equal((await connection.next()).type, 'still')

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict'
-import { once } from 'node:events'
 import { test } from 'node:test'
 import { codeOf, envelope, FakeSubscriber, publishOne } from './broker-suite.ts'
 import { startRedis } from './helpers/redis.ts'
 import { connect, connected } from './helpers/redis-node.ts'
+import { once, within } from './helpers/waiting.ts'
 
-const SLOW = { timeout: 60_000 }
+const SLOW = { timeout: 120_000 }
 
 test('redis: killed and started again: lost is told once, before the first new message', SLOW, async t => {
   const server = await startRedis(t)
@@ -64,15 +64,15 @@ test('redis: frozen: publishing settles in time, and the node recovers', SLOW, a
   server.freeze()
   t.after(() => server.thaw())
   const start = performance.now()
-  const [early] = await broker.publish([{ topic: 'channel:x', envelope: envelope(0) }])
-  const settled = performance.now() - start
+  const publishing = broker.publish([{ topic: 'channel:x', envelope: envelope(0) }])
+  const [early] = await within(publishing, 'an answer for a publish timeout of 1000', 1500)
   assert.equal(codeOf(early), 'PUSH_ERR_UNCONFIRMED')
-  assert.ok(settled > 900 && settled < 1500, `${settled} ms for a publish timeout of 1000`)
+  const settled = performance.now() - start
+  assert.ok(settled > 900, `${settled} ms for a publish timeout of 1000`)
   await link(false)
-  const second = performance.now()
-  const [away] = await broker.publish([{ topic: 'channel:x', envelope: envelope(1), receipt: 'tok' }])
+  const asking = broker.publish([{ topic: 'channel:x', envelope: envelope(1), receipt: 'tok' }])
+  const [away] = await within(asking, 'an answer for a publish timeout of 1000', 1500)
   assert.match(codeOf(away), /^PUSH_ERR_(BROKER_AWAY|UNCONFIRMED)$/)
-  assert.ok(performance.now() - second < 1500)
   await isLost
   server.thaw()
   await link(true)
@@ -89,15 +89,9 @@ test('redis: an idle node notices a frozen Redis by itself, on both of its links
   const both = [clients.commands, clients.subscriber].map(client => once(client, 'close'))
   server.freeze()
   t.after(() => server.thaw())
-  const start = performance.now()
-  await link(false)
-  await Promise.all(both)
-  const elapsed = performance.now() - start
-  assert.ok(elapsed < 4000, `noticed after ${elapsed} ms`)
+  await within(Promise.all([link(false), ...both]), 'both links are given up', 10_000)
   assert.match(changes.at(-1)?.error?.message ?? '', /no answer (for \d+ ms|in time)/)
-  const closing = performance.now()
-  await broker.close()
-  assert.ok(performance.now() - closing < 500)
+  await within(broker.close(), 'the end of the broker, which waits for nothing', 900)
 })
 
 test('redis: close settles calls that a frozen Redis will never answer', SLOW, async t => {
@@ -105,16 +99,12 @@ test('redis: close settles calls that a frozen Redis will never answer', SLOW, a
   const { broker, subscriber } = await connected(t, server, { publishTimeout: 30_000 })
   server.freeze()
   t.after(() => server.thaw())
-  const start = performance.now()
   const publishing = broker.publish([{ topic: 'channel:x', envelope: '1', receipt: 'tok' }])
   const joining = subscriber.join('channel:y')
   await new Promise(resolve => setImmediate(() => setImmediate(resolve)))
-  await broker.close()
-  const [sent] = await publishing
-  await joining
+  const ended = Promise.all([publishing, joining, broker.close()])
+  const [[sent]] = await within(ended, 'the end of what would wait for 30 s', 15_000)
   assert.match(codeOf(sent), /^PUSH_ERR_(UNCONFIRMED|CLOSED)$/)
-  const elapsed = performance.now() - start
-  assert.ok(elapsed < 1500, `${elapsed} ms`)
 })
 
 test('redis: absent at the start: calls fail in time, and all is well when it comes', SLOW, async t => {
@@ -123,14 +113,13 @@ test('redis: absent at the start: calls fail in time, and all is well when it co
   const subscriber = new FakeSubscriber(broker)
   const joining = subscriber.join('channel:x')
   assert.equal(broker.connected, false)
-  const start = performance.now()
-  const results = await broker.publish([
+  const asking = broker.publish([
     { topic: 'channel:x', envelope: '1' },
     { topic: 'all', envelope: '2', receipt: 't' },
   ])
+  const results = await within(asking, 'an answer for a publish timeout of 1000', 1500)
   assert.deepEqual(results.map(codeOf), ['PUSH_ERR_BROKER_AWAY', 'PUSH_ERR_BROKER_AWAY'])
   assert.match((results[0] as Error).message, /^Redis cannot be reached: .*ECONNREFUSED/)
-  assert.ok(performance.now() - start < 1500)
   await assert.rejects(broker.takeTicket('t'), { code: 'PUSH_ERR_BROKER_AWAY' })
   await assert.rejects(broker.putTicket('t', '{}', 30), { code: 'PUSH_ERR_BROKER_AWAY' })
   await assert.rejects(broker.nodes(), { code: 'PUSH_ERR_BROKER_AWAY' })
@@ -168,11 +157,8 @@ test('redis: a process that was busy does not take its own absence for that of R
   const server = await startRedis(t)
   const { broker, changes } = await connected(t, server, { publishTimeout: 100 })
   const publishing = broker.publish([{ topic: 'channel:x', envelope: envelope(1) }])
-  // Behind the write and before the answer is read.
-  setImmediate(() => {
-    const end = performance.now() + 200
-    while (performance.now() < end);
-  })
+  // Behind the write and before the answer is read; asleep, so that Redis can work even where there is one core.
+  setImmediate(() => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 200))
   assert.deepEqual(await publishing, [{ nodes: 1 }])
   assert.equal(await broker.nodes(), 1)
   assert.deepEqual(

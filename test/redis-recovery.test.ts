@@ -334,6 +334,7 @@ test('connections that return together share the pages they need', LONG, async c
   await node.app.push.publish(range(1, 900).map(n => ({ to: R, type: 'n', payload: n })))
   const calls = async () => Number(/cmdstat_fcall:calls=(\d+)/.exec(await redis.admin.info('commandstats'))![1])
   const before = await calls()
+  const began = performance.now()
   const opening = range(1, 300).map(() => openConnection(node.app, `/ws/r?${since(first.id)}`, { timeout: PATIENCE }))
   const clients = await Promise.all(opening)
   for (const client of clients) {
@@ -343,7 +344,9 @@ test('connections that return together share the pages they need', LONG, async c
     }
   }
   const asked = (await calls()) - before
-  assert.ok(asked < 100, `${asked} calls for 300 connections that need the same 4 pages`)
+  // A page is kept for a second, and a tick is a call as well: slower machines ask more often.
+  const most = 30 + (6 * (performance.now() - began)) / 1000
+  assert.ok(asked < most, `${asked} calls for 300 connections that need the same 4 pages, wanted at most ${most}`)
 })
 
 test('a reply that is lost does not make a publication with a key come twice', LONG, async t => {

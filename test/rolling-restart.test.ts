@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict'
-import { once } from 'node:events'
 import { type AddressInfo, createServer, connect as dial } from 'node:net'
 import { type TestContext, test } from 'node:test'
 import { WebSocket } from 'ws'
@@ -7,9 +6,13 @@ import { type Client, connect } from '../src/client.ts'
 import { createPublisher } from '../src/publisher.ts'
 import { buildPush, type TestApp } from './helpers/app.ts'
 import { startRedis } from './helpers/redis.ts'
+import { once, publishAhead, until, within } from './helpers/waiting.ts'
 
+const LONG = { timeout: 120_000 }
 const CLIENTS = 60
-const HISTORY = { 'channel:*': { size: 10_000, ttl: 60 } }
+const HISTORY = { 'channel:*': { size: 10_000, ttl: 600 } }
+/** Publications that a client may miss while it is away: well within what the history keeps. */
+const AHEAD = 2000
 
 /** A balancer that gives every connection to the next node in turn. */
 async function balance(t: TestContext, ports: () => readonly number[]) {
@@ -32,7 +35,7 @@ async function balance(t: TestContext, ports: () => readonly number[]) {
   return (server.address() as AddressInfo).port
 }
 
-test('a rolling restart of three nodes loses nothing, repeats nothing and tells nobody of a gap', async t => {
+test('a rolling restart of three nodes loses nothing, repeats nothing and tells nobody of a gap', LONG, async t => {
   const redis = await startRedis(t)
   const start = () => buildPush(t, { redis: redis.url, history: HISTORY, drain: { window: 200, timeout: 3000 } })
   let nodes: TestApp[] = await Promise.all([start(), start(), start()])
@@ -48,25 +51,30 @@ test('a rolling restart of three nodes loses nothing, repeats nothing and tells 
     t.after(() => client.close())
     return client
   })
-  await Promise.all(clients.map(client => new Promise(resolve => client.listen('subscribed', resolve))))
+  const subscribed = clients.map(client => new Promise(resolve => client.listen('subscribed', resolve)))
+  await within(Promise.all(subscribed), 'every client is subscribed')
   returns.length = 0
   const publisher = createPublisher({ redis: redis.url, history: HISTORY })
   t.after(() => publisher.close())
-  let published = 0
   let isOver = false
-  const publishing = (async () => {
-    while (!isOver) await publisher.publish('channel:news', { type: 'n', payload: ++published })
-  })()
+  const read = () => Math.min(...received.map(numbers => numbers.at(-1) ?? 0))
+  const publishing = publishAhead(
+    n => publisher.publish('channel:news', { type: 'n', payload: n }),
+    () => isOver,
+    { most: AHEAD, read },
+  )
   for (const old of nodes) {
     const replacement = await start()
     nodes = [...nodes.filter(node => node !== old), replacement]
     await old.app.close()
   }
   isOver = true
-  await publishing
+  const published = await publishing
   const everything = Array.from({ length: published }, (_, i) => i + 1)
-  const isComplete = () => received.every(numbers => numbers.at(-1) === published)
-  while (!isComplete()) await new Promise(resolve => setTimeout(resolve, 20))
+  await until(
+    () => read() === published,
+    () => `all have ${published}, the slowest has ${read()}`,
+  )
   for (const numbers of received) assert.deepEqual(numbers, everything)
   assert.deepEqual(gaps, [])
   assert.ok(returns.length >= CLIENTS, `${returns.length} returned`)
