@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { type AddressInfo, createServer } from 'node:net'
 import { createInterface } from 'node:readline'
 import { type TestContext, test } from 'node:test'
@@ -9,6 +8,7 @@ import { WebSocket } from 'ws'
 import { readSettings, type ServeSettings } from '../src/cli.ts'
 import { refusalOf } from './helpers/app.ts'
 import { startRedis } from './helpers/redis.ts'
+import { once, within } from './helpers/waiting.ts'
 
 const CLI = fileURLToPath(new URL('../src/cli.ts', import.meta.url))
 
@@ -33,8 +33,12 @@ async function output(child: ChildProcess): Promise<{ stdout: string; stderr: st
   return { stdout, stderr, code }
 }
 
-/** The port, from the structured log line that says where the server listens. */
-async function listening(child: ChildProcess): Promise<number> {
+/** The port, from the structured log line. */
+function listening(child: ChildProcess): Promise<number> {
+  return within(portOf(child), 'the line that says where the server listens')
+}
+
+async function portOf(child: ChildProcess): Promise<number> {
   for await (const line of createInterface(child.stdout!)) {
     const port = /listening at http:\/\/127\.0\.0\.1:(\d+)/.exec(JSON.parse(line).msg)?.[1]
     if (port) {

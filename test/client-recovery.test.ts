@@ -5,8 +5,9 @@ import { type Client, type ClientOptions, connect, type PublishedMessage, type W
 import type { PushBridgeOptions } from '../src/index.ts'
 import type { TopicState, Welcome } from '../src/protocol.ts'
 import { buildPush, type TestApp } from './helpers/app.ts'
+import { Inbox, within } from './helpers/waiting.ts'
 
-const LIMIT = { timeout: 10_000 }
+const LIMIT = { timeout: 120_000 }
 const RULE = { size: 100, ttl: 60 }
 const HISTORY = { 'channel:*': RULE, 'user:*': RULE, all: RULE }
 
@@ -19,34 +20,27 @@ function start(t: TestContext, url: string, options: ClientOptions): Client {
 }
 
 function eventOf<T>(listen: (told: (what: T) => void) => () => void): Promise<T> {
-  return new Promise(resolve => {
+  const told = new Promise<T>(resolve => {
     const off = listen(what => {
       off()
       resolve(what)
     })
   })
+  return within(told, 'an event of the client')
 }
 
 const welcomed = (client: Client) => eventOf<Welcome>(told => client.listen('welcome', told))
 
 /** What the handlers get, one at a time, in order. */
 function heard(client: Client) {
-  const messages: PublishedMessage[] = []
-  let wake = () => {}
-  client.on('*', (_, message) => {
-    messages.push(message)
-    wake()
-  })
-  const take = async () => {
-    while (messages.length === 0) await new Promise<void>(resolve => (wake = resolve))
-    return messages.shift()!
-  }
+  const messages = new Inbox<PublishedMessage>('a message')
+  client.on('*', (_, message) => messages.put(message))
   const payloads = async (count: number) => {
     const taken: unknown[] = []
-    while (taken.length < count) taken.push((await take()).payload)
+    while (taken.length < count) taken.push((await messages.take()).payload)
     return taken
   }
-  return { messages, take, payloads }
+  return { messages, take: () => messages.take(), payloads }
 }
 
 // Against a real server
@@ -262,7 +256,7 @@ test('topics that authenticate() joined are recovered whether they fit into the 
       )
     assert.ok(Object.keys(sinceOf(sockets.at(-1)!.url)).length < 30)
   }
-  assert.equal(inbox.messages.length, 0)
+  assert.equal(inbox.messages.size, 0)
   assert.equal(client.state, 'open')
 })
 

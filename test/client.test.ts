@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
-import { once } from 'node:events'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { beforeEach, type TestContext, test } from 'node:test'
@@ -17,8 +16,9 @@ import {
   type WebSocketLike,
 } from '../src/client.ts'
 import { shouldReconnect } from '../src/protocol.ts'
+import { Inbox, once, within } from './helpers/waiting.ts'
 
-const LIMIT = { timeout: 5_000 }
+const LIMIT = { timeout: 120_000 }
 const MINUTE = 60_000
 
 interface Inbound {
@@ -27,30 +27,9 @@ interface Inbound {
   ref?: number
 }
 
-/** What arrives, one at a time, in order: nothing sleeps. */
-class Inbox<Item> {
-  #items: Item[] = []
-  #waiting: ((item: Item) => void)[] = []
-
-  put(item: Item): void {
-    const waiting = this.#waiting.shift()
-    if (waiting) waiting(item)
-    else this.#items.push(item)
-  }
-
-  get size(): number {
-    return this.#items.length
-  }
-
-  take(): Promise<Item> {
-    if (this.#items.length > 0) return Promise.resolve(this.#items.shift()!)
-    return new Promise(resolve => this.#waiting.push(resolve))
-  }
-}
-
 /** The server's end of one connection. */
 class Peer {
-  readonly messages = new Inbox<Inbound | Buffer>()
+  readonly messages = new Inbox<Inbound | Buffer>('a message of the client')
   readonly socket: WebSocket
   readonly url: string
 
@@ -92,7 +71,7 @@ interface Server {
 
 async function serve(t: TestContext): Promise<Server> {
   const wss = new WebSocketServer({ port: 0, host: '127.0.0.1' })
-  const peers = new Inbox<Peer>()
+  const peers = new Inbox<Peer>('a connection of the client')
   wss.on('connection', (socket, request) => peers.put(new Peer(socket, request.url ?? '')))
   await once(wss, 'listening')
   t.after(() => {
@@ -124,16 +103,17 @@ function start(t: TestContext, url: string, options: ClientOptions = {}): Client
 }
 
 function next<Event extends keyof ClientEvents>(client: Client, event: Event): Promise<ClientEvents[Event]> {
-  return new Promise(resolve => {
+  const told = new Promise<ClientEvents[Event]>(resolve => {
     const off = client.listen(event, detail => {
       off()
       resolve(detail)
     })
   })
+  return within(told, () => `the event ${event} of the client, which is ${client.state}`)
 }
 
 function reached(client: Client, state: ClientState): Promise<ClientEvents['state']> {
-  return new Promise(resolve => {
+  const changed = new Promise<ClientEvents['state']>(resolve => {
     const off = client.listen('state', change => {
       if (change.state !== state) return
       off()
@@ -144,6 +124,7 @@ function reached(client: Client, state: ClientState): Promise<ClientEvents['stat
       resolve({ state })
     }
   })
+  return within(changed, () => `the client is ${state}; it is ${client.state}`)
 }
 
 async function opened(t: TestContext, options: ClientOptions = {}) {
@@ -398,7 +379,7 @@ for (const [name, ticket] of Object.entries({
 
 test('a ticket that comes after its attempt was given up is not used', LIMIT, async t => {
   const clock = holdTime(t)
-  const tickets = new Inbox<(ticket: string) => void>()
+  const tickets = new Inbox<(ticket: string) => void>('a question for a ticket')
   const ticket = () => new Promise<string>(resolve => tickets.put(resolve))
   const client = start(t, 'ws://a.example/ws', { WebSocket: FakeSocket, ticket })
   const late = await tickets.take()
@@ -444,7 +425,7 @@ test('published messages reach the handlers of their type and of any', LIMIT, as
   const seen: unknown[] = []
   const off = client.on('a', payload => seen.push(['first', payload]))
   client.on('a', (payload, message) => seen.push(['second', payload, message.topic, message.seq, message.id]))
-  const all = new Inbox<unknown>()
+  const all = new Inbox<unknown>('a published message')
   client.on('*', (_, message) => all.put(message.type))
   peer.send('a', { n: 1 }, { topic: 'channel:x', seq: 7, id: 'i7' })
   assert.equal(await all.take(), 'a')
@@ -462,7 +443,7 @@ test('published messages reach the handlers of their type and of any', LIMIT, as
 
 test('reserved words are no published messages, names of Object.prototype are', LIMIT, async t => {
   const { client, peer } = await opened(t)
-  const all = new Inbox<string>()
+  const all = new Inbox<string>('a published message')
   client.on('*', (_, message) => all.put(message.type))
   for (const type of ['pong', 'ping', 'ack', 'authenticated', 'presence', 'history', 'subscribe', 'push.x'])
     peer.send(type, {})
@@ -541,7 +522,7 @@ test('send says whether it was sent', LIMIT, async t => {
 
 test('a handler that throws or rejects is an error event, and the others are called', LIMIT, async t => {
   const { client, peer } = await opened(t)
-  const errors = new Inbox<ClientError>()
+  const errors = new Inbox<ClientError>('an error')
   client.listen('error', error => errors.put(error))
   client.on('a', () => {
     throw new Error('mine')
@@ -551,7 +532,7 @@ test('a handler that throws or rejects is an error event, and the others are cal
   })
   const other = new Promise(resolve => client.on('a', resolve))
   peer.send('a', 'payload', { topic: 'all' })
-  assert.equal(await other, 'payload')
+  assert.equal(await within(other, 'the other handler'), 'payload')
   const causes = [await errors.take(), await errors.take()]
   assert.deepEqual(causes.map(error => [error.code, (error.cause as Error).message]).sort(), [
     ['HANDLER', 'mine'],
@@ -561,7 +542,7 @@ test('a handler that throws or rejects is an error event, and the others are cal
 })
 
 test('errors that nobody listens to go to the console, those of an error handler too', LIMIT, async t => {
-  const printed = new Inbox<unknown>()
+  const printed = new Inbox<unknown>('a line on the console')
   t.mock.method(console, 'error', (what: unknown) => printed.put(what))
   const { client, peer } = await opened(t)
   client.on('a', () => {
@@ -962,7 +943,7 @@ test('pings every 25 s while answered', LIMIT, async t => {
     const heard = answer === 'pong' ? next(client, 'gap') : new Promise(resolve => client.on('anything', resolve))
     peer.send(answer, {})
     peer.send('gap', { topics: [] })
-    await heard
+    await within(heard, answer)
   }
   assert.equal(client.state, 'open')
 })
@@ -1172,7 +1153,7 @@ test('a refusal before the welcome (4403) is final', LIMIT, async t => {
 
 /** Every wait of the client, as it begins. */
 function waits(client: Client): Inbox<ClientEvents['state']> {
-  const inbox = new Inbox<ClientEvents['state']>()
+  const inbox = new Inbox<ClientEvents['state']>('a wait of the client')
   client.listen('state', change => {
     if (change.state === 'waiting') inbox.put(change)
   })
@@ -1272,7 +1253,7 @@ test('unreachable goes to the console when nobody listens, and a refused upgrade
   const warned = new Promise<string>(resolve => t.mock.method(console, 'warn', resolve))
   const client = start(t, `http://127.0.0.1:${(http.address() as AddressInfo).port}/wrong`)
   client.listen('state', change => change.state === 'waiting' && queueMicrotask(() => clock.tick(0)))
-  assert.match(await warned, /\/wrong in 3 attempts .*404/)
+  assert.match(await within(warned, 'a warning'), /\/wrong in 3 attempts .*404/)
 })
 
 test('a server that answers with a code is not unreachable', LIMIT, async t => {
@@ -1338,12 +1319,9 @@ test('close while connecting, waiting or from a handler leaves nothing to come',
   await Promise.resolve()
   connecting.close()
   const inHandler = start(t, await nowhere())
-  await new Promise<void>(resolve =>
-    inHandler.listen('state', change => {
-      inHandler.close()
-      if (change.state === 'closed') resolve()
-    }),
-  )
+  const closed = reached(inHandler, 'closed')
+  inHandler.listen('state', () => inHandler.close())
+  await closed
   const atConnecting = start(t, await nowhere())
   const inbox = waits(atConnecting)
   atConnecting.listen('state', change => change.state === 'connecting' && atConnecting.close())
@@ -1367,7 +1345,7 @@ test('a client that is closed as it opens is not welcomed', LIMIT, async t => {
   assert.deepEqual(events, ['open', 'closed'])
 })
 
-test('a closed client keeps no process alive', { timeout: 60_000 }, async t => {
+test('a closed client keeps no process alive', LIMIT, async t => {
   const server = await serve(t)
   const program = `
     import { WebSocket } from 'ws'
@@ -1383,7 +1361,7 @@ test('a closed client keeps no process alive', { timeout: 60_000 }, async t => {
     lonely.listen('state', ({ state }) => state === 'waiting' && lonely.close())
   `
   const args = ['--import', 'tsx', '--input-type=module', '--eval', program]
-  const run = promisify(execFile)(process.execPath, args, { timeout: 25_000 })
+  const run = promisify(execFile)(process.execPath, args, { timeout: 60_000 })
   await server.welcomed()
   assert.equal((await run).stdout, 'closed\nCLOSED\n')
 })

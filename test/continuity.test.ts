@@ -9,6 +9,7 @@ import type { GapReason } from '../src/protocol.ts'
 import { Continuity, type ContinuitySource } from '../src/redis/continuity.ts'
 import { Slice } from '../src/slice.ts'
 import type { Topic } from '../src/topic.ts'
+import { PATIENCE, until } from './helpers/waiting.ts'
 
 // ── a Redis in miniature ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -330,7 +331,7 @@ class Node {
   /** Everything that is under way comes to its end. */
   async settle(): Promise<void> {
     this.restore()
-    const deadline = performance.now() + 5000
+    const deadline = performance.now() + PATIENCE
     const isAtWork = () => this.#working > 0 || (this.continuity.filling > 0 && performance.now() < deadline)
     for (let quiet = 0; quiet < 5 || isAtWork(); ) {
       while (this.#pipe.length > 0) this.hear()
@@ -560,7 +561,7 @@ test('a Redis that is loading or full is asked again', async () => {
   node.hear()
   for (const message of ['LOADING Redis is loading', "OOM command not allowed when used memory > 'maxmemory'"]) {
     node.redis.fail(new errors.BROKER_AWAY('', { cause: Object.assign(new Error(message), { name: 'ReplyError' }) }))
-    while (node.redis.asked.length === 0) await sleep(20)
+    await until(() => node.redis.asked.length > 0, 'another question')
   }
   await answerAll(node)
   assert.equal(node.seen.get(X)!.ids.size, 3)

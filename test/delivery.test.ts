@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
-import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import { type TestContext, test } from 'node:test'
 import { WebSocket } from 'ws'
 import { openConnection } from '../src/testing.ts'
 import { buildPush, type TestApp } from './helpers/app.ts'
+import { once } from './helpers/waiting.ts'
 
 test('a burst to many connections on many topics is complete and in order', async t => {
   const { app, port } = await buildPush(t)
@@ -21,7 +21,7 @@ test('a burst to many connections on many topics is complete and in order', asyn
       return { i, socket, received }
     }),
   )
-  const ended = Promise.all(sockets.map(({ socket }) => once(socket, 'end')))
+  const ended = Promise.all(sockets.map(({ socket }) => once(socket, 'end', 120_000)))
   const expected = sockets.map(() => [] as string[])
   const publishes: Promise<unknown>[] = []
   for (let n = 0; n < 2000; n++) {

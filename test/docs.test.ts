@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process'
-import { EventEmitter, once } from 'node:events'
+import { EventEmitter } from 'node:events'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -19,9 +19,9 @@ import { createPublisher } from '../src/publisher.ts'
 import { openConnection } from '../src/testing.ts'
 import { findProgram } from './helpers/programs.ts'
 import { freePort, type RedisServer, startRedis } from './helpers/redis.ts'
+import { once, PATIENCE, until } from './helpers/waiting.ts'
 
 const ROOT = fileURLToPath(new URL('../', import.meta.url))
-const DEADLINE = 20_000
 const KEY = 'a-key-of-the-documents'
 
 // ── the documents ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -117,6 +117,7 @@ function locate(from: string): string {
 /** A program that is running, and what it has printed so far. */
 class Program {
   output = ''
+  hasEnded = false
   readonly process: ChildProcess
 
   constructor(child: ChildProcess) {
@@ -126,17 +127,18 @@ class Program {
         this.output += chunk
       })
     }
+    // Behind the last of what it printed.
+    child.on('close', () => {
+      this.hasEnded = true
+    })
   }
 
   /** Resolves when `pattern` was printed `times` times. */
   async until(pattern: RegExp, times = 1): Promise<void> {
-    const signal = AbortSignal.timeout(DEADLINE)
-    const ended = once(this.process, 'exit', { signal }).catch(() => {})
-    while ((this.output.match(new RegExp(pattern, 'g')) ?? []).length < times) {
-      const more = once(this.process.stdout!, 'data', { signal }).then(() => true)
-      const goesOn = await Promise.race([more, ended.then(() => false)]).catch(() => false)
-      if (!goesOn) assert.fail(`not ${times} times ${pattern} in: ${this.output}`)
-    }
+    const isThere = () => (this.output.match(new RegExp(pattern, 'g')) ?? []).length >= times
+    const sentence = () => `${times} times ${pattern} in: ${this.output}`
+    await until(() => isThere() || this.hasEnded, sentence)
+    assert.ok(isThere(), `it ended without ${sentence()}`)
   }
 
   async stop(): Promise<void> {
@@ -175,7 +177,7 @@ async function run(t: TestContext, program: string, code: string): Promise<strin
   }
   const file = join(folder, `block-${modules++}`)
   writeFileSync(file, localise(code))
-  const options = { cwd: ROOT, env, timeout: DEADLINE }
+  const options = { cwd: ROOT, env, timeout: PATIENCE }
   const { stdout } = await execute(program === 'php' ? 'php' : 'bash', [file], options)
   return stdout
 }
@@ -186,13 +188,16 @@ const hasProgram = (name: string) => findProgram(name) !== undefined && (name !=
 /** Publishes until as many connections get it: what was started may still be connecting. */
 async function untilDelivered(topic: string, connections: number): Promise<void> {
   const publisher = createPublisher({ redis: redis.url })
-  const end = performance.now() + DEADLINE
   let delivered: number | undefined
-  while (delivered !== connections && performance.now() < end) {
+  const probe = async () => {
     delivered = (await publisher.publish(topic, { type: 'probe', receipt: true })).delivered
+    return delivered === connections
   }
-  await publisher.close()
-  assert.equal(delivered, connections)
+  try {
+    await until(probe, () => `${connections} connections of ${topic}, only ${delivered}`)
+  } finally {
+    await publisher.close()
+  }
 }
 
 before(async () => {
@@ -258,7 +263,7 @@ test('README: serve, a ticket and nobody without one', async t => {
   const secret = /ticket:(\w+)/.exec(ticket)![1]
   const socket = new WebSocket(`ws://127.0.0.1:${own}/ws/orders?ticket=${secret}`)
   t.after(() => socket.terminate())
-  const [welcome] = await once(socket, 'message', { signal: AbortSignal.timeout(DEADLINE) })
+  const [welcome] = await once(socket, 'message')
   assert.equal(JSON.parse(String(welcome)).payload.user, '42')
 })
 
@@ -331,7 +336,7 @@ async function openSession(t: TestContext, app: FastifyInstance) {
     socket.emit('heard')
   })
   const next = async (): Promise<string> => {
-    if (heard.length === 0) await once(socket, 'heard', { signal: AbortSignal.timeout(DEADLINE) })
+    if (heard.length === 0) await once(socket, 'heard')
     return heard.shift()!
   }
   return { socket, next }
@@ -366,7 +371,7 @@ test('protocol: every dialogue is what is said', async t => {
     const actual = await next()
     if (!closed) return assert.deepEqual(names.alias(JSON.parse(actual), written), written)
     assert.match(actual, /^\{"type":"reconnect","payload":\{"after":\d+\}\}$/)
-    const [code] = await once(socket, 'close', { signal: AbortSignal.timeout(DEADLINE) })
+    const [code] = await once(socket, 'close')
     assert.equal(code, CLOSE.RESTART)
     await closed
   }
@@ -443,15 +448,26 @@ function positionsIn(message: Message): [string, Positioned][] {
 test('protocol: the complete client gets what it missed', async t => {
   const gone = new EventEmitter()
   const onDisconnect = () => gone.emit('gone')
-  const app = await buildApp(t, { history: { 'channel:orders': RECORDED }, onDisconnect })
+  const identity = { user: '42', allow: ['channel:*'] }
+  let mayReturn = Promise.resolve()
+  const app = await buildApp(t, {
+    history: { 'channel:orders': RECORDED },
+    onDisconnect,
+    authenticate: () => mayReturn.then(() => identity),
+  })
   const { port: own } = app.server.address() as { port: number }
   const order = (id: number) => app.push.publish('channel:orders', { type: 'order.created', payload: { id } })
   const client = runModule(take('docs/protocol.md', 'A complete client', 'js')[0]!.replace('3000', `${own}`))
   await untilDelivered('channel:orders', 1)
   await order(8)
   await client.until(/order\.created channel:orders \{ id: 8 \}/)
+  let letIn = () => {}
+  mayReturn = new Promise(resolve => {
+    letIn = resolve
+  })
   await Promise.all([once(gone, 'gone'), app.push.close('user:42', CLOSE.RESTART)])
   for (const id of [9, 10]) await order(id)
+  letIn()
   await client.until(/id: 9 \}\n.*id: 10 \}/)
   assert.doesNotMatch(client.output, /id: 8 \}[\s\S]*id: 8 \}|gap/)
   assert.equal((await app.push.status()).metrics['recoveries_total{replayed}'], 1)
@@ -487,11 +503,7 @@ test('protocol: every reason of a gap and every word of refusal is named', () =>
 
 const REDIS = 'docs/redis.md'
 
-/** Asks until a node has noted a rejection: every question is a round trip, which gives it the time it needs. */
-async function untilNoted(): Promise<void> {
-  const end = performance.now() + DEADLINE
-  while (!(await redis.admin.exists('push:rejected'))) assert.ok(performance.now() < end, 'nothing was noted')
-}
+const noted = () => until(() => redis.admin.exists('push:rejected'), 'a note of what was rejected')
 
 const decode = (text: string): Decoded => decodeEnvelope(Buffer.from(text), 262_144)
 const keysOf = (text: string) => Object.keys(JSON.parse(text)).toSorted()
@@ -539,7 +551,7 @@ test('redis: what a rejection looks like', async t => {
   await openConnection(app, '/ws')
   await redis.admin.del('push:rejected')
   await redis.admin.publish('push:user:42', 'junk')
-  await untilNoted()
+  await noted()
   const [written] = take(REDIS, 'What is refused', 'json') as [string]
   const [entry] = (await redis.admin.lrange('push:rejected', 0, 0)) as [string]
   const same = ({ time: _time, node: _node, ...rest }: Record<string, unknown>) => rest
@@ -569,7 +581,7 @@ test('redis: recording from redis-cli and PHP, and what it is on its way', async
   const listener = redis.admin.duplicate()
   t.after(() => listener.disconnect())
   await listener.subscribe('push:user:42')
-  const travelled = once(listener, 'message', { signal: AbortSignal.timeout(DEADLINE) })
+  const travelled = once(listener, 'message')
   const [line] = take(REDIS, 'Recorded publications', 'bash') as [string]
   const [script] = take(REDIS, 'Recorded publications', 'php') as [string]
   const [written] = take(REDIS, 'What a recorded publication is', 'text') as [string]
@@ -653,7 +665,7 @@ test('redis: the rights of a publisher and of a node are enough, and no more', a
   const [id] = await record('channel:orders', 'k')
   assert.equal((await record('channel:orders', 'k'))[0], id)
   await limited.publish('push:user:42', 'junk')
-  await untilNoted()
+  await noted()
   await assert.rejects(limited.publish('push:all', '{"type":"b"}'), /NOPERM/)
   await assert.rejects(record('all', 'k'), /NOPERM/)
   await assert.rejects(limited.get('push:ticket:0123456789abcdef'), /NOPERM/)
@@ -679,8 +691,7 @@ test('redis: the rights of a publisher and of a node are enough, and no more', a
 async function ticked(app: FastifyInstance): Promise<void> {
   const key = `push:tick:${(await app.push.status()).node}`
   const before = Number(await redis.admin.get(key))
-  const end = performance.now() + DEADLINE
-  while (Number(await redis.admin.get(key)) === before) assert.ok(performance.now() < end, 'the node does not tick')
+  await until(async () => Number(await redis.admin.get(key)) !== before, 'a tick of the node')
 }
 
 // ── docs/operations.md and all of them ─────────────────────────────────────────────────────────────────────────────

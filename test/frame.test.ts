@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict'
-import { once } from 'node:events'
 import { createServer } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
 import { test } from 'node:test'
@@ -9,6 +8,7 @@ import { encodeExtended, encodeFrame, type Frames, framesIn } from '../src/frame
 import { type Queue, Segment } from '../src/queue.ts'
 import { Slab } from '../src/slab.ts'
 import { Slice } from '../src/slice.ts'
+import { once, within } from './helpers/waiting.ts'
 
 const KIB = 1024
 const LENGTHS = [0, 1, 124, 125, 126, 127, 255, 256, 65_534, 65_535, 65_536, 65_537, 200_000]
@@ -33,13 +33,14 @@ async function parsed(t: { after(hook: () => unknown): void }, bytes: Buffer, co
   const client = new WebSocket(`ws://127.0.0.1:${(http.address() as AddressInfo).port}`, { perMessageDeflate: false })
   t.after(() => client.terminate())
   const messages: Parsed[] = []
-  return new Promise((resolve, reject) => {
+  const all = new Promise<Parsed[]>((resolve, reject) => {
     client.on('error', reject)
     client.on('message', (data, isBinary) => {
       messages.push({ message: isBinary ? (data as Buffer) : String(data), isBinary })
       if (messages.length === count) resolve(messages)
     })
   })
+  return within(all, () => `${count} messages, only ${messages.length}`)
 }
 
 test('ws parses text frames of every length class, in one run', async t => {

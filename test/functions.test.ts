@@ -7,7 +7,7 @@ import { Functions } from '../src/redis/functions.ts'
 import { type RedisServer, startRedis } from './helpers/redis.ts'
 
 const SOURCE = readFileSync(new URL('../src/redis/push.lua', import.meta.url), 'utf8')
-const TIMEOUT = 2000
+const TIMEOUT = 20_000
 const CHANNEL = 'push:channel:x'
 
 interface Credentials {

@@ -138,7 +138,7 @@ for (const [name, make] of Object.entries({ memory: onMemory, redis: onRedis }))
 }
 
 test('ack: the result counts the connections that acknowledged, and does not wait for those that went', async t => {
-  const { app } = await buildPush(t, { publishTimeout: 1000 })
+  const { app } = await buildPush(t, { publishTimeout: 3000 })
   const [quick, mute, gone] = await Promise.all([1, 2, 3].map(n => openConnection(app, `/ws/room?user=${n}`)))
   const publishing = app.push.publish('channel:room', { type: 'n', ack: true })
   const { ack } = (await quick!.next('n')) as unknown as { ack: string }

@@ -7,11 +7,12 @@ import { brokerSuite, codeOf, envelope, publishOne } from './broker-suite.ts'
 import { FaultProxy } from './chaos/proxy.ts'
 import { startRedis } from './helpers/redis.ts'
 import { connect, connected } from './helpers/redis-node.ts'
+import { within } from './helpers/waiting.ts'
 
 brokerSuite('redis', async (t, { publishTimeout }) => {
   const server = await startRedis(t)
   const nodes = ['n1', 'n2'].map(node => connect(t, server, { node, publishTimeout }).broker)
-  await Promise.all(nodes.map(node => node.whenLive))
+  await within(Promise.all(nodes.map(node => node.whenLive)), 'the nodes are live')
   const { admin } = server
   return {
     nodes,
@@ -56,7 +57,10 @@ async function sent(client: Redis, act: () => void): Promise<void> {
   const { stream } = client
   const before = stream.bytesWritten
   act()
-  while (stream.bytesWritten === before) await setImmediate()
+  const written = async () => {
+    while (stream.bytesWritten === before) await setImmediate()
+  }
+  await within(written(), 'something is written to Redis')
 }
 
 test('redis: who left a topic and joined it again is not told before that is confirmed', async t => {
@@ -77,7 +81,7 @@ test('redis: who left a topic and joined it again is not told before that is con
   await sent(clients.subscriber, () => broker.unsubscribe('user:1'))
   await sent(clients.subscriber, () => join('user:1', 'after'))
   proxy.isHeld = false
-  await Promise.all(joining)
+  await within(Promise.all(joining), () => `three subscriptions, only ${order.join(', ')}`)
   assert.deepEqual(order, ['confirmed by the same answer', 'after', 'before'])
 })
 

@@ -155,12 +155,11 @@ test('redis: a subscriber that Redis drops for its output buffer is told', SLOW,
 
 test('redis: a process that was busy does not take its own absence for that of Redis', async t => {
   const server = await startRedis(t)
-  const { broker, changes } = await connected(t, server, { publishTimeout: 100 })
+  const { broker, changes } = await connected(t, server, { publishTimeout: 500 })
   const publishing = broker.publish([{ topic: 'channel:x', envelope: envelope(1) }])
   // Behind the write and before the answer is read; asleep, so that Redis can work even where there is one core.
-  setImmediate(() => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 200))
+  setImmediate(() => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1500))
   assert.deepEqual(await publishing, [{ nodes: 1 }])
-  assert.equal(await broker.nodes(), 1)
   assert.deepEqual(
     changes.map(({ isUp }) => isUp),
     [true],

@@ -4,6 +4,7 @@ import { Writable } from 'node:stream'
 import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify'
 import { type ClientOptions, WebSocket } from 'ws'
 import pushBridge, { type PushBridgeOptions } from '../../src/index.ts'
+import type { TestConnection } from '../../src/testing.ts'
 import { within } from './waiting.ts'
 
 interface Cleanup {
@@ -50,6 +51,11 @@ export async function buildApp(
 
 export function buildPush(t: Cleanup, options: Partial<PushBridgeOptions> = {}): Promise<TestApp> {
   return buildApp(t, app => app.register(pushBridge, { ...OPEN, ...options }))
+}
+
+/** How a connection of `openConnection` ended. */
+export function endOf({ closed }: Pick<TestConnection, 'closed'>): TestConnection['closed'] {
+  return within(closed, 'the end of a connection')
 }
 
 /** How an upgrade ended: the status of a refusal, or the code of the close that followed. */
