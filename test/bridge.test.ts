@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { openConnection } from '../src/testing.ts'
-import { buildPush, endOf } from './helpers/app.ts'
+import { buildPush, openConnection } from './helpers/app.ts'
 
 const code = (expected: string, text: RegExp) => (error: Error & { code?: string }) => {
   assert.equal(error.code, expected)
@@ -37,10 +36,10 @@ test('close says how many it closed, with the code and reason they got', async t
   const connections = await Promise.all([1, 2].map(() => openConnection(app, '/ws?user=7')))
   const other = await openConnection(app, '/ws?user=8')
   assert.equal((await app.push.close('user:7', 4403, 'revoked')).delivered, 2)
-  for (const connection of connections) assert.deepEqual(await endOf(connection), { code: 4403, reason: 'revoked' })
+  for (const connection of connections) assert.deepEqual(await connection.closed, { code: 4403, reason: 'revoked' })
   assert.equal((await app.push.close('user:7')).delivered, 0)
   assert.equal((await app.push.close(`connection:${other.welcome.connection}`)).delivered, 1)
-  assert.deepEqual(await endOf(other), { code: 1000, reason: '' })
+  assert.deepEqual(await other.closed, { code: 1000, reason: '' })
 })
 
 test('what cannot be is refused with the reason', async t => {

@@ -2,8 +2,7 @@ import assert from 'node:assert/strict'
 import { connect, type Socket } from 'node:net'
 import { type TestContext, test } from 'node:test'
 import { WebSocket } from 'ws'
-import { openConnection } from '../src/testing.ts'
-import { buildPush, type TestApp } from './helpers/app.ts'
+import { buildPush, openConnection, type TestApp } from './helpers/app.ts'
 import { once } from './helpers/waiting.ts'
 
 test('a burst to many connections on many topics is complete and in order', async t => {

@@ -16,7 +16,7 @@ import pushBridge, { clientHandler, type PushBridgeOptions } from '../src/index.
 import { ApiSchema, OptionsSchema } from '../src/options.ts'
 import { CLOSE, shouldReconnect } from '../src/protocol.ts'
 import { createPublisher } from '../src/publisher.ts'
-import { openConnection } from '../src/testing.ts'
+import { openConnection } from './helpers/app.ts'
 import { findProgram } from './helpers/programs.ts'
 import { freePort, type RedisServer, startRedis } from './helpers/redis.ts'
 import { once, PATIENCE, until } from './helpers/waiting.ts'

@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict'
 import { connect } from 'node:net'
 import { test } from 'node:test'
-import { openConnection } from '../src/testing.ts'
-import { buildPush, endOf, refusalOf } from './helpers/app.ts'
+import { buildPush, openConnection, refusalOf } from './helpers/app.ts'
 import { once, within } from './helpers/waiting.ts'
 
 test('app.close(): what is queued arrives, then reconnect, then 1012', async t => {
@@ -15,7 +14,7 @@ test('app.close(): what is queued arrives, then reconnect, then 1012', async t =
     const { type, payload } = await connection.next()
     assert.equal(type, 'reconnect')
     assert.ok((payload as { after: number }).after <= 3)
-    assert.deepEqual(await endOf(connection), { code: 1012, reason: 'restart' })
+    assert.deepEqual(await connection.closed, { code: 1012, reason: 'restart' })
   }
   await closing
   assert.equal(app.push.connections.size, 0)
@@ -58,6 +57,6 @@ test('during drain.delay the node refuses upgrades and serves those it has', asy
   assert.equal((await app.push.status()).draining, true)
   await app.push.publish('user:1', { type: 'still' })
   assert.equal((await connection.next()).type, 'still')
-  assert.equal((await endOf(connection)).code, 1012)
+  assert.equal((await connection.closed).code, 1012)
   await closing
 })

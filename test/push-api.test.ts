@@ -10,8 +10,7 @@ import type { FastifyInstance } from 'fastify'
 import { serializerCompiler, validatorCompiler } from 'fastify-type-provider-zod'
 import { Type } from 'typebox'
 import pushBridge from '../src/index.ts'
-import { openConnection } from '../src/testing.ts'
-import { buildApp, buildPush, KEY, OPEN } from './helpers/app.ts'
+import { buildApp, buildPush, KEY, OPEN, openConnection } from './helpers/app.ts'
 
 const API = { api: { keys: ['another-key-of-sixteen', KEY] } }
 

@@ -2,8 +2,7 @@ import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import type { Gap, TopicState } from '../src/protocol.ts'
 import type { PublishResult } from '../src/publish.ts'
-import { openConnection } from '../src/testing.ts'
-import { buildPush, type TestApp } from './helpers/app.ts'
+import { buildPush, openConnection, type TestApp } from './helpers/app.ts'
 import { startRedis } from './helpers/redis.ts'
 
 const HISTORY = {

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import type { Redis } from 'ioredis'
-import { openConnection, type TestConnection } from '../src/testing.ts'
-import { buildPush, KEY, type TestApp } from './helpers/app.ts'
+import type { TestConnection } from '../src/testing.ts'
+import { buildPush, KEY, openConnection, type TestApp } from './helpers/app.ts'
 import { type RedisServer, startRedis } from './helpers/redis.ts'
 import { once, PATIENCE, within } from './helpers/waiting.ts'
 
@@ -25,8 +25,6 @@ function watched(client: Redis): { client: Redis; links: Redis[] } {
 }
 
 const LONG = { timeout: 120_000 }
-
-const open = ({ app }: TestApp) => openConnection(app, '/ws?user=42', { timeout: PATIENCE })
 
 const isLost = ({ log }: TestApp) => log.some(({ msg }) => msg.startsWith('push: the link to Redis is lost'))
 
@@ -75,7 +73,7 @@ test('Redis absent at boot: the application starts, says so, and recovers by its
   const node = await within(start(t, redis), 'the start of an application without Redis')
   assert.ok(node.log.some(({ msg }) => msg.startsWith('push: Redis cannot be reached yet')))
   assert.equal((await node.app.push.status()).connected, false)
-  const connection = await open(node)
+  const connection = await openConnection(node.app, '/ws?user=42')
   assert.equal(((await connection.next('gap')).payload as { reason: string }).reason, 'broker_away')
   await assertPublishFails(node, ['PUSH_ERR_BROKER_AWAY'])
   await redis.start()
@@ -85,7 +83,7 @@ test('Redis absent at boot: the application starts, says so, and recovers by its
 test('Redis killed and started again: deadlines, gap, recovery', LONG, async t => {
   const redis = await startRedis(t)
   const node = await start(t, redis)
-  const connection = await open(node)
+  const connection = await openConnection(node.app, '/ws?user=42')
   await redis.kill()
   await assertPublishFails(node, ['PUSH_ERR_BROKER_AWAY', 'PUSH_ERR_UNCONFIRMED'])
   assert.equal((await node.app.push.status()).connected, false)
@@ -101,7 +99,7 @@ test('Redis killed and started again: deadlines, gap, recovery', LONG, async t =
 test('Redis frozen for 10 s: noticed within seconds, the deadline kept, and told when it thaws', LONG, async t => {
   const redis = await startRedis(t)
   const node = await start(t, redis)
-  const connection = await open(node)
+  const connection = await openConnection(node.app, '/ws?user=42')
   redis.freeze()
   const frozen = performance.now()
   while (performance.now() - frozen < 10_000)
@@ -115,7 +113,7 @@ test('an idle subscriber notices a frozen Redis without a single publish', LONG,
   const redis = await startRedis(t)
   const { client, links } = watched(redis.admin)
   const node = await start(t, redis, client)
-  const connection = await open(node)
+  const connection = await openConnection(node.app, '/ws?user=42')
   assert.equal(links.length, 2)
   // Each has a probe of its own, a second apart.
   const noticed = Promise.all(links.map(link => once(link, 'close')))
@@ -130,7 +128,7 @@ for (const state of ['up', 'frozen', 'gone'] as const) {
   test(`app.close() is bounded with Redis ${state} and publishes waiting`, LONG, async t => {
     const redis = await startRedis(t)
     const node = await start(t, redis)
-    await open(node)
+    await openConnection(node.app, '/ws?user=42')
     if (state === 'frozen') redis.freeze()
     if (state === 'gone') await redis.kill()
     const publishes = Array.from({ length: 100 }, () => node.app.push.publish('user:42', { type: 'x' }))
@@ -142,7 +140,7 @@ for (const state of ['up', 'frozen', 'gone'] as const) {
 test('CLIENT KILL of the subscriber: every connection is told', LONG, async t => {
   const redis = await startRedis(t)
   const node = await start(t, redis)
-  const connection = await open(node)
+  const connection = await openConnection(node.app, '/ws?user=42')
   await redis.admin.call('CLIENT', 'KILL', 'TYPE', 'pubsub')
   await assertRecovers(node, connection)
 })

@@ -12,15 +12,15 @@ import type { PublishResult } from '../src/publish.ts'
 import { Segment } from '../src/queue.ts'
 import { Recovery } from '../src/recovery.ts'
 import { SchemaTable } from '../src/schemas.ts'
-import { openConnection, type TestConnection, type TestMessage } from '../src/testing.ts'
+import type { TestConnection, TestMessage } from '../src/testing.ts'
 import { codeOf, type FakeSubscriber } from './broker-suite.ts'
 import { FaultProxy } from './chaos/proxy.ts'
-import { buildPush, type TestApp } from './helpers/app.ts'
+import { buildPush, openConnection, type TestApp } from './helpers/app.ts'
 import { setUp as fakeConnection } from './helpers/connection.ts'
 import { type Cleanup, cleanups } from './helpers/processes.ts'
 import { type RedisServer, startRedis } from './helpers/redis.ts'
 import { connected } from './helpers/redis-node.ts'
-import { PATIENCE, publishAhead, until, within } from './helpers/waiting.ts'
+import { publishAhead, until, within } from './helpers/waiting.ts'
 
 const LONG = { timeout: 120_000 }
 const R = 'channel:r'
@@ -49,7 +49,7 @@ async function setUp(test: TestContext, options: Partial<PushBridgeOptions> = {}
   const t = inReverse(test)
   const redis = await startRedis(t)
   const [hurt, well] = [await startNode(t, redis, options), await startNode(t, redis)]
-  return { redis, hurt, well, client: await openConnection(hurt.app, '/ws/r', { timeout: PATIENCE }) }
+  return { redis, hurt, well, client: await openConnection(hurt.app, '/ws/r') }
 }
 
 const record = ({ app }: TestApp, n: unknown, more: object = {}) =>
@@ -313,7 +313,7 @@ test('what is published while a client returns comes once and in its place', LON
   )
   node.proxy.delay = 20
   for (let round = 0; round < 30; round++) {
-    const client = await openConnection(node.app, `/ws/r?${since(held.id)}`, { timeout: PATIENCE })
+    const client = await openConnection(node.app, `/ws/r?${since(held.id)}`)
     const more = 1 + (round % 7) * 10
     for (let i = 0; i < more; i++) {
       const message = await client.next()
@@ -335,7 +335,7 @@ test('connections that return together share the pages they need', LONG, async c
   const calls = async () => Number(/cmdstat_fcall:calls=(\d+)/.exec(await redis.admin.info('commandstats'))![1])
   const before = await calls()
   const began = performance.now()
-  const opening = range(1, 300).map(() => openConnection(node.app, `/ws/r?${since(first.id)}`, { timeout: PATIENCE }))
+  const opening = range(1, 300).map(() => openConnection(node.app, `/ws/r?${since(first.id)}`))
   const clients = await Promise.all(opening)
   for (const client of clients) {
     for (let n = 1; n <= 900; n++) {

@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { openConnection } from '../src/testing.ts'
-import { buildPush, refusalOf } from './helpers/app.ts'
+import { buildPush, openConnection, refusalOf } from './helpers/app.ts'
 import { startRedis } from './helpers/redis.ts'
 
 /** Refusals reach a program by status and body, and a page, which is shown neither, by close code and reason. */

@@ -9,8 +9,7 @@ import Fastify, { type FastifyInstance } from 'fastify'
 import { WebSocket } from 'ws'
 import pushBridge, { type PushBridge, type PushBridgeOptions } from '../src/index.ts'
 import { acquireBroker } from '../src/redis/pool.ts'
-import { openConnection } from '../src/testing.ts'
-import { buildApp, buildPush, endOf, OPEN } from './helpers/app.ts'
+import { buildApp, buildPush, OPEN, openConnection } from './helpers/app.ts'
 import { startRedis } from './helpers/redis.ts'
 import { once, until, within } from './helpers/waiting.ts'
 
@@ -95,7 +94,7 @@ for (const order of ['before', 'after'] as const) {
     assert.equal(warned, order === 'before')
     assert.ok(!log.some(({ msg }) => /already assigned|upgrade failed/.test(msg)))
     const closing = app.close()
-    assert.deepEqual((await endOf(connection)).code, 1012)
+    assert.deepEqual((await connection.closed).code, 1012)
     await closing
   })
 }
@@ -107,14 +106,14 @@ test('limits hold on a shared server that has none', async t => {
   })
   const connection = await openConnection(app, '/ws')
   connection.send('x', 'y'.repeat(70_000))
-  assert.equal((await endOf(connection)).code, 1009)
+  assert.equal((await connection.closed).code, 1009)
 })
 
 test('the own server collects no more than limits.inbound', async t => {
   const { app } = await buildPush(t)
   const connection = await openConnection(app, '/ws')
   connection.send('x', 'y'.repeat(70_000))
-  assert.equal((await endOf(connection)).code, 1009)
+  assert.equal((await connection.closed).code, 1009)
 })
 
 /** Half-closes like a client that got its answer, and waits until the server has closed as well. */

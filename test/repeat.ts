@@ -140,9 +140,15 @@ async function runOnce(options: Options, mode: Mode, run: number, folder: string
   return done
 }
 
+/** A file whose beginning fails takes all its tests with it. */
+const MOST_NAMES = 5
+
 function report(failure: Failure): Failure {
   const { mode, run, file, tests, output } = failure
-  for (const test of tests) console.log(`failed: ${mode}, run ${run}, ${basename(file)}: ${test}\n        ${output}`)
+  const names = tests.slice(0, MOST_NAMES)
+  if (tests.length > MOST_NAMES) names.push(`and ${tests.length - MOST_NAMES} more`)
+  console.log(`failed: ${mode}, run ${run}, ${basename(file)}; its output: ${output}`)
+  for (const name of names) console.log(`  ${name}`)
   return failure
 }
 
@@ -162,7 +168,10 @@ export async function repeat(args: readonly string[]): Promise<boolean> {
     } finally {
       for (const spinner of spinners) spinner.kill('SIGKILL')
     }
-    console.log(`${mode}: ${failures.length - before} of ${done} files failed, ${options.times} runs wanted`)
+    const wanted = options.times * options.files.length
+    console.log(
+      `${mode}: of ${wanted} files (each ${options.times} times) ${done} were run, ${failures.length - before} failed`,
+    )
   }
   return failures.length === 0
 }

@@ -9,8 +9,7 @@ import websocket from '@fastify/websocket'
 import { Type } from 'typebox'
 import { WebSocket } from 'ws'
 import { clientHandler, pushBridge } from '../src/index.ts'
-import { openConnection } from '../src/testing.ts'
-import { buildApp, buildPush, endOf, OPEN } from './helpers/app.ts'
+import { buildApp, buildPush, OPEN, openConnection } from './helpers/app.ts'
 import { once, PATIENCE, until, within } from './helpers/waiting.ts'
 
 test('welcome is first and says who, where and what', async t => {
@@ -174,10 +173,10 @@ test('too large closes with 1009, and a flood with 4429', async t => {
   const { app } = await buildPush(t, { limits: { inbound: 1000, messages: 5 } })
   const large = await openConnection(app, '/ws')
   large.send('x', 'y'.repeat(1000))
-  assert.equal((await endOf(large)).code, 1009)
+  assert.equal((await large.closed).code, 1009)
   const flood = await openConnection(app, '/ws')
   for (let i = 0; i < 12; i++) flood.send('x', {})
-  const { code, reason } = await endOf(flood)
+  const { code, reason } = await flood.closed
   assert.deepEqual([code, reason], [4429, 'more than 5 messages a second'])
 })
 
@@ -213,7 +212,7 @@ test('a connection ends when its identity expires', async t => {
     authenticate: () => ({ user: 1, expires: Date.now() + 1000 }),
   })
   const connection = await openConnection(app, '/ws')
-  assert.deepEqual(await endOf(connection), { code: 4401, reason: 'expired' })
+  assert.deepEqual(await connection.closed, { code: 4401, reason: 'expired' })
 })
 
 test('hooks see the connection come and go, and one that throws harms nobody', async t => {

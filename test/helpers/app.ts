@@ -4,8 +4,8 @@ import { Writable } from 'node:stream'
 import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify'
 import { type ClientOptions, WebSocket } from 'ws'
 import pushBridge, { type PushBridgeOptions } from '../../src/index.ts'
-import type { TestConnection } from '../../src/testing.ts'
-import { within } from './waiting.ts'
+import { type OpenOptions, openConnection as open } from '../../src/testing.ts'
+import { PATIENCE, within } from './waiting.ts'
 
 interface Cleanup {
   after(hook: () => unknown): void
@@ -53,9 +53,16 @@ export function buildPush(t: Cleanup, options: Partial<PushBridgeOptions> = {}):
   return buildApp(t, app => app.register(pushBridge, { ...OPEN, ...options }))
 }
 
-/** How a connection of `openConnection` ended. */
-export function endOf({ closed }: Pick<TestConnection, 'closed'>): TestConnection['closed'] {
-  return within(closed, 'the end of a connection')
+/** What applications test with, and the patience of these tests in all that it waits for. */
+export async function openConnection(app: FastifyInstance, path: string, options: OpenOptions = {}) {
+  const opening = open(app, path, { timeout: PATIENCE, ...options })
+  const connection = await within(opening, `a connection to ${path}`, 2 * PATIENCE)
+  return {
+    ...connection,
+    get closed() {
+      return within(connection.closed, `the end of the connection to ${path}`)
+    },
+  }
 }
 
 /** How an upgrade ended: the status of a refusal, or the code of the close that followed. */

@@ -72,7 +72,7 @@ async function order(customer: string, note: string, nodes = 1): Promise<void> {
 test('two tabs show the order of a PHP script, and come back by themselves when the node restarts', async t => {
   const port = await freePort()
   const program = startExample(t, port)
-  await program.line(/\?user=alice/, 30_000)
+  await program.line(/\?user=alice/)
   const context = await openContext(t)
   const tabs = [await context.newPage(), await context.newPage()]
   for (const tab of tabs) {
@@ -93,7 +93,7 @@ test('two tabs show the order of a PHP script, and come back by themselves when 
 test('two tabs behind nginx, each on a node of its own: nothing changes, also when one node is killed', async t => {
   const ports = [await freePort(), await freePort()]
   const programs = ports.map(port => startExample(t, port))
-  for (const program of programs) await program.line(/\?user=alice/, 30_000)
+  for (const program of programs) await program.line(/\?user=alice/)
   const nginx = await startNginx(t, ports)
   const context = await openContext(t)
   const tabs: Page[] = []
@@ -127,7 +127,8 @@ test('a page that is not let in stays closed, while another that cannot connect 
     window.states = []
     connect('/ws?user=nobody').listen('state', state => states.push(state))
     window.failures = 0
-    connect('/nowhere').listen('state', ({ state }) => { failures += state === 'waiting' })`
+    const lost = connect('/nowhere')
+    lost.listen('state', ({ state }) => { if (state === 'waiting' && ++failures === 4) lost.close() })`
   const node = await startInteropNode(t, redis.url, { SCRIPT })
   const page = await openScript(t, node.origin)
   await page.waitForFunction('failures === 4')
@@ -155,7 +156,7 @@ test('a plain WebSocket is told by close code what a browser hides of HTTP', asy
 
 test('the example page says why it stays closed', async t => {
   const port = await freePort()
-  await startExample(t, port).line(/\?user=alice/, 30_000)
+  await startExample(t, port).line(/\?user=alice/)
   const page = await (await openContext(t)).newPage()
   await page.goto(`http://127.0.0.1:${port}/?user=no%20name`)
   await isIn(page, 'closed')
@@ -181,7 +182,7 @@ test('ten lines of plain JavaScript are a complete client', async t => {
   const welcomed = new Promise(resolve => page.on('websocket', socket => socket.once('framereceived', resolve)))
   await node.program.stop('SIGKILL')
   await startInteropNode(t, redis.url, env)
-  await within(welcomed, 'the page is back', 20_000)
+  await within(welcomed, 'the page is back')
   await publisher.publish('channel:orders', { type: 'order.created', payload: { note: 'second order' } })
   await page.getByText('second order').waitFor()
 })

@@ -126,7 +126,7 @@ test('200 clients over two nodes get from five publishers exactly what their top
   t.after(() => publisher.close())
 
   const members = range(CLIENTS).map(index => new Member(t, nginx, index))
-  await within(Promise.all(members.map(member => member.ready())), '200 clients welcomed and subscribed', 20_000)
+  await within(Promise.all(members.map(member => member.ready())), '200 clients welcomed and subscribed')
   const [first, second] = [await one.status(), await two.status()]
   assert.equal(first.connections + second.connections, CLIENTS)
   assert.ok(Math.abs(first.connections - second.connections) <= CLIENTS / 10, 'round robin')
@@ -134,7 +134,7 @@ test('200 clients over two nodes get from five publishers exactly what their top
   const publishers = await publishAll(redis.port, nginx, 0, 30)
   const perNumber = publishers.length * 4
   const arrived = (end: number) => Promise.all(members.map(member => member.has(end * perNumber)))
-  await within(arrived(30), 'every message of the first round', 30_000)
+  await within(arrived(30), 'every message of the first round')
   await fence()
   checkAll(members, publishers, 30)
   assert.equal(
@@ -146,12 +146,12 @@ test('200 clients over two nodes get from five publishers exactly what their top
   const back = lost.map(member => member.ready())
   assert.equal(lost.length, first.connections)
   one.program.process.kill('SIGKILL')
-  await within(Promise.all(back), 'the clients of the killed node are back', 30_000)
+  await within(Promise.all(back), 'the clients of the killed node are back')
   for (const { client } of members) assert.equal(client.welcome!.node, second.node)
   assert.equal((await two.status()).connections, CLIENTS)
 
   await publishAll(redis.port, nginx, 30, 10)
-  await within(arrived(40), 'every message of the second round', 30_000)
+  await within(arrived(40), 'every message of the second round')
   await fence()
   checkAll(members, publishers, 40)
 

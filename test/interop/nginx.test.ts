@@ -9,7 +9,7 @@ import { type Listener, listenTo } from '../helpers/listener.ts'
 import { type NginxOptions, startNginx } from '../helpers/nginx.ts'
 import { API_KEY, cleanups, type InteropNode, startInteropNode } from '../helpers/processes.ts'
 import { type RedisServer, startRedis } from '../helpers/redis.ts'
-import { within } from '../helpers/waiting.ts'
+import { until, within } from '../helpers/waiting.ts'
 
 const all = cleanups()
 let redis: RedisServer
@@ -84,21 +84,24 @@ test('a killed node is taken out, and used again when it is back', async t => {
     [keep, lose],
   )
   await lose.program.stop('SIGKILL')
+  const began = performance.now()
   const listeners = await connectMany(t, nginx.url, 10, browser(nginx.origin))
   assert.equal(new Set(nodesOf(listeners)).size, 1)
   await program.line(/connect\(\) failed .*Connection refused/)
-  assert.ok(program.lines.filter(line => /Connection refused/.test(line)).length <= 4)
+  // It is tried again when a second is over.
+  const most = 2 + (performance.now() - began) / 1000
+  const refusals = program.lines.filter(line => /Connection refused/.test(line)).length
+  assert.ok(refusals <= most, `tried ${refusals} times, wanted at most ${most}`)
 
   const back = await startNode(t, { PORT: String(lose.port) })
   const { node } = await back.status()
-  const deadline = Date.now() + 10_000
-  for (let seen = ''; seen !== node; ) {
-    assert.ok(Date.now() < deadline, 'the node that came back got no client')
+  const isUsed = async () => {
     const listener = await listenTo(t, nginx.url, browser(nginx.origin))
-    seen = listener.welcome.node
     listener.socket.terminate()
     await listener.closed
+    return listener.welcome.node === node
   }
+  await until(isUsed, 'a client of the node that came back')
 })
 
 test('a node that is shutting down hands its clients over to the other at their first attempt, and ends soon', async t => {
@@ -115,10 +118,10 @@ test('a node that is shutting down hands its clients over to the other at their 
   assert.equal(back.length, 50)
 
   leave.program.process.kill('SIGTERM')
-  await within(Promise.all(back), 'the clients of the node that went are back', 5000)
+  await within(Promise.all(back), 'the clients of the node that went are back')
   assert.equal((await stay.status()).connections, 100)
   assert.equal(attempts.filter(state => state === 'connecting').length, 50)
-  assert.equal(await within(leave.program.exited, 'the end of the node', 5000), 0)
+  assert.equal(await within(leave.program.exited, 'the end of the node', 20_000), 0)
 })
 
 test('a node that is shutting down leaves no upgrade without an answer, and ends soon', async t => {
@@ -131,11 +134,11 @@ test('a node that is shutting down leaves no upgrade without an answer, and ends
       socket.on('open', () => socket.terminate()).on('close', () => resolve())
     })
   const keepArriving = async () => {
-    while (!isOver) await within(arrive(), 'an answer to an upgrade', 3000)
+    while (!isOver) await within(arrive(), 'an answer to an upgrade')
   }
   const newcomers = Promise.all(Array.from({ length: 20 }, keepArriving))
   node.program.process.kill('SIGTERM')
-  const code = await within(node.program.exited, 'the end of the node', 5000).finally(() => {
+  const code = await within(node.program.exited, 'the end of the node', 20_000).finally(() => {
     isOver = true
   })
   assert.equal(code, 0)
