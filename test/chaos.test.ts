@@ -12,10 +12,10 @@ const run = fileURLToPath(new URL('./chaos/run.ts', import.meta.url))
 
 test('nothing is lost in silence while faults happen (seed 20)', async () => {
   const args = ['--import', 'tsx', run, ...ARGUMENTS, '--kinds', KINDS.join(',')]
-  const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'], timeout: 240_000 })
+  const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'], timeout: 300_000 })
   let output = ''
   for (const stream of [child.stdout, child.stderr]) stream.on('data', chunk => (output += chunk))
-  const [code] = await once(child, 'close', 250_000)
+  const [code] = await once(child, 'close', 310_000)
   assert.equal(code, 0, output)
   assert.match(output, /recoveries\s+\d+:.*replayed [1-9]/)
 })

@@ -688,7 +688,7 @@ test('a page of a history of large entries is not read from the whole of it', as
   const call = asFunction(own.admin)
   const text = envelope('x'.repeat(250_000))
   const pipeline = own.admin.pipeline()
-  for (let n = 0; n < 300; n++) pipeline.call('FCALL', 'push_publish', 1, 'push:channel:big', text, 1000, 60)
+  for (let n = 0; n < 300; n++) pipeline.call('FCALL', 'push_publish', 1, 'push:channel:big', text, 1000, 3600)
   await pipeline.exec()
   const id = await headOf(call, 'push:channel:big')
   const times: number[] = []

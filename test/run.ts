@@ -21,7 +21,7 @@ const INTEROP_PROGRAMS = ['redis-cli', 'php', 'nginx', 'python3', 'chromium', 'c
 
 /** A failed assertion of one file says more when its own lines stand together: files run one by one on small machines. */
 const CONCURRENCY = 2
-const TIMEOUT = 300_000
+const TIMEOUT = 600_000
 
 function provideRedis(): void {
   if (findRedisServer()) return

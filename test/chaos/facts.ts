@@ -1,4 +1,4 @@
-import { existsSync, readdirSync } from 'node:fs'
+import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { readJournal } from './journal.ts'
 import type { FaultKind } from './schedule.ts'
@@ -92,7 +92,6 @@ export function readFacts(folder: string): Facts {
 }
 
 function readPublishers(path: string, facts: Facts): void {
-  if (!existsSync(path)) return
   for (const note of readJournal<Note>(path)) {
     if (note.e === 'try') facts.tries.set(note.k as string, note as unknown as Try)
     else if (note.e === 'ack') facts.acks.push(note as unknown as Ack)

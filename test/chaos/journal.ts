@@ -1,4 +1,4 @@
-import { closeSync, openSync, readFileSync, writeSync } from 'node:fs'
+import { closeSync, existsSync, openSync, readFileSync, writeSync } from 'node:fs'
 
 /** A file of JSON lines that one process appends to. All clocks are the one of this machine. */
 export class Journal {
@@ -36,8 +36,9 @@ export class Journal {
   }
 }
 
-/** The last line of a process that was killed may be incomplete: it is left out. */
+/** The last line of a process that was killed may be incomplete: it is left out. One that never began has said nothing. */
 export function readJournal<T>(path: string): (T & { t: number })[] {
+  if (!existsSync(path)) return []
   const lines = readFileSync(path, 'utf8').split('\n')
   return lines.slice(0, -1).map(line => JSON.parse(line))
 }

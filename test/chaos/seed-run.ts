@@ -21,7 +21,7 @@ const RECOVERY_TIME = 10_000
 const ROUND = 2500
 /** Rounds of canaries after the last publication: their keys are others than those before. */
 const LAST_ROUNDS = 1000
-const ENDING = 5000
+const ENDING = 20_000
 
 /** One run from its seed: start, faults, quiet, end, judgement. */
 export async function runSeed(options: SeedOptions): Promise<Verdict> {
@@ -178,5 +178,5 @@ async function findLeaks(world: World): Promise<void> {
 
 /** Bounds a whole run: whatever hangs is a finding. */
 export function runBounded(options: SeedOptions): Promise<Verdict> {
-  return within(runSeed(options), `seed ${options.seed} ends`, options.seconds * 1000 + 120_000)
+  return within(runSeed(options), `seed ${options.seed} ends`, options.seconds * 1000 + 240_000)
 }

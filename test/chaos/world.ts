@@ -21,7 +21,7 @@ export interface WorldOptions {
   withPhp: boolean
 }
 
-const START = 20_000
+const START = 60_000
 /** What `app.close()` may take, and a little. */
 const EXIT = 8000
 
