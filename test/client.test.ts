@@ -16,7 +16,7 @@ import {
   type WebSocketLike,
 } from '../src/client.ts'
 import { shouldReconnect } from '../src/protocol.ts'
-import { Inbox, once, within } from './helpers/waiting.ts'
+import { Inbox, once, until, within } from './helpers/waiting.ts'
 
 const LIMIT = { timeout: 120_000 }
 const MINUTE = 60_000
@@ -1384,7 +1384,7 @@ test('a close with 1009 ends the client also where close() takes no such code, a
     }
   }
   const client = connect('ws://127.0.0.1:1', { WebSocket: Strict as never })
-  while (!Strict.last) await new Promise(resolve => setImmediate(resolve))
+  await until(() => Strict.last, 'a socket of the client')
   Strict.last.onclose?.({ code: 1009, reason: 'too big' })
   assert.equal(client.state, 'closed')
 })

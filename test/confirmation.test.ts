@@ -49,8 +49,9 @@ test('a node that is busy itself does not take that for an absence of the broker
     confirmation().known(connection, confirmedAfter(10_000), true),
     confirmation().known(full, confirmedAfter(10_000)),
   ]
-  const [known, asked, waiting] = await Promise.all(asking)
-  isOver = true
+  const [known, asked, waiting] = await Promise.all(asking).finally(() => {
+    isOver = true
+  })
   assert.deepEqual(known?.get('all'), POSITION)
   assert.equal(asked, undefined, 'a publisher waits for longer than it has')
   assert.equal(waiting, undefined, 'a connection for which much waits already is kept waiting')

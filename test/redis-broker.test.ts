@@ -7,7 +7,7 @@ import { brokerSuite, codeOf, envelope, publishOne } from './broker-suite.ts'
 import { FaultProxy } from './chaos/proxy.ts'
 import { startRedis } from './helpers/redis.ts'
 import { connect, connected } from './helpers/redis-node.ts'
-import { within } from './helpers/waiting.ts'
+import { until, within } from './helpers/waiting.ts'
 
 brokerSuite('redis', async (t, { publishTimeout }) => {
   const server = await startRedis(t)
@@ -57,10 +57,7 @@ async function sent(client: Redis, act: () => void): Promise<void> {
   const { stream } = client
   const before = stream.bytesWritten
   act()
-  const written = async () => {
-    while (stream.bytesWritten === before) await setImmediate()
-  }
-  await within(written(), 'something is written to Redis')
+  await until(() => stream.bytesWritten !== before, 'something is written to Redis')
 }
 
 test('redis: who left a topic and joined it again is not told before that is confirmed', async t => {

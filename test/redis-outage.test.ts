@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import { codeOf, envelope, FakeSubscriber, publishOne } from './broker-suite.ts'
 import { startRedis } from './helpers/redis.ts'
 import { connect, connected } from './helpers/redis-node.ts'
-import { once, within } from './helpers/waiting.ts'
+import { once, publishAhead, within } from './helpers/waiting.ts'
 
 const SLOW = { timeout: 120_000 }
 
@@ -43,14 +43,24 @@ test('redis: messages of a busy publisher come after lost, whenever the link ret
   const { subscriber } = await connected(t, server)
   for (let round = 0; round < 5; round++) {
     let isOver = false
-    const publishing = (async () => {
-      while (!isOver) await server.admin.publish('push:channel:x', envelope(round))
-    })()
-    await server.admin.call('CLIENT', 'KILL', 'TYPE', 'pubsub')
-    let event = await subscriber.next()
-    while (!('lost' in event)) event = await subscriber.next()
-    event = await subscriber.next()
-    isOver = true
+    let published = 0
+    let lostUntil = 0
+    const publish = (n: number) => {
+      published = n
+      return server.admin.publish('push:channel:x', envelope(round))
+    }
+    // Far less than the node keeps while it subscribes again.
+    const ahead = { most: 10_000, read: () => lostUntil }
+    const publishing = publishAhead(publish, () => isOver, ahead)
+    const told = async () => {
+      await server.admin.call('CLIENT', 'KILL', 'TYPE', 'pubsub')
+      while (!('lost' in (await subscriber.next())));
+      lostUntil = published
+      return subscriber.next()
+    }
+    const event = await told().finally(() => {
+      isOver = true
+    })
     await publishing
     assert.deepEqual(event, { topic: 'channel:x', text: envelope(round) }, 'lost was told more than once')
     subscriber.clear()

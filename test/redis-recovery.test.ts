@@ -20,7 +20,7 @@ import { setUp as fakeConnection } from './helpers/connection.ts'
 import { type Cleanup, cleanups } from './helpers/processes.ts'
 import { type RedisServer, startRedis } from './helpers/redis.ts'
 import { connected } from './helpers/redis-node.ts'
-import { publishAhead, until, within } from './helpers/waiting.ts'
+import { PATIENCE, publishAhead, until, within } from './helpers/waiting.ts'
 
 const LONG = { timeout: 120_000 }
 const R = 'channel:r'
@@ -230,10 +230,10 @@ test('what a Redis from the past says is told to nobody before it is known to be
   const pages: HistoryPage[] = []
   const ask = () => broker.history(R, id, { count: 1, bytes: 1 }).then(page => pages.push(page), codeOf)
   // Without a pause, to have asked at whichever moment would be the wrong one.
-  const asking = async () => {
-    while (pages.length === 0) await Promise.all([ask(), ask(), new Promise(setImmediate)])
+  for (const end = performance.now() + PATIENCE; pages.length === 0; ) {
+    assert.ok(performance.now() < end, 'no page of the history came')
+    await Promise.all([ask(), ask(), new Promise(setImmediate)])
   }
-  await within(asking(), 'a page of the history')
   await starting
   await link(true)
   await ask()
@@ -312,7 +312,7 @@ test('what is published while a client returns comes once and in its place', LON
     ahead,
   )
   node.proxy.delay = 20
-  for (let round = 0; round < 30; round++) {
+  const read = async (round: number) => {
     const client = await openConnection(node.app, `/ws/r?${since(held.id)}`)
     const more = 1 + (round % 7) * 10
     for (let i = 0; i < more; i++) {
@@ -322,8 +322,12 @@ test('what is published while a client returns comes once and in its place', LON
     }
     void client.close()
   }
-  isOver = true
-  await publishing
+  try {
+    for (let round = 0; round < 30; round++) await read(round)
+  } finally {
+    isOver = true
+    await publishing
+  }
 })
 
 test('connections that return together share the pages they need', LONG, async context => {

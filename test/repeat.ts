@@ -123,6 +123,7 @@ async function failuresOf(file: string, mode: Mode, output: string): Promise<str
 /** One run of all files in one mode; how many were run, since the time may be over before. */
 async function runOnce(options: Options, mode: Mode, run: number, folder: string, failures: Failure[]) {
   const { files, seed, concurrency, end } = options
+  const began = performance.now()
   const order = mode === 'shuffled' ? shuffled(files, seed + run) : files
   const waiting = order.values()
   let done = 0
@@ -137,6 +138,7 @@ async function runOnce(options: Options, mode: Mode, run: number, folder: string
     }
   }
   await Promise.all(Array.from({ length: concurrency }, work))
+  if (done > 0) console.log(`${mode}, run ${run}: ${done} files in ${Math.round((performance.now() - began) / 1000)} s`)
   return done
 }
 

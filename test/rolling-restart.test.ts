@@ -63,12 +63,15 @@ test('a rolling restart of three nodes loses nothing, repeats nothing and tells 
     () => isOver,
     { most: AHEAD, read },
   )
-  for (const old of nodes) {
-    const replacement = await start()
-    nodes = [...nodes.filter(node => node !== old), replacement]
-    await old.app.close()
+  try {
+    for (const old of nodes) {
+      const replacement = await start()
+      nodes = [...nodes.filter(node => node !== old), replacement]
+      await old.app.close()
+    }
+  } finally {
+    isOver = true
   }
-  isOver = true
   const published = await publishing
   const everything = Array.from({ length: published }, (_, i) => i + 1)
   await until(

@@ -43,7 +43,7 @@ export async function buildApp(
     },
   })
   const app = Fastify({ ...options, logger: { level: 'trace', stream } } as FastifyServerOptions)
-  t.after(() => app.close())
+  t.after(() => within(app.close(), 'the end of an application'))
   await set(app)
   await app.listen({ port: 0, host: '127.0.0.1' })
   return { app, port: (app.server.address() as AddressInfo).port, log }

@@ -26,7 +26,7 @@ export function connect(t: TestContext, server: RedisServer, options: NodeOption
       for (const { resolve } of waiting.filter(w => w.isUp === isUp)) resolve()
     },
   )
-  t.after(() => broker.close())
+  t.after(() => within(broker.close(), 'the end of a broker'))
   return {
     broker,
     clients,
