@@ -5,6 +5,7 @@ import { availableParallelism, tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { findProgram } from './helpers/programs.ts'
 
 /**
  * Runs the tests again and again, under conditions in which a test that depends on the speed of the machine fails:
@@ -55,6 +56,7 @@ function optionsFrom(args: readonly string[]): Options {
   const modes = values.mode.split(',').map(name => {
     const mode = MODES.find(known => known === name)
     if (!mode) throw new Error(`there are the modes ${MODES.join(', ')}, not ${name}`)
+    if (mode === 'pinned' && !findProgram('taskset')) throw new Error('pinned needs the program taskset, of util-linux')
     return mode
   })
   return {
