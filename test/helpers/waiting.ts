@@ -82,7 +82,7 @@ export class Inbox<Item> {
     this.#items.length = 0
   }
 
-  async take(): Promise<Item> {
+  async take(milliseconds = PATIENCE): Promise<Item> {
     if (this.#items.length > 0) return this.#items.shift()!
     let take = (_item: Item) => {}
     const coming = new Promise<Item>(resolve => {
@@ -90,7 +90,7 @@ export class Inbox<Item> {
       this.#takers.add(take)
     })
     try {
-      return await within(coming, this.#what)
+      return await within(coming, this.#what, milliseconds)
     } finally {
       this.#takers.delete(take)
     }
