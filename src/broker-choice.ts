@@ -4,6 +4,7 @@ import type { Broker } from './broker.ts'
 import { errors } from './errors.ts'
 import { MemoryBroker } from './memory-broker.ts'
 import type { Options } from './options.ts'
+import type { LinkNews } from './redis/broker.ts'
 import { acquireBroker } from './redis/pool.ts'
 
 /** New at every boot: a node is a process. */
@@ -27,10 +28,7 @@ export async function openBroker(app: FastifyInstance, options: Options): Promis
   const opened = acquireBroker(
     options.redis === true ? hostRedis(app) : options.redis,
     { node: nodeId, prefix, publishTimeout, noteRejected, maxBytes: options.limits.publication },
-    (isUp, error) => {
-      if (isUp) app.log.info({ prefix }, 'push: the link to Redis is up')
-      else app.log.warn({ prefix, err: error }, 'push: the link to Redis is lost; clients are told when it is back')
-    },
+    logOf(app, prefix),
   )
   if (await isLiveSoon(opened.broker.whenLive)) {
     if (!opened.broker.canRecord && Object.keys(options.history).length > 0) {
@@ -41,6 +39,19 @@ export async function openBroker(app: FastifyInstance, options: Options): Promis
     app.log.warn({ prefix }, 'push: Redis cannot be reached yet; starting without it, and trying on')
   }
   return opened
+}
+
+function logOf({ log }: FastifyInstance, prefix: string): LinkNews {
+  return {
+    change(isUp, error) {
+      if (isUp) log.info({ prefix }, 'push: the link to Redis is up')
+      else log.warn({ prefix, err: error }, 'push: the link to Redis is lost; clients are told when it is back')
+    },
+    lagging(isBehind, milliseconds) {
+      if (isBehind) log.warn({ prefix, lag: milliseconds }, 'push: this node is behind what is published')
+      else log.info({ prefix, lag: milliseconds }, 'push: this node has caught up with what is published')
+    },
+  }
 }
 
 function openMemoryBroker(app: FastifyInstance, { redisPrefix, publishTimeout }: Options): OpenBroker {

@@ -115,6 +115,8 @@ export interface Broker {
   readonly filling: number
   /** Bytes that have come in and wait to be handed to the subscribers. */
   readonly backlog: number
+  /** Milliseconds that what is received is late: it was published so long ago. */
+  readonly lag: number
 
   attach(subscriber: Subscriber): void
   detach(subscriber: Subscriber): void

@@ -33,7 +33,7 @@ const FLOORS: string[][] = [
   ['options', 'outbox', 'loss', 'recovery', 'drain'],
   ['confirmation', 'fan-out'],
   ['delivery', 'authentication'],
-  ['redis/names', 'redis/client', 'redis/link', 'redis/topic-names'],
+  ['redis/names', 'redis/client', 'redis/link', 'redis/lag', 'redis/topic-names'],
   ['redis/push-reader'],
   ['redis/read-ahead'],
   ['redis/commands', 'redis/subscriptions'],

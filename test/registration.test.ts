@@ -309,9 +309,12 @@ test('each registration on a link hears what becomes of it, until it is released
   const options = { node: 'n', prefix: 'push:', publishTimeout: 1000, noteRejected: true, maxBytes: 1000 }
   const news = new EventEmitter()
   const acquire = (name: string) =>
-    acquireBroker(redis.url, options, isUp => {
-      heard.push(`${name} ${isUp ? 'up' : 'down'}`)
-      news.emit(heard.at(-1)!)
+    acquireBroker(redis.url, options, {
+      change(isUp) {
+        heard.push(`${name} ${isUp ? 'up' : 'down'}`)
+        news.emit(heard.at(-1)!)
+      },
+      lagging() {},
     })
   const one = acquire('one')
   const two = acquire('two')

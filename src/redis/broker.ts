@@ -32,8 +32,12 @@ export interface RedisBrokerOptions {
   noteRejected: boolean
 }
 
-/** The link of the node to Redis came up or went down: for the log. */
-export type OnLinkChange = (isUp: boolean, error: Error | undefined) => void
+/** What becomes of the link of the node to Redis: for the log. */
+export interface LinkNews {
+  change(isUp: boolean, error: Error | undefined): void
+  /** What comes in is so many milliseconds late, or was at most before the node caught up. */
+  lagging(isBehind: boolean, milliseconds: number): void
+}
 
 const MAX_REJECTED = 100
 const REJECTED_TTL = 24 * 60 * 60
@@ -60,7 +64,7 @@ export class RedisBroker implements Broker {
   #lastProblem: string | undefined
   #isClosed = false
 
-  constructor(clients: { commands: Redis; subscriber: Redis }, options: RedisBrokerOptions, onChange: OnLinkChange) {
+  constructor(clients: { commands: Redis; subscriber: Redis }, options: RedisBrokerOptions, news: LinkNews) {
     this.node = options.node
     this.#options = options
     this.#answers = new Answers(options.node)
@@ -78,7 +82,7 @@ export class RedisBroker implements Broker {
       if (this.#isClosed || !isNews) return
       this.#wasUp = this.connected
       this.#lastProblem = error?.message
-      onChange(this.connected, error)
+      news.change(this.connected, error)
     }
     this.#commands = new CommandLink(clients.commands, (isUp, error) => {
       if (isUp) void this.#feed.commandsUp()
@@ -99,6 +103,7 @@ export class RedisBroker implements Broker {
         isRecorded: topic => [...this.#subscribers].some(subscriber => subscriber.isRecorded(topic)),
         topics: () => new Set([...this.#subscribers].flatMap(subscriber => [...subscriber.topics()])),
         change: changed,
+        lagging: news.lagging,
       },
     )
     this.#carrier = new RedisCarrier(parts.commands, parts.functions, this.#names, timeout)
@@ -110,6 +115,10 @@ export class RedisBroker implements Broker {
 
   get backlog(): number {
     return this.#feed.backlog
+  }
+
+  get lag(): number {
+    return this.#feed.lag
   }
 
   get connected(): boolean {

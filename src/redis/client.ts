@@ -25,6 +25,8 @@ const OURS: OurOptions = {
   autoResubscribe: false,
   enableOfflineQueue: false,
   maxRetriesPerRequest: 0,
+  // An answer may stand behind seconds of messages.
+  commandTimeout: undefined,
   // Prefixes keys but not channels, so that half of the names would be elsewhere.
   keyPrefix: '',
   connectTimeout: 3000,

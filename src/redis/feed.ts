@@ -11,6 +11,7 @@ import { Continuity } from './continuity.ts'
 import type { Functions } from './functions.ts'
 import { Heads } from './heads.ts'
 import { parseRecorded, RedisHistory } from './history.ts'
+import { Lag, type Tick } from './lag.ts'
 import type { Names } from './names.ts'
 import { Subscriptions } from './subscriptions.ts'
 import { Timeline } from './timeline.ts'
@@ -32,13 +33,15 @@ export interface FeedEvents {
   filled(topic: Topic, publications: number): void
   /** Whether everything arrives has changed, or why it does not. */
   change(error: Error | undefined): void
+  /** For the log: the node is so many milliseconds behind, or was at most before it caught up. */
+  lagging(isBehind: boolean, milliseconds: number): void
 }
 
 /** Heads are compared this often: what was lost in a way that nothing else notices is found after half a minute. */
 const COMPARE_INTERVAL = 30_000
 
-/** A node that does not hear itself for so long hears nobody. */
-const UNHEARD_TIMEOUT = 5000
+/** What comes on the node's own channel is the number of a tick. */
+const MAX_DIGITS = 16
 
 const NOWHERE: ReadonlyMap<Topic, Position> = new Map()
 
@@ -58,11 +61,9 @@ export class Feed {
   #isCaughtUp = false
   #isClosed = false
   #restoration = 0
-  /** Since when the subscriptions are live, and when something last came on the channel that only this node holds. */
+  /** Since when the subscriptions are live. */
   #liveSince = Number.POSITIVE_INFINITY
-  #heardAt = 0
-  /** When the first tick was sent of those that Redis published and that did not come. */
-  #unheardSince: number | undefined
+  readonly #lag: Lag
 
   constructor(
     client: Redis,
@@ -85,14 +86,16 @@ export class Feed {
     )
     this.#timeline = new Timeline(commands, functions, names, options, {
       changed: () => this.#onTimelineChanged(),
-      ticked: (hearing, sentAt) => this.#onTicked(hearing, sentAt),
+      ticked: (tick, hearing) => this.#onTicked(tick, hearing),
+    })
+    this.#lag = new Lag({
+      heard: sentAt => this.#subscriptions.overtaken(sentAt),
+      told: events.lagging,
     })
     this.#subscriptions = new Subscriptions(client, names, options.node, {
       message: (topic, message) => this.#receive(topic, message),
-      heard: () => {
-        this.#heardAt = performance.now()
-        this.#unheardSince = undefined
-      },
+      heard: message => this.#lag.heard(Number(message.toString('latin1', 0, MAX_DIGITS)), performance.now()),
+      answered: askedAt => this.#onAnswered(askedAt),
       restored: () => void this.#restore(),
       change: (isUp, error) => {
         if (!isUp) this.#interrupt()
@@ -116,6 +119,11 @@ export class Feed {
   /** Topics that are being filled from their history. */
   get filling(): number {
     return this.#continuity.filling
+  }
+
+  /** Milliseconds that what comes in is late. */
+  get lag(): number {
+    return this.#lag.at(performance.now())
   }
 
   async subscribe(topics: readonly Topic[]): Promise<ReadonlyMap<Topic, Position>> {
@@ -188,6 +196,7 @@ export class Feed {
     this.#isCaughtUp = false
     this.#liveSince = Number.POSITIVE_INFINITY
     this.#restoration++
+    this.#lag.clear()
     this.#continuity.interrupted()
   }
 
@@ -195,7 +204,6 @@ export class Feed {
   async #restore(): Promise<void> {
     const restoration = ++this.#restoration
     this.#liveSince = performance.now()
-    this.#unheardSince = undefined
     this.#continuity.restored()
     while (!(await this.#timeline.tick()) && this.#functions.isSupported) {
       await new Promise(resolve => setTimeout(resolve, RETRY).unref())
@@ -223,18 +231,24 @@ export class Feed {
     void this.#catchUp(++this.#restoration)
   }
 
+  /** What is late is not missing: to read all of that from the histories would make it later still. */
   async #compare(): Promise<void> {
-    if (this.isLive) await this.#catchUp(this.#restoration)
+    if (this.isLive && this.lag === 0) await this.#catchUp(this.#restoration)
   }
 
-  /** The tick was published to this node alone. If nobody was there to take it, or it never comes, the link is dead. */
-  #onTicked(hearing: number, sentAt: number): void {
-    if (this.#liveSince > sentAt) return
-    if (hearing > 0) {
-      if (this.#heardAt >= sentAt) return
-      this.#unheardSince ??= sentAt
-      if (performance.now() - this.#unheardSince < UNHEARD_TIMEOUT) return
-    }
+  /** The tick was published to this node alone. If nobody was there to take it, the link is dead. */
+  #onTicked(tick: Tick, hearing: number): void {
+    if (this.#liveSince > tick.sentAt) return
+    if (hearing > 0) this.#lag.published(tick)
+    else this.#resetDeaf()
+  }
+
+  /** Answers and messages come in order: whoever is answered and does not hear its ticks before hears nobody. */
+  #onAnswered(askedAt: number): void {
+    if (this.#lag.isDeaf(askedAt)) this.#resetDeaf()
+  }
+
+  #resetDeaf(): void {
     this.#subscriptions.reset(new Error('this node does not hear what it publishes to itself'))
   }
 

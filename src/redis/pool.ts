@@ -1,15 +1,11 @@
 import { errors } from '../errors.ts'
-import { type OnLinkChange, RedisBroker, type RedisBrokerOptions } from './broker.ts'
+import { type LinkNews, RedisBroker, type RedisBrokerOptions } from './broker.ts'
 import { checkSource, createClient, identityOf, type RedisSource } from './client.ts'
-
-interface User {
-  onChange: OnLinkChange
-}
 
 interface Shared {
   broker: RedisBroker
   options: RedisBrokerOptions
-  users: Set<User>
+  users: Set<{ news: LinkNews }>
 }
 
 /** What the users of one link have to agree on, by the names that the options have for a host. */
@@ -28,14 +24,14 @@ const shared = new Map<string, Shared>()
 export function acquireBroker(
   source: unknown,
   options: RedisBrokerOptions,
-  onChange: OnLinkChange,
+  news: LinkNews,
 ): { broker: RedisBroker; release(): Promise<void> } {
   const redis: RedisSource = checkSource(source)
   const key = `${options.prefix} ${identityOf(redis)}`
   const entry = shared.get(key) ?? open(redis, options)
   refuseDisagreement(entry.options, options)
   shared.set(key, entry)
-  const user: User = { onChange }
+  const user = { news }
   entry.users.add(user)
   return {
     broker: entry.broker,
@@ -59,17 +55,22 @@ function refuseDisagreement(first: RedisBrokerOptions, second: RedisBrokerOption
 }
 
 function open(redis: RedisSource, options: RedisBrokerOptions): Shared {
-  const users = new Set<User>()
-  const broker = connect(redis, options, (isUp, error) => {
-    for (const { onChange } of users) onChange(isUp, error)
+  const users: Shared['users'] = new Set()
+  const broker = connect(redis, options, {
+    change(isUp, error) {
+      for (const { news } of users) news.change(isUp, error)
+    },
+    lagging(isBehind, milliseconds) {
+      for (const { news } of users) news.lagging(isBehind, milliseconds)
+    },
   })
   return { broker, options, users }
 }
 
-function connect(redis: RedisSource, options: RedisBrokerOptions, onChange: OnLinkChange): RedisBroker {
+function connect(redis: RedisSource, options: RedisBrokerOptions, news: LinkNews): RedisBroker {
   const clients = {
     commands: createClient(redis, `${options.prefix}commands`),
     subscriber: createClient(redis, `${options.prefix}subscriber`),
   }
-  return new RedisBroker(clients, options, onChange)
+  return new RedisBroker(clients, options, news)
 }

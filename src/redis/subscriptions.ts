@@ -11,7 +11,9 @@ import { TopicNames } from './topic-names.ts'
 export interface SubscriptionEvents {
   message(topic: Topic, envelope: Slice): void
   /** A message on the channel that only this node holds. */
-  heard(): void
+  heard(message: Buffer): void
+  /** A PING of that time was answered. */
+  answered(askedAt: number): void
   /** Every wanted topic is subscribed again; what was published before may have been missed. */
   restored(): void
   change(isUp: boolean, error: Error | undefined): void
@@ -78,7 +80,12 @@ export class Subscriptions {
     client.on('messageBuffer', (channel: Buffer, message: Buffer) => {
       this.#onMessage(names.topic(channel.toString()), new Slice(message))
     })
-    this.#link = new Link(client, { up: () => void this.#restore(), down: error => this.#onDown(error) })
+    this.#link = new Link(client, {
+      up: () => void this.#restore(),
+      down: error => this.#onDown(error),
+      answered: askedAt => events.answered(askedAt),
+      isBehind: () => this.#readAhead.bytes > 0,
+    })
   }
 
   /** Whether messages of every wanted topic are being received. */
@@ -260,7 +267,7 @@ export class Subscriptions {
   }
 
   #onMessage(topic: Topic, message: Slice): void {
-    if (topic === this.#own) return this.#events.heard()
+    if (topic === this.#own) return this.#events.heard(message.view())
     if (topic === ('nodes' as Topic)) return
     if (this.#isLive) return this.#events.message(topic, message)
     // Beyond the bound they are lost, and the gap that is about to be told says so.
@@ -272,6 +279,11 @@ export class Subscriptions {
   #forgetEarly(): void {
     this.#early = []
     this.#earlyBytes = 0
+  }
+
+  /** Something has come that Redis was asked to publish at `askedAt`. */
+  overtaken(askedAt: number): void {
+    this.#link.overtaken(askedAt)
   }
 
   /** Gives the connection up and makes another. */

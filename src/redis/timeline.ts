@@ -3,6 +3,7 @@ import { isPushError } from '../errors.ts'
 import { isTransient } from '../retry.ts'
 import type { CommandLink } from './commands.ts'
 import type { Functions } from './functions.ts'
+import type { Tick } from './lag.ts'
 import type { Names } from './names.ts'
 
 const TICK_INTERVAL = 1000
@@ -10,8 +11,8 @@ const TICK_INTERVAL = 1000
 export interface TimelineEvents {
   /** A history that is not the one this node knew. */
   changed(): void
-  /** Redis published a tick to the channel that only this node holds: to how many, and when it was asked to. */
-  ticked(hearing: number, sentAt: number): void
+  /** Redis published a tick to the channel that only this node holds, where so many heard it. */
+  ticked(tick: Tick, hearing: number): void
 }
 
 /**
@@ -102,6 +103,7 @@ export class Timeline {
     if (!this.#isInspected) return false
     const next = ++lastTick
     const sentAt = performance.now()
+    if (!this.#functions.isSupported) return this.#tickBare(next, sentAt)
     const isPromoted = this.#isPromoted
     const { node, timeout, maxBytes } = this.#options
     const call = {
@@ -124,8 +126,20 @@ export class Timeline {
     if (isPromoted) this.#isPromoted = false
     if (link === this.#link) this.#knownSince = Math.min(this.#knownSince, performance.now())
     this.#adopt(String(reply[0]))
-    this.#events.ticked(Number(reply[1]), sentAt)
+    this.#ticked(next, sentAt, reply[1])
     return true
+  }
+
+  #ticked(number: number, sentAt: number, hearing: unknown): void {
+    this.#events.ticked({ number, sentAt, publishedAt: performance.now() }, Number(hearing))
+  }
+
+  /** Where nothing can be recorded there is no history to go back in time; what the node does not hear it notices. */
+  async #tickBare(number: number, sentAt: number): Promise<false> {
+    const { node, timeout } = this.#options
+    const [hearing] = await this.#commands.run([['PUBLISH', this.#names.node(node), number]], timeout)
+    if (!isPushError(hearing)) this.#ticked(number, sentAt, hearing)
+    return false
   }
 
   #adopt(timeline: string): void {

@@ -166,12 +166,12 @@ export class FaultProxy {
     return chosen.length
   }
 
-  /** What comes for some clients is not taken from the socket any more; returns the way to end that. */
-  stall(choose: () => boolean): () => void {
+  /** What comes for some clients, or from them, is not taken from the socket any more; returns the way to end that. */
+  stall(choose: () => boolean, direction: 'down' | 'up' = 'down'): () => void {
     const chosen = [...this.#links].filter(choose)
-    for (const { down } of chosen) down.stalled = true
+    for (const link of chosen) link[direction].stalled = true
     return () => {
-      for (const { down } of chosen) down.stalled = false
+      for (const link of chosen) link[direction].stalled = false
     }
   }
 

@@ -10,20 +10,29 @@ interface NodeOptions {
   prefix?: string
   publishTimeout?: number
   noteRejected?: boolean
+  /** Where the link that subscribes goes, if elsewhere. */
+  subscriberUrl?: string
 }
 
 /** A broker of the server, and its log of the link: `changed` resolves at the next change to up or down. */
 export function connect(t: TestContext, server: RedisServer, options: NodeOptions = {}) {
-  const { node = 'n1', prefix = 'push:', publishTimeout = 1000, noteRejected = true } = options
+  const { node = 'n1', prefix = 'push:', publishTimeout = 1000, noteRejected = true, subscriberUrl } = options
+  const lags: { isBehind: boolean; milliseconds: number }[] = []
   const changes: { isUp: boolean; error: Error | undefined }[] = []
   const waiting: { isUp: boolean; resolve: () => void }[] = []
-  const clients = { commands: createClient(server.url, 'commands'), subscriber: createClient(server.url, 'subscriber') }
+  const clients = {
+    commands: createClient(server.url, 'commands'),
+    subscriber: createClient(subscriberUrl ?? server.url, 'subscriber'),
+  }
   const broker = new RedisBroker(
     clients,
     { node, prefix, publishTimeout, noteRejected, maxBytes: 262_144 },
-    (isUp, error) => {
-      changes.push({ isUp, error })
-      for (const { resolve } of waiting.filter(w => w.isUp === isUp)) resolve()
+    {
+      change(isUp, error) {
+        changes.push({ isUp, error })
+        for (const { resolve } of waiting.filter(w => w.isUp === isUp)) resolve()
+      },
+      lagging: (isBehind, milliseconds) => void lags.push({ isBehind, milliseconds }),
     },
   )
   t.after(() => within(broker.close(), 'the end of a broker'))
@@ -31,6 +40,7 @@ export function connect(t: TestContext, server: RedisServer, options: NodeOption
     broker,
     clients,
     changes,
+    lags,
     /** Resolves when the link has the state: at once if it has it already. */
     link(isUp: boolean): Promise<void> {
       if (broker.connected === isUp) return Promise.resolve()
