@@ -30,6 +30,8 @@ export interface Status {
   topics: number
   /** Topics that are being filled from their history: what their connections get is late. */
   fillingTopics: number
+  /** Topics that the broker refuses to this node: their connections get nothing. */
+  refusedTopics: number
   /** Milliseconds that this node is behind what is published. */
   lag: number
   stalledConnections: number

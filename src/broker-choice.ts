@@ -51,6 +51,10 @@ function logOf({ log }: FastifyInstance, prefix: string): LinkNews {
       if (isBehind) log.warn({ prefix, lag: milliseconds }, 'push: this node is behind what is published')
       else log.info({ prefix, lag: milliseconds }, 'push: this node has caught up with what is published')
     },
+    refused({ topics, example, error }) {
+      const missing = `&${prefix}${example}`
+      log.warn({ prefix, topics, err: error }, `push: Redis refuses ${example}: its user lacks the right ${missing}`)
+    },
   }
 }
 

@@ -117,6 +117,8 @@ export interface Broker {
   readonly backlog: number
   /** Milliseconds that what is received is late: it was published so long ago. */
   readonly lag: number
+  /** Topics that are held and cannot be received: the broker refuses them to this node. */
+  readonly refused: number
 
   attach(subscriber: Subscriber): void
   detach(subscriber: Subscriber): void

@@ -277,6 +277,7 @@ export class Hub implements Subscriber {
       connections: this.registry.size,
       topics: this.registry.topicCount,
       fillingTopics: this.broker.filling,
+      refusedTopics: this.broker.refused,
       lag: Math.round(this.broker.lag),
       stalledConnections: this.#outbox.stalledConnections,
       heldBytes: this.#outbox.heldBytes,

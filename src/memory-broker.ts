@@ -25,6 +25,7 @@ export class MemoryBroker implements Broker {
   readonly filling = 0
   readonly backlog = 0
   readonly lag = 0
+  readonly refused = 0
   readonly node: string
   readonly rejected: { time: number; topic: Topic; reason: string; size: number }[] = []
   readonly #subscribers = new Set<Subscriber>()

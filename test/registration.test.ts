@@ -315,6 +315,7 @@ test('each registration on a link hears what becomes of it, until it is released
         news.emit(heard.at(-1)!)
       },
       lagging() {},
+      refused() {},
     })
   const one = acquire('one')
   const two = acquire('two')

@@ -21,6 +21,7 @@ import { Feed } from './feed.ts'
 import { Functions } from './functions.ts'
 import { Names } from './names.ts'
 import { answerCommands } from './receipts.ts'
+import type { Refusal } from './refusals.ts'
 
 export interface RedisBrokerOptions {
   node: string
@@ -37,6 +38,7 @@ export interface LinkNews {
   change(isUp: boolean, error: Error | undefined): void
   /** What comes in is so many milliseconds late, or was at most before the node caught up. */
   lagging(isBehind: boolean, milliseconds: number): void
+  refused(refusal: Refusal): void
 }
 
 const MAX_REJECTED = 100
@@ -104,6 +106,7 @@ export class RedisBroker implements Broker {
         topics: () => new Set([...this.#subscribers].flatMap(subscriber => [...subscriber.topics()])),
         change: changed,
         lagging: news.lagging,
+        refused: news.refused,
       },
     )
     this.#carrier = new RedisCarrier(parts.commands, parts.functions, this.#names, timeout)
@@ -119,6 +122,10 @@ export class RedisBroker implements Broker {
 
   get lag(): number {
     return this.#feed.lag
+  }
+
+  get refused(): number {
+    return this.#feed.refused
   }
 
   get connected(): boolean {

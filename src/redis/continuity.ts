@@ -1,10 +1,11 @@
 import type { HistoryPage, PageLimits } from '../broker.ts'
-import { isCovered, type Position, timelineOf } from '../position.ts'
+import { isCovered, type Position } from '../position.ts'
 import type { GapReason } from '../protocol.ts'
 import { retrying } from '../retry.ts'
 import { Slice } from '../slice.ts'
 import type { Topic } from '../topic.ts'
 import type { Recorded } from './history.ts'
+import { follows, newTrack, type Track } from './track.ts'
 
 export interface ContinuitySource {
   /** Where these topics stand, and perhaps others. */
@@ -23,23 +24,6 @@ export interface ContinuityEvents {
   /** So many publications that were missed have been delivered from the history. */
   filled(topic: Topic, publications: number): void
   failed(error: unknown): void
-}
-
-interface Track {
-  /** What was delivered last; undefined until Redis has said where the topic stands. */
-  last: Position | undefined
-  /** The newest that came while the topic was being filled; it is in the history too. */
-  newest: Position | undefined
-  newestAt: number
-  isFilling: boolean
-  /** Whether something came that was not recorded: what of that was missed nobody can tell. */
-  hasBare: boolean
-  /** What came bare while the topic was being filled. */
-  waiting: Slice[]
-  /** More of that came than may wait. */
-  hasOverflown: boolean
-  /** Who is filling it; what an older era began comes to nothing. */
-  filler: { era: number; done: Promise<void> } | undefined
 }
 
 const PAGE: PageLimits = { count: 500, bytes: 512 * 1024 }
@@ -92,16 +76,7 @@ export class Continuity {
   }
 
   #add(topic: Topic): Track {
-    const track: Track = {
-      last: undefined,
-      newest: undefined,
-      newestAt: 0,
-      isFilling: false,
-      hasBare: false,
-      waiting: [],
-      hasOverflown: false,
-      filler: undefined,
-    }
+    const track = newTrack()
     this.#tracks.set(topic, track)
     return track
   }
@@ -152,9 +127,22 @@ export class Continuity {
    */
   restored(): void {
     this.#era++
-    const lost = new Map<Topic, undefined>()
-    for (const topic of this.#events.topics()) if (!this.#isRecoverable(topic)) lost.set(topic, undefined)
     for (const [topic, track] of this.#tracks) if (this.#isRecorded(topic, track)) this.#startFilling(track)
+    this.#tellLost(this.#events.topics())
+  }
+
+  /** For a while nothing came of these topics alone. */
+  async regained(topics: readonly Topic[]): Promise<void> {
+    const era = this.#era
+    this.#tellLost(topics)
+    await this.#each(topics, era, async (topic, track) => {
+      if (this.#isRecorded(topic, track)) await this.#fill(topic, track, era)
+    })
+  }
+
+  #tellLost(topics: Iterable<Topic>): void {
+    const lost = new Map<Topic, undefined>()
+    for (const topic of topics) if (!this.#isRecoverable(topic)) lost.set(topic, undefined)
     if (lost.size > 0) this.#events.lost('broker_link', lost)
   }
 
@@ -320,10 +308,4 @@ export class Continuity {
     this.#tracks.clear()
     this.#waitingBytes = 0
   }
-}
-
-/** Whether nothing can be between `last` and a publication; the first of all names no other. */
-function follows(last: Position, position: Position, previous: string): boolean {
-  if (previous !== '-') return previous === last.id
-  return last.seq === 0 && position.seq === 1 && timelineOf(last.id) === timelineOf(position.id)
 }

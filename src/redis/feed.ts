@@ -13,6 +13,7 @@ import { Heads } from './heads.ts'
 import { parseRecorded, RedisHistory } from './history.ts'
 import { Lag, type Tick } from './lag.ts'
 import type { Names } from './names.ts'
+import type { Refusal } from './refusals.ts'
 import { Subscriptions } from './subscriptions.ts'
 import { Timeline } from './timeline.ts'
 
@@ -35,6 +36,7 @@ export interface FeedEvents {
   change(error: Error | undefined): void
   /** For the log: the node is so many milliseconds behind, or was at most before it caught up. */
   lagging(isBehind: boolean, milliseconds: number): void
+  refused(refusal: Refusal): void
 }
 
 /** Heads are compared this often: what was lost in a way that nothing else notices is found after half a minute. */
@@ -97,6 +99,8 @@ export class Feed {
       heard: message => this.#lag.heard(Number(message.toString('latin1', 0, MAX_DIGITS)), performance.now()),
       answered: askedAt => this.#onAnswered(askedAt),
       restored: () => void this.#restore(),
+      granted: topics => void this.#continuity.regained(topics),
+      refused: events.refused,
       change: (isUp, error) => {
         if (!isUp) this.#interrupt()
         events.change(error)
@@ -124,6 +128,11 @@ export class Feed {
   /** Milliseconds that what comes in is late. */
   get lag(): number {
     return this.#lag.at(performance.now())
+  }
+
+  /** Topics that Redis refuses to this node. */
+  get refused(): number {
+    return this.#subscriptions.refused
   }
 
   async subscribe(topics: readonly Topic[]): Promise<ReadonlyMap<Topic, Position>> {

@@ -63,6 +63,9 @@ function open(redis: RedisSource, options: RedisBrokerOptions): Shared {
     lagging(isBehind, milliseconds) {
       for (const { news } of users) news.lagging(isBehind, milliseconds)
     },
+    refused(refusal) {
+      for (const { news } of users) news.refused(refusal)
+    },
   })
   return { broker, options, users }
 }

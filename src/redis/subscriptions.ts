@@ -4,8 +4,10 @@ import { Slice } from '../slice.ts'
 import type { Topic } from '../topic.ts'
 import { Link } from './link.ts'
 import type { Names } from './names.ts'
+import { Pending } from './pending.ts'
 import { PushReader } from './push-reader.ts'
 import { ReadAhead } from './read-ahead.ts'
+import { type Refusal, Refusals } from './refusals.ts'
 import { TopicNames } from './topic-names.ts'
 
 export interface SubscriptionEvents {
@@ -14,23 +16,19 @@ export interface SubscriptionEvents {
   heard(message: Buffer): void
   /** A PING of that time was answered. */
   answered(askedAt: number): void
-  /** Every wanted topic is subscribed again; what was published before may have been missed. */
+  /** Every wanted topic that is not refused is subscribed again; what was published before may have been missed. */
   restored(): void
+  /** Redis refused these until now. */
+  granted(topics: readonly Topic[]): void
+  refused(refusal: Refusal): void
   change(isUp: boolean, error: Error | undefined): void
-}
-
-/** Topics that are confirmed by one answer: thousands of connections wait for a few of these. */
-interface Pending {
-  /** How many of them are neither confirmed nor left. */
-  open: number
-  promise: Promise<void>
-  resolve(): void
 }
 
 /** Channels of one SUBSCRIBE: keeps a single command, and its reply, from blocking others. */
 const BATCH = 1000
 
-const REFUSED_RETRY = 2000
+/** After an error that leaves the connection up another one is made. */
+const FAILED_RETRY = 2000
 
 /** For so long a busy node gathers topics for one command: clients that come by the thousand come a few at a time. */
 const GATHER = 10
@@ -50,10 +48,9 @@ export class Subscriptions {
   readonly #wanted = new Set<Topic>()
   /** What Redis was last told to send, and by which SUBSCRIBE. */
   readonly #told = new Map<Topic, number>()
-  readonly #pending = new Map<Topic, Pending>()
-  /** Of the topics that the next command will name. */
-  #gathering: Pending | undefined
+  readonly #pending = new Pending()
   readonly #dirty = new Set<Topic>()
+  readonly #refusals: Refusals
   /** The channel that only this node holds. */
   readonly #own: Topic
   readonly #load = new LoopLoad()
@@ -76,6 +73,10 @@ export class Subscriptions {
     this.#topicNames = new TopicNames(names.prefix)
     this.#own = names.topic(names.node(node))
     this.#events = events
+    this.#refusals = new Refusals({
+      told: refusal => events.refused(refusal),
+      retry: topics => Promise.all(topics.map(topic => this.#send([topic]))),
+    })
     // Only the Buffer event: a 'message' listener would have ioredis decode every message to a string first.
     client.on('messageBuffer', (channel: Buffer, message: Buffer) => {
       this.#onMessage(names.topic(channel.toString()), new Slice(message))
@@ -88,7 +89,7 @@ export class Subscriptions {
     })
   }
 
-  /** Whether messages of every wanted topic are being received. */
+  /** Whether messages of every wanted topic that Redis does not refuse are being received. */
   get isLive(): boolean {
     return this.#isLive
   }
@@ -98,18 +99,21 @@ export class Subscriptions {
     return this.#readAhead.bytes
   }
 
+  /** How many topics are wanted that Redis refuses. */
+  get refused(): number {
+    return this.#refusals.size
+  }
+
   /** Resolves when every one of `topics` is subscribed, or left. */
   async subscribe(topics: readonly Topic[]): Promise<void> {
     if (this.#isClosed) return
     for (const topic of topics) {
       this.#wanted.add(topic)
       if (this.#isLive && this.#isConfirmed(topic)) continue
-      if (!this.#told.has(topic)) this.#markDirty(topic)
-      if (!this.#pending.has(topic)) this.#addPending(topic)
+      if (!this.#told.has(topic) && !this.#refusals.has(topic)) this.#markDirty(topic)
+      this.#pending.add(topic)
     }
-    // Looked at again each time: a topic that was left and joined meanwhile waits for another answer.
-    const next = () => topics.find(topic => this.#pending.has(topic))
-    for (let topic = next(); topic !== undefined; topic = next()) await this.#pending.get(topic)!.promise
+    await this.#pending.over(topics)
   }
 
   wants(topic: Topic): boolean {
@@ -123,23 +127,9 @@ export class Subscriptions {
 
   unsubscribe(topic: Topic): void {
     if (!this.#wanted.delete(topic)) return
-    this.#settle(topic)
+    this.#refusals.delete(topic)
+    this.#pending.settle(topic)
     this.#markDirty(topic)
-  }
-
-  #addPending(topic: Topic): void {
-    this.#gathering ??= newPending()
-    this.#gathering.open++
-    this.#pending.set(topic, this.#gathering)
-  }
-
-  #settle(topic: Topic): void {
-    const pending = this.#pending.get(topic)
-    if (!pending) return
-    this.#pending.delete(topic)
-    if (--pending.open > 0) return
-    pending.resolve()
-    if (pending === this.#gathering) this.#gathering = undefined
   }
 
   #markDirty(topic: Topic): void {
@@ -150,7 +140,7 @@ export class Subscriptions {
 
   #flush(): void {
     this.#flushing = undefined
-    this.#gathering = undefined
+    this.#pending.cut()
     // While the link is down or being restored, the restoration reads what is wanted.
     if (!this.#link.isUp) return this.#dirty.clear()
     const dirty = [...this.#dirty]
@@ -164,65 +154,87 @@ export class Subscriptions {
     void this.#tell(join)
   }
 
-  /** Subscribes `topics`; true when Redis has confirmed them all on the present connection. */
-  async #tell(topics: readonly Topic[], channels: readonly string[] = []): Promise<boolean> {
-    const era = this.#era
-    const answers: Promise<boolean>[] = channels.length > 0 ? [this.#send(channels, [], era)] : []
-    for (let i = 0; i < topics.length; i += BATCH) {
-      const part = topics.slice(i, i + BATCH)
-      answers.push(
-        this.#send(
-          part.map(topic => this.#names.channel(topic)),
-          part,
-          era,
-        ),
-      )
-    }
-    return (await Promise.all(answers)).every(Boolean)
+  /** Subscribes `topics`; true when Redis has granted or refused each of them on the present connection. */
+  async #tell(topics: readonly Topic[]): Promise<boolean> {
+    const answers: Promise<boolean>[] = []
+    for (let i = 0; i < topics.length; i += BATCH) answers.push(this.#send(topics.slice(i, i + BATCH)))
+    const areAnswered = (await Promise.all(answers)).every(Boolean)
+    this.#refusals.tell(performance.now())
+    return areAnswered
   }
 
-  async #send(channels: readonly string[], topics: readonly Topic[], era: number): Promise<boolean> {
+  async #send(topics: readonly Topic[]): Promise<boolean> {
+    const era = this.#era
     const batch = ++this.#batch
     for (const topic of topics) this.#told.set(topic, batch)
-    try {
-      await this.#link.client.subscribe(...channels)
-    } catch (error) {
-      if (era === this.#era) this.#onRefused(error as Error, topics, batch)
-      return false
-    }
+    const error = await this.#subscribe(topics.map(topic => this.#names.channel(topic)))
     if (era !== this.#era) return false
+    if (error) return this.#onRefused(error, topics, batch)
     this.#answered = batch
+    this.#onGranted(topics.filter(topic => this.#told.get(topic) === batch && this.#refusals.delete(topic)))
     if (this.#isLive) this.#settleConfirmed(topics)
     return true
   }
 
-  /** NOPERM for example leaves the connection up: after a while another one is made, until Redis agrees. */
-  #onRefused(error: Error, topics: readonly Topic[], batch: number): void {
+  async #subscribe(channels: readonly string[]): Promise<Error | undefined> {
+    try {
+      await this.#link.client.subscribe(...channels)
+      return undefined
+    } catch (error) {
+      return error as Error
+    }
+  }
+
+  #onGranted(topics: readonly Topic[]): void {
+    if (topics.length > 0) this.#events.granted(topics)
+  }
+
+  /** NOPERM does not say for which of the topics: halves are asked for, until those are found that are refused alone. */
+  async #onRefused(error: Error, topics: readonly Topic[], batch: number): Promise<boolean> {
+    // What was left or told again meanwhile has an answer of its own to come.
+    const refused = topics.filter(topic => this.#told.get(topic) === batch)
     // Else the answer to a later command would confirm them.
-    for (const topic of topics) if (this.#told.get(topic) === batch) this.#told.delete(topic)
+    for (const topic of refused) this.#told.delete(topic)
+    if (error.name !== 'ReplyError') return this.#fail(error)
+    const wanted = refused.filter(topic => this.#wanted.has(topic))
+    if (wanted.length > 1) {
+      const middle = wanted.length >> 1
+      const halves = [wanted.slice(0, middle), wanted.slice(middle)]
+      return (await Promise.all(halves.map(half => this.#send(half)))).every(Boolean)
+    }
+    for (const topic of wanted) {
+      this.#refusals.add(topic, error)
+      this.#pending.part(topic)
+    }
+    return true
+  }
+
+  /** The connection is up and of no use: after a while another one is made. */
+  #fail(error: Error): false {
     this.#events.change(false, error)
-    this.#retry ??= setTimeout(() => {
-      this.#retry = undefined
-      this.#link.reset(error)
-    }, REFUSED_RETRY)
+    this.#retry ??= setTimeout(() => this.#link.reset(error), FAILED_RETRY)
+    return false
   }
 
   /** A topic that was left and joined again meanwhile waits for the answer to its last SUBSCRIBE. */
   #settleConfirmed(topics: Iterable<Topic>): void {
-    for (const topic of topics) if (this.#isConfirmed(topic)) this.#settle(topic)
+    for (const topic of topics) if (this.#isConfirmed(topic)) this.#pending.settle(topic)
   }
 
   async #restore(): Promise<void> {
-    this.#era++
+    const era = ++this.#era
     this.#told.clear()
-    const era = this.#era
     await this.#readDirectly()
     if (era !== this.#era) return
+    // Without its own channel the node would not notice that it hears nothing.
+    const error = await this.#subscribe([this.#names.nodes, this.#names.channel(this.#own)])
+    if (era !== this.#era) return
+    if (error) return void this.#fail(error)
     // The answers to SUBSCRIBE are the barrier: from the last of them on nothing is missed.
-    const done = await this.#tell([...this.#wanted], [this.#names.nodes, this.#names.channel(this.#own)])
+    const done = await this.#tell([...this.#wanted])
     if (!done || era !== this.#era) return
     this.#isLive = true
-    this.#settleConfirmed([...this.#pending.keys()])
+    this.#settleConfirmed(this.#pending.topics())
     this.#events.change(true, undefined)
     this.#events.restored()
     const early = this.#early
@@ -256,7 +268,10 @@ export class Subscriptions {
     const wasLive = this.#isLive
     this.#era++
     this.#isLive = false
+    clearTimeout(this.#retry)
+    this.#retry = undefined
     this.#told.clear()
+    this.#refusals.clear()
     this.#forgetEarly()
     if (wasLive) this.#events.change(false, error)
   }
@@ -269,6 +284,8 @@ export class Subscriptions {
   #onMessage(topic: Topic, message: Slice): void {
     if (topic === this.#own) return this.#events.heard(message.view())
     if (topic === ('nodes' as Topic)) return
+    // It may have been granted since, of which `granted` will tell: no message comes before the gap.
+    if (this.#refusals.size > 0 && this.#refusals.has(topic)) return
     if (this.#isLive) return this.#events.message(topic, message)
     // Beyond the bound they are lost, and the gap that is about to be told says so.
     if (this.#earlyBytes + message.length > MAX_EARLY_BYTES) return
@@ -294,21 +311,14 @@ export class Subscriptions {
   close(): void {
     this.#isClosed = true
     clearTimeout(this.#retry)
+    this.#refusals.clear()
     // An immediate, which this leaves alone, finds the link down.
     clearTimeout(this.#flushing as NodeJS.Timeout)
     this.#era++
-    for (const topic of [...this.#pending.keys()]) this.#settle(topic)
+    for (const topic of this.#pending.topics()) this.#pending.settle(topic)
     this.#wanted.clear()
     this.#forgetEarly()
     this.#readAhead.clear()
     this.#link.close()
   }
-}
-
-function newPending(): Pending {
-  let resolve = () => {}
-  const promise = new Promise<void>(done => {
-    resolve = done
-  })
-  return { open: 0, promise, resolve }
 }

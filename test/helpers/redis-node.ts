@@ -1,6 +1,7 @@
 import type { TestContext } from 'node:test'
 import { RedisBroker } from '../../src/redis/broker.ts'
 import { createClient } from '../../src/redis/client.ts'
+import type { Refusal } from '../../src/redis/refusals.ts'
 import { FakeSubscriber } from '../broker-suite.ts'
 import type { RedisServer } from './redis.ts'
 import { within } from './waiting.ts'
@@ -18,6 +19,7 @@ interface NodeOptions {
 export function connect(t: TestContext, server: RedisServer, options: NodeOptions = {}) {
   const { node = 'n1', prefix = 'push:', publishTimeout = 1000, noteRejected = true, subscriberUrl } = options
   const lags: { isBehind: boolean; milliseconds: number }[] = []
+  const refusals: Refusal[] = []
   const changes: { isUp: boolean; error: Error | undefined }[] = []
   const waiting: { isUp: boolean; resolve: () => void }[] = []
   const clients = {
@@ -33,6 +35,7 @@ export function connect(t: TestContext, server: RedisServer, options: NodeOption
         for (const { resolve } of waiting.filter(w => w.isUp === isUp)) resolve()
       },
       lagging: (isBehind, milliseconds) => void lags.push({ isBehind, milliseconds }),
+      refused: refusal => void refusals.push(refusal),
     },
   )
   t.after(() => within(broker.close(), 'the end of a broker'))
@@ -41,6 +44,7 @@ export function connect(t: TestContext, server: RedisServer, options: NodeOption
     clients,
     changes,
     lags,
+    refusals,
     /** Resolves when the link has the state: at once if it has it already. */
     link(isUp: boolean): Promise<void> {
       if (broker.connected === isUp) return Promise.resolve()
