@@ -11,6 +11,7 @@ export const PEERS: Peer[] = [
   { name: 'ours', kind: 'bridge', about: 'this project' },
   { name: 'textbook', kind: 'bridge', about: 'Fastify + @fastify/websocket, JSON.stringify and send per client' },
   { name: 'ws', kind: 'bridge', about: 'plain ws, string encoded once, send per client' },
+  { name: 'wsfastify', kind: 'bridge', about: 'the same behind Fastify + @fastify/websocket' },
   { name: 'socketio', kind: 'socketio', about: 'Socket.IO + @socket.io/redis-adapter, WebSocket only' },
   { name: 'bare', kind: 'bridge', about: 'limit: bare Node sockets, one write per message' },
   { name: 'joined', kind: 'bridge', about: 'limit: bare Node sockets, joined writes' },

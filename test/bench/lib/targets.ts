@@ -1,6 +1,6 @@
 import type { Result } from './report.ts'
 
-/** A target of issue 3: a ratio of two medians of the same run, or a plain number. */
+/** A target of issues 3 and 9: a ratio of two medians of the same run, or a plain number. */
 interface Target {
   scenario: string
   variant: string
@@ -33,7 +33,12 @@ const TARGETS: Target[] = [
   })),
   { scenario: 'f', variant: 'stalled', metric: 'p99', against: 'ours', againstVariant: 'reading', most: 1.2 },
   { scenario: 'g', variant: 'responsive', metric: 'maxDelay', most: 50 },
-  { scenario: 'h', variant: 'storm', metric: 'live', against: 'socketio', most: 1 },
+  { scenario: 'd', variant: 'idle', metric: 'rssPer', against: 'ws', most: 1 },
+  ...['5000', '10000'].flatMap(variant => [
+    { scenario: 'h', variant, metric: 'live', against: 'socketio', most: 1 },
+    { scenario: 'h', variant, metric: 'live', against: 'wsfastify', most: 1.5 },
+    { scenario: 'h', variant, metric: 'cpuPerClient', against: 'wsfastify', most: 1.5 },
+  ]),
 ]
 
 /** A line for each target that this run can judge. */

@@ -1,21 +1,20 @@
 import { burst, connect, number, type Scenario } from '../lib/scenario.ts'
 import { MESSAGE_BYTES } from '../lib/stamp.ts'
 
-const CLIENTS = 5000
 const TOPIC = 'channel:storm'
 
 /** Everybody at once, each on a common channel and its own user topic; live is who has been told so by the server. */
 export const scenario: Scenario = {
   id: 'h',
-  title: 'connect storm: 5,000 clients connect and subscribe at once: time until all are live',
-  variants: ['storm'],
+  title: 'connect storm: 5,000 and 10,000 clients connect and subscribe at once: time until all are live',
+  variants: ['5000', '10000'],
   columns: [
     { key: 'live', label: 'all live s', digits: 2 },
     { key: 'cpuPerClient', label: 'µs CPU/client', digits: 0 },
     { key: 'retries', label: 'retries', digits: 0 },
   ],
-  async run(run) {
-    const count = run.quick ? CLIENTS / 5 : CLIENTS
+  async run(run, variant) {
+    const count = run.quick ? Number(variant) / 5 : Number(variant)
     const clients = Array.from({ length: count }, (_, index) => ({ topics: [TOPIC], user: number('u', index) }))
     const before = run.server.cpu()
     const { seconds, retries } = await connect(run, clients, count)
