@@ -10,6 +10,7 @@ import type { Hub } from '../hub.ts'
 import type { Dispatcher } from '../inbound.ts'
 import type { Options } from '../options.ts'
 import { MAX_CLOSE_REASON_BYTES } from '../protocol.ts'
+import type { Since } from '../recovery.ts'
 import { createTransport } from '../transport.ts'
 import { type Admission, type Admitted, closeCodeOf } from './admission.ts'
 import { clientModule } from './client-module.ts'
@@ -26,16 +27,23 @@ interface SocketRoutes {
 /** What was decided in preHandler, for the handler that gets the socket. */
 type Decision = (Admitted | { refusal: PushError }) & { response: ServerResponse }
 
+// Properties, no WeakMaps: the values of a WeakMap outlive their keys until a full collection, and here those are what
+// is left of each upgrade. They made two thirds of the garbage among old objects.
+const DECISION = Symbol('push.decision')
+const CONNECTION = Symbol('push.connection')
+
+type Decided = FastifyRequest & { [DECISION]?: Decision }
+type Connected = WebSocket & { [CONNECTION]?: Connection }
+
 const DEFAULT_CLOSE_CODE = 1005
 
 const NO_SOCKET = 'injectWS has no socket: use openConnection of fastify-push-bridge/testing'
 
 /** `path`, `path/` and `path/NAME`: WebSocket upgrades, and help for whoever arrives with a plain GET. */
 export function socketRoutes(app: FastifyInstance, { hub, options, admission, dispatcher }: SocketRoutes): void {
-  const decisions = new WeakMap<FastifyRequest, Decision>()
-
-  const onRequest = async (request: FastifyRequest) => {
+  const onRequest = (request: FastifyRequest, _reply: FastifyReply, done: () => void) => {
     if (request.ws) adoptUpgrade(app, request.raw.socket, options.limits.handshake)
+    done()
   }
 
   // After every hook of the host, so that request.user and request.session are there.
@@ -44,7 +52,7 @@ export function socketRoutes(app: FastifyInstance, { hub, options, admission, di
     try {
       if (!hasSocket(request)) throw new errors.UPGRADE_REQUIRED(NO_SOCKET)
       const admitted = await admission.admit(request, channelOf(request))
-      decisions.set(request, { ...admitted, response: reply.raw })
+      decide(request, { ...admitted, response: reply.raw })
     } catch (error) {
       const refusal = toRefusal(error, request)
       hub.metrics.count('upgrades_refused_total', 1, refusal.code)
@@ -54,12 +62,12 @@ export function socketRoutes(app: FastifyInstance, { hub, options, admission, di
         reply.raw.once('finish', () => request.raw.socket?.destroySoon?.())
         return answerError(reply, refusal)
       }
-      decisions.set(request, { refusal, response: reply.raw })
+      decide(request, { refusal, response: reply.raw })
     }
   }
 
   const wsHandler = (socket: WebSocket, request: FastifyRequest) => {
-    const decision = decisions.get(request)!
+    const decision = (request as Decided)[DECISION]!
     finishUpgrade(app, request.raw.socket)
     takeOver(socket, decision.response, app)
     if ('refusal' in decision) return refuse(socket, decision.refusal)
@@ -75,35 +83,40 @@ export function socketRoutes(app: FastifyInstance, { hub, options, admission, di
     const connection = hub.connect(identity, createTransport(socket, request.raw.socket), topics, since)
     // Synchronously: a message that comes with the handshake would find no listener a tick later.
     listen(socket, connection)
-    const opened = hub.welcome(connection, since).then(() => {
+    // Where nobody asks for the request it does not wait for the welcome: with all that hangs on it, it is 10 kB.
+    void open(connection, since, options.callbacks.onConnect && request)
+  }
+
+  const open = async (connection: Connection, since: Since, request: FastifyRequest | undefined) => {
+    try {
+      await hub.welcome(connection, since)
       dispatcher.release(connection)
-      if (!connection.isClosing) return options.callbacks.onConnect?.(connection, request)
-    })
-    opened.catch(error => app.log.error({ err: error }, 'push: onConnect failed'))
+      if (request && !connection.isClosing) await options.callbacks.onConnect?.(connection, request)
+    } catch (error) {
+      app.log.error({ err: error }, 'push: onConnect failed')
+    }
   }
 
   // One listener of each kind for all sockets: closures for each would be 0.3 kB a connection.
-  const connections = new WeakMap<WebSocket, Connection>()
-
-  function onMessage(this: WebSocket, data: RawData, isBinary: boolean): void {
-    dispatcher.receive(connections.get(this)!, data as Buffer, isBinary)
+  function onMessage(this: Connected, data: RawData, isBinary: boolean): void {
+    dispatcher.receive(this[CONNECTION]!, data as Buffer, isBinary)
   }
 
-  function onPong(this: WebSocket): void {
-    connections.get(this)!.idle = 0
+  function onPong(this: Connected): void {
+    this[CONNECTION]!.idle = 0
   }
 
   // What ws finds wrong (1002, 1007, 1009) it answers by itself; 'close' follows.
   const onError = (error: Error) => app.log.debug({ err: error }, 'push: socket error')
 
-  function onClose(this: WebSocket, code: number, reason: Buffer): void {
-    const connection = connections.get(this)!
+  function onClose(this: Connected, code: number, reason: Buffer): void {
+    const connection = this[CONNECTION]!
     hub.disconnect(connection, code ?? DEFAULT_CLOSE_CODE)
     callOnDisconnect(connection, code, reason.toString())
   }
 
-  const listen = (socket: WebSocket, connection: Connection) => {
-    connections.set(socket, connection)
+  const listen = (socket: Connected, connection: Connection) => {
+    socket[CONNECTION] = connection
     socket.on('message', onMessage).on('error', onError).on('close', onClose)
     // Where bytes are counted, those of a pong are as good a sign of life as any.
     if (connection.received === undefined) socket.on('pong', onPong)
@@ -129,6 +142,10 @@ export function socketRoutes(app: FastifyInstance, { hub, options, admission, di
   } as const
   for (const url of [path, `${path}/*`]) app.route({ ...route, url, handler: askForUpgrade })
   app.route({ ...route, url: `${path}/client.js`, handler: clientModule(options.origins) })
+}
+
+function decide(request: Decided, decision: Decision): void {
+  request[DECISION] = decision
 }
 
 /** Tickets and tokens stand in the query, and the line that Fastify logs for every request has the whole URL. */
