@@ -7,7 +7,7 @@ import { nameProblem, patternProblem, type Topic } from './topic.ts'
 export interface Identified {
   identity: Identity
   /** Topics beyond its own that the connection has from the start. */
-  topics: Topic[]
+  topics: readonly Topic[]
 }
 
 /** Throws a TypeError that says what `giver` gave wrongly. */
@@ -23,7 +23,7 @@ export function checkAuthentication(given: unknown, giver: string): Identified {
     allow: checkList(allow, 'allow', patternProblem, giver),
     expires: checkExpiry(expires, giver),
   }
-  return { identity, topics: checkList(join, 'join', joinProblem, giver) as Topic[] }
+  return { identity, topics: checkList(join, 'join', joinProblem, giver) as readonly Topic[] }
 }
 
 function checkUser(user: unknown, giver: string): string | null {
@@ -54,7 +54,7 @@ function checkList(
   where: string,
   problemOf: (value: unknown) => string | undefined,
   giver: string,
-): string[] {
+): readonly string[] {
   if (values === undefined || values === null) return []
   if (!Array.isArray(values)) throw new TypeError(`${giver} gave ${where} that is no list of topics`)
   const problem = values.map(problemOf).find(found => found !== undefined)

@@ -31,6 +31,16 @@ test('<path>/ is <path>, and the channel in the path is percent-decoded once', a
   assert.ok('channel:café%2F/x' in decoded.welcome.topics)
 })
 
+test('the channel in the path is added to a list that authenticate() gives to everybody for one connection only', async t => {
+  const everybody = ['channel:news' as const]
+  const { app } = await buildPush(t, { authenticate: () => ({ join: everybody, allow: ['channel:*'] }) })
+  const first = await openConnection(app, '/ws/secret')
+  assert.ok('channel:secret' in first.welcome.topics)
+  const second = await openConnection(app, '/ws')
+  assert.deepEqual(Object.keys(second.welcome.topics).slice(2), ['channel:news'])
+  assert.deepEqual(everybody, ['channel:news'])
+})
+
 test('messages sent in the same packet as the handshake are not lost', async t => {
   const { port } = await buildPush(t)
   const mask = (text: string) => Buffer.concat([Buffer.from([0x81, 0x80 | text.length, 0, 0, 0, 0]), Buffer.from(text)])

@@ -33,8 +33,9 @@ export class Admission {
     const since = sinceOf(request)
     const { identity, topics } = await this.#identify(request)
     if (identity.expires <= Date.now()) throw new errors.UNAUTHENTICATED('the identity has expired')
-    if (channel !== '') topics.push(await this.#channelTopic(identity, topics, channel, since))
-    return { identity, topics, since }
+    if (channel === '') return { identity, topics, since }
+    // A list of its own: the one that authenticate() gave may be given to others too.
+    return { identity, topics: [...topics, await this.#channelTopic(identity, topics, channel, since)], since }
   }
 
   /** Throws when the node takes no more. Asked again when the socket is there, since authenticate() took its time. */
