@@ -2,8 +2,7 @@ import type { Connection } from './connection.ts'
 import { within } from './deadline.ts'
 import { LoopLoad } from './loop-load.ts'
 import type { Position } from './position.ts'
-import type { TopicState } from './protocol.ts'
-import { knownOf, type Return, type Start } from './recovery.ts'
+import { type Known, knownOf, type Return, type Start } from './recovery.ts'
 import type { Registry } from './registry.ts'
 import type { Topic } from './topic.ts'
 
@@ -13,12 +12,20 @@ const CONFIRM_TIMEOUT = 1000
 /** Where the node itself is busy, so many times as long: its clients need no gaps on top of that. */
 const MAX_TIMES = 5
 
+/** Clients that wait for the same answer of the broker. */
+interface Group {
+  confirmed: Start['confirmed']
+  connections: Connection[]
+  known: Promise<Known | undefined>
+}
+
 /** What a client hears of its topics beside `welcome` and `subscribed`: in time what it missed, else a `gap` as well. */
 export class Confirmation {
   readonly #registry: Pick<Registry<Connection>, 'has'>
   readonly #budget: number
   readonly #failed: (error: unknown) => void
   readonly #load = new LoopLoad()
+  #group: Group | undefined
 
   /** `budget`: bytes that may wait for one connection. */
   constructor(registry: Pick<Registry<Connection>, 'has'>, budget: number, failed: (error: unknown) => void) {
@@ -31,20 +38,38 @@ export class Confirmation {
    * What `welcome` or `subscribed` says of the topics; undefined when the broker did not answer in time. A publisher whose
    * command this is does not wait for longer, however busy the node is.
    */
-  known(connection: Connection, start: Start, isCommand = false): Promise<ReadonlyMap<Topic, TopicState> | undefined> {
+  known(connection: Connection, start: Start, isCommand = false): Promise<Known | undefined> {
+    if (isCommand || start.returning.size > 0) return this.#within([connection], knownOf(start), isCommand)
+    if (this.#group?.confirmed !== start.confirmed) this.#group = this.#newGroup(start.confirmed)
+    this.#group.connections.push(connection)
+    return this.#group.known
+  }
+
+  /** One timer and one promise for all that come together: thousands may. */
+  #newGroup(confirmed: Start['confirmed']): Group {
+    const connections: Connection[] = []
+    const known = this.#within(connections, confirmed, false)
+    const group = { confirmed, connections, known }
+    known.then(() => {
+      if (this.#group === group) this.#group = undefined
+    })
+    return group
+  }
+
+  #within(connections: readonly Connection[], known: Promise<Known>, isCommand: boolean): Promise<Known | undefined> {
     const isBusy = () => this.#load.isHigh(performance.now())
     isBusy()
     // Until the welcome what is published waits in memory: a client must not be cut off for a node that is slow.
-    const unless = () => isBusy() && connection.buffered < this.#budget / 2
-    return within(CONFIRM_TIMEOUT, knownOf(start), { unless, times: isCommand ? 1 : MAX_TIMES })
+    const unless = () => isBusy() && connections.every(({ buffered }) => buffered < this.#budget / 2)
+    return within(CONFIRM_TIMEOUT, known, { unless, times: isCommand ? 1 : MAX_TIMES })
   }
 
   /** Told or not, what was missed follows as soon as the broker can be asked. */
-  follow(connection: Connection, { confirmed, returning }: Start, isTold: boolean): void {
+  follow(connection: Connection, { fresh, confirmed, returning }: Start, isTold: boolean): void {
     for (const [topic, back] of returning) {
       back.then(found => this.#replay(connection, topic, found, isTold)).catch(this.#failed)
     }
-    if (!isTold) confirmed.then(positions => this.#tellPlaces(connection, positions)).catch(this.#failed)
+    if (!isTold) confirmed.then(places => this.#tellPlaces(connection, fresh, places)).catch(this.#failed)
   }
 
   async #replay(connection: Connection, topic: Topic, { gap, state, replay }: Return, isTold: boolean): Promise<void> {
@@ -55,9 +80,10 @@ export class Confirmation {
   }
 
   /** Without a place to go on from, a client that leaves before the next message would miss that one in silence. */
-  #tellPlaces(connection: Connection, positions: ReadonlyMap<Topic, Position>): void {
-    const held = [...positions].filter(([topic]) => this.#registry.has(connection, topic))
-    const topics = held.map(([topic]) => topic)
-    if (held.length > 0) connection.gap(topics, 'broker_away', Object.fromEntries(held))
+  #tellPlaces(connection: Connection, fresh: readonly Topic[], places: ReadonlyMap<Topic, Position>): void {
+    const held = fresh.filter(topic => places.has(topic) && this.#registry.has(connection, topic))
+    if (held.length === 0) return
+    const positions = Object.fromEntries(held.map(topic => [topic, places.get(topic)!]))
+    connection.gap(held, 'broker_away', positions)
   }
 }

@@ -12,8 +12,9 @@ import {
   queueWith,
   type Segment,
 } from './queue.ts'
+import { type Joined, topicsOf } from './registry.ts'
 import type { Tail } from './tail.ts'
-import { ownTopics, type Topic } from './topic.ts'
+import type { Topic } from './topic.ts'
 import { type Part, partBytes, type Transport } from './transport.ts'
 
 /** What a connection needs of the node: shared by all, so that a connection holds one reference. */
@@ -62,7 +63,7 @@ export class Connection implements PushConnection {
   readonly allow: readonly string[]
   readonly expires: number
   /** Topics beyond those that every connection has; undefined while there are none. */
-  subscriptions: Set<Topic> | undefined
+  subscriptions: Joined
   /** Ticks of the heartbeat since the last byte came in, and how many bytes had come by then. */
   idle = 0
   seen = 0
@@ -85,9 +86,7 @@ export class Connection implements PushConnection {
   }
 
   get topics(): ReadonlySet<Topic> {
-    const topics = new Set<Topic>(ownTopics(this.id, this.user))
-    for (const topic of this.subscriptions ?? []) topics.add(topic)
-    return topics
+    return new Set(topicsOf(this))
   }
 
   /** Not welcomed yet: what is pushed waits. */

@@ -13,13 +13,14 @@ import { Intake } from './intake.ts'
 import type { Metrics } from './metrics.ts'
 import { Outbox } from './outbox.ts'
 import type { Position } from './position.ts'
-import { CLOSE, encodeMessage, type GapReason, type Ref, type TopicState, type Welcome } from './protocol.ts'
+import { CLOSE, type GapReason, type Ref } from './protocol.ts'
 import { held, NOTHING_HELD, Recovery, type Since } from './recovery.ts'
-import { Registry } from './registry.ts'
+import { countOf, Registry, topicsOf } from './registry.ts'
 import type { HistoryRules } from './retention.ts'
 import type { SchemaTable } from './schemas.ts'
 import { ownTopics, type Topic } from './topic.ts'
 import type { Transport } from './transport.ts'
+import { Welcomes } from './welcome.ts'
 
 export interface HubOptions {
   heartbeat: { interval: number; timeout: number }
@@ -53,6 +54,7 @@ export class Hub implements Subscriber {
   readonly #acks: Acknowledgements<Connection>
   readonly #rules: HistoryRules
   readonly #heartbeat: Heartbeat<Connection>
+  readonly #welcomes: Welcomes
   readonly #closing = new Set<Connection>()
   #draining = false
   #onEmpty: (() => void) | undefined
@@ -86,6 +88,8 @@ export class Hub implements Subscriber {
       silent: connection => this.#endSilent(connection),
       expired: connection => connection.close(CLOSE.UNAUTHENTICATED, 'expired'),
     })
+    const { interval, timeout } = options.heartbeat
+    this.#welcomes = new Welcomes({ node: broker.node, heartbeat: { interval, timeout } })
     broker.attach(this)
   }
 
@@ -111,20 +115,11 @@ export class Hub implements Subscriber {
 
   /** Welcomes a connection once the broker has confirmed its topics, then sends what it missed. */
   async welcome(connection: Connection, since: Since = NOTHING_HELD): Promise<void> {
-    const topics = [...connection.topics]
+    const topics = topicsOf(connection)
     const start = this.#recovery.start(connection, topics, since)
     const known = await this.#confirmation.known(connection, start)
     if (connection.isClosing) return
-    const { heartbeat } = this.options
-    connection.open(
-      encodeMessage('welcome', {
-        connection: connection.id,
-        user: connection.user,
-        node: this.broker.node,
-        heartbeat: { interval: heartbeat.interval, timeout: heartbeat.timeout },
-        topics: statesOf(topics, known),
-      } satisfies Welcome),
-    )
+    connection.open(this.#welcomes.encode(connection, topics, known))
     if (!known) connection.gap(topics, 'broker_away')
     this.#confirmation.follow(connection, start, known !== undefined)
   }
@@ -136,7 +131,7 @@ export class Hub implements Subscriber {
   join(connection: Connection, topic: Topic, since?: string): boolean {
     const isHeld = this.registry.has(connection, topic)
     const { topics } = this.options.limits
-    if (!isHeld && (connection.subscriptions?.size ?? 0) >= topics) {
+    if (!isHeld && countOf(connection.subscriptions) >= topics) {
       throw new errors.LIMIT(`a connection may have ${topics} topics (limits.topics)`)
     }
     if (since !== undefined) this.#recovery.withhold(connection, topic)
@@ -284,13 +279,6 @@ export class Hub implements Subscriber {
       metrics: this.metrics.snapshot(),
     }
   }
-}
-
-/** Without a prototype: the shape of an ordinary object with keys like no other would be kept for each connection. */
-function statesOf(topics: readonly Topic[], known: ReadonlyMap<Topic, TopicState> | undefined): Welcome['topics'] {
-  const states: Welcome['topics'] = Object.create(null)
-  for (const topic of topics) states[topic] = known?.get(topic) ?? {}
-  return states
 }
 
 interface Subscription {

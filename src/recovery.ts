@@ -1,6 +1,7 @@
 import type { Broker, HistoryPage, PageLimits } from './broker.ts'
 import type { Connection } from './connection.ts'
 import { type Gate, Gates } from './gate.ts'
+import { Gathering } from './gathering.ts'
 import { isExcepted } from './identity.ts'
 import type { Intake } from './intake.ts'
 import type { Metrics } from './metrics.ts'
@@ -32,24 +33,37 @@ export interface Return {
 
 /** Topics of a connection on their way. None of these promises rejects. */
 export interface Start {
-  /** Where those stand that are new to the client, as far as that can be known: they are confirmed together. */
+  /** Those that are new to the client. */
+  fresh: readonly Topic[]
+  /** Where topics stand, as far as that can be known: these, and those of others that are confirmed together with them. */
   confirmed: Promise<ReadonlyMap<Topic, Position>>
   /** Those of which it names the last id that it holds. */
   returning: ReadonlyMap<Topic, Promise<Return>>
 }
 
+/** What is known of topics. */
+export type Known = Pick<ReadonlyMap<Topic, TopicState>, 'get'>
+
 /** What the client is told of its topics, once everything is known. */
-export async function knownOf({ confirmed, returning }: Start): Promise<ReadonlyMap<Topic, TopicState>> {
-  if (returning.size === 0) return confirmed
-  const [places, ...backs] = await Promise.all([confirmed, ...returning.values()])
-  const known = new Map<Topic, TopicState>(places)
-  for (const [i, topic] of [...returning.keys()].entries()) known.set(topic, backs[i]!.state)
+export async function knownOf({ fresh, confirmed, returning }: Start): Promise<Known> {
+  const known = new Map<Topic, TopicState>()
+  for (const [topic, back] of returning) known.set(topic, (await back).state)
+  const places = await confirmed
+  for (const topic of fresh) if (places.has(topic)) known.set(topic, places.get(topic)!)
   return known
 }
 
 interface Part {
   segment: Segment
   except: readonly Topic[]
+}
+
+/** How a client comes back to a topic. */
+interface Returning {
+  /** The last that it holds. */
+  id: string
+  gate: Gate
+  confirmed: Start['confirmed']
 }
 
 /** A page of a history as it is sent: shared by all connections that need it. */
@@ -66,7 +80,7 @@ interface Page {
 
 interface RecoveryParts {
   broker: Pick<Broker, 'history' | 'subscribe'>
-  registry: Pick<Registry<Connection>, 'has'>
+  registry: Pick<Registry<Connection>, 'holds'>
   intake: Intake
   metrics: Metrics
   /** Bytes that may wait for one connection. */
@@ -75,7 +89,6 @@ interface RecoveryParts {
 
 const NOBODY: readonly Topic[] = []
 const NOTHING_RETURNS: Start['returning'] = new Map()
-const NOWHERE: ReadonlyMap<Topic, Position> = new Map()
 
 /** Stands for whatever a client takes for an id: no broker knows it. */
 const NO_ID = 'none'
@@ -90,11 +103,13 @@ const MAX_PAGES = 64
 /** Brings connections up to date that name the last id they hold: what they missed, in order, then live. */
 export class Recovery {
   readonly #parts: RecoveryParts
+  readonly #gathering: Gathering
   readonly #limits: PageLimits
   readonly #pages = new Map<string, { page: Promise<Page>; readAt: number }>()
 
   constructor(parts: RecoveryParts) {
     this.#parts = parts
+    this.#gathering = new Gathering(parts.broker, topic => parts.registry.holds(topic))
     // A page always fits beside what else waits: a long history and a small budget must not end in a slow consumer.
     this.#limits = { count: MAX_PAGE_ENTRIES, bytes: Math.min(MAX_PAGE_BYTES, Math.floor(parts.budget / 4)) }
   }
@@ -108,35 +123,20 @@ export class Recovery {
 
   /** Asks the broker to confirm the topics and, where the client names an id, what came after it. */
   start(connection: Connection, topics: readonly Topic[], since: Since): Start {
-    if (since.size === 0) return { confirmed: this.#confirm(connection, topics), returning: NOTHING_RETURNS }
+    const confirmed = this.#gathering.confirm(topics)
+    if (since.size === 0) return { fresh: topics, confirmed, returning: NOTHING_RETURNS }
     const returning = new Map<Topic, Promise<Return>>()
     for (const topic of topics) {
       const id = since.get(topic)
       // A gate that an earlier subscription closed is not for this one to open.
       const gate = id === undefined ? undefined : connection.gates?.get(topic)
-      if (gate) returning.set(topic, this.#return(connection, topic, id!, gate))
+      if (gate) returning.set(topic, this.#return(connection, topic, { id: id!, gate, confirmed }))
     }
-    const fresh = topics.filter(topic => !returning.has(topic))
-    return { confirmed: this.#confirm(connection, fresh), returning }
+    return { fresh: topics.filter(topic => !returning.has(topic)), confirmed, returning }
   }
 
-  /** Asks until the broker can be asked, or the connection holds none of them any more. */
-  async #confirm(connection: Connection, topics: readonly Topic[]): Promise<ReadonlyMap<Topic, Position>> {
-    const { broker, registry } = this.#parts
-    let wanted = topics
-    const isWanted = () => {
-      wanted = topics.filter(topic => registry.has(connection, topic))
-      return wanted.length > 0 && !connection.isClosing
-    }
-    try {
-      return (await retrying(isWanted, () => broker.subscribe(wanted))) ?? NOWHERE
-    } catch {
-      return NOWHERE
-    }
-  }
-
-  async #return(connection: Connection, topic: Topic, id: string, gate: Gate): Promise<Return> {
-    const position = (await this.#confirm(connection, [topic])).get(topic)
+  async #return(connection: Connection, topic: Topic, { id, gate, confirmed }: Returning): Promise<Return> {
+    const position = (await confirmed).get(topic)
     const since = isId(id) ? id : NO_ID
     gate.expect(position)
     const page = position?.id === since ? upToDate(position) : await this.#firstPage(connection, topic, since, gate)

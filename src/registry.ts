@@ -4,8 +4,11 @@ import { ownTopics, type Topic, topicKind } from './topic.ts'
 export interface Member {
   readonly id: string
   readonly user: string | null
-  subscriptions: Set<Topic> | undefined
+  subscriptions: Joined
 }
+
+/** Topics beyond those that every connection has. A single one, which is what most have, needs no set of 150 bytes. */
+export type Joined = Topic | Set<Topic> | undefined
 
 const NOBODY: ReadonlySet<never> = new Set()
 
@@ -38,35 +41,33 @@ export class Registry<M extends Member> {
   /** Forgets `member` and says which topics it was the last one of. */
   remove(member: M): Topic[] {
     if (this.#byId.get(member.id) !== member) return []
-    const topics = new Set([...ownTopics(member.id, member.user), ...(member.subscriptions ?? [])])
+    const topics = topicsOf(member)
     this.#byId.delete(member.id)
-    if (member.user !== null) this.#leave(`user:${member.user}`, member)
-    for (const topic of member.subscriptions ?? []) this.#leave(topic, member)
+    for (const topic of topics) this.#leave(topic, member)
     member.subscriptions = undefined
-    return [...topics].filter(topic => !this.holds(topic))
+    return topics.filter(topic => !this.holds(topic))
   }
 
   /** Adds `topic`, a channel or a user: the topics that every connection has are nobody's to join. */
   join(member: M, topic: Topic): void {
     if (topic === 'all' || topicKind(topic) === 'connection') return
-    member.subscriptions ??= new Set()
-    member.subscriptions.add(topic)
+    const { subscriptions } = member
+    if (subscriptions === undefined) member.subscriptions = topic
+    else if (typeof subscriptions !== 'string') subscriptions.add(topic)
+    else if (subscriptions !== topic) member.subscriptions = new Set([subscriptions, topic])
     this.#join(topic, member)
   }
 
   leave(member: M, topic: Topic): void {
-    if (!member.subscriptions?.delete(topic)) return
-    if (member.subscriptions.size === 0) member.subscriptions = undefined
+    const { subscriptions } = member
+    if (!isAmong(subscriptions, topic)) return
+    if (typeof subscriptions === 'string' || subscriptions.size === 1) member.subscriptions = undefined
+    else subscriptions.delete(topic)
     if (member.user === null || topic !== `user:${member.user}`) this.#leave(topic, member)
   }
 
   has(member: M, topic: Topic): boolean {
-    return (
-      topic === 'all' ||
-      topic === `connection:${member.id}` ||
-      (member.user !== null && topic === `user:${member.user}`) ||
-      (member.subscriptions?.has(topic) ?? false)
-    )
+    return isOwn(member, topic) || isAmong(member.subscriptions, topic)
   }
 
   holds(topic: Topic): boolean {
@@ -118,6 +119,28 @@ export class Registry<M extends Member> {
       if (entry.size === 0) this.#byTopic.delete(topic)
     }
   }
+}
+
+/** All topics that `member` has. */
+export function topicsOf(member: Member): Topic[] {
+  const topics = ownTopics(member.id, member.user)
+  const { subscriptions } = member
+  const joined = typeof subscriptions === 'string' ? [subscriptions] : (subscriptions ?? [])
+  for (const topic of joined) if (!isOwn(member, topic)) topics.push(topic)
+  return topics
+}
+
+/** How many topics these are. */
+export function countOf(subscriptions: Joined): number {
+  return typeof subscriptions === 'string' ? 1 : (subscriptions?.size ?? 0)
+}
+
+function isAmong(subscriptions: Joined, topic: Topic): subscriptions is Topic | Set<Topic> {
+  return typeof subscriptions === 'object' ? subscriptions.has(topic) : subscriptions === topic
+}
+
+function isOwn({ id, user }: Member, topic: Topic): boolean {
+  return topic === 'all' || topic === `connection:${id}` || (user !== null && topic === `user:${user}`)
 }
 
 function one<M>(member: M | undefined): Iterable<M> {

@@ -13,6 +13,7 @@ const POSITION: Position = { id: 't.1.1-0', seq: 1 }
 /** Topics that the broker confirms after this many milliseconds. */
 function confirmedAfter(milliseconds: number): Start {
   return {
+    fresh: ['all'],
     confirmed: sleep(milliseconds, new Map([['all' as Topic, POSITION]]), { ref: milliseconds < 5000 }),
     returning: new Map(),
   }

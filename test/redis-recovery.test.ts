@@ -473,7 +473,7 @@ test('a client whose first question fails is not left without live messages', LO
       },
       history: async () => ({ head, entries: [], isComplete: true }),
     },
-    registry: { has: () => true },
+    registry: { holds: () => true },
     intake: new Intake(new SchemaTable({}), 1000, error => assert.fail(String(error))),
     metrics,
     budget: 1000,

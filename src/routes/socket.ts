@@ -42,7 +42,7 @@ const NO_SOCKET = 'injectWS has no socket: use openConnection of fastify-push-br
 /** `path`, `path/` and `path/NAME`: WebSocket upgrades, and help for whoever arrives with a plain GET. */
 export function socketRoutes(app: FastifyInstance, { hub, options, admission, dispatcher }: SocketRoutes): void {
   const onRequest = (request: FastifyRequest, _reply: FastifyReply, done: () => void) => {
-    if (request.ws) adoptUpgrade(app, request.raw.socket, options.limits.handshake)
+    if (request.ws) adoptUpgrade(app, request.raw, options.limits.handshake)
     done()
   }
 
@@ -68,7 +68,7 @@ export function socketRoutes(app: FastifyInstance, { hub, options, admission, di
 
   const wsHandler = (socket: WebSocket, request: FastifyRequest) => {
     const decision = (request as Decided)[DECISION]!
-    finishUpgrade(app, request.raw.socket)
+    finishUpgrade(app, request.raw)
     takeOver(socket, decision.response, app)
     if ('refusal' in decision) return refuse(socket, decision.refusal)
     try {

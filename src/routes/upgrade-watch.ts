@@ -1,7 +1,10 @@
 import type { IncomingMessage, Server } from 'node:http'
 import type { Socket } from 'node:net'
 
-interface Pending {
+interface Upgrade {
+  socket: Socket
+  /** It became a WebSocket: whoever has that looks after it. */
+  isDone: boolean
   /** Bytes written by the last look; more of them are an answer, a WebSocket's or a refusal. */
   written: number
   isAnswered: boolean
@@ -19,6 +22,10 @@ export const UPGRADE_LISTENER = 'onUpgrade'
 
 const SWEEP = 500
 
+const UPGRADE = Symbol('push.upgrade')
+
+type Watched = IncomingMessage & { [UPGRADE]?: Upgrade }
+
 /**
  * Ends upgrades that lead nowhere. @fastify/websocket 11 answers a refused upgrade but keeps its socket open when the
  * hook that refused was registered before it, or when the path is unknown outside its context: 20 of 20 such sockets
@@ -27,14 +34,18 @@ const SWEEP = 500
  */
 export class UpgradeWatch {
   readonly #server: Server
-  readonly #pending = new Map<Socket, Pending>()
+  /**
+   * Since the last sweep. No Map: V8 chains the tables of one in which thousands come and go, and once one of them is
+   * among the old objects all that follow it stay in memory until a full collection.
+   */
+  #upgrades: Upgrade[] = []
   readonly #guards = new Set<Guard>()
   #timer: NodeJS.Timeout | undefined
   /** From here on an upgrade may find nobody who routes it. */
   #isClosing = false
   /** What was found when there were so many listeners: looking again for each of thousands would take its time. */
   #routed = { listeners: 0, isRouted: false }
-  readonly #onUpgrade = (request: IncomingMessage, socket: Socket) => this.#watch(request.url ?? '', socket)
+  readonly #onUpgrade = (request: Watched, socket: Socket) => this.#watch(request, socket)
 
   constructor(server: Server) {
     this.#server = server
@@ -49,26 +60,32 @@ export class UpgradeWatch {
     this.#guards.add(guard)
   }
 
-  /** The router gave this socket to a route of ours: whatever its URL looks like, it must be done in time. */
-  adopt(socket: Socket, milliseconds: number): void {
-    const pending = this.#pending.get(socket)
-    if (pending?.deadline === Number.POSITIVE_INFINITY) pending.deadline = performance.now() + milliseconds
+  /** The router gave this request to a route of ours: whatever its URL looks like, it must be done in time. */
+  adopt({ [UPGRADE]: upgrade }: Watched, milliseconds: number): void {
+    if (upgrade?.deadline === Number.POSITIVE_INFINITY) upgrade.deadline = performance.now() + milliseconds
   }
 
-  #watch(url: string, socket: Socket): void {
+  #watch(request: Watched, socket: Socket): void {
     // The stream of injectWS() is no socket: nothing of it can leak.
     if (typeof socket.destroySoon !== 'function') return
-    const guard = [...this.#guards].find(({ matches }) => matches(url))
+    const guard = this.#guardOf(request.url ?? '')
     if (guard && !this.#isRouted) return refuse(socket)
     const patience = guard?.milliseconds ?? (this.#isClosing ? SWEEP : Number.POSITIVE_INFINITY)
     const deadline = performance.now() + patience
-    this.#pending.set(socket, { written: socket.bytesWritten, isAnswered: false, deadline })
+    const upgrade: Upgrade = { socket, isDone: false, written: socket.bytesWritten, isAnswered: false, deadline }
+    request[UPGRADE] = upgrade
+    this.#upgrades.push(upgrade)
     this.#timer ??= setInterval(() => this.#sweep(performance.now()), SWEEP)
   }
 
-  /** It became a WebSocket: whoever has that looks after it. */
-  forget(socket: Socket): void {
-    this.#pending.delete(socket)
+  #guardOf(url: string): Guard | undefined {
+    for (const guard of this.#guards) if (guard.matches(url)) return guard
+    return undefined
+  }
+
+  /** The request became a WebSocket. */
+  finish({ [UPGRADE]: upgrade }: Watched): void {
+    if (upgrade) upgrade.isDone = true
   }
 
   /** @fastify/websocket stops listening in preClose, and connections are accepted for some milliseconds more. */
@@ -82,45 +99,48 @@ export class UpgradeWatch {
   }
 
   #sweep(now: number): void {
-    for (const [socket, pending] of this.#pending) {
-      if (isTaken(socket)) this.#pending.delete(socket)
-      else if (this.#isOver(socket, pending, now)) {
-        this.#pending.delete(socket)
-        socket.destroySoon()
-      }
-    }
-    if (this.#pending.size > 0) return
+    this.#upgrades = this.#upgrades.filter(upgrade => !isTaken(upgrade) && !this.#isOver(upgrade, now))
+    if (this.#upgrades.length > 0) return
     clearInterval(this.#timer)
     this.#timer = undefined
   }
 
+  /** Ends what leads nowhere. */
+  #isOver(upgrade: Upgrade, now: number): boolean {
+    const isOver = this.#leadsNowhere(upgrade, now)
+    if (isOver) upgrade.socket.destroySoon()
+    return isOver
+  }
+
   /** Answered, and quiet for a whole sweep since; or too late. */
-  #isOver(socket: Socket, pending: Pending, now: number): boolean {
-    const isQuiet = socket.bytesWritten === pending.written
-    if (isQuiet && pending.isAnswered) return true
-    pending.isAnswered ||= !isQuiet
-    pending.written = socket.bytesWritten
-    return now >= pending.deadline
+  #leadsNowhere(upgrade: Upgrade, now: number): boolean {
+    const { bytesWritten } = upgrade.socket
+    const isQuiet = bytesWritten === upgrade.written
+    if (isQuiet && upgrade.isAnswered) return true
+    upgrade.isAnswered ||= !isQuiet
+    upgrade.written = bytesWritten
+    return now >= upgrade.deadline
   }
 
   /** The application closes, and the server waits for its sockets: whatever still waits for a hook would hold it up. */
   refusePending(): void {
     this.#isClosing = true
-    for (const [socket, pending] of this.#pending) {
-      if (isTaken(socket)) continue
-      this.#pending.delete(socket)
+    for (const upgrade of this.#upgrades) {
+      if (isTaken(upgrade)) continue
+      const { socket, isAnswered, written } = upgrade
       // One answer is enough: a second would be read as the body of the first.
-      if (pending.isAnswered || socket.bytesWritten > pending.written) socket.destroySoon()
+      if (isAnswered || socket.bytesWritten > written) socket.destroySoon()
       else refuse(socket)
     }
+    this.#upgrades = []
   }
 
   close(): void {
     this.#server.off('upgrade', this.#onUpgrade)
     clearInterval(this.#timer)
     // The server waits for its sockets before it is closed, and nobody else will end these.
-    for (const socket of this.#pending.keys()) if (!isTaken(socket)) socket.destroySoon()
-    this.#pending.clear()
+    for (const upgrade of this.#upgrades) if (!isTaken(upgrade)) upgrade.socket.destroySoon()
+    this.#upgrades = []
   }
 }
 
@@ -131,6 +151,6 @@ function refuse(socket: Socket): void {
 }
 
 /** Whoever makes a WebSocket of a socket reads from it, whichever library that is. */
-function isTaken(socket: Socket): boolean {
-  return socket.destroyed || socket.listenerCount('data') > 0 || socket.listenerCount('readable') > 0
+function isTaken({ socket, isDone }: Upgrade): boolean {
+  return isDone || socket.destroyed || socket.listenerCount('data') > 0 || socket.listenerCount('readable') > 0
 }

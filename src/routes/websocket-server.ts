@@ -1,5 +1,4 @@
-import type { Server } from 'node:http'
-import type { Socket } from 'node:net'
+import type { IncomingMessage, Server } from 'node:http'
 import websocket from '@fastify/websocket'
 import type { FastifyInstance } from 'fastify'
 import type { Options } from '../options.ts'
@@ -36,13 +35,13 @@ export async function shareWebSocketServer(scope: FastifyInstance, { path, limit
 }
 
 /** The upgrade reached a route of `scope`, which knows that better than any comparison of URLs. */
-export function adoptUpgrade(scope: FastifyInstance, socket: Socket, milliseconds: number): void {
-  watches.get(scope.server as Server)?.adopt(socket, milliseconds)
+export function adoptUpgrade(scope: FastifyInstance, request: IncomingMessage, milliseconds: number): void {
+  watches.get(scope.server as Server)?.adopt(request, milliseconds)
 }
 
 /** The upgrade is done. */
-export function finishUpgrade(scope: FastifyInstance, socket: Socket): void {
-  watches.get(scope.server as Server)?.forget(socket)
+export function finishUpgrade(scope: FastifyInstance, request: IncomingMessage): void {
+  watches.get(scope.server as Server)?.finish(request)
 }
 
 function leaveToOthers(server: Server, ours: UpgradeListener): void {

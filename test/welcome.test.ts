@@ -1,0 +1,27 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { TopicState } from '../src/protocol.ts'
+import type { Topic } from '../src/topic.ts'
+import { Welcomes } from '../src/welcome.ts'
+
+const OF_NODE = { node: 'n"1', heartbeat: { interval: 25000, timeout: 10000 } }
+
+test('a welcome is what JSON.stringify would write, whatever a user or a channel is called', () => {
+  const welcomes = new Welcomes(OF_NODE)
+  for (const user of [null, '42', 'a"b\\c', '日本', '__proto__']) {
+    const topics: Topic[] = ['all', 'connection:c1', 'channel:"x"\\', 'channel:__proto__']
+    const known = new Map<Topic, TopicState>([['all', { id: 't.1.1-0', seq: 1, recovered: true }]])
+    const payload = {
+      connection: 'c1',
+      user,
+      ...OF_NODE,
+      topics: Object.fromEntries(topics.map(topic => [topic, known.get(topic) ?? {}])),
+    }
+    assert.equal(welcomes.encode({ id: 'c1', user }, topics, known), JSON.stringify({ type: 'welcome', payload }))
+  }
+})
+
+test('without places every topic is named all the same', () => {
+  const text = new Welcomes(OF_NODE).encode({ id: 'c1', user: null }, ['all', 'connection:c1'], undefined)
+  assert.deepEqual(JSON.parse(text).payload.topics, { all: {}, 'connection:c1': {} })
+})
