@@ -126,12 +126,16 @@ class MessageTransport extends FrameTransport {
   }
 }
 
+/** Looking it up for each socket would take a microsecond. */
+const IS_ORDINARY = process.env.PUSH_ORDINARY_SEND === '1'
+
 /**
  * The cheapest way to write to `ws`. With permessage-deflate negotiated its sender works asynchronously and keeps a
  * dictionary, so a frame of ours could overtake a compressed one: such a socket gets messages instead.
  * `PUSH_ORDINARY_SEND=1` gives it to every socket, which is how the test suite runs over both.
  */
 export function createTransport(ws: WebSocket, socket: Socket): Transport {
-  const ordinary = ws.extensions.includes('permessage-deflate') || process.env.PUSH_ORDINARY_SEND === '1'
-  return ordinary ? new MessageTransport(ws, socket) : new FrameTransport(ws, socket)
+  return IS_ORDINARY || ws.extensions.includes('permessage-deflate')
+    ? new MessageTransport(ws, socket)
+    : new FrameTransport(ws, socket)
 }

@@ -81,8 +81,11 @@ test('by default nobody may hear a channel', async t => {
 })
 
 test('a foreign origin is refused, with the remedy in the log', async t => {
-  const { port, log } = await buildPush(t)
+  const { app, port, log } = await buildPush(t)
   const url = `ws://127.0.0.1:${port}/ws`
+  const own = `http://127.0.0.1:${port}`
+  await openConnection(app, '/ws', { headers: { origin: own } })
+  assert.equal((await refusalOf(url, { origin: own, headers: { host: 'other.example' } })).code, 4403)
   const foreign = [
     'http://evil.example',
     'null',

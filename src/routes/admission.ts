@@ -19,6 +19,8 @@ export class Admission {
   readonly #hub: Hub
   readonly #options: Options
   readonly #dispatcher: Dispatcher
+  /** The last origin that was found to be its host's own. Nearly all pages are of one, and to parse it takes a while. */
+  #ownPage = { origin: '', host: '' }
 
   constructor(hub: Hub, options: Options, dispatcher: Dispatcher) {
     this.#hub = hub
@@ -50,7 +52,7 @@ export class Admission {
     const { origin } = request.headers
     if (origin === undefined) return
     const { origins } = this.#options
-    if (origins ? origins.includes('*') || origins.includes(origin) : isSameHost(origin, request.host)) return
+    if (origins ? origins.includes('*') || origins.includes(origin) : this.#isOwnPage(origin, request.host)) return
     const remedy = origins
       ? `add it to the option origins, which has ${origins.join(', ') || 'none'}`
       : `the request is for host ${request.host}: list the page's origin in the option origins, or, behind nginx, send the right host with "proxy_set_header Host $http_host;"`
@@ -58,14 +60,19 @@ export class Admission {
     throw new errors.ORIGIN(`origin ${origin} may not connect`)
   }
 
-  async #identify(request: FastifyRequest): Promise<Identified> {
+  #isOwnPage(origin: string, host: string): boolean {
+    if (origin === this.#ownPage.origin && host === this.#ownPage.host) return true
+    const isOwn = isSameHost(origin, host)
+    if (isOwn) this.#ownPage = { origin, host }
+    return isOwn
+  }
+
+  #identify(request: FastifyRequest): Promise<Identified> | Identified {
     const { authenticate } = this.#options.callbacks
     const ticket = ticketOf(request)
     if (this.#options.tickets && (ticket !== undefined || !authenticate)) return this.#redeem(ticket)
     if (!authenticate) return checkAuthentication({}, 'authenticate()')
-    const authentication = await callAuthenticate(authenticate, request)
-    if (!authentication) throw new errors.UNAUTHENTICATED('authenticate() did not accept the request')
-    return checkAuthentication(authentication, 'authenticate()')
+    return identifyBy(authenticate, request)
   }
 
   async #redeem(ticket: string | undefined): Promise<Identified> {
@@ -135,12 +142,13 @@ function parseObject(text: unknown): object | undefined {
   }
 }
 
-async function callAuthenticate(
+async function identifyBy(
   authenticate: NonNullable<Options['callbacks']['authenticate']>,
   request: FastifyRequest,
-): Promise<Authentication | null> {
+): Promise<Identified> {
+  let authentication: Authentication | null
   try {
-    return await authenticate(request)
+    authentication = await authenticate(request)
   } catch (error) {
     if (isPushError(error)) throw error
     const { statusCode, message } = (error ?? {}) as { statusCode?: unknown; message?: unknown }
@@ -148,4 +156,6 @@ async function callAuthenticate(
     if (statusCode === 403) throw new errors.FORBIDDEN(String(message))
     throw error
   }
+  if (!authentication) throw new errors.UNAUTHENTICATED('authenticate() did not accept the request')
+  return checkAuthentication(authentication, 'authenticate()')
 }

@@ -25,9 +25,9 @@ export async function shareWebSocketServer(scope: FastifyInstance, { path, limit
     warnIfWideOpen(scope)
   } else {
     const before = new Set(server.listeners('upgrade'))
-    await scope.register(websocket, {
-      options: { maxPayload: limits.inbound, closeTimeout: CLOSE_TIMEOUT } as { maxPayload: number },
-    })
+    // Our sockets leave the list of clients at once, and keeping it would leave a closure behind in each of them.
+    const settings = { maxPayload: limits.inbound, closeTimeout: CLOSE_TIMEOUT, clientTracking: false }
+    await scope.register(websocket, { options: settings as { maxPayload: number } })
     const ours = server.listeners('upgrade').find(listener => !before.has(listener)) as UpgradeListener
     scope.addHook('onReady', async () => leaveToOthers(server, ours))
   }
