@@ -1,41 +1,36 @@
+import { Backlog, type HeldMemory } from './backlog.ts'
 import { errors } from './errors.ts'
 import type { Gates } from './gate.ts'
 import type { Identity, PushConnection } from './identity.ts'
 import { CLOSE, closeProblem, encodeMessage, type Gap, type GapReason, type Ref } from './protocol.ts'
-import {
-  countMessages,
-  directSegment,
-  gapSegment,
-  isPublished,
-  lastBytes,
-  type Queue,
-  queueWith,
-  type Segment,
-} from './queue.ts'
+import { countMessages, directSegment, gapSegment, isPublished, type Queue, queueWith, type Segment } from './queue.ts'
 import { type Joined, topicsOf } from './registry.ts'
+import type { SlowConsumers } from './slow-consumers.ts'
 import type { Tail } from './tail.ts'
 import type { Topic } from './topic.ts'
-import { type Part, partBytes, type Transport } from './transport.ts'
+import { partBytes, type Transport } from './transport.ts'
 
 /** What a connection needs of the node: shared by all, so that a connection holds one reference. */
 export interface Outlet {
-  /** Bytes a connection may have waiting before it counts as slow. */
+  /** Bytes that may wait for a connection for as long as it likes, and what it never has more of. */
   readonly budget: number
+  readonly ceiling: number
   readonly slowConsumer: 'close' | 'drop'
+  readonly slow: SlowConsumers<Connection>
+  readonly held: HeldMemory
   /** Asks for `flush` soon. */
   schedule(connection: Connection): void
-  /** The socket takes no more (`true`) or takes more again (`false`). */
-  stalled(connection: Connection, stalled: boolean): void
-  /** Bytes were queued on a stalled connection, or left it when negative. */
-  held(bytes: number): void
+  /** `bytes` of new frames are about to be given to connections: makes room for them. */
+  delivered(bytes: number): void
   /** Messages were dropped unwritten for a slow connection, which was told. */
   dropped(messages: number, reason: GapReason | 'closed'): void
   /** A client was told of a gap. */
   gapped(reason: GapReason): void
   closing(connection: Connection): void
+  /** Milliseconds after which a connection that is cut now is to come back. */
+  reconnectAfter(): number
 }
 
-const NOTHING: readonly Part[] = []
 /** Shared, since nearly all connections have none: never added to. */
 const NOBODY: (() => void)[] = []
 
@@ -47,12 +42,13 @@ export class Connection implements PushConnection {
   /** Topics on which it is being brought up to date; undefined while there are none. */
   gates: Gates | undefined
   #state: State = 'opening'
-  #stalled = false
   #scheduled = false
+  /** What is to be written. */
   #queue: Queue | undefined
   /** What waits behind the queue, and may grow. */
   #tail: Tail | undefined
-  #unwritten = 0
+  /** Everything that is pushed, in the place of the queue, while the socket takes no more or there was no welcome yet. */
+  #backlog: Backlog | undefined
   #outlet: Outlet
   #transport: Transport
   /** Replays that wait for the socket. */
@@ -69,11 +65,8 @@ export class Connection implements PushConnection {
   seen = 0
   /** Ticks since the close frame was sent; counted by the heartbeat. */
   closingFor = 0
-  /** Parts of a flush that the socket did not take; `#unwritten` are their bytes. */
-  #rest: readonly Part[] = NOTHING
-  /** The queue that `#rest` is the end of. */
-  #flushing: Queue | undefined
-  #held = 0
+  /** The socket takes no more. */
+  #stalled = false
 
   constructor(identity: Identity, transport: Transport, outlet: Outlet) {
     this.id = identity.id
@@ -83,6 +76,7 @@ export class Connection implements PushConnection {
     this.expires = identity.expires
     this.#transport = transport
     this.#outlet = outlet
+    this.#backlog = new Backlog(outlet.held)
   }
 
   get topics(): ReadonlySet<Topic> {
@@ -109,16 +103,21 @@ export class Connection implements PushConnection {
   }
 
   get #waiting(): number {
-    return (this.#queue?.bytes ?? 0) + (this.#tail?.bytes ?? 0) + this.#unwritten
+    return (
+      (this.#queue ? this.#queue.bytes : 0) +
+      (this.#tail ? this.#tail.bytes : 0) +
+      (this.#backlog ? this.#backlog.bytes : 0)
+    )
   }
 
   /** Sends the welcome, then whatever was pushed meanwhile. */
   open(welcome: string): void {
     if (this.#state !== 'opening') return
     this.#state = 'open'
-    this.#write(this.#transport.parts(directSegment(welcome)), undefined)
-    if (this.#queue) this.#schedule()
-    else this.#tellDrained()
+    if (!this.#write(directSegment(welcome))) return
+    if (this.#waiting > 0) return this.#schedule()
+    this.#backlog = undefined
+    this.#tellDrained()
   }
 
   send(type: string, payload?: unknown): boolean {
@@ -134,7 +133,9 @@ export class Connection implements PushConnection {
   }
 
   tell(message: string | Uint8Array): boolean {
-    return this.push(directSegment(message))
+    const segment = directSegment(message)
+    this.#outlet.delivered(segment.bytes)
+    return this.push(segment)
   }
 
   /** Tells the client that messages of `topics` were or may have been missed here. */
@@ -152,7 +153,7 @@ export class Connection implements PushConnection {
   }
 
   get #isDrained(): boolean {
-    return this.#state === 'closing' || (this.#state === 'open' && !this.#stalled && !this.#queue && !this.#tail)
+    return this.#state === 'closing' || !(this.#backlog || this.#queue || this.#tail)
   }
 
   #tellDrained(): void {
@@ -176,7 +177,7 @@ export class Connection implements PushConnection {
    * up to date, reads too slowly, has much waiting, or is closing.
    */
   begin(tail: Tail): boolean {
-    if (this.#state !== 'open' || this.#stalled || this.gates !== undefined) return false
+    if (this.#state !== 'open' || this.#backlog || this.gates) return false
     if (this.#tail) this.#seal(this.#tail)
     if (this.#queue && this.#queue.bytes + tail.bytes > this.#outlet.budget) return false
     this.#tail = tail
@@ -195,34 +196,42 @@ export class Connection implements PushConnection {
   /** Queues `segment`; false when it was not taken. Called once per connection and delivery, so it does little. */
   push(segment: Segment): boolean {
     if (this.#state === 'closing') return false
+    if (this.#backlog !== undefined) return this.#hold(segment)
     if (this.#tail) this.#seal(this.#tail)
     const bytes = (this.#queue ? this.#queue.bytes : 0) + segment.bytes
-    if ((this.#stalled || bytes > this.#outlet.budget) && !this.#hasRoom(segment)) return this.#overflow(segment)
-    this.#queue = queueWith(this.#queue, this.#stalled ? segment.detached() : segment)
-    if (this.#stalled) this.#account()
-    else this.#schedule()
+    // What the node itself has not got round to writing is no fault of the client: it is written now.
+    if (bytes > this.#outlet.budget && !this.#flushed()) return this.#hold(segment)
+    this.#queue = queueWith(this.#queue, segment)
+    this.#schedule()
     return true
   }
 
-  #hasRoom(segment: Segment): boolean {
-    // What the node itself has not got round to writing is no fault of the client.
-    if (!this.#stalled && !this.isOpening) {
-      this.flush()
-      if (!this.#stalled) return true
-    }
-    return this.buffered + segment.bytes <= this.#outlet.budget
-  }
-
   #schedule(): void {
-    if (this.#scheduled || this.#state === 'opening') return
+    if (this.#scheduled) return
     this.#scheduled = true
     this.#outlet.schedule(this)
   }
 
-  /** Writes the queue as far as the socket takes it. */
+  /** Keeps `segment` for when the socket takes more. */
+  #hold(segment: Segment): boolean {
+    if (this.buffered + segment.bytes > this.#outlet.ceiling && !this.#flushed()) return this.#overflow(segment)
+    if (!this.#backlog) return this.push(segment)
+    this.#backlog.push(segment)
+    this.#outlet.slow.waits(this)
+    return true
+  }
+
+  /** Whether everything is written that was queued. */
+  #flushed(): boolean {
+    this.flush()
+    return this.#backlog === undefined
+  }
+
+  /** Writes what is queued as far as the socket takes it. */
   flush(): void {
     this.#scheduled = false
     if (this.#stalled || this.#state !== 'open') return
+    if (this.#backlog) return this.#writeBacklog(this.#backlog)
     if (this.#tail) {
       if (!this.#queue) return this.#flushTail(this.#tail)
       this.#seal(this.#tail)
@@ -230,116 +239,94 @@ export class Connection implements PushConnection {
     const queue = this.#queue
     if (!queue) return
     this.#queue = undefined
-    this.#write(this.#transport.parts(queue), queue)
-    this.#tellDrained()
+    if (this.#write(queue)) this.#tellDrained()
   }
 
   #flushTail(tail: Tail): void {
     this.#tail = undefined
-    this.#write(this.#transport.parts(tail), tail)
+    const isWritten = this.#write(tail)
     // The socket reads from it until it has taken everything.
-    tail.leave(this.#stalled || this.#transport.buffered > 0)
-    this.#tellDrained()
+    tail.leave(!isWritten || this.#transport.buffered > 0)
+    if (isWritten) this.#tellDrained()
   }
 
-  #write(parts: readonly Part[], queue: Queue | undefined): void {
-    for (let i = 0; i < parts.length; i++) {
-      if (this.#transport.write(parts[i]!)) continue
-      this.#stall(parts.slice(i + 1), queue)
-      return
+  /** False when the socket wants no more; what it did not take then waits. */
+  #write(queue: Queue): boolean {
+    let left = queue.bytes
+    for (const part of this.#transport.parts(queue)) {
+      left -= partBytes(part)
+      if (this.#transport.write(part)) continue
+      this.#stall(queue, left)
+      return false
     }
+    return true
   }
 
-  #stall(rest: readonly Part[], queue: Queue | undefined): void {
-    this.#rest = rest
-    this.#flushing = rest.length > 0 ? queue : undefined
-    this.#unwritten = rest.reduce((sum, part) => sum + partBytes(part), 0)
+  #stall(queue: Queue, left: number): void {
     this.#stalled = true
-    this.#outlet.stalled(this, true)
-    this.#account()
+    this.#backlog ??= new Backlog(this.#outlet.held)
+    this.#backlog.putBack(queue, left)
+    if (this.#backlog.bytes > 0) this.#outlet.slow.progressed(this)
+    else this.#outlet.slow.forget(this)
     this.#transport.drained(() => this.#resume())
   }
 
   #resume(): void {
-    const rest = this.#rest
-    const flushing = this.#flushing
-    this.#release()
-    if (this.#state === 'closing') return
-    this.#write(rest, flushing)
+    this.#stalled = false
+    // A peer that takes what is written is alive, even if its answer to a ping is behind all that.
+    this.idle = 0
     this.flush()
+  }
+
+  #writeBacklog(backlog: Backlog): void {
+    for (let next = backlog.take(); next; next = backlog.take()) if (!this.#write(next)) return
+    this.#outlet.slow.forget(this)
+    this.#backlog = undefined
     this.#tellDrained()
   }
 
-  #release(): void {
-    if (!this.#stalled) return
-    this.#stalled = false
-    this.#rest = NOTHING
-    this.#flushing = undefined
-    this.#unwritten = 0
-    this.#outlet.stalled(this, false)
-    this.#account()
-  }
-
-  /** Tells the node how much of its memory this connection holds for want of room in the socket. */
-  #account(): void {
-    const held = this.#stalled ? this.#waiting : 0
-    this.#outlet.held(held - this.#held)
-    this.#held = held
-  }
-
   #overflow(segment: Segment): boolean {
-    if (this.#outlet.slowConsumer === 'drop') return this.shed('slow_consumer', segment)
-    this.cut(segment)
-    return false
+    if (this.#outlet.slowConsumer === 'close') this.cut(segment)
+    else this.#shed(segment)
+    return this.#state !== 'closing' && !isPublished(segment)
+  }
+
+  /** It is too slow. False when there was nothing to drop. */
+  giveUp(): boolean {
+    if (this.#outlet.slowConsumer === 'drop') return this.#shed() > 0
+    this.cut()
+    return true
   }
 
   /** Closes a connection that is too slow, without writing what it has not taken. */
   cut(refused?: Segment): void {
-    const lost = countMessages(this.#unsent(refused))
-    this.#discard()
-    this.#outlet.dropped(lost, 'slow_consumer')
+    const isWelcome = this.#state === 'open'
+    this.#outlet.dropped(countMessages(this.#discard(refused)), 'slow_consumer')
+    // Behind what the socket has taken already, as the close frame is. Those who are cut together come back one by one.
+    if (isWelcome) this.#writeAll(directSegment(encodeMessage('reconnect', { after: this.#outlet.reconnectAfter() })))
     this.#finish(CLOSE.SLOW_CONSUMER, 'slow consumer')
   }
 
-  /** Drops unwritten publications and puts a `gap` that names their topics where they stood. */
-  shed(reason: GapReason, refused?: Segment): boolean {
-    const all = this.#unsent(refused)
-    const lost = all.filter(isPublished)
-    // Replies and errors are not for dropping: a client that asks without reading is cut off.
-    const kept = all.filter(segment => !isPublished(segment))
-    const topics = new Set(lost.flatMap(segment => segment.topics))
-    this.#discard()
-    this.#outlet.dropped(countMessages(lost), reason)
-    if (lost.length > 0) {
-      this.#outlet.gapped(reason)
-      kept.push(gapSegment([...topics], reason))
-    }
-    for (const segment of kept) this.#queue = queueWith(this.#queue, segment)
-    if (kept.some(segment => !isPublished(segment)) && this.buffered > this.#outlet.budget) this.cut()
-    else if (this.#stalled) this.#account()
-    else this.#schedule()
-    return this.#state !== 'closing' && refused !== undefined && kept.includes(refused)
+  /** Drops what waits of publications, tells it, and says how many they were. */
+  #shed(refused?: Segment): number {
+    const backlog = this.#backlog!
+    const { lost, isTold } = backlog.drop(refused)
+    this.#outlet.dropped(lost, 'slow_consumer')
+    if (isTold) this.#outlet.gapped('slow_consumer')
+    this.#outlet.slow.forget(this)
+    // What is left are answers: a client that asks without reading is cut off.
+    if (backlog.bytes > this.#outlet.budget) this.cut()
+    else if (backlog.bytes > 0) this.#outlet.slow.waits(this)
+    return lost
   }
 
-  /** What was taken and not written, in order, and `refused` behind it. */
-  #unsent(refused?: Segment): Segment[] {
+  /** Gives up what was not written, and says what that was, in order, with `refused` behind it. */
+  #discard(refused?: Segment): Segment[] {
     if (this.#tail) this.#seal(this.#tail)
-    const left: Segment[] = []
-    let bytes = this.#unwritten
-    // Parts are made of whole frames, so the bytes that are left end where a frame begins.
-    for (let queue = this.#flushing; queue && bytes > 0; queue = queue.before) {
-      left.unshift(lastBytes(queue.last, bytes))
-      bytes -= queue.last.bytes
-    }
-    return [...left, ...(this.#queue?.segments() ?? []), ...(refused ? [refused] : [])]
-  }
-
-  #discard(): void {
+    const unsent = [...(this.#backlog?.clear() ?? []), ...(this.#queue?.segments() ?? [])]
     this.#queue = undefined
-    this.#rest = NOTHING
-    this.#flushing = undefined
-    this.#unwritten = 0
-    this.#account()
+    this.#outlet.slow.forget(this)
+    return refused ? [...unsent, refused] : unsent
   }
 
   close(code: number = CLOSE.NORMAL, reason = ''): void {
@@ -348,12 +335,18 @@ export class Connection implements PushConnection {
     const problem = closeProblem(code, reason)
     if (problem) throw new errors.FIELD(problem)
     if (this.#tail) this.#seal(this.#tail)
-    const queued = this.#queue && this.#state === 'open' ? this.#transport.parts(this.#queue) : NOTHING
-    const unheard = this.#state === 'opening' ? countMessages(this.#unsent()) : 0
-    if (unheard > 0) this.#outlet.dropped(unheard, 'closed')
-    for (const part of [...this.#rest, ...queued]) this.#transport.write(part)
-    this.#discard()
+    const queue = this.#queue
+    const unsent = this.#discard()
+    if (this.#state === 'opening') this.#outlet.dropped(countMessages(unsent), 'closed')
+    else if (queue) this.#writeAll(queue)
+    // One by one: joining all that waits would copy what others share.
+    else for (const segment of unsent) this.#writeAll(segment)
     this.#finish(code, reason)
+  }
+
+  /** Writes `queue` whether or not the socket wants it: nothing comes behind it but the end. */
+  #writeAll(queue: Queue): void {
+    for (const part of this.#transport.parts(queue)) this.#transport.write(part)
   }
 
   #finish(code: number, reason: string): void {
@@ -375,10 +368,7 @@ export class Connection implements PushConnection {
   /** The socket is gone: nothing is counted or written any more. */
   gone(): void {
     this.#state = 'closing'
-    const unwritten = countMessages(this.#unsent())
-    this.#queue = undefined
-    this.#release()
+    this.#outlet.dropped(countMessages(this.#discard()), 'closed')
     this.#tellDrained()
-    if (unwritten > 0) this.#outlet.dropped(unwritten, 'closed')
   }
 }

@@ -24,7 +24,14 @@ import { Welcomes } from './welcome.ts'
 
 export interface HubOptions {
   heartbeat: { interval: number; timeout: number }
-  limits: { buffer: number; nodeBuffer: number; publication: number; topics: number; connections: number }
+  limits: {
+    buffer: number
+    bufferTime: number
+    nodeBuffer: number
+    publication: number
+    topics: number
+    connections: number
+  }
   slowConsumer: 'close' | 'drop'
   drain: { delay: number; window: number; timeout: number }
   publishTimeout: number
@@ -265,6 +272,7 @@ export class Hub implements Subscriber {
     this.#delivery.clear()
     this.#recovery.clear()
     this.#acks.close()
+    this.#outbox.close()
   }
 
   status() {
@@ -274,8 +282,8 @@ export class Hub implements Subscriber {
       fillingTopics: this.broker.filling,
       refusedTopics: this.broker.refused,
       lag: Math.round(this.broker.lag),
-      stalledConnections: this.#outbox.stalledConnections,
-      heldBytes: this.#outbox.heldBytes,
+      stalledConnections: this.#outbox.slow.size,
+      heldBytes: this.#outbox.held.bytes,
       metrics: this.metrics.snapshot(),
     }
   }

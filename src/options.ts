@@ -45,7 +45,8 @@ export const OptionsSchema = Type.Object(
     publishTimeout: milliseconds(2000, 'how long a publish may take until it answers or fails', 10),
     slowConsumer: Type.Union([Type.Literal('close'), Type.Literal('drop')], {
       default: 'close',
-      description: 'what happens to a connection over limits.buffer: "close" (4503) or "drop" (and tell it a gap)',
+      description:
+        'what happens to a connection that stays over limits.buffer: "close" (4503) or "drop" (and tell it a gap)',
     }),
     noteRejected: Type.Boolean({
       default: true,
@@ -62,7 +63,8 @@ export const OptionsSchema = Type.Object(
       {
         inbound: amount(64 * 1024, 'bytes of one client message'),
         publication: amount(256 * 1024, 'bytes of one publication'),
-        buffer: amount(1024 * 1024, 'bytes that may wait for one connection'),
+        buffer: amount(1024 * 1024, 'bytes that may wait for one connection for long'),
+        bufferTime: milliseconds(10_000, 'how long more than limits.buffer may wait for a connection'),
         nodeBuffer: amount(256 * 1024 * 1024, 'bytes that may wait on this node for slow connections'),
         connections: amount(50_000, 'connections of this registration; more are refused with 503'),
         topics: amount(128, 'topics of one connection beyond its own'),

@@ -1,10 +1,14 @@
+import { HeldMemory } from './backlog.ts'
 import type { Connection, Outlet } from './connection.ts'
 import type { Metrics } from './metrics.ts'
 import type { GapReason } from './protocol.ts'
+import { ReconnectTimes } from './reconnect-times.ts'
+import { SlowConsumers } from './slow-consumers.ts'
 
 export interface OutboxOptions {
-  /** Bytes that may wait for one connection. */
+  /** Bytes that may wait for one connection for as long as it likes, and how many milliseconds more than that may. */
   buffer: number
+  bufferTime: number
   /** Bytes that may wait on this node for connections whose sockets take no more. */
   nodeBuffer: number
   slowConsumer: 'close' | 'drop'
@@ -17,20 +21,23 @@ const GROUP_BYTES = 256 * 1024
 /** How many flushed entries may stay in the list of those that are due before it is cut. */
 const MAX_DONE = 4096
 
+/** One connection gets no more of the node's memory than this share, however short the time. */
+const MAX_SHARE = 1 / 8
+
 /** Who has something to write, and how much memory the node holds for those that cannot take it. */
 export class Outbox implements Outlet {
   readonly budget: number
+  readonly ceiling: number
   readonly slowConsumer: 'close' | 'drop'
+  readonly slow: SlowConsumers<Connection>
+  readonly held = new HeldMemory()
   readonly #nodeBudget: number
   readonly #metrics: Metrics
   readonly #wake: () => void
   readonly #onClosing: (connection: Connection) => void
+  readonly #reconnectTimes = new ReconnectTimes()
   #due: Connection[] = []
   #next = 0
-  /** Stalled connections, longest first, with what the node had delivered when each began to stall. */
-  readonly #stalled = new Map<Connection, number>()
-  #held = 0
-  #delivered = 0
 
   constructor(
     options: OutboxOptions,
@@ -38,7 +45,9 @@ export class Outbox implements Outlet {
     events: { wake(): void; closing(connection: Connection): void },
   ) {
     this.budget = options.buffer
+    this.ceiling = Math.max(options.buffer, Math.floor(options.nodeBuffer * MAX_SHARE))
     this.slowConsumer = options.slowConsumer
+    this.slow = new SlowConsumers(options.buffer, options.bufferTime)
     this.#nodeBudget = options.nodeBuffer
     this.#metrics = metrics
     this.#wake = events.wake
@@ -49,35 +58,13 @@ export class Outbox implements Outlet {
     return this.#next >= this.#due.length
   }
 
-  get stalledConnections(): number {
-    return this.#stalled.size
-  }
-
-  /**
-   * Bytes of memory held for stalled connections, never less than the truth: the sum of their queues, or all that was
-   * delivered since the longest of them stalled, whichever is smaller (queues share the frames that they hold).
-   */
-  get heldBytes(): number {
-    const [oldest] = this.#stalled.values()
-    return oldest === undefined ? 0 : Math.min(this.#held, this.#delivered - oldest + this.budget)
-  }
-
   schedule(connection: Connection): void {
     this.#due.push(connection)
     this.#wake()
   }
 
-  stalled(connection: Connection, stalled: boolean): void {
-    if (stalled) this.#stalled.set(connection, this.#delivered)
-    else this.#stalled.delete(connection)
-  }
-
-  held(bytes: number): void {
-    this.#held += bytes
-  }
-
   dropped(messages: number, reason: string): void {
-    this.#metrics.count('messages_dropped_total', messages, reason)
+    if (messages > 0) this.#metrics.count('messages_dropped_total', messages, reason)
   }
 
   gapped(reason: GapReason): void {
@@ -88,18 +75,14 @@ export class Outbox implements Outlet {
     this.#onClosing(connection)
   }
 
-  /** `bytes` of new frames were given to any number of connections. */
-  delivered(bytes: number): void {
-    this.#delivered += bytes
-    while (this.#stalled.size > 0 && this.heldBytes > this.#nodeBudget) this.#relieve()
+  reconnectAfter(): number {
+    return this.#reconnectTimes.after(performance.now())
   }
 
-  /** The node's memory is full: whoever has been stalled longest pays for it. */
-  #relieve(): void {
-    const [connection] = this.#stalled.keys()
-    if (!connection) return
-    connection.cut()
-    this.stalled(connection, false)
+  /** `bytes` of new frames are about to be given to any number of connections: the slowest make room for them. */
+  delivered(bytes: number): void {
+    const isShort = () => this.held.bytes + bytes > this.#nodeBudget
+    if (isShort()) this.slow.relieve(isShort)
   }
 
   /** Flushes until nothing is due or the clock says `deadline`. */
@@ -107,6 +90,8 @@ export class Outbox implements Outlet {
     while (this.#next < this.#due.length) {
       const end = this.#groupEnd()
       while (this.#next < end) this.#due[this.#next++]!.flush()
+      // What their sockets did not take waits from now on.
+      this.delivered(0)
       if (performance.now() >= deadline) break
     }
     if (this.isIdle || this.#next > MAX_DONE) {
@@ -125,5 +110,9 @@ export class Outbox implements Outlet {
     let end = this.#next
     for (let bytes = 0; end < last && bytes < GROUP_BYTES; end++) bytes += this.#due[end]!.buffered
     return end
+  }
+
+  close(): void {
+    this.slow.close()
   }
 }

@@ -185,8 +185,7 @@ export class Segment extends Queue implements Frames {
   #copy(): Segment {
     const memory = Buffer.allocUnsafeSlow(this.bytes)
     memory.set(this.view())
-    const of = { count: this.#count, position: this.#position }
-    return new Segment({ memory, start: 0, end: memory.length }, this.topic, of)
+    return new Rest({ memory, start: 0, end: memory.length }, this.topics, this.#count)
   }
 }
 
@@ -208,7 +207,7 @@ class GapSegment extends Segment {
   }
 }
 
-/** What is left of a segment of which a part was written. */
+/** What a connection still holds of a segment: there is nothing left to decide by its topic or position. */
 class Rest extends Segment {
   readonly #topics: readonly Topic[]
 

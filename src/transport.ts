@@ -83,15 +83,16 @@ class FrameTransport implements Transport {
   }
 }
 
-/** What `ws` may have to compress for a socket before it counts as full. */
+/** What `ws` may have to compress for a socket before it counts as full, and when that takes more again. */
 const MAX_AHEAD = 64 * 1024
+const RESUME_AT = MAX_AHEAD / 2
 
 /** Sends messages through `ws`, which frames them: for sockets whose frames depend on what was sent before. */
 class MessageTransport extends FrameTransport {
   #onDrained: (() => void) | undefined
   readonly #look = () => {
     const callback = this.#onDrained
-    if (!callback || this.#isFull) return
+    if (!callback || this.socket.writableNeedDrain || this.ws.bufferedAmount > RESUME_AT) return
     this.#onDrained = undefined
     callback()
   }

@@ -23,6 +23,8 @@ const FLOORS: string[][] = [
     'connection-id',
     'slice',
     'blocks',
+    'reconnect-times',
+    'slow-consumers',
   ],
   ['origin', 'redis/url', 'pace'],
   ['client-handlers', 'client-page'],
@@ -31,6 +33,7 @@ const FLOORS: string[][] = [
   [
     'transport',
     'tail',
+    'backlog',
     'answers',
     'client-link',
     'client-topics',

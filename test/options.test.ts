@@ -20,6 +20,7 @@ const DEFAULTS = {
     inbound: 65_536,
     publication: 262_144,
     buffer: 1_048_576,
+    bufferTime: 10_000,
     nodeBuffer: 268_435_456,
     connections: 50_000,
     topics: 128,

@@ -1,19 +1,13 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Connection } from '../src/connection.ts'
-import { Metrics } from '../src/metrics.ts'
-import { Outbox, type OutboxOptions } from '../src/outbox.ts'
+import type { OutboxOptions } from '../src/outbox.ts'
 import type { Segment } from '../src/queue.ts'
-import { FakeTransport, published, WELCOME } from './helpers/connection.ts'
+import { FakeTransport, numbersIn, outboxOf, published, WELCOME } from './helpers/connection.ts'
 
 function setUp(options: Partial<OutboxOptions> = {}) {
-  const metrics = new Metrics()
-  const closing: string[] = []
-  let wakes = 0
-  const outbox = new Outbox({ buffer: 100_000, nodeBuffer: 1e6, slowConsumer: 'close', ...options }, metrics, {
-    wake: () => wakes++,
-    closing: connection => closing.push(connection.id),
-  })
+  const node = outboxOf({ buffer: 100_000, ...options })
+  const { outbox } = node
   const open = (id: string) => {
     const transport = new FakeTransport()
     const identity = { id, user: null, data: undefined, allow: [], expires: Number.POSITIVE_INFINITY }
@@ -21,13 +15,20 @@ function setUp(options: Partial<OutboxOptions> = {}) {
     connection.open(WELCOME)
     return { connection, transport }
   }
-  const flush = () => outbox.flush(Number.POSITIVE_INFINITY)
   /** Gives `segment` to all, as a delivery does. */
   const deliver = (segment: Segment, to: { connection: Connection }[]) => {
     outbox.delivered(segment.bytes)
     for (const { connection } of to) connection.push(segment)
   }
-  return { metrics, closing, outbox, open, flush, deliver, wakes: () => wakes }
+  /** One whose socket is full. */
+  const stalled = (id: string) => {
+    const it = open(id)
+    it.transport.room = 1
+    deliver(published('all', 0), [it])
+    node.flush()
+    return it
+  }
+  return { ...node, open, stalled, deliver, closed: () => node.closing.map(({ id }) => id) }
 }
 
 test('a connection that has something to write is due once, and the node is woken', () => {
@@ -82,78 +83,140 @@ test('thousands of due connections are all flushed, in slices, while others come
   assert.equal(all[0]!.transport.messages.length, 3)
 })
 
-test('heldBytes: what stalled connections hold, never more than was delivered since the first of them stalled', () => {
-  const { outbox, open, flush, deliver } = setUp({ buffer: 10_000 })
-  const slow = Array.from({ length: 20 }, (_, i) => open(`c${i}`))
-  assert.equal(outbox.heldBytes, 0)
-  for (const { transport } of slow) transport.room = 1
-  deliver(published('all', 0), slow)
-  flush()
-  assert.deepEqual([outbox.stalledConnections, outbox.heldBytes], [20, 0])
-  const shared = published('all', 1, 5000)
-  deliver(shared, slow)
-  assert.ok(outbox.heldBytes >= shared.bytes, 'less than the truth')
-  assert.ok(outbox.heldBytes <= shared.bytes + outbox.budget, 'one buffer that twenty share is counted twenty times')
-  for (const { transport } of slow) transport.drain()
-  assert.deepEqual([outbox.stalledConnections, outbox.heldBytes], [0, 0])
+test('memory that is held: what waits for many is counted once, and until the last of them has it', () => {
+  const { outbox, open, stalled, deliver } = setUp({ nodeBuffer: 1e6 })
+  const slow = Array.from({ length: 20 }, (_, i) => stalled(`c${i}`))
+  assert.deepEqual([outbox.slow.size, outbox.held.bytes], [0, 0], 'nothing waits for them')
+  const [shared, own] = [published('all', 1, 5000), published('user:1', 2, 3000)]
+  deliver(shared, [...slow, open('healthy')])
+  deliver(own, [slow[0]!])
+  assert.deepEqual([outbox.slow.size, outbox.held.bytes], [20, shared.bytes + own.bytes])
+  for (const { transport } of slow.slice(0, -1)) transport.drain()
+  assert.deepEqual([outbox.slow.size, outbox.held.bytes], [1, shared.bytes])
+  slow.at(-1)!.transport.drain()
+  assert.deepEqual([outbox.slow.size, outbox.held.bytes], [0, 0])
 })
 
-for (const slowConsumer of ['close', 'drop'] as const) {
-  test(`${slowConsumer}: over the budget of the node whoever has been stalled longest is cut off`, () => {
-    const { outbox, open, flush, deliver, metrics, closing } = setUp({
-      buffer: 50_000,
-      nodeBuffer: 60_000,
-      slowConsumer,
-    })
-    const [a, b, healthy] = [open('a'), open('b'), open('h')]
-    a.transport.room = 1
-    deliver(published('channel:x', 0), [a])
-    flush()
-    deliver(published('channel:x', 1, 40_000), [a])
-    b.transport.room = 1
-    deliver(published('channel:y', 0), [b])
-    flush()
-    deliver(published('channel:y', 1, 10_000), [b, healthy])
-    assert.deepEqual(closing, [])
-    deliver(published('channel:y', 2, 30_000), [b, healthy])
-    deliver(published('channel:y', 3), [b, healthy])
-    assert.deepEqual(closing, ['a'])
-    assert.deepEqual(a.transport.closed, { code: 4503, reason: 'slow consumer' })
-    assert.equal(metrics.snapshot()['messages_dropped_total{slow_consumer}'], 1)
-    assert.ok(outbox.heldBytes <= 60_000)
-    b.transport.drain()
-    flush()
-    assert.equal(b.transport.messages.length, 5)
-    assert.equal(healthy.transport.messages.length, 4)
+test('a burst to many over a long link is held once, and all of them get it', () => {
+  const { outbox, stalled, deliver, closed, wait } = setUp({ buffer: 10_000, nodeBuffer: 1e6 })
+  const slow = Array.from({ length: 200 }, (_, i) => stalled(`c${i}`))
+  for (let n = 1; n <= 20; n++) deliver(published('all', n, 5000), slow)
+  wait()
+  assert.deepEqual(closed(), [])
+  assert.ok(outbox.held.bytes < 110_000)
+  for (const { transport } of slow) transport.drain()
+  for (const { transport } of slow) assert.deepEqual(numbersIn(transport), ['welcome', ...Array(21).keys()])
+})
+
+test('close: when the memory of the node is short, the slowest over their budget pay first', () => {
+  const { outbox, stalled, deliver, closed, dropped } = setUp({ buffer: 5000, nodeBuffer: 800_000 })
+  const [small, reading, stuck, late] = ['small', 'reading', 'stuck', 'late'].map(id => stalled(id))
+  deliver(published('user:1', 1, 1000), [small!])
+  for (let n = 1; n <= 40; n++) deliver(published('user:2', n, 2000), [reading!])
+  for (let n = 1; n <= 3; n++) deliver(published('user:3', n, 2000), [stuck!])
+  for (let n = 1; n <= 3; n++) deliver(published('user:4', n, 2000), [late!])
+  // Most of it is taken, and the rest waits: those whose sockets took nothing are slower.
+  reading!.transport.drain(1)
+  const fill = (left: number) => deliver(published('all', 1, 800_000 - 100 - left), [])
+  fill(outbox.held.bytes - 5000)
+  assert.deepEqual(closed(), ['stuck'])
+  assert.equal(dropped('slow_consumer'), 3)
+  fill(outbox.held.bytes - 5000)
+  assert.deepEqual(closed(), ['stuck', 'late'])
+  fill(2000)
+  assert.deepEqual(closed(), ['stuck', 'late', 'reading'], 'who is below its budget comes last')
+  fill(0)
+  assert.deepEqual(closed(), ['stuck', 'late', 'reading', 'small'])
+})
+
+test('drop: when the memory of the node is short, the slowest are told a gap first', () => {
+  const { outbox, stalled, deliver, closed, metrics } = setUp({
+    buffer: 5000,
+    nodeBuffer: 60_000,
+    slowConsumer: 'drop',
   })
-}
+  const [a, b] = [stalled('a'), stalled('b')]
+  for (let n = 1; n <= 3; n++) deliver(published('channel:a', n, 2000), [a])
+  for (let n = 1; n <= 3; n++) deliver(published('channel:b', n, 2000), [b])
+  deliver(published('all', 4, 50_000), [])
+  assert.deepEqual(closed(), [])
+  assert.deepEqual(
+    [metrics.snapshot()['gaps_total{slow_consumer}'], metrics.snapshot()['messages_dropped_total{slow_consumer}']],
+    [1, 3],
+  )
+  for (const { transport } of [a, b]) transport.drain()
+  assert.deepEqual(
+    [numbersIn(a.transport), numbersIn(b.transport)],
+    [
+      ['welcome', 0, 'gap'],
+      ['welcome', 0, 1, 2, 3],
+    ],
+  )
+  assert.equal(outbox.held.bytes, 0)
+})
+
+test('drop: who has nothing to drop is closed when the memory of the node is short, and not before', () => {
+  const { stalled, deliver, closed, dropped } = setUp({ nodeBuffer: 60_000, slowConsumer: 'drop' })
+  const asking = stalled('asking')
+  for (let i = 0; i < 10; i++) asking.connection.reply('reply', 'x'.repeat(600), i)
+  const told = stalled('told')
+  deliver(published('channel:x', 1, 6000), [told])
+  deliver(published('all', 2, 50_000), [])
+  assert.deepEqual(closed(), ['asking'])
+  assert.equal(dropped('slow_consumer'), 10)
+  deliver(published('all', 2, 70_000), [])
+  assert.deepEqual(closed(), ['asking', 'told'], 'the gap was held as well')
+})
+
+test('what clients ask for without reading counts for the node as well', () => {
+  const { outbox, stalled, closed } = setUp({ nodeBuffer: 60_000 })
+  const slow = Array.from({ length: 20 }, (_, i) => stalled(`c${i}`))
+  for (let i = 0; i < 10; i++) for (const { connection } of slow) connection.reply('reply', 'x'.repeat(500), i)
+  assert.ok(outbox.held.bytes <= 60_000)
+  assert.equal(closed()[0], 'c0')
+  assert.ok(closed().length < 20, 'no more than it takes')
+})
+
+test('what the sockets left of a flush counts before the next connections are flushed', () => {
+  const { outbox, open, flush, closed } = setUp({ nodeBuffer: 300_000 })
+  const all = Array.from({ length: 100 }, (_, i) => open(`c${i}`))
+  for (const { connection, transport } of all) {
+    transport.room = 1
+    for (let n = 0; n < 4; n++) connection.push(published('all', n, 20_000))
+  }
+  flush()
+  assert.ok(outbox.held.bytes <= 300_000)
+  assert.ok(closed().length > 0 && closed().length < 100)
+})
+
+test('those who are cut together come back one after the other', () => {
+  const { stalled, deliver, outlast } = setUp({ buffer: 1000 })
+  const slow = Array.from({ length: 50 }, (_, i) => stalled(`c${i}`))
+  deliver(published('all', 1, 2000), slow)
+  outlast()
+  const delays = slow.map(({ transport }) => transport.messages.at(-1)!.payload.after as number)
+  assert.equal(new Set(delays).size, 50)
+  assert.ok(Math.min(...delays) >= 500 && Math.max(...delays) < 500 + 51 * 10, `${delays}`)
+})
 
 test('a connection that was cut off and goes leaves nothing behind', () => {
-  const { outbox, open, flush, deliver } = setUp({ buffer: 50_000, nodeBuffer: 100 })
-  const a = open('a')
-  a.transport.room = 1
-  deliver(published('all', 0), [a])
-  flush()
+  const { outbox, stalled, deliver } = setUp({ buffer: 50_000, nodeBuffer: 100_000 })
+  const a = stalled('a')
   deliver(published('all', 1, 40_000), [a])
-  outbox.delivered(0)
+  deliver(published('all', 2, 90_000), [])
   assert.equal(a.connection.isClosing, true)
   a.connection.gone()
-  assert.deepEqual([outbox.stalledConnections, outbox.heldBytes], [0, 0])
-  const b = open('b')
-  b.transport.room = 1
-  deliver(published('all', 0), [b])
-  flush()
-  assert.deepEqual([outbox.stalledConnections, outbox.heldBytes], [1, 0])
+  assert.deepEqual([outbox.slow.size, outbox.held.bytes], [0, 0])
+  const b = stalled('b')
+  deliver(published('all', 1), [b])
+  assert.equal(outbox.slow.size, 1)
 })
 
 test('nothing held: a node budget is no reason to cut a stalled connection off', () => {
-  const { outbox, open, flush, deliver, closing } = setUp({ nodeBuffer: 1 })
-  const a = open('a')
-  a.transport.room = 1
-  deliver(published('all', 0), [a])
-  flush()
+  const { outbox, stalled, closed } = setUp({ nodeBuffer: 1 })
+  stalled('a')
   for (let i = 0; i < 10; i++) outbox.delivered(1_000_000)
-  assert.deepEqual(closing, [])
+  assert.deepEqual(closed(), [])
 })
 
 test('gaps are counted by reason', () => {

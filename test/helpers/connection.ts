@@ -99,34 +99,35 @@ export class FakeTransport implements Transport {
 const IDENTITY: Identity = { id: 'c1', user: '42', data: { a: 1 }, allow: [], expires: Number.POSITIVE_INFINITY }
 export const WELCOME = encodeMessage('welcome', {})
 
-/** The sum of what connections said that they hold, which `heldBytes` shows only while one is stalled. */
-class CountingOutbox extends Outbox {
-  sum = 0
-  override held(bytes: number): void {
-    this.sum += bytes
-    super.held(bytes)
-  }
-}
-
-/** A connection on a fake socket, with the outbox of a node. */
-export function setUp(options: Partial<OutboxOptions> = {}, framewise: 'framewise' | 'joined' = 'joined') {
+/** A node without sockets: its connections, what it counts, and how its time passes. */
+export function outboxOf(options: Partial<OutboxOptions> = {}) {
   const metrics = new Metrics()
   const closing: Connection[] = []
-  const outbox = new CountingOutbox({ buffer: 1000, nodeBuffer: 1e6, slowConsumer: 'close', ...options }, metrics, {
-    wake() {},
-    closing: connection => closing.push(connection),
-  })
-  const transport = new FakeTransport(framewise)
-  const connection = new Connection(IDENTITY, transport, outbox)
+  let wakes = 0
+  const given = { buffer: 1000, bufferTime: 10_000, nodeBuffer: 1e6, slowConsumer: 'close' as const, ...options }
+  const outbox = new Outbox(given, metrics, { wake: () => wakes++, closing: it => closing.push(it) })
   return {
     metrics,
     closing,
     outbox,
-    transport,
-    connection,
+    wakes: () => wakes,
     flush: () => outbox.flush(Number.POSITIVE_INFINITY),
     dropped: (reason: string) => metrics.snapshot()[`messages_dropped_total{${reason}}`] ?? 0,
+    /** Less than `bufferTime` passes, and then more than that. */
+    wait: () => sweep(outbox, 10),
+    outlast: () => sweep(outbox, 11),
   }
+}
+
+function sweep(outbox: Outbox, times: number): void {
+  for (let i = 0; i < times; i++) outbox.slow.sweep()
+}
+
+/** A connection on a fake socket, with the outbox of a node. */
+export function setUp(options: Partial<OutboxOptions> = {}, framewise: 'framewise' | 'joined' = 'joined') {
+  const node = outboxOf(options)
+  const transport = new FakeTransport(framewise)
+  return { ...node, transport, connection: new Connection(IDENTITY, transport, node.outbox) }
 }
 
 export function published(topic: Topic, n: number, size = 0): Segment {
