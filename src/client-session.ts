@@ -176,7 +176,7 @@ export class PushClient {
 
   private wake(): void {
     if (this.state === 'open') this.link?.wake()
-    // What a draining server asked for stands: it spreads the crowd.
+    // What the server asked for stands: it spreads the crowd.
     else if (this.state === 'waiting' && this.after === undefined) this.connect()
   }
 
