@@ -29,7 +29,10 @@ export interface ClientOptions {
    * since is sent first, or is told as a `gap`. Only for the same user: forget them when somebody else logs in.
    */
   since?: Readonly<Record<string, string>> | null | undefined
-  /** Asked anew at every attempt, because a ticket is good for one. A failure is an `error` and a failed attempt. */
+  /**
+   * Asked anew at every attempt, because a ticket is good for one; also when the identity of the last one has expired. A
+   * failure is an `error` and a failed attempt, and trying goes on: `close` the client when the session is over.
+   */
   ticket?: () => Promise<string>
   /** Default: the built-in one. Node 20 has none: `import { WebSocket } from 'ws'`. */
   WebSocket?: new (

@@ -93,7 +93,7 @@ export class Hub implements Subscriber {
     )
     this.#heartbeat = new Heartbeat(this.registry, options.heartbeat, {
       silent: connection => this.#endSilent(connection),
-      expired: connection => connection.close(CLOSE.UNAUTHENTICATED, 'expired'),
+      expired: connection => connection.close(CLOSE.EXPIRED, 'expired'),
     })
     const { interval, timeout } = options.heartbeat
     this.#welcomes = new Welcomes({ node: broker.node, heartbeat: { interval, timeout } })

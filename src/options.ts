@@ -109,7 +109,7 @@ export interface Authentication {
   allow?: readonly string[]
   /** Anything; `connection.data` for handlers and hooks. */
   data?: unknown
-  /** When it is closed with 4401: a Date, or milliseconds since 1970. */
+  /** When it is closed with 4502, to come back with a new identity: a Date, or milliseconds since 1970. */
   expires?: Date | number
 }
 

@@ -1,7 +1,14 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { WebSocket } from 'ws'
-import { type Client, type ClientOptions, connect, type PublishedMessage, type WebSocketLike } from '../src/client.ts'
+import {
+  type Client,
+  type ClientEvents,
+  type ClientOptions,
+  connect,
+  type PublishedMessage,
+  type WebSocketLike,
+} from '../src/client.ts'
 import type { PushBridgeOptions } from '../src/index.ts'
 import type { TopicState, Welcome } from '../src/protocol.ts'
 import { buildPush, type TestApp } from './helpers/app.ts'
@@ -9,6 +16,8 @@ import { Inbox, within } from './helpers/waiting.ts'
 
 const LIMIT = { timeout: 120_000 }
 const RULE = { size: 100, ttl: 60 }
+/** Looks for whose identity has expired every 20 ms. */
+const FAST = { interval: 200, timeout: 200 }
 const HISTORY = { 'channel:*': RULE, 'user:*': RULE, all: RULE }
 
 /** Comes back at once, and is gone when the test is. */
@@ -258,6 +267,50 @@ test('topics that authenticate() joined are recovered whether they fit into the 
   }
   assert.equal(inbox.messages.size, 0)
   assert.equal(client.state, 'open')
+})
+
+for (const [name, withTickets] of [
+  ['a fresh ticket', true],
+  ['the cookie it has', false],
+] as const) {
+  test(`when its identity expires the client comes back with ${name}`, LIMIT, async t => {
+    t.mock.timers.enable({ apis: ['Date'], now: Date.now() })
+    const identity = () => ({ user: 7, expires: Date.now() + 60_000 })
+    const { app, port } = await buildPush(t, { tickets: withTickets, authenticate: identity, heartbeat: FAST })
+    const ticket = withTickets ? { ticket: () => app.push.ticket(identity()) } : {}
+    const client = start(t, `ws://127.0.0.1:${port}/ws`, { WebSocket, ...ticket })
+    for (const _twice of [1, 2]) {
+      await welcomed(client)
+      const lost = eventOf<ClientEvents['state']>(told => client.listen('state', told))
+      t.mock.timers.tick(60_000)
+      const { state, code, reason } = await lost
+      assert.deepEqual({ state, code, reason }, { state: 'waiting', code: 4502, reason: 'expired' })
+    }
+    assert.equal((await welcomed(client)).user, '7')
+  })
+}
+
+test('a page whose session is over when its identity expires is told so, and stays closed', LIMIT, async t => {
+  t.mock.timers.enable({ apis: ['Date'], now: Date.now() })
+  const end = Date.now() + 60_000
+  const { port } = await buildPush(t, { authenticate: () => ({ user: 7, expires: end }), heartbeat: FAST })
+  class Page extends WebSocket {
+    constructor(url: string) {
+      super(url, { origin: `http://127.0.0.1:${port}` })
+    }
+  }
+  const client = start(t, `ws://127.0.0.1:${port}/ws`, { WebSocket: Page })
+  await welcomed(client)
+  const closed = eventOf<ClientEvents['state']>(told =>
+    client.listen('state', change => {
+      codes.push(change.code)
+      if (change.state === 'closed') told(change)
+    }),
+  )
+  const codes: unknown[] = []
+  t.mock.timers.tick(60_000)
+  assert.equal((await closed).reason, 'the identity has expired')
+  assert.deepEqual(codes, [4502, undefined, 4401])
 })
 
 test('a publisher learns how many handled its message', LIMIT, async t => {

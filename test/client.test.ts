@@ -1105,7 +1105,9 @@ test('a page that comes online does not wait out the delay', LIMIT, async t => {
 test('stays closed or comes back as the close code says', LIMIT, async t => {
   holdTime(t)
   const server = await serve(t)
-  const codes = [1000, 1001, 1008, 1009, 1011, 1012, 1013, 3000, 4000, 4400, 4401, 4403, 4429, 4499, 4500, 4503, 4504]
+  const codes = [
+    1000, 1001, 1008, 1009, 1011, 1012, 1013, 3000, 4000, 4400, 4401, 4403, 4429, 4499, 4500, 4502, 4503, 4504,
+  ]
   for (const code of codes) {
     const client = start(t, server.url)
     const peer = await server.welcomed()

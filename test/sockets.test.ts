@@ -217,12 +217,14 @@ test('a silent connection is closed with 4504, one that answers pings is not', a
 })
 
 test('a connection ends when its identity expires', async t => {
+  t.mock.timers.enable({ apis: ['Date'], now: Date.now() })
   const { app } = await buildPush(t, {
     heartbeat: { interval: 200, timeout: 200 },
     authenticate: () => ({ user: 1, expires: Date.now() + 1000 }),
   })
   const connection = await openConnection(app, '/ws')
-  assert.deepEqual(await connection.closed, { code: 4401, reason: 'expired' })
+  t.mock.timers.tick(1000)
+  assert.deepEqual(await connection.closed, { code: 4502, reason: 'expired' })
 })
 
 test('hooks see the connection come and go, and one that throws harms nobody', async t => {
