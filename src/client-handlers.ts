@@ -27,10 +27,10 @@ export class Handlers {
     return this.run(name, args).length > 0
   }
 
-  /** Calls the handlers of a published message; true when all have succeeded. */
+  /** Calls the handlers of a published message; true when there are any and all have succeeded. */
   async deliver(message: { type: string; payload: unknown }): Promise<boolean> {
     const runs = [message.type, '*'].flatMap(type => this.run(`message ${type}`, [message.payload, message]))
-    return !(await Promise.all(runs)).includes(false)
+    return runs.length > 0 && !(await Promise.all(runs)).includes(false)
   }
 
   /** Inside promises, so that what a handler throws or rejects with ends in one place; each says whether it succeeded. */

@@ -128,19 +128,19 @@ export class Positions {
     }
   }
 
-  /** Whether a message is for the handlers, was given to them before, or comes again in its turn. */
-  take({ topic, id, seq }: { topic?: string; id?: unknown; seq?: unknown }): 'new' | 'known' | 'early' {
+  /** Whether a message is for the handlers: not one that was given to them before, or that comes again in its turn. */
+  take({ topic, id, seq }: { topic?: string; id?: unknown; seq?: unknown }): boolean {
     const place = this.places.get(topic!)
-    if (!place || typeof id !== 'string') return 'new'
+    if (!place || typeof id !== 'string') return true
     if (place.isAhead) {
       place.hasLetGo = true
-      return 'early'
+      return false
     }
     const position = { id, seq: Number(seq) }
-    if (place.last && isCovered(position, place.last)) return 'known'
+    if (place.last && isCovered(position, place.last)) return false
     place.id = id
     place.last = position
-    return 'new'
+    return true
   }
 
   forget(topic: string): void {

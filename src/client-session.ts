@@ -265,10 +265,10 @@ export class PushClient {
   }
 
   private async publish(message: Message): Promise<void> {
-    const taken = this.places.take(message)
-    if (taken === 'early') return
-    const isDone = taken === 'known' || (await this.handlers.deliver(message))
-    if (isDone && typeof message.ack === 'string') this.send('ack', { token: message.ack })
+    // One that comes again is not acknowledged either: its handler may have failed, or be at it still.
+    if (!this.places.take(message)) return
+    const isHandled = await this.handlers.deliver(message)
+    if (isHandled && typeof message.ack === 'string') this.send('ack', { token: message.ack })
   }
 
   private write(data: string | Binary): boolean {

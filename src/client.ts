@@ -52,8 +52,9 @@ export interface Client<Messages extends object = Record<string, unknown>> {
   readonly positions: Readonly<Record<string, string>>
   /**
    * Calls `handler` for every message of a type, or of any with `'*'`; returns the way to stop it. Register before
-   * subscribing: what was missed follows at once. A handler that throws or rejects is an `error` with code `HANDLER`,
-   * and a message whose publisher asked for acknowledgement is not acknowledged; it is when all handlers are done.
+   * subscribing: what was missed follows at once. A handler that throws or rejects is an `error` with code `HANDLER`. A
+   * message whose publisher asked for it is acknowledged when all its handlers are done: not if one of them failed, nor
+   * if it has none.
    */
   on<Type extends keyof Messages & string>(
     type: Type,

@@ -10,7 +10,7 @@ export interface PublishResult {
   /** With a receipt: how many connections it was queued for, on all nodes. */
   delivered?: number
   skipped?: number
-  /** With `ack`: how many connections acknowledged it. */
+  /** With `ack`: how many connections acknowledged that they have handled it. */
   acknowledged?: number
   /** Why connections were skipped; only when some were. */
   reasons?: Record<string, number>

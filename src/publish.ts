@@ -36,7 +36,7 @@ export interface PublishOptions {
   except?: string | readonly string[] | undefined
   /** Wait until every node that got it has said how many connections it was delivered to. */
   receipt?: boolean | undefined
-  /** Ask the client library to acknowledge; the result counts those that did in time. Implies `receipt`. */
+  /** Ask clients to acknowledge; the result counts those that have handled it in time. Implies `receipt`. */
   ack?: boolean | undefined
   /**
    * Record the publication: the newest `size` entries of the topic are kept, for `ttl` seconds. Default: what the rules
