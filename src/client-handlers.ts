@@ -10,11 +10,19 @@ export class ClientError extends Error {
   }
 }
 
+/** What nobody should miss: the first of each goes to the console when nobody listens. */
+const TO_LISTEN_FOR = {
+  gap: 'messages were or may have been missed: listen for "gap" and fetch again what the page shows of these topics',
+  invalid:
+    'the server sent what is no message of the protocol: check the URL, and listen for "invalid" to see them all',
+}
+
 export type Handler = (...args: never[]) => unknown
 
 /** The handlers of the application, and what becomes of one that fails. */
 export class Handlers {
   private byName = new Map<string, Set<Handler>>()
+  private warned = new Set<string>()
 
   add(name: string, handler: Handler): () => void {
     const handlers = this.byName.get(name) ?? new Set()
@@ -50,6 +58,12 @@ export class Handlers {
     if (name === 'event error') console.error(cause)
     else this.report(new ClientError('HANDLER', `the handler of the ${name} failed`, cause))
     return false
+  }
+
+  tell(event: keyof typeof TO_LISTEN_FOR, detail: object): void {
+    if (this.emit(`event ${event}`, detail) || this.warned.has(event)) return
+    this.warned.add(event)
+    console.warn(TO_LISTEN_FOR[event], detail)
   }
 
   report(error: ClientError): void {

@@ -186,7 +186,7 @@ export class PushClient {
       return
     }
     const message = parse(data)
-    if (!message || !this.dispatch(message)) this.handlers.emit('event invalid', { data })
+    if (!message || !this.dispatch(message)) this.handlers.tell('invalid', { data })
   }
 
   /** False for what the protocol does not know. */
@@ -244,7 +244,7 @@ export class PushClient {
   private gap(gap: Gap): boolean {
     if (!Array.isArray(gap.topics)) return false
     this.places.lost(gap.positions)
-    this.handlers.emit('event gap', gap)
+    this.handlers.tell('gap', gap)
     return true
   }
 

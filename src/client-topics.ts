@@ -161,7 +161,7 @@ export class Topics {
   private missed(topic: string, error: ClientError): void {
     if (error.code === 'CLOSED') return
     this.positions.answered(topic, { recovered: false })
-    this.handlers.emit('event gap', { topics: [topic], reason: 'overload' })
+    this.handlers.tell('gap', { topics: [topic], reason: 'overload' })
     this.handlers.report(error)
   }
 }

@@ -26,13 +26,16 @@ export interface ClientEvents {
    * was heard before, or the server cannot say yet.
    */
   subscribed: Subscribed
-  /** Messages were or may have been missed: fetch again what the page shows of these topics. */
+  /**
+   * Messages were or may have been missed: fetch again what the page shows of these topics. The first to the console when
+   * nobody listens.
+   */
   gap: Gap
   /** What failed with nobody waiting for it, and every refused topic. To the console when nobody listens. */
   error: ClientError
   /** Three attempts in a row went unanswered; trying goes on. `message`: what to check. To the console likewise. */
   unreachable: { attempts: number; message: string }
-  /** The server sent what is no message of the protocol: `data`, as it came. */
+  /** The server sent what is no message of the protocol: `data`, as it came. The first to the console likewise. */
   invalid: { data: string }
   binary: ArrayBuffer
   /** The node is draining: it will close, and the next attempt follows `after` milliseconds later. */

@@ -489,6 +489,33 @@ test('what is no message is told with its text, and nothing breaks', LIMIT, asyn
   assert.equal(client.welcome?.connection, 'c1')
 })
 
+test('gap and invalid go to the console once when nobody listens', LIMIT, async t => {
+  const warned: [text: string, detail: unknown][] = []
+  t.mock.method(console, 'warn', (text: string, detail: unknown) => warned.push([text, detail]))
+  const { client, peer } = await opened(t)
+  const gaps = [1, 2, 3].map(n => ({ topics: ['channel:x'], reason: `broker_link ${n}` }))
+  const tell = async (gap: object, data: string) => {
+    const told = next(client, 'reconnect')
+    peer.send('gap', gap)
+    peer.socket.send(data)
+    peer.send('reconnect', { after: 1 })
+    await told
+  }
+  const [off, alsoOff] = [client.listen('gap', () => {}), client.listen('invalid', () => {})]
+  await tell(gaps[0]!, 'no JSON')
+  assert.equal(warned.length, 0, 'somebody listens')
+  off()
+  alsoOff()
+  await tell(gaps[1]!, '[1]')
+  await tell(gaps[2]!, '[2]')
+  assert.deepEqual(
+    warned.map(([, detail]) => detail),
+    [gaps[1], { data: '[1]' }],
+  )
+  assert.match(warned[0]![0], /listen for "gap"/)
+  assert.match(warned[1]![0], /listen for "invalid"/)
+})
+
 test('a welcome without a connection opens nothing', LIMIT, async t => {
   const server = await serve(t)
   const client = start(t, server.url)
