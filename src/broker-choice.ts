@@ -13,7 +13,7 @@ export const nodeId = randomBytes(6).toString('base64url')
 /** An application boots without Redis and works when it comes; this is how long it waits for it to be there already. */
 const BOOT_WAIT = 2000
 
-/** One in-process broker for each application and prefix: two registrations of one application hear each other. */
+/** The first in-process broker of each application and prefix: two registrations of one application hear each other. */
 const memoryBrokers = new WeakMap<object, Map<string, MemoryBroker>>()
 
 export interface OpenBroker {
@@ -62,8 +62,9 @@ function openMemoryBroker(app: FastifyInstance, { redisPrefix, publishTimeout }:
   app.log.info('push: in-process broker, for one node; give the option redis to join several')
   const brokers = memoryBrokers.get(app.server) ?? new Map<string, MemoryBroker>()
   memoryBrokers.set(app.server, brokers)
-  const broker = brokers.get(redisPrefix) ?? new MemoryBroker({ node: nodeId, publishTimeout })
-  brokers.set(redisPrefix, broker)
+  const first = brokers.get(redisPrefix)
+  const broker = new MemoryBroker({ node: nodeId, publishTimeout }, first)
+  brokers.set(redisPrefix, first ?? broker)
   return { broker, release: () => broker.close() }
 }
 

@@ -19,6 +19,21 @@ import { type Topic, topicKind } from './topic.ts'
 const MAX_TICKETS = 10_000
 const MAX_REJECTED = 100
 
+/** What all registrations of one application have in common. */
+class Shared {
+  readonly rejected: { time: number; topic: Topic; reason: string; size: number }[] = []
+  readonly subscribers = new Set<Subscriber>()
+  readonly receipts = new Map<string, { answers: NodeAnswer[]; missing: number; settle: () => void }>()
+  readonly tickets = new Map<string, { identity: string; expires: number }>()
+  readonly history = new MemoryHistory()
+  readonly answers: Answers
+  isClosed = false
+
+  constructor(node: string) {
+    this.answers = new Answers(node)
+  }
+}
+
 /** Carries publications inside one process: the default, for one node without Redis. */
 export class MemoryBroker implements Broker {
   readonly kind = 'memory'
@@ -27,57 +42,56 @@ export class MemoryBroker implements Broker {
   readonly lag = 0
   readonly refused = 0
   readonly node: string
-  readonly rejected: { time: number; topic: Topic; reason: string; size: number }[] = []
-  readonly #subscribers = new Set<Subscriber>()
-  readonly #receipts = new Map<string, { answers: NodeAnswer[]; missing: number; settle: () => void }>()
-  readonly #tickets = new Map<string, { identity: string; expires: number }>()
-  readonly #history = new MemoryHistory()
   readonly #timeout: number
-  readonly #answers: Answers
-  #closed = false
+  readonly #shared: Shared
 
-  constructor(options: { node: string; publishTimeout: number }) {
+  /** With `first`, for another registration: they hear each other, and each waits as long as its own timeout. */
+  constructor(options: { node: string; publishTimeout: number }, first?: MemoryBroker) {
     this.node = options.node
     this.#timeout = options.publishTimeout
-    this.#answers = new Answers(options.node)
+    this.#shared = first ? first.#shared : new Shared(options.node)
   }
 
   get connected(): boolean {
-    return !this.#closed
+    return !this.#shared.isClosed
+  }
+
+  get rejected(): Shared['rejected'] {
+    return this.#shared.rejected
   }
 
   attach(subscriber: Subscriber): void {
-    this.#subscribers.add(subscriber)
+    this.#shared.subscribers.add(subscriber)
   }
 
   detach(subscriber: Subscriber): void {
-    this.#subscribers.delete(subscriber)
+    this.#shared.subscribers.delete(subscriber)
   }
 
   async subscribe(topics: readonly Topic[]): Promise<ReadonlyMap<Topic, Position>> {
     const recorded = topics.filter(topic => topicKind(topic) !== 'connection')
-    return new Map(recorded.map(topic => [topic, this.#history.head(topic)]))
+    return new Map(recorded.map(topic => [topic, this.#shared.history.head(topic)]))
   }
 
   unsubscribe(_topic: Topic): void {}
 
   async history(topic: Topic, since: string, limits: PageLimits): Promise<HistoryPage> {
-    return this.#history.page(topic, since, limits)
+    return this.#shared.history.page(topic, since, limits)
   }
 
   async publish(items: readonly Outgoing[]): Promise<(Sent | PushError)[]> {
-    if (this.#closed) return items.map(() => new errors.CLOSED())
+    if (this.#shared.isClosed) return items.map(() => new errors.CLOSED())
     return Promise.all(items.map(item => this.#publishOne(item)))
   }
 
   #publishOne({ topic, envelope, receipt, history, idempotencyKey }: Outgoing): Sent | PushError | Promise<Sent> {
     const bytes = Buffer.from(envelope)
-    const holders = [...this.#subscribers].filter(subscriber => subscriber.holds(topic))
+    const holders = [...this.#shared.subscribers].filter(subscriber => subscriber.holds(topic))
     const nodes = holders.length > 0 ? 1 : 0
     let position: Position | undefined
     try {
       if (history) {
-        const recorded = this.#history.append(topic, bytes, history, idempotencyKey)
+        const recorded = this.#shared.history.append(topic, bytes, history, idempotencyKey)
         position = recorded.position
         if (recorded.isDuplicate) return { nodes, position, duplicate: true }
       }
@@ -98,17 +112,17 @@ export class MemoryBroker implements Broker {
     return new Promise(resolve => {
       const settle = () => {
         clearTimeout(timer)
-        this.#receipts.delete(token)
+        this.#shared.receipts.delete(token)
         resolve({ answers, complete: answers.length === missing })
       }
       const timer = setTimeout(settle, this.#timeout)
-      this.#receipts.set(token, { answers, missing, settle })
+      this.#shared.receipts.set(token, { answers, missing, settle })
     })
   }
 
   answer(incoming: Incoming, token: string, answer: Omit<NodeAnswer, 'node'>): void {
-    const whole = this.#answers.add(incoming, token, answer)
-    const receipt = this.#receipts.get(token)
+    const whole = this.#shared.answers.add(incoming, token, answer)
+    const receipt = this.#shared.receipts.get(token)
     if (!whole || !receipt) return
     receipt.answers.push(whole)
     receipt.settle()
@@ -125,21 +139,23 @@ export class MemoryBroker implements Broker {
 
   async putTicket(token: string, identity: string, ttlSeconds: number): Promise<void> {
     const now = Date.now()
-    for (const [old, { expires }] of this.#tickets) if (expires <= now) this.#tickets.delete(old)
-    if (this.#tickets.size >= MAX_TICKETS) throw new errors.BUSY(`${MAX_TICKETS} tickets are waiting to be spent`)
+    for (const [old, { expires }] of this.#shared.tickets) if (expires <= now) this.#shared.tickets.delete(old)
+    if (this.#shared.tickets.size >= MAX_TICKETS)
+      throw new errors.BUSY(`${MAX_TICKETS} tickets are waiting to be spent`)
     // As with SET … NX: a ticket that stands is not replaced.
-    if (!this.#tickets.has(token)) this.#tickets.set(token, { identity, expires: now + ttlSeconds * 1000 })
+    if (!this.#shared.tickets.has(token))
+      this.#shared.tickets.set(token, { identity, expires: now + ttlSeconds * 1000 })
   }
 
   async takeTicket(token: string): Promise<string | null> {
-    const ticket = this.#tickets.get(token)
-    this.#tickets.delete(token)
+    const ticket = this.#shared.tickets.get(token)
+    this.#shared.tickets.delete(token)
     return ticket && ticket.expires > Date.now() ? ticket.identity : null
   }
 
   async close(): Promise<void> {
-    this.#closed = true
-    for (const { settle } of [...this.#receipts.values()]) settle()
-    this.#tickets.clear()
+    this.#shared.isClosed = true
+    for (const { settle } of [...this.#shared.receipts.values()]) settle()
+    this.#shared.tickets.clear()
   }
 }

@@ -30,7 +30,9 @@ test('a call waits for the link as long as it may, and for the answer as long as
   t.after(() => commands.close())
   const order: number[] = []
   const ATTEMPT = 1000
-  const runs = [1, 2, 3].map(n => commands.run([['PING']], 60_000, ATTEMPT).then(([reply]) => order.push(n) && reply))
+  const runs = [1, 2, 3].map(n =>
+    commands.run([['PING']], 60_000, { attempt: ATTEMPT }).then(([reply]) => order.push(n) && reply),
+  )
   // The time is what the test is about: the link is away for longer than an attempt.
   await sleep(ATTEMPT + 100)
   await server.start()
@@ -80,7 +82,7 @@ test('no attempt is so short that it would take the link from others, and none o
   const attempts: { at: number; timeout: number; attempt: number }[] = []
   const begin = performance.now()
   const functions = {
-    run: async (calls: readonly Call[], timeout: number, attempt: number) => {
+    run: async (calls: readonly Call[], timeout: number, { attempt }: { attempt: number }) => {
       attempts.push({ at: performance.now() - begin, timeout, attempt })
       return calls.map(() => new errors.BROKER_AWAY('full'))
     },
@@ -99,6 +101,55 @@ test('a receipt has its answers although the one that it was recorded was lost',
   const item = { topic: 'channel:x' as const, envelope: '{}', history: { size: 1, ttl: 1 }, idempotencyKey: 'k' }
   const [sent] = await carrier.publish([{ ...item, receipt: 'token' }])
   assert.deepEqual(sent, { nodes: 0, answers: [], complete: true, position: { id: 'a', seq: 1 } })
+})
+
+test('a call that is overdue ends, and does not take the answer from one that may wait longer', async t => {
+  const server = await startRedis(t)
+  const proxy = await FaultProxy.start(server.port)
+  t.after(() => proxy.close())
+  const client = createClient(`redis://127.0.0.1:${proxy.port}`, 'test')
+  const commands = new CommandLink(client, () => {})
+  t.after(() => commands.close())
+  await once(client, 'ready')
+  proxy.isHeld = true
+  const patient = commands.run([['PING']], 10_000, { patience: 10_000 })
+  const codes = async (timeout: number, patience: number) => {
+    const [reply] = await commands.run([['PING']], timeout, { patience })
+    return (reply as { code?: string }).code ?? reply
+  }
+  assert.equal(await codes(50, 50), 'PUSH_ERR_UNCONFIRMED')
+  // What cannot be answered in its time is not sent behind what has no answer yet.
+  assert.equal(await codes(50, 50), 'PUSH_ERR_BROKER_AWAY')
+  const next = commands.run([['ECHO', 'next']], 10_000)
+  proxy.isHeld = false
+  assert.deepEqual([await patient, await next], [['PONG'], ['next']])
+})
+
+test('a link is given up when the call that may wait longest is overdue, or none may wait longer', async t => {
+  const server = await startRedis(t)
+  const proxy = await FaultProxy.start(server.port)
+  t.after(() => proxy.close())
+  const client = createClient(`redis://127.0.0.1:${proxy.port}`, 'test')
+  const commands = new CommandLink(client, () => {})
+  t.after(() => commands.close())
+  for (const [patience, longer] of [
+    [100, 200],
+    [100, 100],
+  ] as const) {
+    if (client.status !== 'ready') await once(client, 'ready')
+    proxy.isHeld = true
+    const closed = once(client, 'close')
+    const short = commands.run([['PING']], patience, { patience })
+    // In another write, so that each has a deadline of its own.
+    await new Promise(resolve => setImmediate(() => setImmediate(resolve)))
+    const long = commands.run([['PING']], longer, { patience: longer })
+    const done: string[] = []
+    void Promise.all([short.then(() => done.push('short')), long.then(() => done.push('long'))])
+    await closed
+    await Promise.all([short, long])
+    assert.deepEqual(done, ['short', 'long'])
+    proxy.isHeld = false
+  }
 })
 
 test('a link on which many calls end at once is given up once', async t => {

@@ -65,6 +65,7 @@ const FLOORS: string[][] = [
   ['redis/continuity'],
   ['redis/feed'],
   ['redis/broker'],
+  ['redis/registration'],
   ['redis/pool'],
   ['hub'],
   ['inbound', 'bridge'],

@@ -286,21 +286,83 @@ test('injectWS, which has no socket, is refused with what to use instead', async
   other.terminate()
 })
 
-test('registrations on one link agree on what the link does, or are refused', async t => {
+test('registrations on one Redis agree on the largest publication, which Redis keeps for all, or are refused', async t => {
   const { url } = await startRedis(t)
   await buildPush(t, { redis: url })
-  const given: [option: string, values: RegExp, options: Partial<PushBridgeOptions>][] = [
-    ['publishTimeout', /is 500 here and 2000 in another/, { publishTimeout: 500 }],
-    ['noteRejected', /is false here and true in another/, { noteRejected: false }],
-    ['limits.publication', /is 1000 here and 262144 in another/, { limits: { publication: 1000 } }],
-  ]
-  for (const [option, values, options] of given) {
-    const message = await registrationError({ ...OPEN, redis: url, ...options })
-    assert.ok(message.includes(`option ${option} is `), message)
-    assert.match(message, values)
-    assert.match(message, /share one link and must agree, or take another redisPrefix$/)
-    assert.equal(await registrationError({ ...OPEN, redis: url, redisPrefix: 'other:', ...options }), 'registered')
+  const options = { ...OPEN, redis: url, limits: { publication: 1000 } }
+  assert.equal(
+    await registrationError(options),
+    'fastify-push-bridge: option limits.publication is 1000 here and 262144 in another registration with the same Redis and redisPrefix: ' +
+      'it is one number for the whole prefix: agree, or take another redisPrefix',
+  )
+  assert.equal(await registrationError({ ...options, redisPrefix: 'other:' }), 'registered')
+  assert.equal(await registrationError({ ...OPEN, redis: url, publishTimeout: 10, noteRejected: false }), 'registered')
+})
+
+/** Two registrations in one application, on `/ws` and on `/other`, and what they publish with. */
+async function buildTwo(t: TestContext, one: Partial<PushBridgeOptions>, other: Partial<PushBridgeOptions>) {
+  const { app } = await buildApp(t, async host => {
+    await host.register(pushBridge, { ...OPEN, ...one })
+    await host.register(pushBridge, { ...OPEN, path: '/other', name: 'other', ...other })
+  })
+  return { app, other: (app as unknown as { other: PushBridge }).other }
+}
+
+for (const [name, redis] of [
+  ['Redis', startRedis],
+  ['one process', () => undefined],
+] as const) {
+  test(`${name}: a publisher waits for receipts as long as its own registration says`, async t => {
+    const url = (await redis(t))?.url ?? false
+    const { app, other } = await buildTwo(
+      t,
+      { redis: url, publishTimeout: 60_000 },
+      { redis: url, publishTimeout: 200 },
+    )
+    const [mute, alsoMute] = [await openConnection(app, '/ws?user=1'), await openConnection(app, '/other?user=2')]
+    // Whoever holds the connection waits for it to acknowledge, three quarters of its own time.
+    const late = await other.publish('user:1', { type: 'x', ack: true })
+    assert.deepEqual([late.delivered, late.complete], [0, false])
+    const inTime = await app.push.publish('user:2', { type: 'x', ack: true })
+    assert.deepEqual([inTime.delivered, inTime.acknowledged, inTime.complete], [1, 0, true])
+    for (const connection of [mute, alsoMute]) assert.equal((await connection.next()).type, 'x')
+  })
+}
+
+test('a publish ends by the time of its own registration, and one that may wait longer still gets its answer', async t => {
+  const redis = await startRedis(t)
+  const { app, other } = await buildTwo(
+    t,
+    { redis: redis.url, publishTimeout: 10_000 },
+    { redis: redis.url, publishTimeout: 100 },
+  )
+  redis.freeze()
+  t.after(() => redis.thaw())
+  const patient = app.push.publish('channel:x', { type: 'x' })
+  await assert.rejects(other.publish('channel:x', { type: 'x' }), { code: 'PUSH_ERR_UNCONFIRMED' })
+  await assert.rejects(other.ticket({ user: 1 }), { code: 'PUSH_ERR_BROKER_AWAY' })
+  redis.thaw()
+  assert.deepEqual(await patient, { topic: 'channel:x', nodes: 0 })
+  // The link is the one that it was, and of use to both.
+  assert.equal((await other.publish('channel:x', { type: 'x' })).nodes, 0)
+})
+
+test('noteRejected: each registration says what of its own topics may be kept', async t => {
+  const redis = await startRedis(t)
+  const { app } = await buildTwo(t, { redis: redis.url }, { redis: redis.url, noteRejected: false })
+  const [open, secret] = [await openConnection(app, '/ws/open'), await openConnection(app, '/other/secret')]
+  for (const topic of ['channel:open', 'channel:secret']) {
+    await redis.admin.publish(`push:${topic}`, 'junk')
+    await redis.admin.publish(`push:${topic}`, '{"type":"done"}')
   }
+  for (const connection of [open, secret]) assert.equal((await connection.next()).type, 'done')
+  // Behind the notes, over the same link.
+  await app.push.ticket({ user: 1 })
+  const notes = (await redis.admin.lrange('push:rejected', 0, -1)).map(text => JSON.parse(text))
+  assert.deepEqual(notes.map(({ topic, sample }) => [topic, sample]).toSorted(), [
+    ['channel:open', 'junk'],
+    ['channel:secret', undefined],
+  ])
 })
 
 test('each registration on a link hears what becomes of it, until it is released', async t => {

@@ -1,22 +1,10 @@
 import type { Redis } from 'ioredis'
 import { Answers } from '../answers.ts'
-import type {
-  Broker,
-  HistoryPage,
-  Incoming,
-  NodeAnswer,
-  Outgoing,
-  PageLimits,
-  RejectedNote,
-  Sent,
-  Subscriber,
-} from '../broker.ts'
-import { errors, isPushError, type PushError } from '../errors.ts'
+import type { HistoryPage, Incoming, NodeAnswer, PageLimits, RejectedNote, Subscriber } from '../broker.ts'
 import type { Position } from '../position.ts'
 import type { Slice } from '../slice.ts'
 import type { Topic } from '../topic.ts'
-import { RedisCarrier } from './carrier.ts'
-import { CommandLink } from './commands.ts'
+import { type Command, CommandLink } from './commands.ts'
 import { Feed } from './feed.ts'
 import { Functions } from './functions.ts'
 import { Names } from './names.ts'
@@ -26,11 +14,8 @@ import type { Refusal } from './refusals.ts'
 export interface RedisBrokerOptions {
   node: string
   prefix: string
-  publishTimeout: number
   /** Bytes of the largest envelope that may be recorded. */
   maxBytes: number
-  /** Whether `push:rejected` holds the beginning of what was rejected. */
-  noteRejected: boolean
 }
 
 /** What becomes of the link of the node to Redis: for the log. */
@@ -47,17 +32,19 @@ const REJECTED_SAMPLE = 200
 /** Junk may come in by the thousand; notes of it must not. */
 const MAX_NOTES_PER_SECOND = 20
 
-/** Carries publications over Redis pub/sub: `docs/redis.md` is the contract. */
-export class RedisBroker implements Broker {
-  readonly kind = 'redis'
+/** Milliseconds that Redis has for what a node asks and writes by itself. */
+const TIMEOUT = 2000
+
+/** The links of a process to one Redis under one prefix: what all registrations that use it have in common. */
+export class RedisBroker {
   readonly node: string
-  readonly #names: Names
-  readonly #options: RedisBrokerOptions
-  readonly #commands: CommandLink
-  readonly #functions: Functions
+  readonly names: Names
+  readonly commands: CommandLink
+  readonly functions: Functions
   readonly #feed: Feed
-  readonly #carrier: RedisCarrier
   readonly #subscribers = new Set<Subscriber>()
+  /** Most processes have one: who is concerned need not be looked for. */
+  #only: readonly Subscriber[] | undefined
   readonly #answers: Answers
   readonly #whenLive: Promise<void>
   #notes = { second: 0, count: 0 }
@@ -68,9 +55,8 @@ export class RedisBroker implements Broker {
 
   constructor(clients: { commands: Redis; subscriber: Redis }, options: RedisBrokerOptions, news: LinkNews) {
     this.node = options.node
-    this.#options = options
     this.#answers = new Answers(options.node)
-    this.#names = new Names(options.prefix)
+    this.names = new Names(options.prefix)
     let live = () => {}
     this.#whenLive = new Promise(resolve => {
       live = resolve
@@ -86,18 +72,18 @@ export class RedisBroker implements Broker {
       this.#lastProblem = error?.message
       news.change(this.connected, error)
     }
-    this.#commands = new CommandLink(clients.commands, (isUp, error) => {
+    this.commands = new CommandLink(clients.commands, (isUp, error) => {
       if (isUp) void this.#feed.commandsUp()
       else this.#feed.commandsDown()
       changed(error)
     })
-    this.#functions = new Functions(this.#commands)
-    const parts = { commands: this.#commands, functions: this.#functions, names: this.#names }
-    const { node, publishTimeout: timeout, maxBytes } = options
+    this.functions = new Functions(this.commands)
+    const parts = { commands: this.commands, functions: this.functions, names: this.names }
+    const { node, maxBytes } = options
     this.#feed = new Feed(
       clients.subscriber,
       parts,
-      { node, timeout, maxBytes },
+      { node, timeout: TIMEOUT, maxBytes },
       {
         deliver: (topic, envelope, position) => this.#deliver(topic, envelope, position),
         lost: (reason, topics) => this.#each(subscriber => subscriber.lost(reason, topics)),
@@ -109,7 +95,6 @@ export class RedisBroker implements Broker {
         refused: news.refused,
       },
     )
-    this.#carrier = new RedisCarrier(parts.commands, parts.functions, this.#names, timeout)
   }
 
   get filling(): number {
@@ -129,12 +114,12 @@ export class RedisBroker implements Broker {
   }
 
   get connected(): boolean {
-    return !this.#isClosed && this.#commands.isUp && this.#feed.isLive
+    return !this.#isClosed && this.commands.isUp && this.#feed.isLive
   }
 
   /** Whether this server lets the node load functions or scripts; known when the links are up. */
   get canRecord(): boolean {
-    return this.#functions.isSupported
+    return this.functions.isSupported
   }
 
   /** Resolves when both links are up for the first time. */
@@ -144,10 +129,12 @@ export class RedisBroker implements Broker {
 
   attach(subscriber: Subscriber): void {
     this.#subscribers.add(subscriber)
+    this.#only = onlyOf(this.#subscribers)
   }
 
   detach(subscriber: Subscriber): void {
     this.#subscribers.delete(subscriber)
+    this.#only = onlyOf(this.#subscribers)
     for (const topic of subscriber.topics()) this.unsubscribe(topic)
   }
 
@@ -169,58 +156,43 @@ export class RedisBroker implements Broker {
   }
 
   #deliver(topic: Topic, envelope: Slice, position: Position | undefined): void {
-    const sharers = this.#subscribers.size
-    for (const subscriber of this.#subscribers) subscriber.receive({ topic, envelope, sharers, position })
+    const concerned = this.#only ?? this.#concerned(topic)
+    const sharers = concerned.length
+    for (const subscriber of concerned) subscriber.receive({ topic, envelope, sharers, position })
   }
 
-  publish(items: readonly Outgoing[]): Promise<(Sent | PushError)[]> {
-    return this.#carrier.publish(items)
+  /** Those that hold the topic; when the last has just left it, one that says so to whoever wants a receipt. */
+  #concerned(topic: Topic): readonly Subscriber[] {
+    const all = [...this.#subscribers]
+    const holders = all.filter(subscriber => subscriber.holds(topic))
+    return holders.length > 0 ? holders : all.slice(0, 1)
   }
 
   answer(incoming: Incoming, token: string, answer: Omit<NodeAnswer, 'node'>): void {
     const whole = this.#answers.add(incoming, token, answer)
-    if (whole) void this.#run(answerCommands(this.#names, token, whole))
+    if (whole) void this.commands.run(answerCommands(this.names, token, whole), TIMEOUT)
   }
 
-  note({ topic, reason, message, envelope }: RejectedNote): void {
+  /** `isSampled`: whether it may hold the beginning of what was rejected. */
+  note({ topic, reason, message, envelope }: RejectedNote, isSampled: boolean): void {
     const second = Math.floor(performance.now() / 1000)
     if (this.#notes.second !== second) this.#notes = { second, count: 0 }
     if (++this.#notes.count > MAX_NOTES_PER_SECOND) return
-    const sample = this.#options.noteRejected ? { sample: sampleOf(envelope) } : {}
+    const sample = isSampled ? { sample: sampleOf(envelope) } : {}
     const note = { time: new Date().toISOString(), node: this.node, topic, reason, message, size: envelope.length }
-    void this.#run([
-      ['LPUSH', this.#names.rejected, JSON.stringify({ ...note, ...sample })],
-      ['LTRIM', this.#names.rejected, 0, MAX_REJECTED - 1],
-      ['EXPIRE', this.#names.rejected, REJECTED_TTL],
-    ])
-  }
-
-  async nodes(): Promise<number> {
-    const [reply] = await this.#run([['PUBSUB', 'NUMSUB', this.#names.nodes]])
-    if (isPushError(reply)) throw reply
-    return Number((reply as unknown[])[1])
-  }
-
-  async putTicket(token: string, identity: string, ttlSeconds: number): Promise<void> {
-    const [reply] = await this.#run([['SET', this.#names.ticket(token), identity, 'EX', ttlSeconds, 'NX']])
-    if (isPushError(reply)) throw reply
-  }
-
-  async takeTicket(token: string): Promise<string | null> {
-    const [reply] = await this.#run([['GETDEL', this.#names.ticket(token)]])
-    if (isPushError(reply)) throw new errors.BROKER_AWAY('the ticket cannot be looked up', { cause: reply })
-    return reply as string | null
-  }
-
-  #run(commands: Parameters<CommandLink['run']>[0]) {
-    return this.#commands.run(commands, this.#options.publishTimeout)
+    const commands: Command[] = [
+      ['LPUSH', this.names.rejected, JSON.stringify({ ...note, ...sample })],
+      ['LTRIM', this.names.rejected, 0, MAX_REJECTED - 1],
+      ['EXPIRE', this.names.rejected, REJECTED_TTL],
+    ]
+    void this.commands.run(commands, TIMEOUT)
   }
 
   async close(): Promise<void> {
     // From here on nothing is news: the links go down because they are told to.
     this.#isClosed = true
     this.#feed.close()
-    this.#commands.close()
+    this.commands.close()
     this.#answers.clear()
   }
 }
@@ -230,4 +202,8 @@ function sampleOf(envelope: Uint8Array): string {
   return Buffer.from(envelope.subarray(0, REJECTED_SAMPLE * 4))
     .toString('utf8')
     .slice(0, REJECTED_SAMPLE)
+}
+
+function onlyOf(subscribers: ReadonlySet<Subscriber>): readonly Subscriber[] | undefined {
+  return subscribers.size === 1 ? [...subscribers] : undefined
 }

@@ -39,6 +39,7 @@ export class RedisCarrier {
     const replies = await this.#commands.run(
       items.flatMap(item => this.#commandsFor(item)),
       this.#timeout,
+      { patience: this.#timeout },
     )
     let next = 0
     return Promise.all(
@@ -81,7 +82,7 @@ export class RedisCarrier {
     const replies = await this.#functions.run(
       open.map(i => calls[i]!),
       left,
-      Math.min(left, Math.max(MIN_ATTEMPT, left * share)),
+      { attempt: Math.min(left, Math.max(MIN_ATTEMPT, left * share)), patience: this.#timeout },
     )
     for (const [n, i] of open.entries()) {
       const attempt = attempts[i]!

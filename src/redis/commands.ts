@@ -10,10 +10,29 @@ interface Waiting {
   deadline: number
   /** Milliseconds that it had in all. */
   timeout: number
-  /** Milliseconds that the answer may take once it was sent. */
   attempt: number
+  patience: number
   resolve(replies: (unknown | PushError)[]): void
 }
+
+export interface Patience {
+  /** Milliseconds that the answer may take once it was sent. Default: the timeout. */
+  attempt?: number
+  /**
+   * The `publishTimeout` of the registration that waits for it: until then nobody who waits less may take the link away.
+   * Default: 0, for what the node does by itself and can do again.
+   */
+  patience?: number
+}
+
+/** What left in one write; `open` is what has neither an answer nor exceeded its time. */
+interface Batch {
+  open: Waiting[]
+  timer: NodeJS.Timeout | undefined
+}
+
+/** By so many milliseconds a timer may be early. */
+const EARLY = 1
 
 /**
  * What waited for the link and has fewer milliseconds left is not sent any more: without an answer in time it would take
@@ -31,6 +50,9 @@ const MAX_WAITING = 10_000
 export class CommandLink {
   readonly #link: Link
   #waiting: Waiting[] = []
+  readonly #batches = new Set<Batch>()
+  /** Something is overdue, and nothing more is sent until an answer comes. */
+  #isSilent = false
   #scheduled = false
   #closed = false
   #sweeper: NodeJS.Timeout | undefined
@@ -42,7 +64,10 @@ export class CommandLink {
         onChange(true, undefined)
         this.#schedule()
       },
-      down: error => onChange(false, error),
+      down: error => {
+        this.#isSilent = false
+        onChange(false, error)
+      },
     })
   }
 
@@ -51,20 +76,27 @@ export class CommandLink {
   }
 
   /**
-   * One reply or PushError for each command within `timeout`, of which the answer may take `attempt`. Calls of one turn
-   * of the event loop leave in one write.
+   * One reply or PushError for each command within `timeout`. Calls of one turn of the event loop leave in one write.
    */
-  run(commands: Command[], timeout: number, attempt = timeout): Promise<(unknown | PushError)[]> {
+  run(
+    commands: Command[],
+    timeout: number,
+    { attempt = timeout, patience = 0 }: Patience = {},
+  ): Promise<(unknown | PushError)[]> {
     if (this.#closed) return Promise.resolve(commands.map(() => new errors.CLOSED()))
     if (this.#waiting.length >= MAX_WAITING) {
       return Promise.resolve(commands.map(() => new errors.BUSY(`${MAX_WAITING} calls are waiting for Redis already`)))
     }
     return new Promise(resolve => {
       const deadline = performance.now() + timeout
-      this.#waiting.push({ commands, deadline, timeout, attempt, resolve })
-      if (this.#link.isUp) this.#schedule()
+      this.#waiting.push({ commands, deadline, timeout, attempt, patience, resolve })
+      if (this.#mayWrite) this.#schedule()
       else this.#sweepBy(deadline)
     })
+  }
+
+  get #mayWrite(): boolean {
+    return this.#link.isUp && !this.#isSilent
   }
 
   #schedule(): void {
@@ -75,37 +107,58 @@ export class CommandLink {
 
   #flush(): void {
     this.#scheduled = false
-    if (!this.#link.isUp) return this.#sweepInTime()
+    if (!this.#mayWrite) return this.#sweepInTime()
     const now = performance.now()
-    const waiting = this.#takeWaiting(call => call.deadline - now < Math.min(MIN_TIME, call.timeout / 2))
-    if (waiting.length === 0) return
-    const sending = this.#send(waiting)
-    const deadline = Math.min(...waiting.map(call => Math.min(call.deadline, now + call.attempt)))
-    let isAnswered = false
-    const timer = setTimeout(() => {
-      // After the poll phase: a process that was busy itself finds the answers there.
-      setImmediate(() => {
-        // What was sent may still be executed by a Redis that thaws, so nothing more is sent over this connection.
-        if (!isAnswered) this.#link.reset(new Error('no answer in time'))
-      })
-    }, deadline - now)
-    sending.finally(() => {
-      isAnswered = true
-      clearTimeout(timer)
-    })
+    const calls = this.#takeWaiting(call => call.deadline - now < Math.min(MIN_TIME, call.timeout / 2))
+    if (calls.length === 0) return
+    for (const call of calls) call.deadline = Math.min(call.deadline, now + call.attempt)
+    void this.#send(calls)
   }
 
-  async #send(waiting: Waiting[]): Promise<void> {
+  async #send(calls: Waiting[]): Promise<void> {
     const pipeline = this.#link.client.pipeline()
-    for (const { commands } of waiting) for (const command of commands) pipeline.call(...command)
-    const replies = await execOrFail(pipeline)
+    for (const { commands } of calls) for (const command of commands) pipeline.call(...command)
+    const replying = execOrFail(pipeline)
+    const batch: Batch = { open: calls, timer: undefined }
+    this.#batches.add(batch)
+    this.#watch(batch)
+    const replies = await replying
+    clearTimeout(batch.timer)
+    this.#batches.delete(batch)
+    this.#isSilent = false
+    if (this.#waiting.length > 0 && this.#link.isUp) this.#schedule()
     let next = 0
-    for (const { commands, resolve } of waiting) {
+    for (const { commands, resolve } of calls) {
       resolve(commands.map(() => toReply(replies?.[next++])))
     }
   }
 
-  /** While the link is down, calls wait for it until their own deadline. */
+  #watch(batch: Batch): void {
+    const deadline = Math.min(...batch.open.map(call => call.deadline))
+    batch.timer = setTimeout(() => {
+      // After the poll phase: a process that was busy itself finds the answers there.
+      setImmediate(() => this.#endOverdue(batch))
+    }, deadline - performance.now())
+  }
+
+  /**
+   * Ends the calls whose time is up. What was sent may still be executed by a Redis that thaws, so nothing more is sent
+   * over this connection: it is given up, unless somebody who may wait longer has something on it that may be answered.
+   */
+  #endOverdue(batch: Batch): void {
+    if (!this.#batches.has(batch)) return
+    const now = performance.now() + EARLY
+    const overdue = batch.open.filter(({ deadline }) => deadline <= now)
+    batch.open = batch.open.filter(({ deadline }) => deadline > now)
+    for (const { commands, resolve } of overdue) resolve(commands.map(() => unconfirmed(undefined)))
+    const patience = Math.max(...overdue.map(call => call.patience))
+    const isAwaited = [...this.#batches].some(({ open }) => open.some(call => call.patience > patience))
+    if (!isAwaited) return this.#link.reset(new Error('no answer in time'))
+    this.#isSilent = true
+    if (batch.open.length > 0) this.#watch(batch)
+  }
+
+  /** While nothing can be sent, calls wait until their own deadline. */
   #sweepInTime(): void {
     for (const { deadline } of this.#waiting) this.#sweepBy(deadline)
   }
@@ -121,7 +174,7 @@ export class CommandLink {
     this.#sweepAt = Number.POSITIVE_INFINITY
     const now = performance.now()
     this.#waiting = this.#takeWaiting(call => call.deadline <= now)
-    if (!this.#link.isUp) this.#sweepInTime()
+    if (!this.#mayWrite) this.#sweepInTime()
   }
 
   /** All that wait; those that are too late have their answer. */
@@ -159,9 +212,12 @@ function toReply(reply: Reply | undefined): unknown | PushError {
   if (error.name === 'ReplyError') return new errors.BROKER_AWAY(`Redis refused: ${error.message}`, { cause: error })
   // ioredis says so before it writes anything.
   if (error.message.startsWith("Stream isn't writeable")) return away(error)
-  return new errors.UNCONFIRMED('Redis was lost before it answered: it may or may not have been published', {
-    cause: error,
-  })
+  return unconfirmed(error)
+}
+
+function unconfirmed(cause: Error | undefined): PushError {
+  const message = cause ? 'Redis was lost before it answered' : 'Redis did not answer in time'
+  return new errors.UNCONFIRMED(`${message}: it may or may not have been published`, { cause })
 }
 
 function away(cause: Error | undefined): PushError {

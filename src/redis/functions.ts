@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { errors, isPushError, type PushError } from '../errors.ts'
-import { type Command, type CommandLink, MIN_TIME } from './commands.ts'
+import { type Command, type CommandLink, MIN_TIME, type Patience } from './commands.ts'
 
 /** The same as in push.lua. A library that says more is newer than this code and is left as it is. */
 const VERSION = 2
@@ -42,13 +42,13 @@ export class Functions {
     else if (typeof version === 'number' && version < VERSION) await this.#load(timeout, undefined)
   }
 
-  /** One reply or PushError for each call, within the timeout, of which the answer may take `attempt`. */
-  async run(calls: readonly Call[], timeout: number, attempt = timeout): Promise<Reply[]> {
+  /** One reply or PushError for each call, within the timeout. */
+  async run(calls: readonly Call[], timeout: number, patience?: Patience): Promise<Reply[]> {
     const deadline = performance.now() + timeout
     const replies = await this.#commands.run(
       calls.map(call => this.#command(call)),
       timeout,
-      attempt,
+      patience,
     )
     const missing = calls.filter((_, i) => isMissing(replies[i]))
     if (missing.length > 0) {

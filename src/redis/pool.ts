@@ -1,40 +1,34 @@
 import { errors } from '../errors.ts'
 import { type LinkNews, RedisBroker, type RedisBrokerOptions } from './broker.ts'
 import { checkSource, createClient, identityOf, type RedisSource } from './client.ts'
+import { RedisRegistration, type RedisRegistrationOptions } from './registration.ts'
 
 interface Shared {
   broker: RedisBroker
-  options: RedisBrokerOptions
+  maxBytes: number
   users: Set<{ news: LinkNews }>
 }
-
-/** What the users of one link have to agree on, by the names that the options have for a host. */
-const AGREED = [
-  ['publishTimeout', 'publishTimeout'],
-  ['noteRejected', 'noteRejected'],
-  ['maxBytes', 'limits.publication'],
-] as const
 
 const shared = new Map<string, Shared>()
 
 /**
- * The broker for a Redis and a prefix: one for a whole process, however many registrations use it. `release` closes
- * the connections with the last of them.
+ * The broker for a Redis and a prefix: one pair of links for a whole process, however many registrations use it.
+ * `release` closes them with the last of those.
  */
 export function acquireBroker(
   source: unknown,
-  options: RedisBrokerOptions,
+  options: RedisBrokerOptions & RedisRegistrationOptions,
   news: LinkNews,
-): { broker: RedisBroker; release(): Promise<void> } {
+): { broker: RedisRegistration; release(): Promise<void> } {
   const redis: RedisSource = checkSource(source)
   const key = `${options.prefix} ${identityOf(redis)}`
   const entry = shared.get(key) ?? open(redis, options)
-  refuseDisagreement(entry.options, options)
+  refuseDisagreement(entry.maxBytes, options.maxBytes)
   shared.set(key, entry)
   const user = { news }
   entry.users.add(user)
   return {
-    broker: entry.broker,
+    broker: new RedisRegistration(entry.broker, options),
     async release() {
       if (!entry.users.delete(user) || entry.users.size > 0) return
       shared.delete(key)
@@ -43,37 +37,31 @@ export function acquireBroker(
   }
 }
 
-/** The link can do only one of two things, and which of them would depend on who registered first. */
-function refuseDisagreement(first: RedisBrokerOptions, second: RedisBrokerOptions): void {
-  const found = AGREED.find(([key]) => first[key] !== second[key])
-  if (!found) return
-  const [key, name] = found
+/** Redis keeps it for all who record: what one of two registrations publishes, the other would refuse. */
+function refuseDisagreement(first: number, second: number): void {
+  if (first === second) return
   throw new errors.OPTIONS(
-    `option ${name} is ${second[key]} here and ${first[key]} in another registration with the same Redis and ` +
-      'redisPrefix: both share one link and must agree, or take another redisPrefix',
+    `option limits.publication is ${second} here and ${first} in another registration with the same Redis and ` +
+      'redisPrefix: it is one number for the whole prefix: agree, or take another redisPrefix',
   )
 }
 
 function open(redis: RedisSource, options: RedisBrokerOptions): Shared {
   const users: Shared['users'] = new Set()
-  const broker = connect(redis, options, {
+  const news: LinkNews = {
     change(isUp, error) {
-      for (const { news } of users) news.change(isUp, error)
+      for (const user of users) user.news.change(isUp, error)
     },
     lagging(isBehind, milliseconds) {
-      for (const { news } of users) news.lagging(isBehind, milliseconds)
+      for (const user of users) user.news.lagging(isBehind, milliseconds)
     },
     refused(refusal) {
-      for (const { news } of users) news.refused(refusal)
+      for (const user of users) user.news.refused(refusal)
     },
-  })
-  return { broker, options, users }
-}
-
-function connect(redis: RedisSource, options: RedisBrokerOptions, news: LinkNews): RedisBroker {
+  }
   const clients = {
     commands: createClient(redis, `${options.prefix}commands`),
     subscriber: createClient(redis, `${options.prefix}subscriber`),
   }
-  return new RedisBroker(clients, options, news)
+  return { broker: new RedisBroker(clients, options, news), maxBytes: options.maxBytes, users }
 }

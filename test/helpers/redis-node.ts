@@ -2,6 +2,7 @@ import type { TestContext } from 'node:test'
 import { RedisBroker } from '../../src/redis/broker.ts'
 import { createClient } from '../../src/redis/client.ts'
 import type { Refusal } from '../../src/redis/refusals.ts'
+import { RedisRegistration } from '../../src/redis/registration.ts'
 import { FakeSubscriber } from '../broker-suite.ts'
 import type { RedisServer } from './redis.ts'
 import { within } from './waiting.ts'
@@ -26,9 +27,9 @@ export function connect(t: TestContext, server: RedisServer, options: NodeOption
     commands: createClient(server.url, 'commands'),
     subscriber: createClient(subscriberUrl ?? server.url, 'subscriber'),
   }
-  const broker = new RedisBroker(
+  const links = new RedisBroker(
     clients,
-    { node, prefix, publishTimeout, noteRejected, maxBytes: 262_144 },
+    { node, prefix, maxBytes: 262_144 },
     {
       change(isUp, error) {
         changes.push({ isUp, error })
@@ -38,6 +39,7 @@ export function connect(t: TestContext, server: RedisServer, options: NodeOption
       refused: refusal => void refusals.push(refusal),
     },
   )
+  const broker = new RedisRegistration(links, { publishTimeout, noteRejected })
   t.after(() => within(broker.close(), 'the end of a broker'))
   return {
     broker,
