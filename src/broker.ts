@@ -111,6 +111,8 @@ export interface Broker {
   readonly node: string
   /** False while publications cannot be sent or received. */
   readonly connected: boolean
+  /** Whether publications can be recorded, as far as known. */
+  readonly canRecord: boolean
   /** Topics that are being filled from their history: what their connections get is late. */
   readonly filling: number
   /** Bytes that have come in and wait to be handed to the subscribers. */

@@ -13,7 +13,7 @@ import { Intake } from './intake.ts'
 import type { Metrics } from './metrics.ts'
 import { Outbox } from './outbox.ts'
 import type { Position } from './position.ts'
-import { CLOSE, type GapReason, type Ref } from './protocol.ts'
+import { CLOSE, type Feature, type GapReason, PROTOCOL_VERSION, type Ref } from './protocol.ts'
 import { held, NOTHING_HELD, Recovery, type Since } from './recovery.ts'
 import { countOf, Registry, topicsOf } from './registry.ts'
 import type { HistoryRules } from './retention.ts'
@@ -35,6 +35,7 @@ export interface HubOptions {
   slowConsumer: 'close' | 'drop'
   drain: { delay: number; window: number; timeout: number }
   publishTimeout: number
+  callbacks: { onBinary?: unknown }
 }
 
 /** What the hub tells the program it is part of. */
@@ -96,7 +97,7 @@ export class Hub implements Subscriber {
       expired: connection => connection.close(CLOSE.EXPIRED, 'expired'),
     })
     const { interval, timeout } = options.heartbeat
-    this.#welcomes = new Welcomes({ node: broker.node, heartbeat: { interval, timeout } })
+    this.#welcomes = new Welcomes({ node: broker.node, protocol: PROTOCOL_VERSION, heartbeat: { interval, timeout } })
     broker.attach(this)
   }
 
@@ -120,13 +121,20 @@ export class Hub implements Subscriber {
     return connection
   }
 
+  get #features(): Feature[] {
+    const features: Feature[] = ['ack']
+    if (this.broker.canRecord) features.push('recovery')
+    if (this.options.callbacks.onBinary) features.push('binary')
+    return features
+  }
+
   /** Welcomes a connection once the broker has confirmed its topics, then sends what it missed. */
   async welcome(connection: Connection, since: Since = NOTHING_HELD): Promise<void> {
     const topics = topicsOf(connection)
     const start = this.#recovery.start(connection, topics, since)
     const known = await this.#confirmation.known(connection, start)
     if (connection.isClosing) return
-    connection.open(this.#welcomes.encode(connection, topics, known))
+    connection.open(this.#welcomes.encode(connection, this.#features, topics, known))
     if (!known) connection.gap(topics, 'broker_away')
     this.#confirmation.follow(connection, start, known !== undefined)
   }

@@ -2,6 +2,7 @@ import type { Connection } from './connection.ts'
 import { errors, isPushError, type PushError } from './errors.ts'
 import type { Hub } from './hub.ts'
 import type { PushConnection } from './identity.ts'
+import { unknownKey } from './keys.ts'
 import type { ClientHandler, PushBridgeOptions } from './options.ts'
 import { type BadMessage, CLOSE, type ClientMessage, parseClientMessage, type Ref } from './protocol.ts'
 import { compilePayloadCheck, type PayloadCheck } from './schemas.ts'
@@ -204,7 +205,7 @@ export class Dispatcher {
   }
 
   async #subscribe(connection: Connection, conversation: Conversation, { payload, ref }: ClientMessage): Promise<void> {
-    const { topic, since } = (payload ?? {}) as { topic?: unknown; since?: unknown }
+    const { topic, since } = fieldsOf(payload, ['topic', 'since'])
     const problem = topicProblem(topic)
     if (problem) throw new errors.TOPIC(`payload.topic: ${problem}`)
     if (since !== undefined && typeof since !== 'string') throw new errors.BAD_MESSAGE('payload.since is not a string')
@@ -217,9 +218,13 @@ export class Dispatcher {
   }
 
   #acknowledge(connection: Connection, { payload, ref }: ClientMessage): void {
-    const { token } = (payload ?? {}) as { token?: unknown }
-    if (typeof token === 'string') this.#hub.acknowledge(connection, token)
-    else this.#refuse(connection, new errors.BAD_MESSAGE('payload.token is not a string'), ref)
+    try {
+      const { token } = fieldsOf(payload, ['token'])
+      if (typeof token !== 'string') throw new errors.BAD_MESSAGE('payload.token is not a string')
+      this.#hub.acknowledge(connection, token)
+    } catch (error) {
+      this.#refuse(connection, this.#presentable(error), ref)
+    }
   }
 
   async #unsubscribe(
@@ -227,7 +232,7 @@ export class Dispatcher {
     conversation: Conversation,
     { payload, ref }: ClientMessage,
   ): Promise<void> {
-    const { topic } = (payload ?? {}) as { topic?: unknown }
+    const { topic } = fieldsOf(payload, ['topic'])
     const problem = topicProblem(topic)
     if (problem) throw new errors.TOPIC(`payload.topic: ${problem}`)
     await this.#inOrder(conversation, () => this.#hub.unsubscribe(connection, topic as Topic, ref))
@@ -255,6 +260,14 @@ export class Dispatcher {
     const answer = await entry.handler(value as never, connection)
     if (ref !== undefined) connection.reply('reply', answer, ref)
   }
+}
+
+/** The payload of a message of the protocol. Throws when it has a key that is not known. */
+function fieldsOf<K extends string>(payload: unknown, known: readonly K[]): { [Key in K]?: unknown } {
+  const fields = typeof payload === 'object' && payload !== null ? payload : {}
+  const unknown = unknownKey(fields, known)
+  if (unknown) throw new errors.BAD_MESSAGE(`payload: ${unknown}`)
+  return fields
 }
 
 export type Authorizable = Pick<PushConnection, 'id' | 'user' | 'data' | 'topics'> & { allow: readonly string[] }

@@ -37,6 +37,7 @@ class Shared {
 /** Carries publications inside one process: the default, for one node without Redis. */
 export class MemoryBroker implements Broker {
   readonly kind = 'memory'
+  readonly canRecord = true
   readonly filling = 0
   readonly backlog = 0
   readonly lag = 0

@@ -1,4 +1,8 @@
+import { unknownKey } from './keys.ts'
 import type { Topic } from './topic.ts'
+
+/** The version of what is said over a WebSocket: one that is not compatible has another number. */
+export const PROTOCOL_VERSION = 1
 
 /** Why a connection was closed. RFC 6455 section 7.4 where it has a code, else 44xx the client's fault, 45xx ours. */
 export const CLOSE = {
@@ -90,7 +94,9 @@ export interface BadMessage {
   ref: Ref | undefined
 }
 
-/** Reads one text message of a client. Keys other than type, payload and ref are left alone. */
+const KEYS_OF_CLIENT_MESSAGE = ['type', 'payload', 'ref']
+
+/** Reads one text message of a client. A key that is not known is refused: what was meant by it would be lost. */
 export function parseClientMessage(text: string): ClientMessage | BadMessage {
   let value: unknown
   try {
@@ -105,7 +111,8 @@ export function parseClientMessage(text: string): ClientMessage | BadMessage {
   if (ref !== undefined && !isRef(ref)) {
     return { problem: `ref is neither an integer nor a string of up to ${MAX_REF_LENGTH} characters`, ref: undefined }
   }
-  const problem = typeProblem(type)
+  // A ping is a sign of life, whatever is in it.
+  const problem = typeProblem(type) ?? (type === 'ping' ? undefined : unknownKey(value, KEYS_OF_CLIENT_MESSAGE))
   return problem ? { problem, ref } : { type: type as string, payload, ref }
 }
 
@@ -148,10 +155,15 @@ export interface TopicState {
   recovered?: boolean
 }
 
+/** What a node may offer: clients that acknowledge are counted; `since` is answered; binary messages are taken. */
+export type Feature = 'ack' | 'recovery' | 'binary'
+
 export interface Welcome {
   connection: string
   user: string | null
   node: string
+  protocol: number
+  features: readonly Feature[]
   heartbeat: { interval: number; timeout: number }
   topics: Record<string, TopicState>
 }

@@ -1,5 +1,5 @@
 import type { Connection } from './connection.ts'
-import type { TopicState, Welcome } from './protocol.ts'
+import type { Feature, TopicState, Welcome } from './protocol.ts'
 import type { Known } from './recovery.ts'
 import type { Topic } from './topic.ts'
 
@@ -7,16 +7,21 @@ import type { Topic } from './topic.ts'
 export class Welcomes {
   readonly #ofNode: string
 
-  constructor(ofNode: Pick<Welcome, 'node' | 'heartbeat'>) {
+  constructor(ofNode: Pick<Welcome, 'node' | 'protocol' | 'heartbeat'>) {
     // Without its opening brace: it stands in the middle.
     this.#ofNode = JSON.stringify(ofNode).slice(1, -1)
   }
 
-  encode({ id, user }: Pick<Connection, 'id' | 'user'>, topics: readonly Topic[], known: Known | undefined): string {
+  encode(
+    { id, user }: Pick<Connection, 'id' | 'user'>,
+    features: readonly Feature[],
+    topics: readonly Topic[],
+    known: Known | undefined,
+  ): string {
     const who = `"connection":"${id}","user":${user === null ? 'null' : quote(user)}`
     let states = ''
     for (const topic of topics) states += `${states && ','}${quote(topic)}:${encodeState(known?.get(topic))}`
-    return `{"type":"welcome","payload":{${who},${this.#ofNode},"topics":{${states}}}}`
+    return `{"type":"welcome","payload":{${who},${this.#ofNode},"features":${JSON.stringify(features)},"topics":{${states}}}}`
   }
 }
 

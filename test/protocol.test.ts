@@ -54,11 +54,9 @@ test('the grammar of types', () => {
 
 test('client messages: what is read', () => {
   assert.deepEqual(parseClientMessage('{"type":"a"}'), { type: 'a', payload: undefined, ref: undefined })
-  assert.deepEqual(parseClientMessage('{"type":"a","payload":null,"ref":0,"more":1}'), {
-    type: 'a',
-    payload: null,
-    ref: 0,
-  })
+  assert.deepEqual(parseClientMessage('{"type":"a","payload":null,"ref":0}'), { type: 'a', payload: null, ref: 0 })
+  // A sign of life is one whatever else is in it.
+  assert.deepEqual(parseClientMessage('{"type":"ping","sent":1}'), { type: 'ping', payload: undefined, ref: undefined })
   assert.deepEqual(parseClientMessage(`{"type":"a","ref":"${'é'.repeat(64)}"}`), {
     type: 'a',
     payload: undefined,
@@ -86,6 +84,10 @@ const BAD: [text: string, problem: string, ref?: number | string][] = [
   ['{"ref":1}', 'type is missing: every message needs one, for example "order.created"', 1],
   ['{"type":7,"ref":"r"}', 'type is not a string', 'r'],
   ['{"type":"a b","ref":2}', 'type is not 1 to 128 of A-Z a-z 0-9 _ . : / -', 2],
+  ['{"type":"a","paylaod":{},"ref":3}', 'unknown key "paylaod": did you mean "payload"?', 3],
+  ['{"type":"a","topic":"all"}', 'unknown key "topic": known are type, payload, ref'],
+  ['{"type":"a","__proto__":{}}', 'unknown key "__proto__": known are type, payload, ref'],
+  ['{"type":"ping","ref":null}', REF],
 ]
 
 for (const [text, problem, ref] of BAD) {

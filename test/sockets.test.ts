@@ -179,6 +179,35 @@ test('unusable messages get an error each, and ten in a row the end', async t =>
   assert.equal((await app.push.status()).metrics['messages_refused_total{PUSH_ERR_BAD_MESSAGE}'], 19)
 })
 
+test('a mistyped key is named, and what it stands in has no effect', async t => {
+  const { app } = await buildPush(t)
+  const connection = await openConnection(app, '/ws')
+  const refused = async (type: string, payload: unknown) => {
+    connection.send(type, payload, 1)
+    const { type: answer, payload: error, ref } = await connection.next()
+    assert.deepEqual([answer, ref], ['error', 1])
+    const { code, message } = error as { code: string; message: string }
+    assert.equal(code, 'PUSH_ERR_BAD_MESSAGE')
+    return message
+  }
+  const topic = 'channel:x'
+  assert.equal(await refused('subscribe', { topic, sicne: 'a' }), 'payload: unknown key "sicne": did you mean "since"?')
+  assert.deepEqual([...app.push.connections.of(topic)], [])
+  connection.send('subscribe', { topic }, 2)
+  assert.equal((await connection.next()).type, 'subscribed')
+  assert.equal(await refused('unsubscribe', { topic, since: 'a' }), 'payload: unknown key "since": known are topic')
+  assert.equal(await refused('ack', { token: 'a', topic }), 'payload: unknown key "topic": known are token')
+  assert.equal([...app.push.connections.of(topic)].length, 1)
+})
+
+test('welcome says the version of the protocol and what this node offers', async t => {
+  const { app } = await buildPush(t)
+  const { welcome } = await openConnection(app, '/ws')
+  assert.deepEqual([welcome.protocol, welcome.features], [1, ['ack', 'recovery']])
+  const { app: other } = await buildPush(t, { onBinary() {} })
+  assert.deepEqual((await openConnection(other, '/ws')).welcome.features, ['ack', 'recovery', 'binary'])
+})
+
 test('too large closes with 1009, and a flood with 4429', async t => {
   const { app } = await buildPush(t, { limits: { inbound: 1000, messages: 5 } })
   const large = await openConnection(app, '/ws')

@@ -4,7 +4,7 @@ import type { TopicState } from '../src/protocol.ts'
 import type { Topic } from '../src/topic.ts'
 import { Welcomes } from '../src/welcome.ts'
 
-const OF_NODE = { node: 'n"1', heartbeat: { interval: 25000, timeout: 10000 } }
+const OF_NODE = { node: 'n"1', protocol: 1, heartbeat: { interval: 25000, timeout: 10000 } }
 
 test('a welcome is what JSON.stringify would write, whatever a user or a channel is called', () => {
   const welcomes = new Welcomes(OF_NODE)
@@ -15,13 +15,15 @@ test('a welcome is what JSON.stringify would write, whatever a user or a channel
       connection: 'c1',
       user,
       ...OF_NODE,
+      features: ['ack', 'recovery'],
       topics: Object.fromEntries(topics.map(topic => [topic, known.get(topic) ?? {}])),
     }
-    assert.equal(welcomes.encode({ id: 'c1', user }, topics, known), JSON.stringify({ type: 'welcome', payload }))
+    const text = welcomes.encode({ id: 'c1', user }, ['ack', 'recovery'], topics, known)
+    assert.equal(text, JSON.stringify({ type: 'welcome', payload }))
   }
 })
 
 test('without places every topic is named all the same', () => {
-  const text = new Welcomes(OF_NODE).encode({ id: 'c1', user: null }, ['all', 'connection:c1'], undefined)
+  const text = new Welcomes(OF_NODE).encode({ id: 'c1', user: null }, [], ['all', 'connection:c1'], undefined)
   assert.deepEqual(JSON.parse(text).payload.topics, { all: {}, 'connection:c1': {} })
 })
