@@ -1,6 +1,6 @@
 /**
  * A topic is the address of a message: `channel:NAME`, `user:ID`, `connection:ID` or `all`.
- * NAME and ID are 1–200 bytes of UTF-8 without white space, control characters, `{` or `}`.
+ * NAME and ID are 1–200 bytes of UTF-8 without white space, control characters, `{`, `}` or `*`.
  */
 export type Topic = `channel:${string}` | `user:${string}` | `connection:${string}` | 'all'
 
@@ -16,9 +16,9 @@ const MAX_UNIT_BYTES = 3
 
 const KINDS = ['channel', 'user', 'connection']
 
-// Braces would be a Redis Cluster hash tag; white space would split a command in `redis-cli` or a log line;
-// a lone surrogate (Cs) has no UTF-8 form, so two different names would become one on the wire.
-const FORBIDDEN = /[\s\p{Cc}\p{Cs}{}]/u
+// Braces would be a Redis Cluster hash tag; a star in a name would make a pattern of it; white space would split a command
+// in `redis-cli` or a log line; a lone surrogate (Cs) has no UTF-8 form, so two different names would become one on the wire.
+const FORBIDDEN = /[\s\p{Cc}\p{Cs}{}*]/u
 
 /** Why `value` is no topic, as a sentence for the person who wrote it; undefined when it is one. */
 export function topicProblem(value: unknown): string | undefined {
@@ -35,7 +35,7 @@ export function topicProblem(value: unknown): string | undefined {
 /** Why `name` cannot stand behind `channel:`, `user:` or `connection:`; undefined when it can. */
 export function nameProblem(name: string): string | undefined {
   if (name === '') return 'is empty'
-  if (FORBIDDEN.test(name)) return 'has white space, a control character, a lone surrogate or a brace in it'
+  if (FORBIDDEN.test(name)) return 'has white space, a control character, a lone surrogate, a brace or a star in it'
   if (name.length * MAX_UNIT_BYTES > MAX_NAME_BYTES && utf8Bytes(name) > MAX_NAME_BYTES)
     return `is longer than ${MAX_NAME_BYTES} bytes`
   return undefined
@@ -64,7 +64,6 @@ export function matchesPattern(pattern: string, topic: string): boolean {
   let star = -1
   let resume = 0
   while (t < topic.length) {
-    // The star is looked at first: a topic may hold a literal `*` of its own.
     if (pattern[p] === '*') {
       star = p++
       resume = t

@@ -72,33 +72,34 @@ test('of a batch only what was not answered is asked again, and answers stay in 
   )
 })
 
-const version = (n: number) => SOURCE.replace('local VERSION = 2', `local VERSION = ${n}`)
+const CURRENT = Number(/^local VERSION = (\d+)$/m.exec(SOURCE)![1])
+const version = (n: number) => SOURCE.replace(/^local VERSION = .*$/m, `local VERSION = ${n}`)
 
 test('an older library is replaced, a newer one never, the same one left alone', async t => {
   const server = await startRedis(t)
   const { functions } = link(t, server)
   const current = () => server.admin.call('FCALL', 'push_version', 0)
-  await server.admin.call('FUNCTION', 'LOAD', version(1))
+  await server.admin.call('FUNCTION', 'LOAD', version(CURRENT - 1))
   await functions.update(TIMEOUT)
-  assert.equal(await current(), 2)
+  assert.equal(await current(), CURRENT)
   const before = await loads(server, 'function\\|load')
   await functions.update(TIMEOUT)
   assert.equal(await loads(server, 'function\\|load'), before)
-  await server.admin.call('FUNCTION', 'LOAD', 'REPLACE', version(3))
+  await server.admin.call('FUNCTION', 'LOAD', 'REPLACE', version(CURRENT + 1))
   await functions.update(TIMEOUT)
   await publish(functions)
-  assert.equal(await current(), 3)
+  assert.equal(await current(), CURRENT + 1)
 })
 
 test('an older library that lacks a function is replaced when that is called', async t => {
   const server = await startRedis(t)
   const { functions } = link(t, server)
-  const older = version(1).replace(/^.*function_name = 'push_heads'.*$/m, '')
+  const older = version(CURRENT - 1).replace(/^.*function_name = 'push_heads'.*$/m, '')
   assert.ok(!older.includes("function_name = 'push_heads'"))
   await server.admin.call('FUNCTION', 'LOAD', older)
   const [heads] = await functions.run([{ name: 'push_heads', keys: [CHANNEL], args: [] }], TIMEOUT)
   assert.equal((heads as unknown[]).length, 2)
-  assert.equal(await server.admin.call('FCALL', 'push_version', 0), 2)
+  assert.equal(await server.admin.call('FCALL', 'push_version', 0), CURRENT)
 })
 
 test('many that find it missing at once load it, and all are answered', async t => {

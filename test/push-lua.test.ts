@@ -155,6 +155,8 @@ for (const [way, make] of Object.entries(ways)) {
       ['TOPIC', ['push:channel:a b'], [envelope(1), 1, 1]],
       ['TOPIC', ['push:channel:a\u0000'], [envelope(1), 1, 1]],
       ['TOPIC', ['push:user:{a}'], [envelope(1), 1, 1]],
+      ['TOPIC', ['push:channel:a*'], [envelope(1), 1, 1]],
+      ['TOPIC', ['push:presence:a'], [envelope(1), 1, 1]],
       ['TOPIC', [`push:user:${'é'.repeat(101)}`], [envelope(1), 1, 1]],
       ['FIELD', [], [envelope(1), 1, 1]],
       ['FIELD', [channel, channel], [envelope(1), 1, 1]],

@@ -72,7 +72,29 @@ test('a channel in the path that nothing allows', async t => {
   const { port } = await buildPush(t, { authenticate: () => ({ user: 1, allow: ['channel:mine'] }) })
   const forbidden = { status: 403, code: 'PUSH_ERR_FORBIDDEN', close: 4403 }
   await bothWays(port, '/ws/yours', { ...forbidden, text: /channel:yours is not among the topics that authenticate/ })
-  await bothWays(port, '/ws/a%20b', { status: 400, code: 'PUSH_ERR_TOPIC', close: 4400, text: /has white space/ })
+  for (const name of ['a%20b', '*', 'mine*']) {
+    await bothWays(port, `/ws/${name}`, {
+      status: 400,
+      code: 'PUSH_ERR_TOPIC',
+      close: 4400,
+      text: /white space.* star/,
+    })
+  }
+})
+
+test('what is below <path>/-/ is reserved: a wrong path for everybody, and no channel', async t => {
+  const { app, port } = await buildPush(t)
+  for (const path of ['/ws/-/', '/ws/-/sse', '/ws/%2D/sse', '/ws/-/a/b']) {
+    assert.equal((await fetch(`http://127.0.0.1:${port}${path}`)).status, 404, path)
+    for (const headers of [{}, { origin: `http://127.0.0.1:${port}` }]) {
+      const { status } = await refusalOf(`ws://127.0.0.1:${port}${path}`, { headers })
+      assert.equal(status, 404, path)
+    }
+  }
+  for (const channel of ['-', '-x', '-x/-/y']) {
+    const { welcome } = await openConnection(app, `/ws/${channel}`)
+    assert.ok(`channel:${channel}` in welcome.topics, channel)
+  }
 })
 
 test('by default nobody may hear a channel', async t => {

@@ -138,7 +138,7 @@ test('refused upgrades leave no socket behind, wherever they were refused', asyn
     await host.register(async scope => void (await scope.register(pushBridge, { ...OPEN, authenticate: () => null })))
     host.get('/plain', async () => 'http only')
   })
-  const paths = ['/ws', '/early', '/missing', '/ws/a%20b', '/plain']
+  const paths = ['/ws', '/early', '/missing', '/ws/a%20b', '/plain', '/ws/-/x']
   await Promise.all(Array.from({ length: 100 }, (_, i) => refusedAndClosed(port, paths[i % paths.length]!)))
   const open = promisify(app.server.getConnections.bind(app.server))
   // A client may know of the end before the server has taken notice.

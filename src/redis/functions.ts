@@ -4,7 +4,7 @@ import { errors, isPushError, type PushError } from '../errors.ts'
 import { type Command, type CommandLink, MIN_TIME, type Patience } from './commands.ts'
 
 /** The same as in push.lua. A library that says more is newer than this code and is left as it is. */
-const VERSION = 2
+const VERSION = 3
 
 const LIBRARY = readFileSync(new URL('./push.lua', import.meta.url), 'utf8')
 /** The same body, for servers that forbid functions: the first argument names which of them is meant. */

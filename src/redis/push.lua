@@ -3,7 +3,7 @@
 -- of functions and, on servers that forbid functions, as a script. Nothing is ever encoded again: Lua's cjson would
 -- make {} of [] and 1e+17 of 100000000000000001.
 
-local VERSION = 2
+local VERSION = 3
 local DAY = 86400
 local MAX_SIZE = 100000
 local MAX_TTL = 366 * DAY
@@ -41,7 +41,9 @@ local function topic_problem(topic)
   local name = topic:match('^channel:(.*)$') or topic:match('^user:(.*)$') or (topic == 'all' and 'all')
   if not name or name == '' then return 'the topic has no name' end
   if #name > 200 then return 'the name of the topic is longer than 200 bytes' end
-  if name:find('[%s%c{}]') then return 'the name of the topic has white space, a control character or a brace in it' end
+  if name:find('[%s%c{}*]') then
+    return 'the name of the topic has white space, a control character, a brace or a star in it'
+  end
   return nil
 end
 

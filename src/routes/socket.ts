@@ -58,8 +58,7 @@ export function socketRoutes(app: FastifyInstance, { hub, options, admission, di
       hub.metrics.count('upgrades_refused_total', 1, refusal.code)
       // A page is not shown the status of a refused upgrade and would try again for ever: it gets a close code.
       if (request.headers.origin === undefined || refusal.statusCode === 503) {
-        // Nobody else ends the socket of a refused upgrade before the next sweep of the watch.
-        reply.raw.once('finish', () => request.raw.socket?.destroySoon?.())
+        endWithAnswer(request, reply)
         return answerError(reply, refusal)
       }
       decide(request, { refusal, response: reply.raw })
@@ -142,6 +141,21 @@ export function socketRoutes(app: FastifyInstance, { hub, options, admission, di
   } as const
   for (const url of [path, `${path}/*`]) app.route({ ...route, url, handler: askForUpgrade })
   app.route({ ...route, url: `${path}/client.js`, handler: clientModule(options.origins) })
+  // Before the handler: @fastify/websocket completes every upgrade that gets as far as that.
+  const reserved = { method: 'GET', exposeHeadRoute: false, schema: route.schema } as const
+  app.route({ ...reserved, url: `${path}/-/*`, preHandler: notFound, handler: notFound })
+}
+
+/** Reserved for other ways to connect: whoever had a channel there would lose it when one of them comes. */
+async function notFound(request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
+  if (request.ws) endWithAnswer(request, reply)
+  reply.callNotFound()
+  return reply
+}
+
+/** Nobody else ends the socket of a refused upgrade before the next sweep of the watch. */
+function endWithAnswer(request: FastifyRequest, reply: FastifyReply): void {
+  reply.raw.once('finish', () => request.raw.socket?.destroySoon?.())
 }
 
 function decide(request: Decided, decision: Decision): void {
