@@ -69,7 +69,7 @@ const FLOORS: string[][] = [
   ['redis/pool'],
   ['hub'],
   ['inbound', 'bridge'],
-  ['routes/error-answer', 'routes/host-hooks', 'routes/client-module', 'routes/upgrade-watch'],
+  ['routes/error-answer', 'routes/host-hooks', 'routes/client-module', 'routes/upgrade-watch', 'routes/subprotocol'],
   ['routes/admission', 'routes/push', 'routes/websocket-server'],
   ['routes/socket'],
   ['broker-choice'],

@@ -99,6 +99,35 @@ for (const order of ['before', 'after'] as const) {
   })
 }
 
+for (const [name, handleProtocols, forHost] of [
+  ['its own server', undefined, undefined],
+  ["the host's server", undefined, 'graphql-ws'],
+  ["a server of the host's that selects", () => 'mine', 'mine'],
+] as const) {
+  test(`on ${name} only a subprotocol that is known is selected`, async t => {
+    const { port } = await buildApp(t, async host => {
+      if (forHost) await host.register(websocket, { options: handleProtocols ? { handleProtocols } : {} })
+      // Each of them asks for the same server.
+      await host.register(pushBridge, OPEN)
+      await host.register(pushBridge, { ...OPEN, path: '/other', name: 'other' })
+      if (forHost) host.get('/echo', { websocket: true }, () => {})
+    })
+    const select = async (path: string, offered: string[]) => {
+      const socket = new WebSocket(`ws://127.0.0.1:${port}${path}`, offered)
+      t.after(() => socket.terminate())
+      const failed = once(socket, 'error').then(([error]) => (error as Error).message)
+      return Promise.race([once(socket, 'open').then(() => socket.protocol), failed])
+    }
+    for (const path of ['/ws', '/other']) {
+      assert.equal(await select(path, []), '')
+      assert.equal(await select(path, ['push.json']), 'push.json')
+      assert.equal(await select(path, ['graphql-ws', 'mine', 'push.json']), 'push.json')
+      assert.equal(await select(path, ['graphql-ws', 'push.msgpack']), 'Server sent no subprotocol')
+    }
+    if (forHost) assert.equal(await select('/echo', ['graphql-ws', 'mine', 'push.json']), forHost)
+  })
+}
+
 test('limits hold on a shared server that has none', async t => {
   const { app } = await buildApp(t, async host => {
     await host.register(websocket)

@@ -2,6 +2,7 @@ import type { IncomingMessage, Server } from 'node:http'
 import websocket from '@fastify/websocket'
 import type { FastifyInstance } from 'fastify'
 import type { Options } from '../options.ts'
+import { claimUpgrade, selectKnownSubprotocols } from './subprotocol.ts'
 import { UPGRADE_LISTENER, UpgradeWatch } from './upgrade-watch.ts'
 
 /** What `ws` allows when nobody says otherwise: a client could have 100 MiB collected for one message. */
@@ -31,11 +32,13 @@ export async function shareWebSocketServer(scope: FastifyInstance, { path, limit
     const ours = server.listeners('upgrade').find(listener => !before.has(listener)) as UpgradeListener
     scope.addHook('onReady', async () => leaveToOthers(server, ours))
   }
+  selectKnownSubprotocols(scope.websocketServer)
   watchUpgrades(scope, server, path, limits.handshake)
 }
 
 /** The upgrade reached a route of `scope`, which knows that better than any comparison of URLs. */
 export function adoptUpgrade(scope: FastifyInstance, request: IncomingMessage, milliseconds: number): void {
+  claimUpgrade(request)
   watches.get(scope.server as Server)?.adopt(request, milliseconds)
 }
 
