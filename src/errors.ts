@@ -14,6 +14,7 @@ export const errors = {
   JSON: createError('PUSH_ERR_JSON', '%s', 400),
   SCHEMA: createError('PUSH_ERR_SCHEMA', '%s', 400),
   TOO_LARGE: createError('PUSH_ERR_TOO_LARGE', '%s', 413),
+  CONTENT_TYPE: createError('PUSH_ERR_CONTENT_TYPE', '%s', 415),
   BAD_MESSAGE: createError('PUSH_ERR_BAD_MESSAGE', '%s', 400),
   UNKNOWN_TYPE: createError('PUSH_ERR_UNKNOWN_TYPE', 'no handler is registered for the type "%s"', 400),
   NO_BINARY: createError('PUSH_ERR_NO_BINARY', 'this server takes no binary messages', 400),

@@ -115,6 +115,28 @@ test('every refusal has its status, its code and a text that helps', async t => 
   }
 })
 
+test('the body says that it is JSON, or is not looked at', async t => {
+  const { port } = await buildPush(t, API)
+  const message = { to: 'all', type: 'x' }
+  for (const type of ['application/json', 'Application/JSON; charset=utf-8', 'application/vnd.acme.v1+json;v=2']) {
+    assert.equal((await post(port, message, { 'content-type': type })).status, 200, type)
+  }
+  // What a form or `curl -d` sends; a page of another origin may send these without asking.
+  for (const type of ['application/x-www-form-urlencoded', 'text/plain', 'text/json', 'application/jsonp', 'x+json']) {
+    const { status, body } = await post(port, message, { 'content-type': type })
+    assert.deepEqual([status, body.code, body.statusCode], [415, 'PUSH_ERR_CONTENT_TYPE', 415], type)
+    assert.match(body.message ?? '', /send Content-Type: application\/json/)
+  }
+  const bare = await fetch(`http://127.0.0.1:${port}/push`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${KEY}` },
+    body: Buffer.from(JSON.stringify(message)),
+  })
+  assert.equal(bare.status, 415)
+  const unknown = await post(port, message, { 'content-type': 'text/plain', authorization: 'Bearer nope' })
+  assert.equal(unknown.status, 401, 'nobody learns anything without a key')
+})
+
 test('no key, no push; without api no route', async t => {
   const { port } = await buildPush(t, API)
   for (const authorization of ['', 'Bearer', 'Bearer wrong', `Bearer ${KEY}x`, `Basic ${KEY}`]) {

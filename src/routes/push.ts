@@ -9,6 +9,9 @@ import { leaveRequestHooks } from './host-hooks.ts'
 /** Room for the keys around the payloads of a batch. */
 const BATCH_ROOM = 4
 
+/** `application/json`, or a type of somebody's own that is JSON. */
+const JSON_TYPE = /^application\/json *(?:;|$)|^[\w.+-]+\/[\w.+-]+\+json *(?:;|$)/i
+
 /** `POST /push`: publishing over HTTP, with checks, errors and body parsing of its own, whatever the host configured. */
 export async function pushRoutes(
   app: FastifyInstance,
@@ -21,7 +24,7 @@ export async function pushRoutes(
   if (warnShort) app.log.warn('push: a key of the push API has fewer than 16 characters and can be guessed')
   app.removeAllContentTypeParsers()
   const bodyLimit = limits.publication * BATCH_ROOM
-  app.addContentTypeParser('*', { parseAs: 'buffer', bodyLimit }, (_request, body, done) => {
+  app.addContentTypeParser(JSON_TYPE, { parseAs: 'buffer', bodyLimit }, (_request, body, done) => {
     try {
       done(null, parseBody(body as Buffer))
     } catch (error) {
@@ -80,10 +83,15 @@ function parseBody(body: Buffer): unknown {
 function toPushError(error: FastifyError, request: FastifyRequest, bodyLimit: number): PushError {
   if (isPushError(error)) return error
   const statusCode = error.statusCode ?? 500
+  if (statusCode === 415) return new errors.CONTENT_TYPE(contentTypeProblem(request))
   if (statusCode === 413) return new errors.TOO_LARGE(`the body is larger than ${bodyLimit} bytes`)
   if (statusCode < 500) return Object.assign(new Error(error.message), { code: error.code, statusCode })
   request.log.error({ err: error }, 'push: the push API failed')
   return new errors.INTERNAL('the publication failed')
+}
+
+function contentTypeProblem({ headers }: FastifyRequest): string {
+  return `the body comes as ${headers['content-type'] ?? 'nothing in particular'}: send Content-Type: application/json`
 }
 
 /** Compares digests, which have one length, so that time tells nothing about a key or about how long it is. */
