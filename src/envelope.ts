@@ -13,6 +13,7 @@ const MAX_EXCEPT = 100
 
 const shared = {
   v: Type.Optional(Type.Integer({ minimum: 1, description: 'version of the envelope, 1 when left out' })),
+  ext: Type.Optional(Type.Object({}, { description: 'what later versions add and this one passes over' })),
   receipt: Type.Optional(
     Type.String({ pattern: '^[A-Za-z0-9_-]{1,64}$', description: 'token: each node that got it says what it did' }),
   ),
@@ -134,7 +135,7 @@ function jsonProblem(text: string): string {
 function publicationProblem(value: object) {
   const unknown = unknownKey(value, envelopeKeys, 'x-')
   if (unknown) return rejected('unknown_key', unknown)
-  const { v, type, seq, except, receipt, ack } = value as Record<string, unknown>
+  const { v, type, seq, except, receipt, ack, ext } = value as Record<string, unknown>
   if (typeof v === 'number' && v > ENVELOPE_VERSION) return rejected('version', versionProblem(v))
   const badType = typeProblem(type)
   if (badType) return rejected('type', badType)
@@ -142,9 +143,8 @@ function publicationProblem(value: object) {
     return rejected('reserved_type', `type "${type}" is reserved for the protocol: choose another`)
   }
   // Most have a type and a payload and nothing else.
-  if (v === undefined && seq === undefined && except === undefined && receipt === undefined && ack === undefined) {
-    return undefined
-  }
+  const isBare = v === undefined && seq === undefined && receipt === undefined && ack === undefined
+  if (isBare && except === undefined && ext === undefined) return undefined
   const badExcept = exceptProblem(except)
   if (badExcept) return rejected('field', badExcept)
   if (ack === true && receipt === undefined) return rejected('field', 'ack needs a receipt: a token to count by')

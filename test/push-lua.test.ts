@@ -173,6 +173,9 @@ for (const [way, make] of Object.entries(ways)) {
       ['FIELD', [channel], ['{"control":"close","type":"n"}', 1, 1]],
       ['FIELD', [channel], ['{"type":"n","v":2}', 1, 1]],
       ['FIELD', [channel], ['{"type":"n","v":null}', 1, 1]],
+      ...['null', '1', '"x"', 'true', '[1]'].map(
+        ext => ['FIELD', [channel], [`{"type":"n","ext":${ext}}`, 1, 1]] as [string, string[], Arg[]],
+      ),
       ['TOO_LARGE', [channel], [envelope('x'.repeat(262_144)), 1, 1]],
       ...['', '[]', 'null', '1', '{', '{"type":"n"', '{"type":"n"}}', '{"type":"n",}', ' {"type":"n"}', '\ufeff{}'].map(
         text => ['JSON', [channel], [text, 1, 1]] as [string, string[], Arg[]],
@@ -417,6 +420,7 @@ for (const [way, make] of Object.entries(ways)) {
           receipt: fc.constant('tok'),
           v: fc.constant(1),
           'x-trace': fc.jsonValue(),
+          ext: fc.dictionary(fc.string(), fc.jsonValue()),
         },
         { requiredKeys: ['type'] },
       ),

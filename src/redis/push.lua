@@ -16,7 +16,7 @@ local RESERVED = {
   authenticate = true, authenticated = true, presence = true, history = true,
 }
 local KEYS_OF_ENVELOPE = {
-  type = true, payload = true, seq = true, except = true, receipt = true, ack = true, v = true,
+  type = true, payload = true, seq = true, except = true, receipt = true, ack = true, v = true, ext = true,
 }
 
 local function refuse(code, message)
@@ -88,6 +88,9 @@ local function envelope_problem(envelope, max)
     return 'RESERVED_TYPE', 'type "' .. value.type .. '" is reserved for the protocol: choose another'
   end
   if value.ack == true and value.receipt == nil then return 'FIELD', 'ack needs a receipt: a token to count by' end
+  if value.ext ~= nil and (type(value.ext) ~= 'table' or value.ext[1] ~= nil) then
+    return 'FIELD', 'ext is no object'
+  end
   if value.v ~= nil and value.v ~= 1 then return 'FIELD', 'the envelope is of a version that is not known' end
   return nil
 end
