@@ -2,7 +2,8 @@ import { newConnectionId } from './connection-id.ts'
 import { joinProblem } from './envelope.ts'
 import type { Identity } from './identity.ts'
 import type { Authentication } from './options.ts'
-import { nameProblem, patternProblem, type Topic } from './topic.ts'
+import { type Right, rightProblem } from './rights.ts'
+import { nameProblem, type Topic } from './topic.ts'
 
 export interface Identified {
   identity: Identity
@@ -20,10 +21,10 @@ export function checkAuthentication(given: unknown, giver: string): Identified {
     id: newConnectionId(),
     user: checkUser(user, giver),
     data: data ?? null,
-    allow: checkList(allow, 'allow', patternProblem, giver),
+    allow: checkList<Right>(allow, 'allow', rightProblem, giver),
     expires: checkExpiry(expires, giver),
   }
-  return { identity, topics: checkList(join, 'join', joinProblem, giver) as readonly Topic[] }
+  return { identity, topics: checkList<Topic>(join, 'join', joinProblem, giver) }
 }
 
 function checkUser(user: unknown, giver: string): string | null {
@@ -49,15 +50,15 @@ function checkExpiry(expires: unknown, giver: string): number {
   return time
 }
 
-function checkList(
+function checkList<T>(
   values: unknown,
   where: string,
   problemOf: (value: unknown) => string | undefined,
   giver: string,
-): readonly string[] {
+): readonly T[] {
   if (values === undefined || values === null) return []
   if (!Array.isArray(values)) throw new TypeError(`${giver} gave ${where} that is no list of topics`)
   const problem = values.map(problemOf).find(found => found !== undefined)
   if (problem) throw new TypeError(`${giver} gave ${where}: ${problem}`)
-  return values as string[]
+  return values as T[]
 }

@@ -56,7 +56,7 @@ export class Connection implements PushConnection {
   readonly id: string
   readonly user: string | null
   readonly data: unknown
-  readonly allow: readonly string[]
+  readonly allow: Identity['allow']
   readonly expires: number
   /** Topics beyond those that every connection has; undefined while there are none. */
   subscriptions: Joined

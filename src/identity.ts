@@ -1,3 +1,4 @@
+import type { Right } from './rights.ts'
 import type { Topic } from './topic.ts'
 
 /** What the application sees of one socket. */
@@ -20,8 +21,8 @@ export interface Identity {
   id: string
   user: string | null
   data: unknown
-  /** Topics and patterns of topics that it may subscribe to. */
-  allow: readonly string[]
+  /** What it may do with which topics. */
+  allow: readonly Right[]
   /** Milliseconds since 1970; Infinity when it does not expire. */
   expires: number
 }

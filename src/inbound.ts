@@ -5,8 +5,9 @@ import type { PushConnection } from './identity.ts'
 import { unknownKey } from './keys.ts'
 import type { ClientHandler, PushBridgeOptions } from './options.ts'
 import { type BadMessage, CLOSE, type ClientMessage, parseClientMessage, type Ref } from './protocol.ts'
+import { type Action, actionsOn, grantedActions, type Right } from './rights.ts'
 import { compilePayloadCheck, type PayloadCheck } from './schemas.ts'
-import { matchesPattern, type Topic, topicKind, topicProblem } from './topic.ts'
+import { type Topic, topicKind, topicProblem } from './topic.ts'
 
 export interface InboundOptions {
   limits: { inbound: number; messages: number; pending: number }
@@ -243,12 +244,15 @@ export class Dispatcher {
     if (connection.topics.has(topic)) return
     if (topicKind(topic) === 'connection') throw new errors.FORBIDDEN(`${topic} is not this connection`)
     const { authorize } = this.#options
-    if (authorize ? await authorize(connection, topic, { since }) : isAllowed(connection.allow, topic)) return
-    throw new errors.FORBIDDEN(
-      authorize
-        ? `${topic} was refused by authorize()`
-        : `${topic} is not among the topics that authenticate() allowed, and there is no authorize option`,
-    )
+    const action: Action = 'subscribe'
+    const granted = authorize
+      ? grantedActions(await authorize(connection, topic, { action, since }))
+      : actionsOn(connection.allow, topic)
+    if (granted.includes(action)) return
+    const others = granted.length > 0 && `grants ${granted.join(', ')} on ${topic}, not ${action}`
+    if (authorize) throw new errors.FORBIDDEN(others ? `authorize() ${others}` : `${topic} was refused by authorize()`)
+    const missing = others ? `authenticate() ${others}` : `${topic} is not among the topics that authenticate() allowed`
+    throw new errors.FORBIDDEN(`${missing}, and there is no authorize option`)
   }
 
   async #handle(connection: Connection, { type, payload, ref }: ClientMessage): Promise<void> {
@@ -270,8 +274,4 @@ function fieldsOf<K extends string>(payload: unknown, known: readonly K[]): { [K
   return fields
 }
 
-export type Authorizable = Pick<PushConnection, 'id' | 'user' | 'data' | 'topics'> & { allow: readonly string[] }
-
-function isAllowed(allow: readonly string[], topic: Topic): boolean {
-  return allow.some(pattern => matchesPattern(pattern, topic))
-}
+export type Authorizable = Pick<PushConnection, 'id' | 'user' | 'data' | 'topics'> & { allow: readonly Right[] }

@@ -5,10 +5,12 @@ import { Compile } from 'typebox/compile'
 import { errors } from './errors.ts'
 import type { PushConnection } from './identity.ts'
 import { unknownKey } from './keys.ts'
+import { fail, isPlainObject, pick, refuse, withDefaults } from './option-values.ts'
 import { originProblem } from './origin.ts'
 import { isReservedType, typeProblem } from './protocol.ts'
 import { urlProblem } from './redis/url.ts'
 import { rulesProblem } from './retention.ts'
+import { type Action, type Grant, grantProblem, type Right } from './rights.ts'
 import type { PublicationSchemas } from './schemas.ts'
 import { PREFIX_PATTERN, type Topic } from './topic.ts'
 
@@ -91,7 +93,10 @@ export const ApiSchema = Type.Object(
   {
     path: Type.String({ pattern: '^/[^\\s?#*:]+$', default: '/push', description: 'path of the HTTP push API' }),
     keys: Type.Optional(
-      Type.Array(Type.String({ minLength: 1 }), { minItems: 1, description: 'secrets, any of which opens the door' }),
+      Type.Array(Type.Unknown(), {
+        minItems: 1,
+        description: 'secrets, or { key, topics, actions } of what one may do',
+      }),
     ),
   },
   { additionalProperties: false },
@@ -105,8 +110,11 @@ export interface Authentication {
   user?: string | number | null
   /** Topics it is subscribed to from the start. */
   join?: readonly string[]
-  /** Topics, or patterns such as `channel:orders.*`, that it may subscribe to. */
-  allow?: readonly string[]
+  /**
+   * Topics, or patterns such as `channel:orders.*`, that it may subscribe to; `{ topics, actions }` for what else it may do
+   * with them.
+   */
+  allow?: readonly Right[]
   /** Anything; `connection.data` for handlers and hooks. */
   data?: unknown
   /** When it is closed with 4502, to come back with a new identity: a Date, or milliseconds since 1970. */
@@ -128,6 +136,11 @@ export function clientHandler<S extends TSchema>(
   return { schema, handler: handler as ClientHandler['handler'] }
 }
 
+export type Authorization = boolean | readonly Action[]
+
+/** A secret that opens the push API: by itself for everything, else for these actions on these topics. */
+export type ApiKey = string | (Grant & { key: string })
+
 type Given<T> = { [K in keyof T]?: T[K] | undefined }
 
 export interface PushBridgeOptions extends Given<Omit<ParsedOptions, 'path' | 'heartbeat' | 'limits' | 'drain'>> {
@@ -140,12 +153,15 @@ export interface PushBridgeOptions extends Given<Omit<ParsedOptions, 'path' | 'h
   redis?: string | RedisOptions | Redis | boolean
   /** Runs in preHandler, after every hook of the host. null refuses. Absent: everybody is anonymous. */
   authenticate?(request: FastifyRequest): Authentication | null | Promise<Authentication | null>
-  /** Whether a connection may subscribe to a topic. Default: what `allow` grants. */
+  /**
+   * What a connection may do with a topic: `true` for subscribing, which is also being sent what was missed since `since`;
+   * or the list of all that it may; `false` for nothing. Default: what `allow` grants.
+   */
   authorize?(
     connection: Pick<PushConnection, 'id' | 'user' | 'data' | 'topics'>,
     topic: Topic,
-    context: { since: string | undefined },
-  ): boolean | Promise<boolean>
+    context: { action: Action; since: string | undefined },
+  ): Authorization | Promise<Authorization>
   /** Schema of the payload for each published type, enforced for every publisher. */
   schemas?: PublicationSchemas
   /** Which topics are recorded, by pattern; the first that fits decides: `{ 'channel:orders.*': { size, ttl } }`. */
@@ -159,7 +175,7 @@ export interface PushBridgeOptions extends Given<Omit<ParsedOptions, 'path' | 'h
   /** Opens `POST /push`. `onRequest` is a guard of the host's own instead of keys: it answers, or throws, to refuse. */
   api?: {
     path?: string
-    keys?: readonly string[]
+    keys?: readonly ApiKey[]
     onRequest?(request: FastifyRequest, reply: FastifyReply): unknown
   }
 }
@@ -176,7 +192,7 @@ export type Options = ParsedOptions & {
   history: NonNullable<PushBridgeOptions['history']>
   handlers: Record<string, ClientHandler>
   api:
-    | { path: string; keys: readonly string[]; onRequest: NonNullable<PushBridgeOptions['api']>['onRequest'] }
+    | { path: string; keys: readonly ApiKey[]; onRequest: NonNullable<PushBridgeOptions['api']>['onRequest'] }
     | undefined
 }
 
@@ -265,6 +281,14 @@ function refuseType(path: string, type: string): void {
   if (problem) fail(path, `cannot be: ${problem}`)
 }
 
+function keyProblem(key: unknown): string | undefined {
+  if (typeof key === 'string') return key ? undefined : 'is empty: write a secret of 16 characters or more'
+  if (!isPlainObject(key)) return 'must be a string or { key, topics, actions }'
+  if (typeof key.key !== 'string' || !key.key) return 'has no key: write { key, topics, actions }'
+  const problem = grantProblem(key, ['key'])
+  return problem && `cannot be used: ${problem}`
+}
+
 function parseApi(given: Record<string, unknown>): NonNullable<Options['api']> {
   const unknown = unknownKey(given, ['path', 'keys', 'onRequest'])
   if (unknown) throw new errors.OPTIONS(`api: ${unknown}`)
@@ -273,59 +297,11 @@ function parseApi(given: Record<string, unknown>): NonNullable<Options['api']> {
   if (!apiCheck.Check(plain)) refuse(ApiSchema, apiCheck.Errors(plain), plain, 'api.')
   if (onRequest !== undefined && typeof onRequest !== 'function') fail('api.onRequest', 'must be a function')
   const { path, keys } = plain as Static<typeof ApiSchema>
+  for (const [i, key] of (keys ?? []).entries()) {
+    const problem = keyProblem(key)
+    if (problem) fail(`api.keys.${i}`, problem)
+  }
   if (keys && onRequest) fail('api', 'has keys and onRequest: give one of them, or check the key in onRequest')
   if (!keys && !onRequest) fail('api', 'needs keys or onRequest: an open push door is never the default')
-  return { path, keys: keys ?? [], onRequest: onRequest as NonNullable<Options['api']>['onRequest'] }
-}
-
-/** A value of `undefined` counts as left out, as in `{ origins: process.env.ORIGINS?.split(',') }`. */
-function withDefaults(schema: TSchema, given: Record<string, unknown>): Record<string, unknown> {
-  const { properties = {} } = schema as { properties?: Record<string, TSchema & { default?: unknown }> }
-  const result: Record<string, unknown> = {}
-  for (const key in given) if (given[key] !== undefined) result[key] = given[key]
-  for (const [key, property] of Object.entries(properties)) {
-    if (result[key] === undefined && property.default !== undefined) result[key] = property.default
-    if ('properties' in property && isPlainObject(result[key])) result[key] = withDefaults(property, result[key])
-  }
-  return result
-}
-
-function refuse(
-  schema: TSchema,
-  found: readonly { keyword: string; instancePath: string; message: string; params: object }[],
-  value: unknown,
-  at = '',
-): never {
-  const first = found[0]!
-  const keys = first.instancePath.split('/').slice(1)
-  // TypeBox reports a key that is not allowed as a failure of the schema `false` at that key.
-  if (first.keyword === 'boolean') {
-    keys.pop()
-    const holder = keys.reduce<unknown>((v, key) => (v as Record<string, unknown>)[key], value)
-    const known = Object.keys((lookUp(schema, keys) as { properties?: object }).properties ?? {})
-    if (isPlainObject(holder)) throw new errors.OPTIONS(`${at}${keys.join('.')}: ${unknownKey(holder, known)}`)
-  }
-  const { description, default: fallback } = lookUp(schema, keys)
-  const hint = description
-    ? ` (${description}${fallback === undefined ? '' : `; default ${JSON.stringify(fallback)}`})`
-    : ''
-  fail(at + keys.join('.'), `${first.message}${hint}`)
-}
-
-function lookUp(schema: TSchema, keys: readonly string[]): { description?: string; default?: unknown } {
-  let here = schema as TSchema & { properties?: Record<string, TSchema> }
-  for (const key of keys) here = (here.properties?.[key] ?? here) as typeof here
-  return here as { description?: string; default?: unknown }
-}
-
-function fail(path: string, problem: string): never {
-  throw new errors.OPTIONS(`option ${path} ${problem}`)
-}
-
-function pick(from: Record<string, unknown>, keys: readonly string[]): Record<string, unknown> {
-  return Object.fromEntries(keys.filter(key => from[key] !== undefined).map(key => [key, from[key]]))
-}
-
-function isPlainObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
+  return { path, keys: (keys ?? []) as ApiKey[], onRequest: onRequest as NonNullable<Options['api']>['onRequest'] }
 }

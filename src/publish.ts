@@ -100,12 +100,20 @@ export class Publisher {
   readonly #schemas: SchemaTable
   readonly #rules: HistoryRules
   readonly #maxBytes: number
+  #mayPublish: (topic: Topic) => boolean = () => true
 
   constructor(carrier: Carrier, schemas: SchemaTable, rules: HistoryRules, maxBytes: number) {
     this.#carrier = carrier
     this.#schemas = schemas
     this.#rules = rules
     this.#maxBytes = maxBytes
+  }
+
+  /** The same for somebody who may publish on some topics alone. */
+  restrictedTo(mayPublish: (topic: Topic) => boolean): Publisher {
+    const restricted = new Publisher(this.#carrier, this.#schemas, this.#rules, this.#maxBytes)
+    restricted.#mayPublish = mayPublish
+    return restricted
   }
 
   readonly publish: Publish = (async (to: unknown, message?: unknown) => {
@@ -153,6 +161,7 @@ export class Publisher {
       try {
         const badTopic = topicProblem(topic)
         if (badTopic) throw new errors.TOPIC(badTopic)
+        if (!this.#mayPublish(topic as Topic)) throw new errors.FORBIDDEN(`this key may not publish on ${topic}`)
         written ??= this.#write(message)
         if (isPushError(written)) throw written
         const recording = this.#recording(topic as Topic, message as PublishOptions)

@@ -26,7 +26,7 @@ const FLOORS: string[][] = [
     'reconnect-times',
     'slow-consumers',
   ],
-  ['origin', 'redis/url', 'pace'],
+  ['origin', 'redis/url', 'pace', 'rights', 'option-values'],
   ['client-handlers', 'client-page'],
   ['protocol', 'frame', 'registry', 'schemas', 'client-requests', 'retry', 'retention', 'identity'],
   ['queue', 'envelope', 'plain-envelope', 'broker', 'client-options', 'client-positions'],

@@ -1,8 +1,9 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { errors, isPushError, type PushError } from '../errors.ts'
-import type { Options } from '../options.ts'
+import type { ApiKey, Options } from '../options.ts'
 import type { Publisher, PublishFailure, PublishResult } from '../publish.ts'
+import { actionsOn } from '../rights.ts'
 import { answerError } from './error-answer.ts'
 import { leaveRequestHooks } from './host-hooks.ts'
 
@@ -20,7 +21,7 @@ export async function pushRoutes(
   if (!api.onRequest && !leaveRequestHooks(app)) {
     app.log.warn('push: this version of Fastify does not let the push API out of the request hooks of its host')
   }
-  const warnShort = api.keys.some(key => key.length < 16)
+  const warnShort = api.keys.some(entry => secretOf(entry).length < 16)
   if (warnShort) app.log.warn('push: a key of the push API has fewer than 16 characters and can be guessed')
   app.removeAllContentTypeParsers()
   const bodyLimit = limits.publication * BATCH_ROOM
@@ -34,7 +35,8 @@ export async function pushRoutes(
   app.setErrorHandler((error: FastifyError, request, reply) =>
     answerError(reply, toPushError(error, request, bodyLimit)),
   )
-  const isKey = keyChecker(api.keys)
+  const keysIn = keyFinder(api.keys)
+  const publishers = new WeakMap<FastifyRequest, Publisher>()
   const { onRequest } = api
   app.route({
     method: 'POST',
@@ -42,11 +44,20 @@ export async function pushRoutes(
     bodyLimit,
     async onRequest(request, reply) {
       if (onRequest) await onRequest.call(app, request, reply)
-      else if (!isKey(request))
-        throw new errors.UNAUTHENTICATED('Authorization: Bearer KEY or X-Push-Key is missing or wrong')
+      else publishers.set(request, publisherFor(publisher, keysIn(request)))
     },
-    handler: async (request, reply) => answer(reply, await publish(publisher, request.body)),
+    handler: async (request, reply) => answer(reply, await publish(publishers.get(request) ?? publisher, request.body)),
   })
+}
+
+/** What the keys that came with a request may publish with. */
+function publisherFor(publisher: Publisher, keys: readonly ApiKey[]): Publisher {
+  if (keys.length === 0) {
+    throw new errors.UNAUTHENTICATED('Authorization: Bearer KEY or X-Push-Key is missing or wrong')
+  }
+  const grants = keys.filter(key => typeof key !== 'string')
+  if (grants.length < keys.length) return publisher
+  return publisher.restrictedTo(topic => actionsOn(grants, topic).includes('publish'))
 }
 
 type Answer = PublishResult | (PublishResult | PublishFailure)[]
@@ -94,18 +105,27 @@ function contentTypeProblem({ headers }: FastifyRequest): string {
   return `the body comes as ${headers['content-type'] ?? 'nothing in particular'}: send Content-Type: application/json`
 }
 
-/** Compares digests, which have one length, so that time tells nothing about a key or about how long it is. */
-function keyChecker(keys: readonly string[]): (request: FastifyRequest) => boolean {
-  const digests = keys.map(key => digest(key))
+/**
+ * Which keys came with a request. Compares digests, which have one length, so that time tells nothing about a key or
+ * about how long it is.
+ */
+function keyFinder(keys: readonly ApiKey[]): (request: FastifyRequest) => readonly ApiKey[] {
+  const known = keys.map(key => ({ key, secret: digest(secretOf(key)) }))
   return ({ headers }) => {
     const bearer = /^Bearer +(.+)$/i.exec(headers.authorization ?? '')?.[1]
     const given = [bearer, headers['x-push-key']]
       .filter(key => typeof key === 'string')
       .map(key => digest(Buffer.from(key, 'latin1')))
-    let matches = 0
-    for (const key of given) for (const known of digests) matches += Number(timingSafeEqual(key, known))
-    return matches > 0
+    return known.flatMap(({ key, secret }) => {
+      let matches = 0
+      for (const it of given) matches += Number(timingSafeEqual(it, secret))
+      return matches > 0 ? [key] : []
+    })
   }
+}
+
+function secretOf(key: ApiKey): string {
+  return typeof key === 'string' ? key : key.key
 }
 
 /** Headers come as latin1, one character for each byte that was sent. */

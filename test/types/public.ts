@@ -11,7 +11,9 @@ await app.register(pushBridge, {
   path: '/ws',
   redis: 'redis://127.0.0.1:6379',
   authenticate: async (request): Promise<Authentication | null> => (request.headers.cookie ? { user: 42 } : null),
-  authorize: (connection, topic, { since }) => connection.user === '42' && topic === 'channel:a' && since === undefined,
+  authorize: (connection, topic, { action, since }) =>
+    topic === 'channel:a' ? [action, 'publish'] : connection.user === '42' && since === undefined,
+  api: { keys: ['a', { key: 'b', topics: ['channel:x.*'], actions: ['publish'] }] },
   handlers: {
     add: clientHandler(Type.Object({ a: Type.Number() }), ({ a }, connection) => {
       connection.send('sum', a + 1)
@@ -25,6 +27,8 @@ await app.register(pushBridge, {
 await app.register(pushBridge, {})
 // @ts-expect-error no such option
 await app.register(pushBridge, { path: '/ws', orgins: [] })
+// @ts-expect-error no such action
+await app.register(pushBridge, { path: '/ws', api: { keys: [{ key: 'b', topics: 'all', actions: ['read'] }] } })
 // @ts-expect-error neither close nor drop
 await app.register(pushBridge, { path: '/ws', slowConsumer: 'ignore' })
 
