@@ -69,7 +69,7 @@ test('serve: a ticket from Redis, a PUBLISH, an HTTP push and SIGTERM', async t 
   assert.equal(String((await message)[0]), '{"type":"order.created","payload":{"id":7},"topic":"channel:orders"}')
   const response = await fetch(`http://127.0.0.1:${port}/push`, {
     method: 'POST',
-    headers: { 'x-push-key': 'a key for the test' },
+    headers: { 'x-push-key': 'a key for the test', 'content-type': 'application/json' },
     body: '{"to":"user:42","type":"notice"}',
   })
   assert.deepEqual(await response.json(), { topic: 'user:42', nodes: 1 })

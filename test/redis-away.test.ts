@@ -37,7 +37,7 @@ async function assertPublishFails({ app, port }: TestApp, codes: string[]): Prom
   assert.ok(codes.includes(code), code)
   const response = await fetch(`http://127.0.0.1:${port}/push`, {
     method: 'POST',
-    headers: { authorization: `Bearer ${KEY}` },
+    headers: { authorization: `Bearer ${KEY}`, 'content-type': 'application/json' },
     body: JSON.stringify({ to: 'user:42', type: 'x' }),
     signal: AbortSignal.timeout(PATIENCE),
   })

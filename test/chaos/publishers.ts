@@ -45,7 +45,7 @@ const viaRedis: Send = async (topic, type, payload, idempotencyKey) => {
 const viaHttp: Send = async (to, type, payload, idempotencyKey) => {
   const url = config.urls[Math.floor(Math.random() * config.urls.length)]!
   const body = JSON.stringify({ to, type, payload, history: retentionOf(to), idempotencyKey })
-  const headers = { authorization: `Bearer ${API_KEY}` }
+  const headers = { authorization: `Bearer ${API_KEY}`, 'content-type': 'application/json' }
   const answer = await fetch(`${url}/push`, {
     method: 'POST',
     headers,

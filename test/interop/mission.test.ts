@@ -99,7 +99,7 @@ function commands(from: string, first: number, count: number): string {
 
 /** One request after the other, through nginx to both nodes in turn. */
 async function publishOverHttp(from: string, nginx: Nginx, first: number, count: number): Promise<void> {
-  const headers = { authorization: `Bearer ${API_KEY}` }
+  const headers = { authorization: `Bearer ${API_KEY}`, 'content-type': 'application/json' }
   for (const n of range(count, first)) {
     for (const to of TOPICS) {
       const body = JSON.stringify({ to, type: 'tick', payload: { from, n } })

@@ -61,7 +61,7 @@ test('the push API goes through', async t => {
   const listener = await listenTo(t, `${nginx.url}?user=http`, browser(nginx.origin))
   const response = await fetch(`${nginx.origin}/push`, {
     method: 'POST',
-    headers: { authorization: `Bearer ${API_KEY}` },
+    headers: { authorization: `Bearer ${API_KEY}`, 'content-type': 'application/json' },
     body: JSON.stringify({ to: 'user:http', type: 'notice', payload: { text: 'hi' } }),
   })
   assert.deepEqual(await response.json(), { topic: 'user:http', nodes: 1 })
