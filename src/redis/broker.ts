@@ -42,9 +42,7 @@ export class RedisBroker {
   readonly commands: CommandLink
   readonly functions: Functions
   readonly #feed: Feed
-  readonly #subscribers = new Set<Subscriber>()
-  /** Most processes have one: who is concerned need not be looked for. */
-  #only: readonly Subscriber[] | undefined
+  #subscribers: readonly Subscriber[] = []
   readonly #answers: Answers
   readonly #whenLive: Promise<void>
   #notes = { second: 0, count: 0 }
@@ -88,8 +86,8 @@ export class RedisBroker {
         deliver: (topic, envelope, position) => this.#deliver(topic, envelope, position),
         lost: (reason, topics) => this.#each(subscriber => subscriber.lost(reason, topics)),
         filled: (topic, publications) => this.#each(subscriber => subscriber.filled(topic, publications)),
-        isRecorded: topic => [...this.#subscribers].some(subscriber => subscriber.isRecorded(topic)),
-        topics: () => new Set([...this.#subscribers].flatMap(subscriber => [...subscriber.topics()])),
+        isRecorded: topic => this.#subscribers.some(subscriber => subscriber.isRecorded(topic)),
+        topics: () => new Set(this.#subscribers.flatMap(subscriber => [...subscriber.topics()])),
         change: changed,
         lagging: news.lagging,
         refused: news.refused,
@@ -128,13 +126,11 @@ export class RedisBroker {
   }
 
   attach(subscriber: Subscriber): void {
-    this.#subscribers.add(subscriber)
-    this.#only = onlyOf(this.#subscribers)
+    this.#subscribers = [...this.#subscribers, subscriber]
   }
 
   detach(subscriber: Subscriber): void {
-    this.#subscribers.delete(subscriber)
-    this.#only = onlyOf(this.#subscribers)
+    this.#subscribers = this.#subscribers.filter(it => it !== subscriber)
     for (const topic of subscriber.topics()) this.unsubscribe(topic)
   }
 
@@ -156,14 +152,15 @@ export class RedisBroker {
   }
 
   #deliver(topic: Topic, envelope: Slice, position: Position | undefined): void {
-    const concerned = this.#only ?? this.#concerned(topic)
+    const concerned = this.#concerned(topic)
     const sharers = concerned.length
     for (const subscriber of concerned) subscriber.receive({ topic, envelope, sharers, position })
   }
 
   /** Those that hold the topic; when the last has just left it, one that says so to whoever wants a receipt. */
   #concerned(topic: Topic): readonly Subscriber[] {
-    const all = [...this.#subscribers]
+    const all = this.#subscribers
+    if (all.length === 1) return all
     const holders = all.filter(subscriber => subscriber.holds(topic))
     return holders.length > 0 ? holders : all.slice(0, 1)
   }
@@ -202,8 +199,4 @@ function sampleOf(envelope: Uint8Array): string {
   return Buffer.from(envelope.subarray(0, REJECTED_SAMPLE * 4))
     .toString('utf8')
     .slice(0, REJECTED_SAMPLE)
-}
-
-function onlyOf(subscribers: ReadonlySet<Subscriber>): readonly Subscriber[] | undefined {
-  return subscribers.size === 1 ? [...subscribers] : undefined
 }
