@@ -8,7 +8,7 @@ import { WebSocket } from 'ws'
 import { readSettings, type ServeSettings } from '../src/cli.ts'
 import { refusalOf } from './helpers/app.ts'
 import { startRedis } from './helpers/redis.ts'
-import { once, within } from './helpers/waiting.ts'
+import { once, START, within } from './helpers/waiting.ts'
 
 const CLI = fileURLToPath(new URL('../src/cli.ts', import.meta.url))
 
@@ -29,13 +29,13 @@ async function output(child: ChildProcess): Promise<{ stdout: string; stderr: st
   child.stderr!.on('data', chunk => {
     stderr += chunk
   })
-  const [code] = await once(child, 'close')
+  const [code] = await once(child, 'close', START)
   return { stdout, stderr, code }
 }
 
 /** The port, from the structured log line. */
 function listening(child: ChildProcess): Promise<number> {
-  return within(portOf(child), 'the line that says where the server listens')
+  return within(portOf(child), 'the line that says where the server listens', START)
 }
 
 async function portOf(child: ChildProcess): Promise<number> {

@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process'
 import { EventEmitter } from 'node:events'
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { after, before, type TestContext, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
@@ -17,9 +16,10 @@ import { ApiSchema, OptionsSchema } from '../src/options.ts'
 import { CLOSE, shouldReconnect } from '../src/protocol.ts'
 import { createPublisher } from '../src/publisher.ts'
 import { openConnection } from './helpers/app.ts'
+import { cleanups, temporaryFolder } from './helpers/processes.ts'
 import { findProgram } from './helpers/programs.ts'
 import { freePort, type RedisServer, startRedis } from './helpers/redis.ts'
-import { once, PATIENCE, until } from './helpers/waiting.ts'
+import { once, PATIENCE, START, until } from './helpers/waiting.ts'
 
 const ROOT = fileURLToPath(new URL('../', import.meta.url))
 const KEY = 'a-key-of-the-documents'
@@ -86,9 +86,8 @@ function tableOf(file: string, heading: string): string[][] {
 
 // ── running what they say ──────────────────────────────────────────────────────────────────────────────────────────
 
-const hooks: (() => unknown)[] = []
-const cleanup = { after: (hook: () => unknown) => void hooks.push(hook) }
-const folder = mkdtempSync(join(tmpdir(), 'push-docs-'))
+const all = cleanups()
+const folder = temporaryFolder(all)
 const env = { ...process.env, PUSH_API_KEY: KEY }
 let redis: RedisServer
 let port: number
@@ -137,7 +136,7 @@ class Program {
   async until(pattern: RegExp, times = 1): Promise<void> {
     const isThere = () => (this.output.match(new RegExp(pattern, 'g')) ?? []).length >= times
     const sentence = () => `${times} times ${pattern} in: ${this.output}`
-    await until(() => isThere() || this.hasEnded, sentence)
+    await until(() => isThere() || this.hasEnded, sentence, START)
     assert.ok(isThere(), `it ended without ${sentence()}`)
   }
 
@@ -163,7 +162,7 @@ function runModule(code: string): Program {
     env: { ...env, REDIS_URL: redis.url },
   })
   const program = new Program(child)
-  cleanup.after(() => program.stop())
+  all.after(() => program.stop())
   return program
 }
 
@@ -201,7 +200,7 @@ async function untilDelivered(topic: string, connections: number): Promise<void>
 }
 
 before(async () => {
-  redis = await startRedis(cleanup)
+  redis = await startRedis(all)
   port = await freePort()
   server = runModule(take('README.md', 'In a Fastify application', 'js')[0]!)
   await server.until(/Server listening/)
@@ -209,10 +208,7 @@ before(async () => {
   writeFileSync(join(folder, 'client.mjs'), await response.text())
 })
 
-after(async () => {
-  for (const hook of hooks.reverse()) await hook()
-  rmSync(folder, { recursive: true, force: true })
-})
+after(() => all.end())
 
 // ── README.md ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -8,7 +8,7 @@ import { publishLines } from '../example/lines.ts'
 import { type Client, connect, type PublishedMessage } from '../src/client.ts'
 import { findProgram } from './helpers/programs.ts'
 import { freePort, startRedis } from './helpers/redis.ts'
-import { Inbox, once, PATIENCE, within } from './helpers/waiting.ts'
+import { Inbox, once, PATIENCE, START, within } from './helpers/waiting.ts'
 
 const run = promisify(execFile)
 const KEY = 'a-key-of-the-tests-0123456789'
@@ -39,7 +39,7 @@ function start(t: TestContext, file: string, env: Record<string, string>, args: 
   const ended = new Promise<number | string>(resolve => {
     child.on('close', (code, signal) => resolve(code ?? signal!))
   })
-  const end = () => within(ended, () => `the end of ${file}: ${output}`)
+  const end = () => within(ended, () => `the end of ${file}: ${output}`, START)
   const stop = () => {
     child.kill('SIGTERM')
     return end()
@@ -64,7 +64,7 @@ function start(t: TestContext, file: string, env: Record<string, string>, args: 
   return {
     pid: child.pid!,
     output: () => output,
-    says: pattern => within(said(pattern), () => `${pattern} in the output: ${output}`),
+    says: pattern => within(said(pattern), () => `${pattern} in the output: ${output}`, START),
     get ended() {
       return end()
     },
@@ -112,7 +112,7 @@ function printed(server: Program, program: string): string {
   return line
 }
 
-test('the demo alone: its page is there, its curl works, it stops when asked', { timeout: 240_000 }, async t => {
+test('the demo alone: its page is there, its curl works, it stops when asked', { timeout: 400_000 }, async t => {
   const server = await startServer(t)
   assert.match(server.output(), /demo/)
   assert.doesNotMatch(server.output(), /PUBLISH|php -r/)
@@ -137,7 +137,7 @@ test('the demo alone: its page is there, its curl works, it stops when asked', {
   assert.equal(await server.stop(), 0)
 })
 
-test('what the page asks of the demo', { timeout: 240_000 }, async t => {
+test('what the page asks of the demo', { timeout: 400_000 }, async t => {
   const server = await startServer(t)
   const client = await listen(t, `${server.origin}/ws`, ['channel:demo'], server.origin)
 
@@ -171,7 +171,7 @@ interface Description {
   lines: ReturnType<typeof publishLines>
 }
 
-test('secrets are told to pages of this machine alone', { timeout: 240_000 }, async t => {
+test('secrets are told to pages of this machine alone', { timeout: 400_000 }, async t => {
   const server = await startServer(t)
   const client = await listen(t, `${server.origin}/ws`, [])
   const { isLocal, lines } = await client.request<Description>('broker', { topic: 'all' })
@@ -180,7 +180,7 @@ test('secrets are told to pages of this machine alone', { timeout: 240_000 }, as
   assert.doesNotMatch(JSON.stringify(lines), new RegExp(KEY))
 })
 
-test('a user that cannot be one is refused for good', { timeout: 240_000 }, async t => {
+test('a user that cannot be one is refused for good', { timeout: 400_000 }, async t => {
   const server = await startServer(t)
   const socket = new WebSocket(`${server.origin.replace('http', 'ws')}/ws?user=a%20b`, { origin: server.origin })
   const [code] = await once(socket, 'close')
@@ -213,20 +213,20 @@ test('the lines for a Redis with a password, and for pages that must not know it
   assert.match(publishLines({ ...source, redis: undefined }, 'all').redisCli ?? '', /^redis-cli -u "\$REDIS_URL" /)
 })
 
-test('the demo does not listen beyond this machine unless it is told to', { timeout: 240_000 }, async t => {
+test('the demo does not listen beyond this machine unless it is told to', { timeout: 400_000 }, async t => {
   const server = start(t, 'server.ts', { PORT: '0', HOST: '0.0.0.0' })
   assert.equal(await server.ended, 1)
   assert.match(server.output(), /HOST=0\.0\.0\.0 .*\n.*DEMO=1/)
 })
 
-test('a port that is taken is said in one line', { timeout: 240_000 }, async t => {
+test('a port that is taken is said in one line', { timeout: 400_000 }, async t => {
   const { origin } = await startServer(t)
   const second = start(t, 'server.ts', { PORT: new URL(origin).port })
   assert.equal(await second.ended, 1)
   assert.match(second.output(), /^cannot listen: .*EADDRINUSE.*PORT=3001 npm start\n$/)
 })
 
-test('publish.ts reaches a page', { timeout: 240_000 }, async t => {
+test('publish.ts reaches a page', { timeout: 400_000 }, async t => {
   const redis = await startRedis(t)
   const { origin } = await startServer(t, { REDIS_URL: redis.url })
   const client = await listen(t, `${origin}/ws`, ['channel:demo'])
@@ -240,7 +240,7 @@ test('publish.ts reaches a page', { timeout: 240_000 }, async t => {
   assert.match(alone.output(), /REDIS_URL is not set/)
 })
 
-test('cluster.ts: two workers share a port, and the death of one is mended', { timeout: 240_000 }, async t => {
+test('cluster.ts: two workers share a port, and the death of one is mended', { timeout: 400_000 }, async t => {
   const redis = await startRedis(t)
   const port = await freePort()
   const cluster = start(t, 'cluster.ts', { REDIS_URL: redis.url, PORT: `${port}`, WORKERS: '2', PUSH_API_KEY: KEY })
@@ -267,7 +267,7 @@ test('cluster.ts: two workers share a port, and the death of one is mended', { t
   assert.equal(await cluster.stop(), 0)
 })
 
-test('cluster.ts says what it needs, and ends when no worker can start', { timeout: 240_000 }, async t => {
+test('cluster.ts says what it needs, and ends when no worker can start', { timeout: 400_000 }, async t => {
   const alone = start(t, 'cluster.ts', {})
   assert.equal(await alone.ended, 1)
   assert.match(alone.output(), /REDIS_URL is not set/)
@@ -276,7 +276,7 @@ test('cluster.ts says what it needs, and ends when no worker can start', { timeo
   assert.match(open.output(), /DEMO=1/)
 })
 
-test("the example of an application's own test passes", { timeout: 240_000 }, async () => {
+test("the example of an application's own test passes", { timeout: 400_000 }, async () => {
   const file = fileURLToPath(new URL('../example/testing.test.ts', import.meta.url))
   const { stdout } = await run(process.execPath, ['--import', 'tsx', '--test', file], {
     env: clean,

@@ -8,6 +8,7 @@ import { decodeEnvelope } from '../src/envelope.ts'
 import { isId, positionOf } from '../src/position.ts'
 import { parseRecorded } from '../src/redis/history.ts'
 import { Slice } from '../src/slice.ts'
+import { cleanups } from './helpers/processes.ts'
 import { type RedisServer, startRedis } from './helpers/redis.ts'
 
 const DAY = 86_400
@@ -35,21 +36,18 @@ const asScript =
   (name, keys, ...args) =>
     client.call('EVAL', bodyOf(source), keys.length, ...keys, name, ...args)
 
-const hooks: (() => unknown)[] = []
-const cleanup = { after: (hook: () => unknown) => void hooks.push(hook) }
+const all = cleanups()
 let server: RedisServer
 let redis: Redis
 const ways: Record<string, () => Call> = { function: () => asFunction(redis), script: () => asScript(redis) }
 
 before(async () => {
-  server = await startRedis(cleanup)
+  server = await startRedis(all)
   redis = server.admin
   await redis.call('FUNCTION', 'LOAD', SOURCE)
 })
 
-after(async () => {
-  for (const hook of hooks.reverse()) await hook()
-})
+after(() => all.end())
 
 type Answer = [id: string, seq: number, nodes: number, duplicate: number]
 type Page = [reason: string, id: string, seq: number, isComplete: number, ...entries: string[]]

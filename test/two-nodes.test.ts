@@ -2,27 +2,25 @@ import assert from 'node:assert/strict'
 import { after, before, type TestContext, test } from 'node:test'
 import { createPublisher, type ScriptPublisher } from '../src/publisher.ts'
 import { type NodeProcess, startNode } from './helpers/nodes.ts'
+import { cleanups } from './helpers/processes.ts'
 import { type RedisServer, startRedis } from './helpers/redis.ts'
 import { PATIENCE, within } from './helpers/waiting.ts'
 
 /** Two processes and one Redis for all tests of this file; users and channels keep the tests apart. */
-const hooks: (() => unknown)[] = []
-const cleanup = { after: (hook: () => unknown) => void hooks.push(hook) }
+const all = cleanups()
 let redis: RedisServer
 let nodes: [NodeProcess, NodeProcess]
 let publisher: ScriptPublisher
 
 before(async () => {
-  redis = await startRedis(cleanup)
-  nodes = await Promise.all([startNode(cleanup, redis.url), startNode(cleanup, redis.url)])
+  redis = await startRedis(all)
+  nodes = await Promise.all([startNode(all, redis.url), startNode(all, redis.url)])
   // Patient, so that a receipt is complete however long the other processes take.
   publisher = createPublisher({ redis: redis.url, publishTimeout: PATIENCE })
+  all.after(() => publisher.close())
 })
 
-after(async () => {
-  await publisher.close()
-  for (const hook of hooks.reverse()) await hook()
-})
+after(() => all.end())
 
 async function bothConnect(t: TestContext, path: string) {
   void t

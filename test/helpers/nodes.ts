@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url'
 import { WebSocket } from 'ws'
 import type { Welcome } from '../../src/protocol.ts'
 import type { TestMessage } from '../../src/testing.ts'
-import { once, within } from './waiting.ts'
+import { once, START, within } from './waiting.ts'
 
 interface Cleanup {
   after(hook: () => unknown): void
@@ -34,8 +34,8 @@ export async function startNode(t: Cleanup, redisUrl: string): Promise<NodeProce
     stdio: ['ignore', 'pipe', 'inherit'],
   })
   t.after(() => stop(child))
-  const [line] = await once(createInterface(child.stdout!), 'line')
-  const { port } = JSON.parse(line) as { port: number }
+  const address = new Promise<string>(resolve => createInterface(child.stdout!).once('line', resolve))
+  const { port } = JSON.parse(await within(address, 'the address of a node', START)) as { port: number }
   const base = `http://127.0.0.1:${port}`
   return {
     port,

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
-import { once, PATIENCE, within } from './waiting.ts'
+import { once, PATIENCE, START, within } from './waiting.ts'
 
 export interface Cleanup {
   after(hook: () => unknown): void
@@ -15,13 +15,18 @@ export const API_KEY = 'key-of-the-interop-tests'
 /** A path of the repository. */
 export const path = (name: string): string => fileURLToPath(new URL(`../../${name}`, import.meta.url))
 
-/** Hooks of a whole test file, run in reverse by `end`: what was started last ends first. */
+/** Hooks of a whole test file, run in reverse by `end`: what was started last ends first, and one that fails stops none. */
 export function cleanups(): Cleanup & { end(): Promise<void> } {
   const hooks: (() => unknown)[] = []
   return {
     after: hook => void hooks.push(hook),
     async end() {
-      for (const hook of hooks.reverse()) await hook()
+      const failures: unknown[] = []
+      for (const hook of hooks.reverse())
+        await Promise.resolve()
+          .then(hook)
+          .catch(error => failures.push(error))
+      if (failures.length > 0) throw failures[0]
     },
   }
 }
@@ -143,7 +148,7 @@ export async function startInteropNode(t: Cleanup, redisUrl: string, env: Enviro
   const program = new Program(t, process.execPath, ['--import', 'tsx', path('test/helpers/interop-node.ts')], {
     env: variables,
   })
-  const { port } = JSON.parse(await program.line(/"port":\d+/)) as { port: number }
+  const { port } = JSON.parse(await program.line(/"port":\d+/, START)) as { port: number }
   const origin = `http://127.0.0.1:${port}`
   return {
     port,

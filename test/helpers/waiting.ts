@@ -2,6 +2,8 @@ import { type EventEmitter, once as onceOf } from 'node:events'
 
 /** How long a test waits for what should come at once. Long, for a slow machine is no failure; but it ends. */
 export const PATIENCE = 60_000
+/** The same for a program of its own, which has all its TypeScript to read first. */
+export const START = 180_000
 const LOOK_EVERY = 5
 
 /** Those of Node, in whichever test somebody else moves the clock. */
