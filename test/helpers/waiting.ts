@@ -65,7 +65,7 @@ export class Inbox<Item> {
   readonly #takers = new Set<(item: Item) => void>()
 
   /** `what` names an item in the sentence that says that none came. */
-  constructor(what: string) {
+  constructor(what = 'the next item') {
     this.#what = what
   }
 
