@@ -6,7 +6,7 @@ import { type Client, connect } from '../src/client.ts'
 import { createPublisher } from '../src/publisher.ts'
 import { buildPush, type TestApp } from './helpers/app.ts'
 import { startRedis } from './helpers/redis.ts'
-import { once, publishAhead, until, within } from './helpers/waiting.ts'
+import { once, PATIENCE, publishAhead, until, within } from './helpers/waiting.ts'
 
 const LONG = { timeout: 120_000 }
 const CLIENTS = 60
@@ -54,7 +54,7 @@ test('a rolling restart of three nodes loses nothing, repeats nothing and tells 
   const subscribed = clients.map(client => new Promise(resolve => client.listen('subscribed', resolve)))
   await within(Promise.all(subscribed), 'every client is subscribed')
   returns.length = 0
-  const publisher = createPublisher({ redis: redis.url, history: HISTORY })
+  const publisher = createPublisher({ redis: redis.url, history: HISTORY, publishTimeout: PATIENCE })
   t.after(() => publisher.close())
   let isOver = false
   const read = () => Math.min(...received.map(numbers => numbers.at(-1) ?? 0))
