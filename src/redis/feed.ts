@@ -45,6 +45,9 @@ const COMPARE_INTERVAL = 30_000
 /** What comes on the node's own channel is the number of a tick. */
 const MAX_DIGITS = 16
 
+const DEAF = 'this node does not hear what it publishes to itself'
+const CUT_OFF = 'Redis does not send to this node any more: killed, or cut off by client-output-buffer-limit'
+
 const NOWHERE: ReadonlyMap<Topic, Position> = new Map()
 
 /**
@@ -249,16 +252,12 @@ export class Feed {
   #onTicked(tick: Tick, hearing: number): void {
     if (this.#liveSince > tick.sentAt) return
     if (hearing > 0) this.#lag.published(tick)
-    else this.#resetDeaf()
+    else this.#subscriptions.reset(new Error(CUT_OFF))
   }
 
-  /** Answers and messages come in order: whoever is answered and does not hear its ticks before hears nobody. */
+  /** Answers and messages come in order: a node that is answered, and has not heard an older tick, hears nobody. */
   #onAnswered(askedAt: number): void {
-    if (this.#lag.isDeaf(askedAt)) this.#resetDeaf()
-  }
-
-  #resetDeaf(): void {
-    this.#subscriptions.reset(new Error('this node does not hear what it publishes to itself'))
+    if (this.#lag.isDeaf(askedAt)) this.#subscriptions.reset(new Error(DEAF))
   }
 
   close(): void {
