@@ -2,6 +2,7 @@ import { newConnectionId } from './connection-id.ts'
 import { joinProblem } from './envelope.ts'
 import type { Identity } from './identity.ts'
 import type { Authentication } from './options.ts'
+import { ownText } from './own-text.ts'
 import { type Right, rightProblem } from './rights.ts'
 import { nameProblem, type Topic } from './topic.ts'
 
@@ -21,7 +22,7 @@ export function checkAuthentication(given: unknown, giver: string): Identified {
     id: newConnectionId(),
     user: checkUser(user, giver),
     data: data ?? null,
-    allow: checkList<Right>(allow, 'allow', rightProblem, giver),
+    allow: shared(checkList<Right>(allow, 'allow', rightProblem, giver)),
     expires: checkExpiry(expires, giver),
   }
   return { identity, topics: checkList<Topic>(join, 'join', joinProblem, giver) }
@@ -36,11 +37,11 @@ function checkUser(user: unknown, giver: string): string | null {
   const name = typeof user === 'number' ? String(user) : user
   const problem = typeof name === 'string' ? nameProblem(name) : 'is neither a string nor a number'
   if (problem) throw new TypeError(`${giver} gave a user that ${problem}`)
-  return name as string
+  return ownText(name as string)
 }
 
-function checkExpiry(expires: unknown, giver: string): number {
-  if (expires === undefined || expires === null) return Number.POSITIVE_INFINITY
+function checkExpiry(expires: unknown, giver: string): number | undefined {
+  if (expires === undefined || expires === null || expires === Number.POSITIVE_INFINITY) return undefined
   const time = expires instanceof Date ? expires.getTime() : expires
   if (typeof time !== 'number' || Number.isNaN(time)) {
     throw new TypeError(`${giver} gave an expires that is neither a Date nor milliseconds since 1970`)
@@ -48,6 +49,17 @@ function checkExpiry(expires: unknown, giver: string): number {
   // The exp of a JWT is in seconds; taken for milliseconds every connection would be over before it began.
   if (time > 0 && time < 1e11) throw new TypeError(`${giver} gave an expires in seconds: multiply it by 1000`)
   return time
+}
+
+/** What most connections of an application may do is the same, and then they hold the same list. */
+let lastList: readonly Right[] = []
+
+/** A list that nobody changes: that of the application may be changed later, and may be everybody's. */
+function shared(list: readonly Right[]): readonly Right[] {
+  const isLast = list.length === lastList.length && list.every((item, i) => item === lastList[i])
+  if (!isLast)
+    lastList = Object.freeze(list.map(right => (typeof right === 'string' ? ownText(right) : structuredClone(right))))
+  return lastList
 }
 
 function checkList<T>(

@@ -3,7 +3,7 @@ import { checkAuthentication } from './authentication.ts'
 import type { Connection } from './connection.ts'
 import { errors } from './errors.ts'
 import type { Hub } from './hub.ts'
-import type { PushConnection } from './identity.ts'
+import { isExpired, type PushConnection } from './identity.ts'
 import type { Authentication } from './options.ts'
 import { CLOSE, closeProblem } from './protocol.ts'
 import type { Publish, Publisher, PublishResult } from './publish.ts'
@@ -116,7 +116,7 @@ export class PushBridge {
 function encodeTicket({ user, join, allow, data, expires }: Authentication): string {
   try {
     const { identity } = checkAuthentication({ user, join, allow, data, expires }, 'ticket()')
-    if (identity.expires <= Date.now()) throw new TypeError('ticket() gave an expires that is over')
+    if (isExpired(identity, Date.now())) throw new TypeError('ticket() gave an expires that is over')
     return JSON.stringify({ user, join, allow, data, expires: expires instanceof Date ? expires.getTime() : expires })
   } catch (error) {
     throw new errors.FIELD((error as Error).message)

@@ -57,7 +57,7 @@ export class Connection implements PushConnection {
   readonly user: string | null
   readonly data: unknown
   readonly allow: Identity['allow']
-  readonly expires: number
+  readonly expires: number | undefined
   /** Topics beyond those that every connection has; undefined while there are none. */
   subscriptions: Joined
   /** Ticks of the heartbeat since the last byte came in, and how many bytes had come by then. */

@@ -3,7 +3,7 @@ export interface Beating {
   idle: number
   seen: number
   closingFor: number
-  readonly expires: number
+  readonly expires: number | undefined
   readonly isClosing: boolean
   readonly received: number | undefined
   ping(): void
@@ -80,7 +80,7 @@ export class Heartbeat<B extends Beating> {
     } else if (connection.idle >= this.#deadAt) {
       this.#events.silent(connection)
     }
-    if (now >= connection.expires) this.#events.expired(connection)
+    if (connection.expires !== undefined && now >= connection.expires) this.#events.expired(connection)
   }
 
   close(): void {

@@ -1,3 +1,4 @@
+import { ownText } from './own-text.ts'
 import { ownTopics, type Topic, topicKind } from './topic.ts'
 
 /** What the registry needs to know of a connection. */
@@ -51,11 +52,12 @@ export class Registry<M extends Member> {
   /** Adds `topic`, a channel or a user: the topics that every connection has are nobody's to join. */
   join(member: M, topic: Topic): void {
     if (topic === 'all' || topicKind(topic) === 'connection') return
+    const name = this.#nameOf(topic)
     const { subscriptions } = member
-    if (subscriptions === undefined) member.subscriptions = topic
-    else if (typeof subscriptions !== 'string') subscriptions.add(topic)
-    else if (subscriptions !== topic) member.subscriptions = new Set([subscriptions, topic])
-    this.#join(topic, member)
+    if (subscriptions === undefined) member.subscriptions = name
+    else if (typeof subscriptions !== 'string') subscriptions.add(name)
+    else if (subscriptions !== name) member.subscriptions = new Set([subscriptions, name])
+    this.#join(name, member)
   }
 
   leave(member: M, topic: Topic): void {
@@ -101,6 +103,12 @@ export class Registry<M extends Member> {
     if (topic.startsWith('connection:')) return one(this.#byId.get(topic.slice('connection:'.length)))
     const entry = this.#byTopic.get(topic)
     return entry instanceof Set ? entry : one(entry)
+  }
+
+  /** The string that the others on `topic` have: each request brings one of its own. */
+  #nameOf(topic: Topic): Topic {
+    const [first] = this.members(topic)
+    return first?.subscriptions === topic ? first.subscriptions : ownText(topic)
   }
 
   #join(topic: Topic, member: M): void {

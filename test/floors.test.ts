@@ -25,6 +25,7 @@ const FLOORS: string[][] = [
     'blocks',
     'reconnect-times',
     'slow-consumers',
+    'own-text',
   ],
   ['origin', 'redis/url', 'pace', 'rights', 'option-values'],
   ['client-handlers', 'client-page'],

@@ -2,7 +2,7 @@ import type { FastifyRequest } from 'fastify'
 import { checkAuthentication, type Identified } from '../authentication.ts'
 import { errors, isPushError, type PushError } from '../errors.ts'
 import type { Hub } from '../hub.ts'
-import type { Identity } from '../identity.ts'
+import { type Identity, isExpired } from '../identity.ts'
 import type { Dispatcher } from '../inbound.ts'
 import type { Authentication, Options } from '../options.ts'
 import { CLOSE } from '../protocol.ts'
@@ -34,7 +34,7 @@ export class Admission {
     this.#checkOrigin(request)
     const since = sinceOf(request)
     const { identity, topics } = await this.#identify(request)
-    if (identity.expires <= Date.now()) throw new errors.UNAUTHENTICATED('the identity has expired')
+    if (isExpired(identity, Date.now())) throw new errors.UNAUTHENTICATED('the identity has expired')
     if (channel === '') return { identity, topics, since }
     // A list of its own: the one that authenticate() gave may be given to others too.
     return { identity, topics: [...topics, await this.#channelTopic(identity, topics, channel, since)], since }
