@@ -57,8 +57,6 @@ export class Delivery {
   #waiting: (Incoming | Loss)[] = []
   #waitingBytes = 0
   #received = 0
-  /** Topics of which something was dropped since the last turn; one is due, since something waits. */
-  readonly #overloaded = new Set<Topic>()
   #isAwake = false
   readonly #pace = new Pace()
   #timer: NodeJS.Timeout | undefined
@@ -105,7 +103,6 @@ export class Delivery {
   }
 
   #deliverWaiting(deadline: number): void {
-    this.#tellOverload()
     let done = 0
     for (const entry of this.#waiting) {
       if (entry instanceof Loss) {
@@ -136,23 +133,19 @@ export class Delivery {
     this.#fanOut.clear()
     this.#waiting = []
     this.#waitingBytes = 0
-    this.#overloaded.clear()
   }
 
-  /** More came in than this node can deal with. One gap a topic and turn: telling must not cost more than delivering. */
+  /** More came in than this node can deal with. One gap for all that is dropped in a row, where it is missing. */
   #overload(incoming: Incoming): void {
     this.#parts.metrics.count('messages_dropped_total', 1, 'overload')
-    this.#overloaded.add(incoming.topic)
+    const last = this.#waiting.at(-1)
+    const isAlike = last instanceof Loss && last.reason === 'overload'
+    if (!(isAlike && last.add(incoming.topic))) {
+      this.#waiting.push(new Loss('overload', new Map([[incoming.topic, undefined]]), this.#parts.registry))
+    }
     const receipt = receiptOf(incoming.envelope)
     // Who waits for what became of it is told now, not by its own deadline.
     if (receipt !== undefined) this.#parts.broker.answer(incoming, receipt, OVERLOADED)
-  }
-
-  #tellOverload(): void {
-    for (const topic of this.#overloaded) {
-      for (const connection of this.#parts.registry.members(topic)) connection.gap([topic], 'overload')
-    }
-    this.#overloaded.clear()
   }
 
   /** Asks for a turn soon. */

@@ -47,6 +47,8 @@ export class MemoryBroker implements Broker {
   readonly #shared: Shared
 
   /** With `first`, for another registration: they hear each other, and each waits as long as its own timeout. */
+  #turn: Promise<void> | undefined
+
   constructor(options: { node: string; publishTimeout: number }, first?: MemoryBroker) {
     this.node = options.node
     this.#timeout = options.publishTimeout
@@ -82,7 +84,21 @@ export class MemoryBroker implements Broker {
 
   async publish(items: readonly Outgoing[]): Promise<(Sent | PushError)[]> {
     if (this.#shared.isClosed) return items.map(() => new errors.CLOSED())
-    return Promise.all(items.map(item => this.#publishOne(item)))
+    const sent = items.map(item => this.#publishOne(item))
+    // Whoever publishes in a loop and waits each time lets sockets be written to meanwhile.
+    await this.#nextTurn()
+    return Promise.all(sent)
+  }
+
+  /** One for all that is published in this turn of the event loop. */
+  #nextTurn(): Promise<void> {
+    this.#turn ??= new Promise(resolve => {
+      setImmediate(() => {
+        this.#turn = undefined
+        resolve()
+      })
+    })
+    return this.#turn
   }
 
   #publishOne({ topic, envelope, receipt, history, idempotencyKey }: Outgoing): Sent | PushError | Promise<Sent> {

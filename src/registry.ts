@@ -20,6 +20,7 @@ const NOBODY: ReadonlySet<never> = new Set()
 export class Registry<M extends Member> {
   readonly #byId = new Map<string, M>()
   readonly #byTopic = new Map<Topic, M | Set<M>>()
+  readonly #all: Iterable<M> = { [Symbol.iterator]: () => this.#byId.values() }
 
   get size(): number {
     return this.#byId.size
@@ -97,9 +98,9 @@ export class Registry<M extends Member> {
     return topic.startsWith('connection:') && this.#byId.has(topic.slice('connection:'.length)) ? 1 : 0
   }
 
-  /** The connections that a publication on `topic` is for. */
+  /** The connections that a publication on `topic` is for; may be gone through more than once. */
   members(topic: Topic): Iterable<M> {
-    if (topic === 'all') return this.#byId.values()
+    if (topic === 'all') return this.#all
     if (topic.startsWith('connection:')) return one(this.#byId.get(topic.slice('connection:'.length)))
     const entry = this.#byTopic.get(topic)
     return entry instanceof Set ? entry : one(entry)

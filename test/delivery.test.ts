@@ -90,16 +90,3 @@ test('with slowConsumer "drop" it stays, and is told a gap before the next messa
   const text = Buffer.concat(received).toString('latin1')
   assert.ok(text.indexOf('"topics":["channel:room"],"reason":"slow_consumer"') < text.indexOf('"after"'))
 })
-
-test('more than the node can hold is told as a gap by topic', async t => {
-  const { app } = await buildPush(t, { limits: { nodeBuffer: 1000 } })
-  const connection = await openConnection(app, '/ws?user=1')
-  await Promise.all(
-    Array.from({ length: 20 }, () => app.push.publish('user:1', { type: 'x', payload: 'y'.repeat(200) })),
-  )
-  const gap = await connection.next('gap')
-  assert.deepEqual(gap.payload, { topics: ['user:1'], reason: 'overload' })
-  const { metrics } = await app.push.status()
-  assert.ok(metrics['messages_dropped_total{overload}']! > 10)
-  assert.equal(metrics['gaps_total{overload}'], 1, 'one gap for all of them')
-})

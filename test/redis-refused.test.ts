@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict'
-import { once } from 'node:events'
 import { type TestContext, test } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
 import { Refusals } from '../src/redis/refusals.ts'
@@ -9,6 +8,7 @@ import { envelope, FakeSubscriber } from './broker-suite.ts'
 import { buildPush } from './helpers/app.ts'
 import { type RedisServer, startRedis } from './helpers/redis.ts'
 import { connect } from './helpers/redis-node.ts'
+import { once } from './helpers/waiting.ts'
 
 const SLOW = { timeout: 30_000 }
 

@@ -50,7 +50,8 @@ export class FakeTransport implements Transport {
   write(part: Part): boolean {
     if (this.closed) return true
     if (this.room <= 0) this.unwanted++
-    this.writes.push(part instanceof Uint8Array ? part : part.bytes)
+    // A copy: the memory of what a socket has taken is used again.
+    this.writes.push(Buffer.from(part instanceof Uint8Array ? part : part.bytes))
     this.room--
     if (this.room <= 0) this.buffered += partBytes(part)
     return this.room > 0
