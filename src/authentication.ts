@@ -22,7 +22,7 @@ export function checkAuthentication(given: unknown, giver: string): Identified {
     id: newConnectionId(),
     user: checkUser(user, giver),
     data: data ?? null,
-    allow: shared(checkList<Right>(allow, 'allow', rightProblem, giver)),
+    allow: checkAllow(allow, giver),
     expires: checkExpiry(expires, giver),
   }
   return { identity, topics: checkList<Topic>(join, 'join', joinProblem, giver) }
@@ -51,15 +51,28 @@ function checkExpiry(expires: unknown, giver: string): number | undefined {
   return time
 }
 
-/** What most connections of an application may do is the same, and then they hold the same list. */
-let lastList: readonly Right[] = []
+const NONE: readonly Right[] = []
+
+/** Of the connection before: what most of an application may do is the same, and then they hold the same list. */
+let lastAllow = NONE
 
 /** A list that nobody changes: that of the application may be changed later, and may be everybody's. */
-function shared(list: readonly Right[]): readonly Right[] {
-  const isLast = list.length === lastList.length && list.every((item, i) => item === lastList[i])
-  if (!isLast)
-    lastList = Object.freeze(list.map(right => (typeof right === 'string' ? ownText(right) : structuredClone(right))))
-  return lastList
+function checkAllow(allow: unknown, giver: string): readonly Right[] {
+  if (allow === undefined || allow === null) return NONE
+  if (!isEqual(allow, lastAllow)) {
+    lastAllow = Object.freeze(checkList<Right>(allow, 'allow', rightProblem, giver).map(ownRight))
+  }
+  return lastAllow
+}
+
+function ownRight(right: Right): Right {
+  return typeof right === 'string' ? ownText(right) : structuredClone(right)
+}
+
+function isEqual(values: unknown, list: readonly Right[]): boolean {
+  if (!Array.isArray(values) || values.length !== list.length) return false
+  for (let i = 0; i < list.length; i++) if (values[i] !== list[i]) return false
+  return true
 }
 
 function checkList<T>(
@@ -70,7 +83,9 @@ function checkList<T>(
 ): readonly T[] {
   if (values === undefined || values === null) return []
   if (!Array.isArray(values)) throw new TypeError(`${giver} gave ${where} that is no list of topics`)
-  const problem = values.map(problemOf).find(found => found !== undefined)
-  if (problem) throw new TypeError(`${giver} gave ${where}: ${problem}`)
-  return values as T[]
+  for (const value of values) {
+    const problem = problemOf(value)
+    if (problem) throw new TypeError(`${giver} gave ${where}: ${problem}`)
+  }
+  return values
 }
