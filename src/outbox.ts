@@ -4,6 +4,7 @@ import type { Metrics } from './metrics.ts'
 import type { GapReason } from './protocol.ts'
 import { ReconnectTimes } from './reconnect-times.ts'
 import { SlowConsumers } from './slow-consumers.ts'
+import type { Writer } from './writer.ts'
 
 export interface OutboxOptions {
   /** Bytes that may wait for one connection for as long as it likes, and how many milliseconds more than that may. */
@@ -29,14 +30,14 @@ export class Outbox implements Outlet {
   readonly budget: number
   readonly ceiling: number
   readonly slowConsumer: 'close' | 'drop'
-  readonly slow: SlowConsumers<Connection>
+  readonly slow: SlowConsumers<Writer>
   readonly held = new HeldMemory()
   readonly #nodeBudget: number
   readonly #metrics: Metrics
   readonly #wake: () => void
   readonly #onClosing: (connection: Connection) => void
   readonly #reconnectTimes = new ReconnectTimes()
-  #due: Connection[] = []
+  #due: Writer[] = []
   #next = 0
 
   constructor(
@@ -58,8 +59,8 @@ export class Outbox implements Outlet {
     return this.#next >= this.#due.length
   }
 
-  schedule(connection: Connection): void {
-    this.#due.push(connection)
+  schedule(writer: Writer): void {
+    this.#due.push(writer)
     this.#wake()
   }
 
@@ -81,8 +82,11 @@ export class Outbox implements Outlet {
 
   /** `bytes` of new frames are about to be given to any number of connections: the slowest make room for them. */
   delivered(bytes: number): void {
-    const isShort = () => this.held.bytes + bytes > this.#nodeBudget
-    if (isShort()) this.slow.relieve(isShort)
+    if (this.held.bytes + bytes > this.#nodeBudget) this.#relieve(bytes)
+  }
+
+  #relieve(bytes: number): void {
+    this.slow.relieve(() => this.held.bytes + bytes > this.#nodeBudget)
   }
 
   /** Flushes until nothing is due or the clock says `deadline`. */

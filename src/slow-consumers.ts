@@ -35,10 +35,17 @@ export class SlowConsumers<C extends Consumer> {
     return this.#waiting.size
   }
 
-  /** Something waits for `consumer`. */
+  /** Something waits for `consumer`, for which nothing did. */
   waits(consumer: C): void {
     this.#waiting.add(consumer)
-    if (consumer.buffered > this.#budget) this.#watch(consumer)
+    if (consumer.buffered > this.#budget) this.exceeds(consumer)
+  }
+
+  /** More waits for it than its budget, for the first time or still. */
+  exceeds(consumer: C, sweeps = 0): void {
+    if (this.#over.has(consumer)) return
+    this.#over.set(consumer, sweeps)
+    this.#timer ??= setTimeout(() => this.#onTick(), this.#tick).unref()
   }
 
   /** Its socket took some of what waits: everybody whose socket did not is slower. */
@@ -46,19 +53,13 @@ export class SlowConsumers<C extends Consumer> {
     const sweeps = this.#over.get(consumer)
     this.forget(consumer)
     this.#waiting.add(consumer)
-    if (consumer.buffered > this.#budget) this.#watch(consumer, sweeps)
+    if (consumer.buffered > this.#budget) this.exceeds(consumer, sweeps)
   }
 
   /** Nothing waits for it any more. */
   forget(consumer: C): void {
     this.#waiting.delete(consumer)
     this.#over.delete(consumer)
-  }
-
-  #watch(consumer: C, sweeps = 0): void {
-    if (this.#over.has(consumer)) return
-    this.#over.set(consumer, sweeps)
-    this.#timer ??= setTimeout(() => this.#onTick(), this.#tick).unref()
   }
 
   #onTick(): void {

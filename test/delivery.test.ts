@@ -52,6 +52,9 @@ async function stalledReader(t: TestContext, port: number, path: string): Promis
   return socket
 }
 
+/** An eighth of the node's memory is the budget itself: no time passes until a reader is too slow. */
+const SMALL = { buffer: 500_000, nodeBuffer: 8 * 500_000 }
+
 /** Publishes large messages until `isDone`, waiting for each to be dealt with. */
 async function flood({ app }: TestApp, to: string, isDone: () => Promise<boolean>): Promise<void> {
   const payload = 'x'.repeat(200_000)
@@ -60,7 +63,7 @@ async function flood({ app }: TestApp, to: string, isDone: () => Promise<boolean
 }
 
 test('a slow consumer is closed, the others do not feel it, and nothing is held for it afterwards', async t => {
-  const node = await buildPush(t, { limits: { buffer: 500_000 }, drain: { timeout: 200 } })
+  const node = await buildPush(t, { limits: SMALL, drain: { timeout: 200 } })
   await stalledReader(t, node.port, '/ws/room')
   const healthy = await openConnection(node.app, '/ws/room')
   const metric = async (name: string) => (await node.app.push.status()).metrics[name] ?? 0
@@ -73,7 +76,7 @@ test('a slow consumer is closed, the others do not feel it, and nothing is held 
 })
 
 test('with slowConsumer "drop" it stays, and is told a gap before the next message', async t => {
-  const node = await buildPush(t, { limits: { buffer: 500_000 }, slowConsumer: 'drop', drain: { timeout: 200 } })
+  const node = await buildPush(t, { limits: SMALL, slowConsumer: 'drop', drain: { timeout: 200 } })
   const socket = await stalledReader(t, node.port, '/ws/room')
   const gaps = async () => ((await node.app.push.status()).metrics['gaps_total{slow_consumer}'] ?? 0) > 0
   await flood(node, 'channel:room', gaps)

@@ -44,6 +44,7 @@ const FLOORS: string[][] = [
     'memory-history',
     'outcome',
   ],
+  ['writer'],
   ['connection', 'client-session', 'publish', 'memory-broker'],
   ['options', 'outbox', 'loss', 'recovery', 'drain'],
   ['confirmation', 'fan-out', 'welcome'],

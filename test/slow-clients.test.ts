@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { once } from 'node:events'
+
 import { type TestContext, test } from 'node:test'
 import type { FastifyInstance } from 'fastify'
 import { WebSocket } from 'ws'
@@ -8,6 +8,7 @@ import type { TestMessage } from '../src/testing.ts'
 import { FaultProxy } from './chaos/proxy.ts'
 import { buildPush } from './helpers/app.ts'
 import { SlowLink } from './helpers/slow-link.ts'
+import { once } from './helpers/waiting.ts'
 
 const LIMIT = { timeout: 60_000 }
 
@@ -173,7 +174,30 @@ test('with slowConsumer "drop" they stay, and are told a gap where the messages 
 })
 
 test(
-  'a long history is sent at the pace of the client: a budget and a time that are short do not end it',
+  'however much is published, no more waits than the node may hold, and who reads gets everything',
+  LIMIT,
+  async t => {
+    const nodeBuffer = 2_000_000
+    const { app } = await buildPush(t, { limits: { buffer: 64 * 1024, bufferTime: LONG, nodeBuffer } })
+    const links = Array.from({ length: 20 }, () => new SlowLink())
+    const stalled = links.map((link, user) => read(t, link.open(app, `/ws?user=${user}`)))
+    const reader = await welcomed(read(t, new SlowLink().open(app, '/ws?user=reader')))
+    await Promise.all(stalled.map(welcomed))
+    for (const link of links) link.hold()
+    let most = 0
+    for (let round = 0; round < 20; round++) {
+      for (const user of [...links.keys(), 'reader']) await burst(app, `user:${user}`, 1, 10_000)
+      most = Math.max(most, (await app.push.status()).heldBytes)
+    }
+    assert.ok(most > nodeBuffer / 2 && most <= nodeBuffer, `${most} bytes waited`)
+    await app.push.publish('user:reader', { type: 'last' })
+    await reader.until('last')
+    assert.equal(numbers(reader).length, 20)
+  },
+)
+
+test(
+  'a long history is sent at the pace of the client: a short time over the budget does not end it',
   LIMIT,
   async t => {
     const limits: Limits = { buffer: 64 * 1024, bufferTime: 20 }

@@ -141,7 +141,11 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'drops for a slow reader without a word',
     replacements: [
-      { file: 'src/connection.ts', find: 'kept.push(gapSegment([...topics], reason))', replace: 'void gapSegment' },
+      {
+        file: 'src/backlog.ts',
+        find: "kept.push(gapSegment([...topics], 'slow_consumer'))",
+        replace: 'void gapSegment',
+      },
     ],
     kinds: ['reader-stall'],
     caughtAs: ['hole', 'missing'],

@@ -28,7 +28,7 @@ await app.register(pushBridge, {
   redis: config.redis as string,
   heartbeat: { interval: 1000, timeout: 1500 },
   slowConsumer: config.slowConsumer,
-  limits: { buffer: 512 * 1024 },
+  limits: { buffer: 512 * 1024, bufferTime: 300 },
   drain: { window: 500, timeout: 3000 },
   history: HISTORY,
   api: { keys: [API_KEY] },
