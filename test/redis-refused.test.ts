@@ -67,10 +67,12 @@ test('redis: when a topic is granted, the gap comes before its first message', S
   const joining = subscriber.join('user:1')
   await until(() => broker.refused === 1)
   const { stream } = clients.subscriber
-  // So that the answer and a message are read at once.
+  // So that the answer and a message are read at once: what is not taken waits in the stream.
   stream.pause()
   await allow(server, '&push:*')
-  await until(async () => (await server.admin.publish('push:user:1', envelope(1))) === 1)
+  const large = envelope('x'.repeat(1000))
+  await until(async () => (await server.admin.publish('push:user:1', large)) === 1)
+  await until(() => stream.readableLength > large.length)
   stream.resume()
   await joining
   assert.deepEqual(await subscriber.next(), { lost: 'broker_link' })
