@@ -695,17 +695,23 @@ test('a page of a history of large entries is not read from the whole of it', as
   for (let n = 0; n < 300; n++) pipeline.call('FCALL', 'push_publish', 1, 'push:channel:big', text, 1000, 3600)
   await pipeline.exec()
   const id = await headOf(call, 'push:channel:big')
-  const times: number[] = []
-  for (let attempt = 0; attempt < 5; attempt++) {
-    await own.admin.call('CONFIG', 'RESETSTAT')
-    const page = await read(call, 'push:channel:big', positionZero(id), 500, 512 * 1024)
-    assert.equal(page.length, 4 + 2 * 2)
-    const stats = await own.admin.info('commandstats')
-    times.push(Number(/cmdstat_fcall:calls=1,usec=(\d+)/.exec(stats)![1]) / 1000)
+  /** The least of some times, in milliseconds: another program may have had the core meanwhile, though not each time. */
+  const leastOf = async (bytes: number, entries: number) => {
+    const times: number[] = []
+    for (let attempt = 0; attempt < 5; attempt++) {
+      await own.admin.call('CONFIG', 'RESETSTAT')
+      const page = await read(call, 'push:channel:big', positionZero(id), 500, bytes)
+      assert.equal(page.length, 4 + 2 * entries)
+      const stats = await own.admin.info('commandstats')
+      times.push(Number(/cmdstat_fcall:calls=1,usec=(\d+)/.exec(stats)![1]) / 1000)
+    }
+    return Math.min(...times)
   }
-  // Another program may have had the core meanwhile, though not each time.
-  const took = Math.min(...times)
-  assert.ok(took < 150, `Redis stood still for ${took} ms to give a page of 512 KiB`)
+  const [page, whole] = [await leastOf(512 * 1024, 2), await leastOf(1e9, 300)]
+  assert.ok(
+    page < whole / 3,
+    `Redis stood still for ${page} ms to give a page of 512 KiB, and for ${whole} to give all`,
+  )
 })
 
 test('a Redis that is full refuses to record, and histories can be read on', async t => {
