@@ -25,7 +25,7 @@ async function main(): Promise<void> {
   await compile()
   const machine = describe(redisVersion())
   pinSelf(machine.loadCpus)
-  if (machine.openFiles < 11_000) console.log(`only ${machine.openFiles} open files: d and g need ulimit -n 11000`)
+  if (machine.openFiles < 11_000) console.log(`only ${machine.openFiles} open files: d, g and h need ulimit -n 11000`)
   if (!ourEntryExists()) console.log('the plugin is not there yet: without "ours"')
   const entry = ourEntryExists() ? ourEntry() : undefined
   const redis = await startRedis(machine.loadCpus)
