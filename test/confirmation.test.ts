@@ -59,6 +59,18 @@ test('a node that is busy itself does not take that for an absence of the broker
   await working
 })
 
+test('who waits for the same answer waits together, and whoever comes later does not', async () => {
+  const confirmations = confirmation()
+  const [first, second] = [fakeConnection().connection, fakeConnection().connection]
+  const start = confirmedAfter(1)
+  const known = confirmations.known(first, start)
+  assert.equal(confirmations.known(second, start), known)
+  assert.deepEqual((await known)?.get('all'), POSITION)
+  const never = { ...start, confirmed: new Promise<never>(() => {}) }
+  assert.equal(await confirmations.known(first, never), undefined)
+  assert.deepEqual((await confirmations.known(second, confirmedAfter(1)))?.get('all'), POSITION)
+})
+
 test('who was not told in time is told where the topics stand that it still has', async () => {
   for (const has of [true, false]) {
     const { connection, transport } = fakeConnection()
