@@ -241,7 +241,7 @@ test('a detached segment is the same in memory of its own, made once', () => {
   const own = among.detached()
   assert.equal(own.memory.length, own.bytes)
   assert.ok(own.view().equals(among.view()))
-  assert.deepEqual([own.topic, own.count], ['all', 1])
+  assert.deepEqual([own.topics, own.count], [['all'], 1])
   assert.equal(among.detached(), own)
   assert.equal(own.detached(), own)
 })

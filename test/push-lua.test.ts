@@ -113,7 +113,7 @@ for (const [way, make] of Object.entries(ways)) {
     const kept = await stream(channel)
     assert.deepEqual(
       kept.map(([, [, id, , previous, , text]]) => [id, previous, text]),
-      heard.map(({ position, previous, envelope }) => [position.id, previous, envelope.toString()]),
+      heard.map(({ position, previous, envelope }) => [position.id, previous, envelope.view().toString()]),
     )
     assert.ok(sent.every(([, , nodes, duplicate]) => nodes === 1 && duplicate === 0))
   })
