@@ -36,6 +36,9 @@ export interface DeliveryEvents {
 /** How long sockets are written to, and clients are told of a gap, before other events of the process get a turn. */
 const SLICE = 8
 
+/** More than so many publications in a turn of the event loop are a flow, of which the next turn will bring more. */
+const FLOW = 8
+
 const OVERLOADED = {
   delivered: 0,
   skipped: 0,
@@ -159,10 +162,12 @@ export class Delivery {
   #turn(): void {
     this.#fanOut.endRun()
     if (this.#waiting.length > 0) this.#deliverWaiting(performance.now() + SLICE)
+    const isFlowing = this.#received > FLOW || this.#parts.broker.backlog > 0 || this.#waiting.length > 0
     this.#count()
-    const rest = this.#flushSome(performance.now())
+    const rest = this.#flushSome(performance.now(), isFlowing)
     this.#isAwake = false
-    if (this.#waiting.length > 0 || (rest === 0 && !this.#parts.outbox.isIdle)) this.wake()
+    // While more flows in, the next turn looks again: when it stops nothing is gained by waiting.
+    if (this.#waiting.length > 0 || (!this.#parts.outbox.isIdle && (rest === 0 || isFlowing))) this.wake()
     else if (rest > 0) this.#timer ??= setTimeout(() => this.#onRested(), rest)
   }
 
@@ -172,10 +177,10 @@ export class Delivery {
   }
 
   /** Flushes, unless the last round was too short a time ago: says how many milliseconds are left of that. */
-  #flushSome(now: number): number {
-    const { outbox, broker } = this.#parts
+  #flushSome(now: number, isFlowing: boolean): number {
+    const { outbox } = this.#parts
     if (outbox.isIdle) return 0
-    const rest = this.#pace.rest(now, broker.backlog > 0 || this.#waiting.length > 0)
+    const rest = this.#pace.rest(now, isFlowing)
     // A timer knows whole milliseconds only.
     if (rest >= 1) return rest
     outbox.flush(now + SLICE)

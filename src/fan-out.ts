@@ -144,14 +144,14 @@ function tailOf(members: Iterable<Connection>, count: number): Tail | undefined 
   return tail
 }
 
-/** Whether what these connections were given last was the same, on this topic: then more of it may follow. */
+/** Whether nothing waits for any of these connections, or the same was given to all, on this topic: more may follow. */
 function areInStep(members: Iterable<Connection>, topic: Topic): boolean {
-  let last: Segment | undefined
+  let first: Connection | undefined
   for (const connection of members) {
-    last ??= connection.last
-    if (last === undefined || connection.last !== last) return false
+    first ??= connection
+    if (connection.last !== first.last) return false
   }
-  return last?.topics[0] === topic
+  return first?.last === undefined || first.last.topics[0] === topic
 }
 
 /** False when the connection is too slow; what a replay brings instead counts as pushed. */

@@ -1,10 +1,10 @@
 import { LoopLoad } from './loop-load.ts'
 
-/** A busy node rests this many times as long as a round of flushes took, up to a bound in milliseconds. */
-const REST_FACTOR = 2
-const MAX_REST = 10
+/** A busy node rests half as long as a round of flushes took, up to a bound in milliseconds. */
+const REST_FACTOR = 0.5
+const MAX_REST = 5
 
-/** While more is waiting than can be delivered, what is gathered for a round may take this many milliseconds. */
+/** While more keeps coming in, what is gathered for a round may take this many milliseconds. */
 const MAX_GATHER = 30
 
 /**
@@ -36,9 +36,9 @@ export class Pace {
   }
 
   /** Milliseconds that are left until the next round may begin. */
-  rest(now: number, hasBacklog: boolean): number {
+  rest(now: number, isFlowing: boolean): number {
     if (this.isFlushing) return 0
-    return this.#flushedAt + (hasBacklog ? MAX_GATHER : this.#rest) - now
+    return this.#flushedAt + (isFlowing ? MAX_GATHER : this.#rest) - now
   }
 
   /** Sockets were written to from `begin` to `end`; `isOver` says that the round is. */

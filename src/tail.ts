@@ -2,8 +2,9 @@ import { Blocks } from './blocks.ts'
 import { Segment } from './queue.ts'
 import type { Topic } from './topic.ts'
 
-/** One connection has a few messages in a round of writes; a topic with several has as many as all of its publishers. */
-const BLOCKS = { one: new Blocks(4 * 1024, 2048), several: new Blocks(16 * 1024, 512) }
+/** A connection or two have a few messages in a round of writes; more of them share more, and there are fewer tails. */
+const BLOCKS = { small: new Blocks(4 * 1024, 2048), large: new Blocks(16 * 1024, 512) }
+const MAX_FOR_SMALL = 4
 
 /**
  * The end of the queues of a few connections that have been given the same since it began: frames are copied one behind
@@ -19,7 +20,7 @@ export class Tail extends Segment {
   #isKept = false
 
   constructor(connections: number) {
-    const blocks = connections === 1 ? BLOCKS.one : BLOCKS.several
+    const blocks = connections <= MAX_FOR_SMALL ? BLOCKS.small : BLOCKS.large
     super({ memory: blocks.take(), start: 0, end: 0 }, undefined, { count: 0 })
     this.#blocks = blocks
   }
