@@ -183,8 +183,8 @@ export class Delivery {
     const rest = this.#pace.rest(now, isFlowing)
     // A timer knows whole milliseconds only.
     if (rest >= 1) return rest
-    outbox.flush(now + SLICE)
-    this.#pace.flushed(now, performance.now(), outbox.isIdle)
+    const isOver = outbox.flush(now + SLICE)
+    this.#pace.flushed(now, performance.now(), isOver)
     return 0
   }
 

@@ -39,6 +39,8 @@ export class Outbox implements Outlet {
   readonly #reconnectTimes = new ReconnectTimes()
   #due: Writer[] = []
   #next = 0
+  /** Where those end that are flushed in this round. */
+  #roundEnd = 0
 
   constructor(
     options: OutboxOptions,
@@ -89,9 +91,13 @@ export class Outbox implements Outlet {
     this.slow.relieve(() => this.held.bytes + bytes > this.#nodeBudget)
   }
 
-  /** Flushes until nothing is due or the clock says `deadline`. */
-  flush(deadline: number): void {
-    while (this.#next < this.#due.length) {
+  /**
+   * Flushes all that were due when the round began, until the clock says `deadline`; true when the round is over. Who
+   * becomes due meanwhile is for the next one: else, while much comes in, a round would never end.
+   */
+  flush(deadline: number): boolean {
+    if (this.#next >= this.#roundEnd) this.#roundEnd = this.#due.length
+    while (this.#next < this.#roundEnd) {
       const end = this.#groupEnd()
       while (this.#next < end) this.#due[this.#next++]!.flush()
       // What their sockets did not take waits from now on.
@@ -100,8 +106,10 @@ export class Outbox implements Outlet {
     }
     if (this.isIdle || this.#next > MAX_DONE) {
       this.#due = this.#due.slice(this.#next)
+      this.#roundEnd -= this.#next
       this.#next = 0
     }
+    return this.#next >= this.#roundEnd
   }
 
   /**
@@ -110,7 +118,7 @@ export class Outbox implements Outlet {
    * connection by connection is then waited for as often. In a row, the processor fetches several at a time.
    */
   #groupEnd(): number {
-    const last = Math.min(this.#next + GROUP_CONNECTIONS, this.#due.length)
+    const last = Math.min(this.#next + GROUP_CONNECTIONS, this.#roundEnd)
     let end = this.#next
     for (let bytes = 0; end < last && bytes < GROUP_BYTES; end++) bytes += this.#due[end]!.buffered
     return end

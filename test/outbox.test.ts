@@ -226,3 +226,25 @@ test('gaps are counted by reason', () => {
   open('c').connection.gap(['all'], 'overload')
   assert.deepEqual(metrics.snapshot(), { 'gaps_total{broker_link}': 2, 'gaps_total{overload}': 1 })
 })
+
+test('a round is over when those are flushed that were due when it began, whatever becomes due meanwhile', () => {
+  const { outbox } = outboxOf()
+  const identity = (id: string) => ({ id, user: null, data: null, allow: [], expires: undefined })
+  const connections = Array.from(
+    { length: 3 },
+    (_, i) => new Connection(identity(`c${i}`), new FakeTransport(), outbox),
+  )
+  for (const connection of connections) connection.open(WELCOME)
+  const [first, ...others] = connections
+  for (const connection of connections) connection.push(published('all', 1))
+  // What is written to the last makes the first due again.
+  const flush = others[1]!.flush.bind(others[1])
+  others[1]!.flush = () => {
+    flush()
+    first!.push(published('all', 2))
+  }
+  assert.equal(outbox.flush(Number.POSITIVE_INFINITY), true)
+  assert.equal(outbox.isIdle, false)
+  assert.equal(outbox.flush(Number.POSITIVE_INFINITY), true)
+  assert.equal(outbox.isIdle, true)
+})
