@@ -2,7 +2,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import { type Options, parse, USAGE } from './lib/args.ts'
-import { CACHE, compile, type Entry, installPeers, ourEntry, ourEntryExists } from './lib/build.ts'
+import { CACHE, compile, type Entry, installOptional, installPeers, ourEntry, ourEntryExists } from './lib/build.ts'
 import { Child, type Start } from './lib/child.ts'
 import { describe, type Machine, pinSelf } from './lib/machine.ts'
 import type { Peer } from './lib/peers.ts'
@@ -22,6 +22,7 @@ interface Bench {
 async function main(): Promise<void> {
   const options = parse(process.argv.slice(2), SCENARIOS)
   installPeers()
+  installOptional(options.peers)
   await compile()
   const machine = describe(redisVersion())
   pinSelf(machine.loadCpus)

@@ -1,11 +1,11 @@
 import { parseArgs } from 'node:util'
 import type { Peer } from './peers.ts'
-import { PEERS } from './peers.ts'
+import { OPTIONAL_PEERS, PEERS } from './peers.ts'
 import type { Scenario } from './scenario.ts'
 
 export const USAGE = `npm run bench -- [options]
-  --scenario a,b    which scenarios, of a to h and ceiling (all)
-  --peers x,y       which peers, of ${PEERS.map(peer => peer.name).join(', ')} (all)
+  --scenario a,b    which scenarios, of a to j, r and ceiling (all)
+  --peers x,y       which peers, of ${PEERS.map(peer => peer.name).join(', ')} (all); ${OPTIONAL_PEERS.map(peer => peer.name).join(', ')} if named
   --repeat 5        rounds; the table shows medians
   --quick           fewer messages and one round: to see that it works, not to measure
   --deadline 60     seconds for one run of one peer
@@ -38,7 +38,7 @@ export function parse(args: string[], known: Scenario[]): Options {
   if (!(deadline >= 10)) throw new Error('--deadline must be at least 10 seconds')
   return {
     scenarios: chosen('scenario', values.scenario, known, scenario => scenario.id),
-    peers: chosen('peer', values.peers, PEERS, peer => peer.name),
+    peers: values.peers ? chosen('peer', values.peers, [...PEERS, ...OPTIONAL_PEERS], peer => peer.name) : PEERS,
     repeat,
     quick: values.quick,
     deadline: deadline * 1000,

@@ -3,6 +3,7 @@ import { existsSync, readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { build } from 'esbuild'
+import type { Peer } from './peers.ts'
 
 const BENCH = fileURLToPath(new URL('..', import.meta.url))
 const ROOT = join(BENCH, '../..')
@@ -13,6 +14,18 @@ export function installPeers(): void {
   if (existsSync(join(BENCH, 'node_modules/socket.io'))) return
   console.log('npm ci in test/bench')
   execFileSync('npm', ['ci', '--no-audit', '--no-fund'], { cwd: BENCH, stdio: 'inherit' })
+}
+
+/** Its scripts would build it; the package has what they make. */
+export function installOptional(peers: readonly Peer[]): void {
+  const missing = peers.flatMap(({ optional }) => (optional && !isInstalled(optional) ? optional : []))
+  if (missing.length === 0) return
+  const args = ['install', '--no-save', '--ignore-scripts', '--no-audit', '--no-fund', ...missing]
+  execFileSync('npm', args, { cwd: BENCH, stdio: 'inherit' })
+}
+
+function isInstalled(spec: string): boolean {
+  return existsSync(join(BENCH, 'node_modules', spec.slice(0, spec.lastIndexOf('@'))))
 }
 
 /** Every process under test runs plain JavaScript: a loader in it would cost memory and start a thread of its own. */

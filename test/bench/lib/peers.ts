@@ -5,6 +5,8 @@ export interface Peer {
   name: string
   kind: Kind
   about: string
+  /** the npm package of it, installed only when it is asked for: it is large, and not built for every machine */
+  optional?: string
 }
 
 export const PEERS: Peer[] = [
@@ -15,6 +17,16 @@ export const PEERS: Peer[] = [
   { name: 'socketio', kind: 'socketio', about: 'Socket.IO + @socket.io/redis-adapter, WebSocket only' },
   { name: 'bare', kind: 'bridge', about: 'limit: bare Node sockets, one write per message' },
   { name: 'joined', kind: 'bridge', about: 'limit: bare Node sockets, joined writes' },
+]
+
+/** Not among those that run unless they are named. */
+export const OPTIONAL_PEERS: Peer[] = [
+  {
+    name: 'uws',
+    kind: 'bridge',
+    about: 'uWebSockets.js 20.30 (C++) with its own topics, and ioredis',
+    optional: '@trufflesuite/uws-js-unofficial@20.30.0-unofficial.0',
+  },
 ]
 
 /** Not a peer: it writes prebuilt bytes without Redis, to find out how much the loader can take. */

@@ -20,9 +20,16 @@ const TARGETS: Target[] = [
   { scenario: 'b', variant: 'paced', metric: 'cpuPerDelivery', against: 'textbook', most: 0.7 },
   { scenario: 'b', variant: 'paced', metric: 'p99', against: 'bare', most: 1.3 },
   { scenario: 'b', variant: 'steady', metric: 'delivered', least: 100 },
-  { scenario: 'b', variant: 'steady', metric: 'p99', against: 'joined', most: 1.5 },
-  { scenario: 'c', variant: 'unicast', metric: 'rate', against: 'ws', least: 2 },
-  { scenario: 'c', variant: 'unicast', metric: 'rate', against: 'socketio', least: 3 },
+  { scenario: 'b', variant: 'steady', metric: 'p99', against: 'joined', most: 1.15 },
+  ...['warm', 'long'].flatMap(variant => [
+    { scenario: 'c', variant, metric: 'rate', against: 'ws', least: 2.5 },
+    { scenario: 'c', variant, metric: 'rate', against: 'joined', least: 0.8 },
+    { scenario: 'c', variant, metric: 'complete', least: 1 },
+  ]),
+  ...['2', '5', '20'].flatMap(variant => [
+    { scenario: 'i', variant, metric: 'rate', against: 'ws', least: 2.5 },
+    { scenario: 'i', variant, metric: 'rate', against: 'joined', least: 0.8 },
+  ]),
   { scenario: 'd', variant: 'idle', metric: 'rssPer', against: 'textbook', most: 1 },
   ...['textbook', 'ws', 'socketio'].map(against => ({
     scenario: 'e',

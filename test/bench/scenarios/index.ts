@@ -1,4 +1,5 @@
 import type { Scenario } from '../lib/scenario.ts'
+import { scenario as behind } from './behind.ts'
 import { scenario as burst } from './burst.ts'
 import { scenario as ceiling } from './ceiling.ts'
 import { scenario as groups } from './groups.ts'
@@ -21,6 +22,7 @@ export const SCENARIOS: Scenario[] = [
   responsive,
   storm,
   groups,
+  behind,
   recorded,
   ceiling,
 ]
