@@ -351,9 +351,10 @@ test('a close behind a long backlog copies nothing of it: what waits is shared',
   const segments = Array.from({ length: 10 }, (_, n) => published('all', n + 1, 20_000))
   for (const segment of segments) connection.push(segment)
   connection.close()
-  assert.deepEqual(
-    transport.writes.slice(-10).map(({ buffer }) => buffer),
-    segments.map(({ memory }) => memory.buffer),
+  const memories = transport.memories.slice(-10)
+  assert.ok(
+    segments.every(({ memory }, i) => memory.buffer === memories[i]),
+    'something was copied',
   )
   assert.deepEqual(numbersIn(transport), ['welcome', ...Array(11).keys()])
 })

@@ -34,6 +34,8 @@ export class FakeTransport implements Transport {
   /** Parts that came although the socket had said that it wants no more. */
   unwanted = 0
   readonly writes: Buffer[] = []
+  /** Where the bytes of each write stood. */
+  readonly memories: ArrayBufferLike[] = []
   readonly #isFramewise: boolean
   #onDrain: (() => void) | undefined
 
@@ -50,8 +52,10 @@ export class FakeTransport implements Transport {
   write(part: Part): boolean {
     if (this.closed) return true
     if (this.room <= 0) this.unwanted++
+    const bytes = part instanceof Uint8Array ? part : part.bytes
     // A copy: the memory of what a socket has taken is used again.
-    this.writes.push(Buffer.from(part instanceof Uint8Array ? part : part.bytes))
+    this.writes.push(Buffer.from(bytes))
+    this.memories.push(bytes.buffer)
     this.room--
     if (this.room <= 0) this.buffered += partBytes(part)
     return this.room > 0
