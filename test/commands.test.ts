@@ -134,7 +134,7 @@ test('a link is given up when the call that may wait longest is overdue, or none
   const commands = new CommandLink(client, () => {})
   t.after(() => commands.close())
   for (const [patience, longer] of [
-    [100, 200],
+    [100, 1500],
     [100, 100],
   ] as const) {
     if (client.status !== 'ready') await once(client, 'ready')
@@ -148,7 +148,8 @@ test('a link is given up when the call that may wait longest is overdue, or none
     void Promise.all([short.then(() => done.push('short')), long.then(() => done.push('long'))])
     await closed
     await Promise.all([short, long])
-    assert.deepEqual(done, ['short', 'long'])
+    // With one patience for both the link is given up once, and which of them hears of it first is nobody's business.
+    assert.deepEqual(longer > patience ? done : done.toSorted().reverse(), ['short', 'long'])
     proxy.isHeld = false
   }
 })
