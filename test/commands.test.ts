@@ -148,7 +148,7 @@ test('a link is given up when the call that may wait longest is overdue, or none
     void Promise.all([short.then(() => done.push('short')), long.then(() => done.push('long'))])
     await closed
     await Promise.all([short, long])
-    // With one patience for both the link is given up once, and which of them hears of it first is nobody's business.
+    // With one patience for both the link is given up once, and either may hear of it first.
     assert.deepEqual(longer > patience ? done : done.toSorted().reverse(), ['short', 'long'])
     proxy.isHeld = false
   }
