@@ -8,7 +8,7 @@ const root = new URL('../', import.meta.url)
 const outfile = fileURLToPath(new URL('dist/client.module.js', root))
 
 await build({
-  entryPoints: [fileURLToPath(new URL('src/client.ts', root))],
+  entryPoints: [fileURLToPath(new URL('src/client/index.ts', root))],
   outfile,
   bundle: true,
   minify: true,

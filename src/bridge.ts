@@ -1,13 +1,13 @@
 import { randomBytes } from 'node:crypto'
-import { checkAuthentication } from './authentication.ts'
-import type { Connection } from './connection.ts'
-import { errors } from './errors.ts'
-import type { Hub } from './hub.ts'
-import { isExpired, type PushConnection } from './identity.ts'
-import type { Authentication } from './options.ts'
-import { CLOSE, closeProblem } from './protocol.ts'
-import type { Publish, Publisher, PublishResult } from './publish.ts'
-import { type Topic, topicProblem } from './topic.ts'
+import type { Connection } from './connection/connection.ts'
+import { isExpired, type PushConnection } from './connection/identity.ts'
+import { checkAuthentication } from './node/authentication.ts'
+import type { Hub } from './node/hub.ts'
+import type { Authentication } from './options/options.ts'
+import { errors } from './protocol/errors.ts'
+import { CLOSE, closeProblem } from './protocol/messages.ts'
+import { type Topic, topicProblem } from './protocol/topic.ts'
+import type { Publish, Publisher, PublishResult } from './publish/publish.ts'
 
 /** This node's connections, to look at. */
 export interface Connections {

@@ -2,8 +2,7 @@ import pushBridge from './plugin.ts'
 
 export default pushBridge
 export type { Connections, PushBridge, Status } from './bridge.ts'
-export type { PushError } from './errors.ts'
-export type { PushConnection } from './identity.ts'
+export type { PushConnection } from './connection/identity.ts'
 export {
   type ApiKey,
   type Authentication,
@@ -11,8 +10,11 @@ export {
   type ClientHandler,
   clientHandler,
   type PushBridgeOptions,
-} from './options.ts'
-export { CLOSE, shouldReconnect } from './protocol.ts'
+} from './options/options.ts'
+export type { PushError } from './protocol/errors.ts'
+export { CLOSE, shouldReconnect } from './protocol/messages.ts'
+export type { Action, Grant, Right } from './protocol/rights.ts'
+export { isTopic, type Topic } from './protocol/topic.ts'
 export type {
   Publications,
   Publish,
@@ -21,8 +23,6 @@ export type {
   PublishOptions,
   PublishRequest,
   PublishResult,
-} from './publish.ts'
-export type { Action, Grant, Right } from './rights.ts'
-export type { PublicationSchemas } from './schemas.ts'
-export { isTopic, type Topic } from './topic.ts'
+} from './publish/publish.ts'
+export type { PublicationSchemas } from './publish/schemas.ts'
 export { pushBridge }

@@ -1,14 +1,14 @@
-import { errors } from './errors.ts'
-import { unknownKey } from './keys.ts'
-import { type Publish, Publisher } from './publish.ts'
-import { RedisCarrier } from './redis/carrier.ts'
-import { checkSource, createClient, type RedisSource } from './redis/client.ts'
-import { CommandLink } from './redis/commands.ts'
-import { Functions } from './redis/functions.ts'
-import { Names } from './redis/names.ts'
-import { HistoryRules, rulesProblem } from './retention.ts'
-import { type PublicationSchemas, SchemaTable } from './schemas.ts'
-import { PREFIX_PATTERN } from './topic.ts'
+import { checkSource, createClient, type RedisSource } from './broker/redis/client.ts'
+import { CommandLink } from './broker/redis/commands.ts'
+import { Functions } from './broker/redis/functions.ts'
+import { Names } from './broker/redis/names.ts'
+import { PublishCommands } from './broker/redis/publish-commands.ts'
+import { errors } from './protocol/errors.ts'
+import { PREFIX_PATTERN } from './protocol/topic.ts'
+import { unknownKey } from './protocol/unknown-keys.ts'
+import { HistoryRules, rulesProblem } from './publish/history-rules.ts'
+import { type Publish, Publisher } from './publish/publish.ts'
+import { type PublicationSchemas, SchemaTable } from './publish/schemas.ts'
 
 export interface CreatePublisherOptions {
   /** URL, ioredis options or a client, which is duplicated. */
@@ -60,8 +60,8 @@ export function createPublisher(options: CreatePublisherOptions): ScriptPublishe
   const problem = rulesProblem(history)
   if (problem) throw new errors.OPTIONS(`option history ${problem}`)
   const commands = new CommandLink(createClient(checkSource(redis), `${redisPrefix}publisher`), () => {})
-  const carrier = new RedisCarrier(commands, new Functions(commands), new Names(redisPrefix), publishTimeout)
-  const { publish } = new Publisher(carrier, new SchemaTable(schemas), new HistoryRules(history), maxBytes)
+  const publishing = new PublishCommands(commands, new Functions(commands), new Names(redisPrefix), publishTimeout)
+  const { publish } = new Publisher(publishing, new SchemaTable(schemas), new HistoryRules(history), maxBytes)
   return {
     publish,
     async close() {

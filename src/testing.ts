@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import { type RawData, WebSocket } from 'ws'
-import type { Welcome } from './protocol.ts'
+import type { Welcome } from './protocol/messages.ts'
 
 /** One message of the server; binary messages have the type `binary` and their bytes as payload. */
 export interface TestMessage {

@@ -9,11 +9,11 @@ import { promisify } from 'node:util'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { type TSchema, Type } from 'typebox'
 import { WebSocket } from 'ws'
-import { type Decoded, decodeEnvelope } from '../src/envelope.ts'
-import { errors } from '../src/errors.ts'
 import pushBridge, { clientHandler, type PushBridgeOptions } from '../src/index.ts'
-import { ApiSchema, OptionsSchema } from '../src/options.ts'
-import { CLOSE, shouldReconnect } from '../src/protocol.ts'
+import { ApiSchema, OptionsSchema } from '../src/options/options.ts'
+import { type Decoded, decodeEnvelope } from '../src/protocol/envelope.ts'
+import { errors } from '../src/protocol/errors.ts'
+import { CLOSE, shouldReconnect } from '../src/protocol/messages.ts'
 import { createPublisher } from '../src/publisher.ts'
 import { openConnection } from './helpers/app.ts'
 import { cleanups, temporaryFolder } from './helpers/processes.ts'
@@ -283,7 +283,7 @@ test('README: the table of options is the schema', () => {
   }
   leaves(OptionsSchema, '')
   leaves(ApiSchema, 'api.')
-  const [, callbacks] = /interface PushBridgeOptions [^{]*\{\n([\s\S]*?)\n\}/.exec(read('src/options.ts'))!
+  const [, callbacks] = /interface PushBridgeOptions [^{]*\{\n([\s\S]*?)\n\}/.exec(read('src/options/options.ts'))!
   const others = [...callbacks!.matchAll(/^ {2}(\w+)\??[:(]/gm), ...callbacks!.matchAll(/^ {4}(on\w+)\??[:(]/gm)]
   for (const [line, name] of others) {
     const path = line.startsWith('    ') ? `api.${name}` : name!
@@ -481,16 +481,16 @@ test('protocol: every error, every close code with its rule, and every reserved 
   const rows = new Map(tableOf('docs/protocol.md', 'Close codes').map(([code, , rule]) => [Number(code), rule!]))
   for (const code of Object.values(CLOSE)) assert.ok(rows.has(code), `close code ${code}`)
   for (const [code, rule] of rows) assert.equal(rule.startsWith('reconnects'), shouldReconnect(code), `${code}`)
-  const reserved = /const RESERVED = new Set\(\[([^\]]*)\]/.exec(read('src/protocol.ts'))![1]!.match(/\w+/g)!
+  const reserved = /const RESERVED = new Set\(\[([^\]]*)\]/.exec(read('src/protocol/messages.ts'))![1]!.match(/\w+/g)!
   const listed = read('docs/protocol.md').split('## Reserved for later')[1]!
   for (const type of reserved) assert.ok(listed.includes(`\`${type}\``), type)
 })
 
 test('protocol: every reason of a gap and every word of refusal is named', () => {
-  const reasons = /type GapReason =([\s\S]*?)\n\n/.exec(read('src/protocol.ts'))![1]!.match(/\w+/g)!
+  const reasons = /type GapReason =([\s\S]*?)\n\n/.exec(read('src/protocol/messages.ts'))![1]!.match(/\w+/g)!
   const listed = tableOf('docs/protocol.md', '`gap`: server to client').map(([reason]) => without(reason!))
   assert.deepEqual(listed.toSorted(), [...reasons].toSorted())
-  const rejections = /type RejectReason =([\s\S]*?)\n\n/.exec(read('src/envelope.ts'))![1]!.match(/\w+/g)!
+  const rejections = /type RejectReason =([\s\S]*?)\n\n/.exec(read('src/protocol/envelope.ts'))![1]!.match(/\w+/g)!
   const refused = tableOf('docs/redis.md', 'What is refused').map(([reason]) => without(reason!))
   assert.deepEqual(refused.toSorted(), [...rejections].toSorted())
 })
@@ -710,31 +710,41 @@ test('operations: the metrics route, and every counter is named', async t => {
 
 test('operations: every log line is named', () => {
   const lines = tableOf('docs/operations.md', 'Log lines').map(([line]) => line!)
-  const sources = [
-    'plugin',
-    'broker-choice',
-    'routes/socket',
-    'routes/push',
-    'routes/admission',
-    'routes/websocket-server',
-  ]
+  const sources = readdirSync(join(ROOT, 'src'), { recursive: true, encoding: 'utf8' }).filter(name =>
+    /\.ts$/.test(name),
+  )
   let count = 0
   for (const source of sources) {
-    for (const [, text] of read(`src/${source}.ts`).matchAll(/['`]push: ([^'`$"]{6,}?)(?=['`$"])/g)) {
+    for (const [, text] of read(`src/${source}`).matchAll(/['`]push: ([^'`$"]{6,}?)(?=['`$"])/g)) {
       const known = lines.some(line => line.includes(text!.trim()))
-      assert.ok(known, `src/${source}.ts: ${text}`)
+      assert.ok(known, `src/${source}: ${text}`)
       count++
     }
   }
   assert.ok(count >= 15, `${count} lines were found`)
 })
 
-test('architecture: every file of the source has its room', () => {
+test('architecture: every file of the source stands in the table of its folder, and no other', () => {
   const text = read('docs/architecture.md')
-  const files = readdirSync(join(ROOT, 'src'), { recursive: true, encoding: 'utf8' }).filter(name => /\.ts$/.test(name))
-  for (const file of files) assert.ok(text.includes(`\`${file.replace(/^client-\w+/, 'client-*')}\``), file)
-  const named = [...text.matchAll(/`(test\/[\w./-]+\.ts|(?:redis|routes)\/[\w-]+\.ts)`/g)].map(([, name]) => name!)
-  for (const name of named) assert.ok(existsSync(join(ROOT, name.startsWith('test/') ? name : `src/${name}`)), name)
+  const sections = text.split(/^##+ /m).map(section => [/^`(.+)\/`/.exec(section)?.[1], section] as const)
+  const named = sections.flatMap(([folder, section]) => {
+    if (!folder && !section.startsWith('Entries')) return []
+    return [...section.matchAll(/^\| `([\w-]+\.(?:ts|lua))` \|/gm)].map(([, file]) => join(folder ?? '', file!))
+  })
+  const files = readdirSync(join(ROOT, 'src'), { recursive: true, encoding: 'utf8' }).filter(name =>
+    /\.(ts|lua)$/.test(name),
+  )
+  assert.deepEqual(named.sort(), files.sort())
+})
+
+test('architecture: what it names exists', () => {
+  const text = read('docs/architecture.md')
+  const places = [...text.matchAll(/`((?:[\w-]+\/)+[\w.-]+\.(?:ts|md|lua))`/g)].map(([, name]) => name!)
+  assert.ok(places.length > 50)
+  for (const name of places) {
+    const isThere = [name, `src/${name}`, `src/broker/${name}`].some(it => existsSync(join(ROOT, it)))
+    assert.ok(isThere, name)
+  }
 })
 
 test('README has fewer than 250 lines', () => {

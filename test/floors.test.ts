@@ -6,83 +6,43 @@ import { fileURLToPath } from 'node:url'
 
 const SRC = fileURLToPath(new URL('../src', import.meta.url))
 
-/** The house from the ground up: a room may use what stands on a lower floor, types included, and nothing else. */
+/**
+ * The house from the ground up: what is in a folder, or in a file beside the folders, may use what stands on a lower
+ * floor and the folder itself, types included, and nothing else.
+ */
 const FLOORS: string[][] = [
-  [
-    'topic',
-    'keys',
-    'errors',
-    'metrics',
-    'heartbeat',
-    'raw-json',
-    'slab',
-    'position',
-    'acks',
-    'deadline',
-    'loop-load',
-    'connection-id',
-    'slice',
-    'blocks',
-    'reconnect-times',
-    'slow-consumers',
-    'own-text',
-  ],
-  ['origin', 'redis/url', 'pace', 'rights', 'option-values'],
-  ['client-handlers', 'client-page'],
-  ['protocol', 'frame', 'registry', 'schemas', 'client-requests', 'retry', 'retention', 'identity'],
-  ['queue', 'envelope', 'plain-envelope', 'broker', 'client-options', 'client-positions'],
-  [
-    'transport',
-    'tail',
-    'backlog',
-    'answers',
-    'client-link',
-    'client-topics',
-    'gate',
-    'gathering',
-    'intake',
-    'memory-history',
-    'outcome',
-  ],
-  ['writer'],
-  ['connection', 'client-session', 'publish', 'memory-broker'],
-  ['options', 'outbox', 'loss', 'recovery', 'drain'],
-  ['confirmation', 'fan-out', 'welcome'],
-  ['delivery', 'authentication'],
-  [
-    'redis/names',
-    'redis/client',
-    'redis/link',
-    'redis/lag',
-    'redis/topic-names',
-    'redis/pending',
-    'redis/refusals',
-    'redis/track',
-  ],
-  ['redis/push-reader'],
-  ['redis/read-ahead'],
-  ['redis/commands', 'redis/subscriptions'],
-  ['redis/functions', 'redis/receipts'],
-  ['redis/history', 'redis/heads', 'redis/timeline', 'redis/carrier'],
-  ['redis/continuity'],
-  ['redis/feed'],
-  ['redis/broker'],
-  ['redis/registration'],
-  ['redis/pool'],
-  ['hub'],
-  ['inbound', 'bridge'],
-  ['routes/error-answer', 'routes/host-hooks', 'routes/client-module', 'routes/upgrade-watch', 'routes/subprotocol'],
-  ['routes/admission', 'routes/push', 'routes/websocket-server'],
-  ['routes/socket'],
-  ['broker-choice'],
-  ['plugin'],
-  // Entries of the package, each on its own.
-  ['index', 'publisher', 'client', 'testing', 'cli'],
+  ['protocol'],
+  ['client', 'broker', 'metrics.ts'],
+  ['broker/memory', 'broker/redis', 'publish', 'connection'],
+  ['delivery', 'options'],
+  ['node'],
+  ['bridge.ts', 'routes'],
+  ['plugin.ts'],
+  // Entries of the package, each on its own. A page has `client/`.
+  ['index.ts', 'publisher.ts', 'testing.ts', 'cli.ts'],
 ]
 
-const floorOf = new Map(FLOORS.flatMap((rooms, floor) => rooms.map(room => [`${room}.ts`, floor])))
+/** What a newcomer opens first. */
+const FIRST = {
+  protocol: 'messages.ts',
+  client: 'index.ts',
+  broker: 'broker.ts',
+  'broker/memory': 'broker.ts',
+  'broker/redis': 'broker.ts',
+  publish: 'publish.ts',
+  connection: 'connection.ts',
+  delivery: 'delivery.ts',
+  options: 'options.ts',
+  node: 'hub.ts',
+  routes: 'socket.ts',
+}
 
-const MAX_LINES = 335
+const floorOf = new Map(FLOORS.flatMap((places, floor) => places.map(place => [place, floor])))
+
+/** The folder of a room; a room beside the folders is a place of its own. */
+const placeOf = (name: string) => (name.includes('/') ? dirname(name) : name)
+
+const MAX_LINES = 320
 
 interface Import {
   from: string
@@ -136,45 +96,70 @@ test('imports are seen at all', () => {
   const all = rooms.flatMap(({ imports }) => imports)
   assert.ok(all.length > 100, `${all.length} imports`)
   assert.ok(all.some(({ isType }) => isType) && all.some(isRelative))
-  assert.deepEqual(importers(/^@fastify\/error$/, 'run time'), ['errors.ts'])
+  assert.deepEqual(importers(/^@fastify\/error$/, 'run time'), ['protocol/errors.ts'])
 })
 
-test('every room has a floor', () => {
-  const homeless = rooms.map(({ name }) => name).filter(name => !floorOf.has(name))
-  assert.deepEqual(homeless, [], 'put it into FLOORS')
+test('every place has a floor, every folder a file to begin with, and src/ is seen at one glance', t => {
+  for (const [floor, places] of FLOORS.entries()) t.diagnostic(`floor ${floor}: ${places.join(' · ')}`)
+  assert.deepEqual([...new Set(rooms.map(({ name }) => placeOf(name)))].sort(), [...floorOf.keys()].sort())
+  for (const [folder, first] of Object.entries(FIRST))
+    assert.ok(rooms.some(({ name }) => name === `${folder}/${first}`))
+  assert.deepEqual(Object.keys(FIRST).sort(), [...floorOf.keys()].filter(place => !place.endsWith('.ts')).sort())
+  const names = readdirSync(SRC)
+  assert.ok(names.length <= 16, `${names.length} names in src/: ${names.join(' ')}`)
 })
 
 for (const room of rooms) {
-  test(`${room.name} imports from lower floors only`, () => {
-    const own = floorOf.get(room.name)!
-    const wrong = room.imports
-      .filter(isRelative)
-      .map(it => target(room, it))
-      .filter(name => !((floorOf.get(name) ?? Number.POSITIVE_INFINITY) < own))
-    assert.deepEqual(wrong, [])
+  test(`${room.name} imports from its own folder and lower floors only`, () => {
+    const place = placeOf(room.name)
+    const own = floorOf.get(place)!
+    const mayUse = (name: string) => {
+      const floor = floorOf.get(placeOf(name)) ?? Number.POSITIVE_INFINITY
+      return floor < own || (placeOf(name) === place && place.includes('.ts') === false)
+    }
+    const used = room.imports.filter(isRelative).map(it => target(room, it))
+    assert.deepEqual(
+      used.filter(name => !mayUse(name)),
+      [],
+    )
   })
 }
 
-test('only redis/ and the publisher know ioredis, and options.ts its types', () => {
-  assert.deepEqual(except(importers(/^ioredis/, 'run time'), /^redis\//, /^publisher\.ts$/), [])
-  assert.deepEqual(except(importers(/^ioredis/, 'with types'), /^redis\//, /^publisher\.ts$/, /^options\.ts$/), [])
+test('within a folder, too, imports go one way', () => {
+  const done = new Set<string>()
+  const walk = (name: string, path: readonly string[]): void => {
+    assert.ok(!path.includes(name), `a circle: ${[...path, name].join(' → ')}`)
+    if (done.has(name)) return
+    const room = rooms.find(it => it.name === name)
+    for (const it of room?.imports.filter(isRelative) ?? []) walk(target(room!, it), [...path, name])
+    done.add(name)
+  }
+  for (const { name } of rooms) walk(name, [])
+})
+
+test('only broker/redis/ and the publisher know ioredis, and the options its types', () => {
+  assert.deepEqual(except(importers(/^ioredis/, 'run time'), /^broker\/redis\//, /^publisher\.ts$/), [])
+  assert.deepEqual(except(importers(/^ioredis/, 'with types'), /^broker\/redis\//, /^publisher\.ts$/, /^options\//), [])
 })
 
 test('only the plugin, its routes and the command know Fastify; some know its types', () => {
   const FASTIFY = /^(fastify|fastify-plugin|@fastify\/(?!error$).*)$/
   assert.deepEqual(except(importers(FASTIFY, 'run time'), /^plugin\.ts$/, /^routes\//, /^cli\.ts$/), [])
-  const types = [/^plugin\.ts$/, /^routes\//, /^cli\.ts$/, /^broker-choice\.ts$/, /^options\.ts$/, /^testing\.ts$/]
+  const types = [/^plugin\.ts$/, /^routes\//, /^cli\.ts$/, /^node\/broker-choice\.ts$/, /^options\//, /^testing\.ts$/]
   assert.deepEqual(except(importers(FASTIFY, 'with types'), ...types), [])
 })
 
 test('only the transport and the testing entry know ws; routes know its types', () => {
-  assert.deepEqual(except(importers(/^ws$/, 'run time'), /^transport\.ts$/, /^testing\.ts$/), [])
-  assert.deepEqual(except(importers(/^ws$/, 'with types'), /^transport\.ts$/, /^testing\.ts$/, /^routes\//), [])
+  assert.deepEqual(except(importers(/^ws$/, 'run time'), /^connection\/transport\.ts$/, /^testing\.ts$/), [])
+  assert.deepEqual(
+    except(importers(/^ws$/, 'with types'), /^connection\/transport\.ts$/, /^testing\.ts$/, /^routes\//),
+    [],
+  )
 })
 
 test('what the browser imports knows no Node and no package', () => {
   const seen = new Set(
-    ['topic.ts', 'protocol.ts', 'client.ts', 'client-session.ts'].filter(name =>
+    ['protocol/topic.ts', 'protocol/messages.ts', 'client/index.ts'].filter(name =>
       rooms.some(room => room.name === name),
     ),
   )
@@ -190,7 +175,7 @@ test('what the browser imports knows no Node and no package', () => {
 })
 
 test('nothing imports the index, and entries stand alone', () => {
-  const entries = ['index.ts', 'publisher.ts', 'client.ts', 'testing.ts', 'cli.ts']
+  const entries = ['index.ts', 'publisher.ts', 'client/index.ts', 'testing.ts', 'cli.ts']
   const wrong = rooms.flatMap(room =>
     room.imports
       .filter(isRelative)

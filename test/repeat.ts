@@ -1,16 +1,17 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { availableParallelism, tmpdir } from 'node:os'
-import { basename, join } from 'node:path'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { testFiles, testName } from './files.ts'
 import { findProgram } from './helpers/programs.ts'
 
 /**
  * Runs the tests again and again, under conditions in which a test that depends on the speed of the machine fails:
  *
- *     npm run test:repeat -- --times 20 --mode alone,busy,pinned,shuffled --files redis-recovery,client --minutes 60
+ *     npm run test:repeat -- --times 20 --mode alone,busy,pinned,shuffled --files broker/redis/recovery,client/client --minutes 60
  *
  * `busy`: another program keeps every core occupied. `pinned`: everything shares one core. `shuffled`: the order of the
  * files is random, and `--seed` repeats it. The output of what failed is kept.
@@ -69,12 +70,10 @@ function optionsFrom(args: readonly string[]): Options {
   }
 }
 
-/** `client` is test/client.test.ts, `interop/php` is test/interop/php.test.ts; none named: all of test/. */
+/** `client/recovery` is test/client/recovery.test.ts, `interop/php` test/interop/php.test.ts; none named: all of `npm test`. */
 function filesNamed(names: string): string[] {
-  const folder = fileURLToPath(new URL('./', import.meta.url))
-  const all = readdirSync(folder).filter(name => name.endsWith('.test.ts'))
-  if (names === '') return all.sort().map(name => join(folder, name))
-  const files = names.split(',').map(name => join(folder, `${name}.test.ts`))
+  if (names === '') return testFiles()
+  const files = names.split(',').map(name => fileURLToPath(new URL(`./${name}.test.ts`, import.meta.url)))
   for (const file of files) if (!existsSync(file)) throw new Error(`there is no ${file}`)
   return files
 }
@@ -132,7 +131,7 @@ async function runOnce(options: Options, mode: Mode, run: number, folder: string
   const work = async () => {
     for (const file of waiting) {
       if (performance.now() > end) return
-      const output = join(folder, `${mode}-${run}-${basename(file, '.test.ts')}.txt`)
+      const output = join(folder, `${mode}-${run}-${testName(file).replaceAll('/', '-')}.txt`)
       const tests = await failuresOf(file, mode, output)
       done++
       if (tests.length === 0) rmSync(output)
@@ -151,7 +150,7 @@ function report(failure: Failure): Failure {
   const { mode, run, file, tests, output } = failure
   const names = tests.slice(0, MOST_NAMES)
   if (tests.length > MOST_NAMES) names.push(`and ${tests.length - MOST_NAMES} more`)
-  console.log(`failed: ${mode}, run ${run}, ${basename(file)}; its output: ${output}`)
+  console.log(`failed: ${mode}, run ${run}, ${testName(file)}; its output: ${output}`)
   for (const name of names) console.log(`  ${name}`)
   return failure
 }

@@ -1,6 +1,5 @@
 import { spawnSync } from 'node:child_process'
-import { readdirSync } from 'node:fs'
-import { fileURLToPath } from 'node:url'
+import { testFiles } from './files.ts'
 import { findProgram, findRedisServer, installPackages } from './helpers/programs.ts'
 import { repeat } from './repeat.ts'
 
@@ -71,12 +70,7 @@ function build(): void {
   if (status !== 0) stop('the build failed')
 }
 
-function run(folder: string, { node = process.execPath, through = [] as string[], env = {} }): never {
-  const url = new URL(folder, import.meta.url)
-  const files = readdirSync(url)
-    .filter(name => name.endsWith('.test.ts'))
-    .map(name => fileURLToPath(new URL(name, url)))
-    .sort()
+function run(files: string[], { node = process.execPath, through = [] as string[], env = {} }): never {
   const flags = ['--import', 'tsx', '--test', `--test-concurrency=${CONCURRENCY}`, `--test-timeout=${TIMEOUT}`]
   const [program, ...args] = [...through, node, ...flags, ...files]
   const { status } = spawnSync(program!, args, { stdio: 'inherit', env: { ...process.env, ...env } })
@@ -84,14 +78,14 @@ function run(folder: string, { node = process.execPath, through = [] as string[]
 }
 
 const modes: Record<string, () => unknown> = {
-  default: () => run('./', {}),
+  default: () => run(testFiles(), {}),
   interop: () => {
     provideInterop()
-    run('./interop/', {})
+    run(testFiles('interop'), {})
   },
-  coverage: () => run('./', { through: ['npx', 'c8'] }),
-  current: () => run('./', { node: currentNode() }),
-  'ordinary-send': () => run('./', { env: { PUSH_ORDINARY_SEND: '1' } }),
+  coverage: () => run(testFiles(), { through: ['npx', 'c8'] }),
+  current: () => run(testFiles(), { node: currentNode() }),
+  'ordinary-send': () => run(testFiles(), { env: { PUSH_ORDINARY_SEND: '1' } }),
   repeat: async () => process.exit((await repeat(process.argv.slice(3))) ? 0 : 1),
 }
 

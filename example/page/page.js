@@ -280,7 +280,7 @@ let probes = []
 let gaps = 0
 let node = ''
 
-/** @type {import('../../src/client.ts').Client<any>} */
+/** @type {import('../../src/client/index.ts').Client<any>} */
 const client = connect(user ? `/ws?user=${encodeURIComponent(user)}` : '/ws', {
   topics: [...channels],
   WebSocket: TappedSocket,

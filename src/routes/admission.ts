@@ -1,13 +1,13 @@
 import type { FastifyRequest } from 'fastify'
-import { checkAuthentication, type Identified } from '../authentication.ts'
-import { errors, isPushError, type PushError } from '../errors.ts'
-import type { Hub } from '../hub.ts'
-import { type Identity, isExpired } from '../identity.ts'
-import type { Dispatcher } from '../inbound.ts'
-import type { Authentication, Options } from '../options.ts'
-import { CLOSE } from '../protocol.ts'
-import { NOTHING_HELD, type Since } from '../recovery.ts'
-import { nameProblem, ownTopics, type Topic } from '../topic.ts'
+import { type Identity, isExpired } from '../connection/identity.ts'
+import { NOTHING_HELD, type Since } from '../delivery/recovery.ts'
+import { checkAuthentication, type Identified } from '../node/authentication.ts'
+import type { Hub } from '../node/hub.ts'
+import type { Dispatcher } from '../node/inbound.ts'
+import type { Authentication, Options } from '../options/options.ts'
+import { errors, isPushError, type PushError } from '../protocol/errors.ts'
+import { CLOSE } from '../protocol/messages.ts'
+import { nameProblem, ownTopics, type Topic } from '../protocol/topic.ts'
 
 export interface Admitted extends Identified {
   /** The last ids that the client holds. */

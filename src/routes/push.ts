@@ -1,10 +1,10 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import { errors, isPushError, type PushError } from '../errors.ts'
-import type { ApiKey, Options } from '../options.ts'
-import type { Publisher, PublishFailure, PublishResult } from '../publish.ts'
-import { actionsOn } from '../rights.ts'
-import { answerError } from './error-answer.ts'
+import type { ApiKey, Options } from '../options/options.ts'
+import { errors, isPushError, type PushError } from '../protocol/errors.ts'
+import { actionsOn } from '../protocol/rights.ts'
+import type { Publisher, PublishFailure, PublishResult } from '../publish/publish.ts'
+import { answerError } from './error-reply.ts'
 import { leaveRequestHooks } from './host-hooks.ts'
 
 /** Room for the keys around the payloads of a batch. */

@@ -1,7 +1,7 @@
 import type { IncomingMessage, Server } from 'node:http'
 import websocket from '@fastify/websocket'
 import type { FastifyInstance } from 'fastify'
-import type { Options } from '../options.ts'
+import type { Options } from '../options/options.ts'
 import { claimUpgrade, selectKnownSubprotocols } from './subprotocol.ts'
 import { UPGRADE_LISTENER, UpgradeWatch } from './upgrade-watch.ts'
 

@@ -31,7 +31,7 @@ export async function buildPrograms(replacements: readonly Replacement[] = []): 
     logLevel: 'error',
   })
   writeFileSync(join(output, 'package.json'), '{"type":"module"}')
-  cpSync(join(root, 'src/redis/push.lua'), join(output, 'push.lua'))
+  cpSync(join(root, 'src/broker/redis/push.lua'), join(output, 'push.lua'))
   symlinkSync(path('node_modules'), join(output, 'node_modules'))
   return output
 }

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { WebSocket } from 'ws'
-import type { Gap, TopicState, Welcome } from '../../src/protocol.ts'
-import { shouldReconnect } from '../../src/protocol.ts'
+import type { Gap, TopicState, Welcome } from '../../src/protocol/messages.ts'
+import { shouldReconnect } from '../../src/protocol/messages.ts'
 import type { Journal } from './journal.ts'
 import type { Payload } from './topics.ts'
 

@@ -1,4 +1,4 @@
-import { positionOf, timelineOf } from '../../src/position.ts'
+import { positionOf, timelineOf } from '../../src/protocol/position.ts'
 import { ChaosClient } from './client.ts'
 import { Journal } from './journal.ts'
 import { type Hosted, LibraryClient } from './library-client.ts'

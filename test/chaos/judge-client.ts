@@ -1,4 +1,4 @@
-import { positionOf, timelineOf } from '../../src/position.ts'
+import { positionOf, timelineOf } from '../../src/protocol/position.ts'
 import type { Facts, Told } from './facts.ts'
 import { coveredFrom, isJustified, mayBeUndone } from './justify.ts'
 import type { Invariant, Violation } from './verdict.ts'

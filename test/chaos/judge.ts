@@ -1,4 +1,4 @@
-import { positionOf, timelineOf } from '../../src/position.ts'
+import { positionOf, timelineOf } from '../../src/protocol/position.ts'
 import { type Ack, type Facts, readFacts, type Told } from './facts.ts'
 import { judgeClient } from './judge-client.ts'
 import { mayBeUndone } from './justify.ts'

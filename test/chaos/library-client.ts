@@ -1,6 +1,6 @@
 import { WebSocket } from 'ws'
-import { type Client, connect } from '../../src/client.ts'
-import type { Gap, TopicState, Welcome } from '../../src/protocol.ts'
+import { type Client, connect } from '../../src/client/index.ts'
+import type { Gap, TopicState, Welcome } from '../../src/protocol/messages.ts'
 import { type ChaosClient, type ClientOptions, hashOf } from './client.ts'
 import type { Payload } from './topics.ts'
 

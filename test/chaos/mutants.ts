@@ -14,16 +14,16 @@ interface Mutant {
   caughtAs: Invariant[]
 }
 
-const LUA = 'src/redis/push.lua'
-const GATE = 'src/gate.ts'
-const CONTINUITY = 'src/redis/continuity.ts'
-const RECOVERY = 'src/recovery.ts'
+const LUA = 'src/broker/redis/push.lua'
+const BARRIER = 'src/connection/replay-barrier.ts'
+const CONTINUITY = 'src/broker/redis/gap-filler.ts'
+const RECOVERY = 'src/delivery/recovery.ts'
 
 /** What names another one before it than was delivered last is delivered all the same. */
 const CHAIN_IGNORED: Replacement = {
   file: CONTINUITY,
-  find: '} else if (!track.last || follows(track.last, position, previous)) {',
-  replace: '} else if (!track.last || !isCovered(position, track.last)) {',
+  find: '} else if (!cursor.last || follows(cursor.last, position, previous)) {',
+  replace: '} else if (!cursor.last || !isCovered(position, cursor.last)) {',
 }
 
 export const MUTANTS: readonly Mutant[] = [
@@ -35,18 +35,18 @@ export const MUTANTS: readonly Mutant[] = [
         find: 'const position = (await this.#confirm(connection, [topic])).get(topic)\n    const since = isId(id) ? id : NO_ID\n',
         replace: `const since = id
     const position = undefined
-    const early = await this.#firstPage(connection, topic, since, gate)
+    const early = await this.#firstPage(connection, topic, since, barrier)
     await new Promise(resolve => setTimeout(resolve, 50))
     await this.#parts.broker.subscribe([topic])
     if (early) return {
       state: { ...early.head, recovered: early.gap === undefined },
       ...(early.gap && { gap: early.gap }),
-      replay: () => this.#replay(connection, topic, gate, { ...early, isComplete: true }),
+      replay: () => this.#replay(connection, topic, barrier, { ...early, isComplete: true }),
     }\n`,
       },
       {
         file: RECOVERY,
-        find: 'page.isComplete && gate.isCoveredBy(page.end, page.readAt)',
+        find: 'page.isComplete && barrier.isCoveredBy(page.end, page.readAt)',
         replace: 'page.isComplete',
       },
     ],
@@ -58,8 +58,8 @@ export const MUTANTS: readonly Mutant[] = [
     replacements: [
       {
         file: CONTINUITY,
-        find: 'for (const [topic, track] of this.#tracks) if (this.#isRecorded(topic, track)) this.#startFilling(track)\n    if (lost.size > 0)',
-        replace: 'for (const track of this.#tracks.values()) track.last = undefined\n    if (lost.size > 0)',
+        find: 'for (const [topic, cursor] of this.#tracks) if (this.#isRecorded(topic, cursor)) this.#startFilling(cursor)\n    if (lost.size > 0)',
+        replace: 'for (const cursor of this.#tracks.values()) cursor.last = undefined\n    if (lost.size > 0)',
       },
       {
         file: CONTINUITY,
@@ -75,7 +75,7 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'has no barrier: catches up while its SUBSCRIBE is under way, and trusts that nothing was missed',
     replacements: [
       {
-        file: 'src/redis/subscriptions.ts',
+        file: 'src/broker/redis/subscriptions.ts',
         find: 'const done = await this.#tell([...this.#wanted], [this.#names.nodes, this.#names.channel(this.#own)])\n',
         replace: `const done = await this.#tell([], [this.#names.nodes, this.#names.channel(this.#own)])
     const topics = [...this.#wanted]
@@ -142,7 +142,7 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'drops for a slow reader without a word',
     replacements: [
       {
-        file: 'src/backlog.ts',
+        file: 'src/connection/backlog.ts',
         find: "kept.push(gapSegment([...topics], 'slow_consumer'))",
         replace: 'void gapSegment',
       },
@@ -177,8 +177,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'sends live what it has replayed',
     replacements: [
-      { file: GATE, find: 'if (isCovered(position, this.#until)) return undefined\n', replace: '' },
-      { file: GATE, find: 'return rest\n', replace: 'return segment\n' },
+      { file: BARRIER, find: 'if (isCovered(position, this.#until)) return undefined\n', replace: '' },
+      { file: BARRIER, find: 'return rest\n', replace: 'return segment\n' },
     ],
     kinds: ['mass-disconnect', 'node-kill'],
     caughtAs: ['duplicate', 'order'],
@@ -187,7 +187,7 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'lets live messages overtake the replay',
     replacements: [
       {
-        file: GATE,
+        file: BARRIER,
         find: 'else this.#wait(segment)\n      return undefined',
         replace: 'else this.#wait(segment)\n      return segment',
       },
@@ -204,7 +204,7 @@ export const MUTANTS: readonly Mutant[] = [
         replace: 'const different = new Set<Topic>()',
       },
       CHAIN_IGNORED,
-      { file: CONTINUITY, find: '      this.#noteNewest(track, position)\n    } else if', replace: '    } else if' },
+      { file: CONTINUITY, find: '      this.#noteNewest(cursor, position)\n    } else if', replace: '    } else if' },
     ],
     kinds: ['client-kill-pubsub', 'pubsub-limit'],
     caughtAs: ['hole', 'missing'],
@@ -213,7 +213,7 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'never lets go of a connection that is gone',
     replacements: [
       {
-        file: 'src/hub.ts',
+        file: 'src/node/hub.ts',
         find: 'for (const topic of this.registry.remove(connection)) this.broker.unsubscribe(topic)',
         replace:
           'if (code === 1000) for (const topic of this.registry.remove(connection)) this.broker.unsubscribe(topic)',

@@ -16,7 +16,7 @@ export const REGRESSIONS: readonly Regression[] = [
   {
     seed: 101,
     topology: 'nginx',
-    found: 'a link for commands lost while a topic was joined left its gate closed for ever',
+    found: 'a link for commands lost while a topic was joined left its barrier closed for ever',
   },
   { seed: 3, topology: 'single', found: 'a gap that was overtaken by a replay led the client back' },
   {

@@ -1,13 +1,13 @@
-import { Connection } from '../../src/connection.ts'
-import { encodeFrame } from '../../src/frame.ts'
-import type { Identity } from '../../src/identity.ts'
+import { BufferPool } from '../../src/connection/buffer-pool.ts'
+import { Connection } from '../../src/connection/connection.ts'
+import { encodeFrame } from '../../src/connection/frame.ts'
+import type { Identity } from '../../src/connection/identity.ts'
+import { type Queue, Segment } from '../../src/connection/queue.ts'
+import { type Part, partBytes, type Transport } from '../../src/connection/transport.ts'
+import { WriteQueue, type WriteQueueOptions } from '../../src/connection/write-queue.ts'
 import { Metrics } from '../../src/metrics.ts'
-import { Outbox, type OutboxOptions } from '../../src/outbox.ts'
-import { encodeMessage, encodePublication } from '../../src/protocol.ts'
-import { type Queue, Segment } from '../../src/queue.ts'
-import { Slab } from '../../src/slab.ts'
-import type { Topic } from '../../src/topic.ts'
-import { type Part, partBytes, type Transport } from '../../src/transport.ts'
+import { encodeMessage, encodePublication } from '../../src/protocol/messages.ts'
+import type { Topic } from '../../src/protocol/topic.ts'
 
 /** The messages in a run of whole frames as a server writes them: final and not masked (RFC 6455 section 5.2). */
 export function messagesIn(bytes: Buffer): (string | Buffer)[] {
@@ -46,7 +46,7 @@ export class FakeTransport implements Transport {
 
   parts(queue: Queue): readonly Part[] {
     // What is not taken at once is kept here, so nothing is given back.
-    return this.#isFramewise ? queue.frames() : queue.chunks(new Slab())
+    return this.#isFramewise ? queue.frames() : queue.chunks(new BufferPool())
   }
 
   write(part: Part): boolean {
@@ -105,34 +105,34 @@ const IDENTITY: Identity = { id: 'c1', user: '42', data: { a: 1 }, allow: [], ex
 export const WELCOME = encodeMessage('welcome', {})
 
 /** A node without sockets: its connections, what it counts, and how its time passes. */
-export function outboxOf(options: Partial<OutboxOptions> = {}) {
+export function writeQueueOf(options: Partial<WriteQueueOptions> = {}) {
   const metrics = new Metrics()
   const closing: Connection[] = []
   let wakes = 0
   const given = { buffer: 1000, bufferTime: 10_000, nodeBuffer: 1e6, slowConsumer: 'close' as const, ...options }
-  const outbox = new Outbox(given, metrics, { wake: () => wakes++, closing: it => closing.push(it) })
+  const writeQueue = new WriteQueue(given, metrics, { wake: () => wakes++, closing: it => closing.push(it) })
   return {
     metrics,
     closing,
-    outbox,
+    writeQueue,
     wakes: () => wakes,
-    flush: () => outbox.flush(Number.POSITIVE_INFINITY),
+    flush: () => writeQueue.flush(Number.POSITIVE_INFINITY),
     dropped: (reason: string) => metrics.snapshot()[`messages_dropped_total{${reason}}`] ?? 0,
     /** Less than `bufferTime` passes, and then more than that. */
-    wait: () => sweep(outbox, 10),
-    outlast: () => sweep(outbox, 11),
+    wait: () => sweep(writeQueue, 10),
+    outlast: () => sweep(writeQueue, 11),
   }
 }
 
-function sweep(outbox: Outbox, times: number): void {
-  for (let i = 0; i < times; i++) outbox.slow.sweep()
+function sweep(writeQueue: WriteQueue, times: number): void {
+  for (let i = 0; i < times; i++) writeQueue.slow.sweep()
 }
 
-/** A connection on a fake socket, with the outbox of a node. */
-export function setUp(options: Partial<OutboxOptions> = {}, framewise: 'framewise' | 'joined' = 'joined') {
-  const node = outboxOf(options)
+/** A connection on a fake socket, with the writeQueue of a node. */
+export function setUp(options: Partial<WriteQueueOptions> = {}, framewise: 'framewise' | 'joined' = 'joined') {
+  const node = writeQueueOf(options)
   const transport = new FakeTransport(framewise)
-  return { ...node, transport, connection: new Connection(IDENTITY, transport, node.outbox) }
+  return { ...node, transport, connection: new Connection(IDENTITY, transport, node.writeQueue) }
 }
 
 export function published(topic: Topic, n: number, size = 0): Segment {

@@ -1,5 +1,5 @@
 import { type ClientOptions, WebSocket } from 'ws'
-import type { Welcome } from '../../src/protocol.ts'
+import type { Welcome } from '../../src/protocol/messages.ts'
 import type { TestMessage } from '../../src/testing.ts'
 import type { Cleanup } from './processes.ts'
 import { PATIENCE, within } from './waiting.ts'

@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { WebSocket } from 'ws'
-import type { Welcome } from '../../src/protocol.ts'
+import type { Welcome } from '../../src/protocol/messages.ts'
 import type { TestMessage } from '../../src/testing.ts'
 import { once, START, within } from './waiting.ts'
 

@@ -1,9 +1,9 @@
 import type { TestContext } from 'node:test'
-import { RedisBroker } from '../../src/redis/broker.ts'
-import { createClient } from '../../src/redis/client.ts'
-import type { Refusal } from '../../src/redis/refusals.ts'
-import { RedisRegistration } from '../../src/redis/registration.ts'
-import { FakeSubscriber } from '../broker-suite.ts'
+import { RedisBroker } from '../../src/broker/redis/broker.ts'
+import { createClient } from '../../src/broker/redis/client.ts'
+import type { RefusedTopic } from '../../src/broker/redis/refused-topics.ts'
+import { RedisRegistration } from '../../src/broker/redis/registration.ts'
+import { FakeSubscriber } from '../broker/suite.ts'
 import type { RedisServer } from './redis.ts'
 import { within } from './waiting.ts'
 
@@ -20,7 +20,7 @@ interface NodeOptions {
 export function connect(t: TestContext, server: RedisServer, options: NodeOptions = {}) {
   const { node = 'n1', prefix = 'push:', publishTimeout = 1000, noteRejected = true, subscriberUrl } = options
   const lags: { isBehind: boolean; milliseconds: number }[] = []
-  const refusals: Refusal[] = []
+  const refusals: RefusedTopic[] = []
   const changes: { isUp: boolean; error: Error | undefined }[] = []
   const waiting: { isUp: boolean; resolve: () => void }[] = []
   const clients = {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { WebSocket } from 'ws'
-import { type Client, connect } from '../../src/client.ts'
+import { type Client, connect } from '../../src/client/index.ts'
 import { createPublisher } from '../../src/publisher.ts'
 import { type Nginx, startNginx } from '../helpers/nginx.ts'
 import { API_KEY, type Cleanup, path, run, startInteropNode } from '../helpers/processes.ts'

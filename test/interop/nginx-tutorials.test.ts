@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, before, type TestContext, test } from 'node:test'
 import { WebSocket } from 'ws'
-import { connect } from '../../src/client.ts'
+import { connect } from '../../src/client/index.ts'
 import { type Refusal, refusalOf } from '../helpers/app.ts'
 import { listenTo } from '../helpers/listener.ts'
 import { type Nginx, startNginx } from '../helpers/nginx.ts'
@@ -9,7 +9,7 @@ import { cleanups, type InteropNode, startInteropNode } from '../helpers/process
 import { type RedisServer, startRedis } from '../helpers/redis.ts'
 import { within } from '../helpers/waiting.ts'
 
-/** Blocks that people copy from tutorials, each short of something, and what becomes of a browser behind them. */
+/** BlockPool that people copy from tutorials, each short of something, and what becomes of a browser behind them. */
 
 const HTTP_1_1 = 'proxy_http_version 1.1;'
 const UPGRADE = 'proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade";'

@@ -1,7 +1,7 @@
 /** Compiled by `npm run types`, never run: the public types as an application sees them. */
 import Fastify from 'fastify'
 import { Type } from 'typebox'
-import { connect } from '../../src/client.ts'
+import { connect } from '../../src/client/index.ts'
 import pushBridge, { type Authentication, clientHandler, isTopic, type PublishResult } from '../../src/index.ts'
 import { createPublisher } from '../../src/publisher.ts'
 import { openConnection } from '../../src/testing.ts'

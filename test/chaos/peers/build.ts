@@ -40,7 +40,7 @@ async function buildPeer(peer: Peer, folder: string): Promise<void> {
     sourcemap: 'inline',
     logLevel: 'error',
   })
-  cpSync(path('src/redis/push.lua'), join(folder, 'push.lua'))
+  cpSync(path('src/broker/redis/push.lua'), join(folder, 'push.lua'))
   // Ours has nothing of the peers' to resolve, and must not find their copies.
   if (peer !== 'ours') symlinkSync(here('node_modules'), join(folder, 'node_modules'))
 }

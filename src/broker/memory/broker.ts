@@ -1,0 +1,178 @@
+import { errors, isPushError, type PushError } from '../../protocol/errors.ts'
+import type { Position } from '../../protocol/position.ts'
+import { Slice } from '../../protocol/slice.ts'
+import { type Topic, topicKind } from '../../protocol/topic.ts'
+import type {
+  Broker,
+  HistoryPage,
+  Incoming,
+  NodeAnswer,
+  Outgoing,
+  PageLimits,
+  RejectedNote,
+  Sent,
+  Subscriber,
+} from '../broker.ts'
+import { ReceiptAnswers } from '../receipt-answers.ts'
+import { MemoryHistory } from './history.ts'
+
+const MAX_TICKETS = 10_000
+const MAX_REJECTED = 100
+
+/** What all registrations of one application have in common. */
+class Shared {
+  readonly rejected: { time: number; topic: Topic; reason: string; size: number }[] = []
+  readonly subscribers = new Set<Subscriber>()
+  readonly receipts = new Map<string, { answers: NodeAnswer[]; missing: number; settle: () => void }>()
+  readonly tickets = new Map<string, { identity: string; expires: number }>()
+  readonly history = new MemoryHistory()
+  readonly answers: ReceiptAnswers
+  isClosed = false
+
+  constructor(node: string) {
+    this.answers = new ReceiptAnswers(node)
+  }
+}
+
+/** Carries publications inside one process: the default, for one node without Redis. */
+export class MemoryBroker implements Broker {
+  readonly kind = 'memory'
+  readonly canRecord = true
+  readonly filling = 0
+  readonly backlog = 0
+  readonly lag = 0
+  readonly refused = 0
+  readonly node: string
+  readonly #timeout: number
+  readonly #shared: Shared
+
+  /** With `first`, for another registration: they hear each other, and each waits as long as its own timeout. */
+  #turn: Promise<void> | undefined
+
+  constructor(options: { node: string; publishTimeout: number }, first?: MemoryBroker) {
+    this.node = options.node
+    this.#timeout = options.publishTimeout
+    this.#shared = first ? first.#shared : new Shared(options.node)
+  }
+
+  get connected(): boolean {
+    return !this.#shared.isClosed
+  }
+
+  get rejected(): Shared['rejected'] {
+    return this.#shared.rejected
+  }
+
+  attach(subscriber: Subscriber): void {
+    this.#shared.subscribers.add(subscriber)
+  }
+
+  detach(subscriber: Subscriber): void {
+    this.#shared.subscribers.delete(subscriber)
+  }
+
+  async subscribe(topics: readonly Topic[]): Promise<ReadonlyMap<Topic, Position>> {
+    const recorded = topics.filter(topic => topicKind(topic) !== 'connection')
+    return new Map(recorded.map(topic => [topic, this.#shared.history.head(topic)]))
+  }
+
+  unsubscribe(_topic: Topic): void {}
+
+  async history(topic: Topic, since: string, limits: PageLimits): Promise<HistoryPage> {
+    return this.#shared.history.page(topic, since, limits)
+  }
+
+  async publish(items: readonly Outgoing[]): Promise<(Sent | PushError)[]> {
+    if (this.#shared.isClosed) return items.map(() => new errors.CLOSED())
+    const sent = items.map(item => this.#publishOne(item))
+    // Whoever publishes in a loop and waits each time lets sockets be written to meanwhile.
+    await this.#nextTurn()
+    return Promise.all(sent)
+  }
+
+  /** One for all that is published in this turn of the event loop. */
+  #nextTurn(): Promise<void> {
+    this.#turn ??= new Promise(resolve => {
+      setImmediate(() => {
+        this.#turn = undefined
+        resolve()
+      })
+    })
+    return this.#turn
+  }
+
+  #publishOne({ topic, envelope, receipt, history, idempotencyKey }: Outgoing): Sent | PushError | Promise<Sent> {
+    const bytes = Buffer.from(envelope)
+    const holders = [...this.#shared.subscribers].filter(subscriber => subscriber.holds(topic))
+    const nodes = holders.length > 0 ? 1 : 0
+    let position: Position | undefined
+    try {
+      if (history) {
+        const recorded = this.#shared.history.append(topic, bytes, history, idempotencyKey)
+        position = recorded.position
+        if (recorded.isDuplicate) return { nodes, position, duplicate: true }
+      }
+    } catch (error) {
+      if (isPushError(error)) return error
+      throw error
+    }
+    const answered = receipt === undefined ? undefined : this.#collect(receipt, nodes)
+    const incoming = { topic, envelope: new Slice(bytes), sharers: holders.length, position }
+    for (const holder of holders) holder.receive(incoming)
+    const sent = position ? { nodes, position } : { nodes }
+    return answered ? answered.then(({ answers, complete }) => ({ ...sent, answers, complete })) : sent
+  }
+
+  #collect(token: string, missing: number): Promise<{ answers: NodeAnswer[]; complete: boolean }> {
+    const answers: NodeAnswer[] = []
+    if (missing === 0) return Promise.resolve({ answers, complete: true })
+    return new Promise(resolve => {
+      const settle = () => {
+        clearTimeout(timer)
+        this.#shared.receipts.delete(token)
+        resolve({ answers, complete: answers.length === missing })
+      }
+      const timer = setTimeout(settle, this.#timeout)
+      this.#shared.receipts.set(token, { answers, missing, settle })
+    })
+  }
+
+  answer(incoming: Incoming, token: string, answer: Omit<NodeAnswer, 'node'>): void {
+    const whole = this.#shared.answers.add(incoming, token, answer)
+    const receipt = this.#shared.receipts.get(token)
+    if (!whole || !receipt) return
+    receipt.answers.push(whole)
+    receipt.settle()
+  }
+
+  note({ topic, reason, envelope }: RejectedNote): void {
+    this.rejected.push({ time: Date.now(), topic, reason, size: envelope.length })
+    if (this.rejected.length > MAX_REJECTED) this.rejected.shift()
+  }
+
+  async nodes(): Promise<number> {
+    return 1
+  }
+
+  async putTicket(token: string, identity: string, ttlSeconds: number): Promise<void> {
+    const now = Date.now()
+    for (const [old, { expires }] of this.#shared.tickets) if (expires <= now) this.#shared.tickets.delete(old)
+    if (this.#shared.tickets.size >= MAX_TICKETS)
+      throw new errors.BUSY(`${MAX_TICKETS} tickets are waiting to be spent`)
+    // As with SET … NX: a ticket that stands is not replaced.
+    if (!this.#shared.tickets.has(token))
+      this.#shared.tickets.set(token, { identity, expires: now + ttlSeconds * 1000 })
+  }
+
+  async takeTicket(token: string): Promise<string | null> {
+    const ticket = this.#shared.tickets.get(token)
+    this.#shared.tickets.delete(token)
+    return ticket && ticket.expires > Date.now() ? ticket.identity : null
+  }
+
+  async close(): Promise<void> {
+    this.#shared.isClosed = true
+    for (const { settle } of [...this.#shared.receipts.values()]) settle()
+    this.#shared.tickets.clear()
+  }
+}

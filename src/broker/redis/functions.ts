@@ -1,0 +1,173 @@
+import { createHash } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { errors, isPushError, type PushError } from '../../protocol/errors.ts'
+import { type Command, type CommandLink, MIN_TIME, type Patience } from './commands.ts'
+
+/** The same as in push.lua. A library that says more is newer than this code and is left as it is. */
+const VERSION = 3
+
+const LIBRARY = readFileSync(new URL('./push.lua', import.meta.url), 'utf8')
+/** The same body, for servers that forbid functions: the first argument names which of them is meant. */
+const SCRIPT = `${LIBRARY.slice(LIBRARY.indexOf('\n'))}\nreturn functions[table.remove(ARGV, 1)](KEYS, ARGV)`
+const SCRIPT_SHA = createHash('sha1').update(SCRIPT).digest('hex')
+
+export type FunctionName = 'push_publish' | 'push_heads' | 'push_history' | 'push_compare' | 'push_tick'
+
+export interface Call {
+  name: FunctionName
+  keys: readonly string[]
+  args: readonly (string | number)[]
+}
+
+type Reply = unknown | PushError
+
+/** Calls the functions of push.lua, and loads them where they are missing: after a restart, a flush or a failover. */
+export class Functions {
+  readonly #commands: CommandLink
+  /** False when this server lets nobody load functions or scripts: nothing can be recorded there. */
+  isSupported = true
+  #isScript = false
+  #loading: Promise<PushError | undefined> | undefined
+
+  constructor(commands: CommandLink) {
+    this.#commands = commands
+  }
+
+  /** Replaces an older library. To be called whenever another server may be behind the link. */
+  async update(timeout: number): Promise<void> {
+    this.#isScript = false
+    this.isSupported = true
+    const version = await this.#version(timeout)
+    if (isMissing(version)) await this.#load(timeout, version as PushError)
+    else if (typeof version === 'number' && version < VERSION) await this.#load(timeout, undefined)
+  }
+
+  /** One reply or PushError for each call, within the timeout. */
+  async run(calls: readonly Call[], timeout: number, patience?: Patience): Promise<Reply[]> {
+    const deadline = performance.now() + timeout
+    const replies = await this.#commands.run(
+      calls.map(call => this.#command(call)),
+      timeout,
+      patience,
+    )
+    const missing = calls.filter((_, i) => isMissing(replies[i]))
+    if (missing.length > 0) {
+      const again = await this.#loadAndRun(missing, replies.find(isMissing) as PushError, deadline, timeout)
+      let next = 0
+      for (let i = 0; i < replies.length; i++) if (isMissing(replies[i])) replies[i] = again[next++]
+    }
+    return replies.map((reply, i) => this.#understood(calls[i]!, reply))
+  }
+
+  async #loadAndRun(calls: Call[], missing: PushError, deadline: number, timeout: number): Promise<Reply[]> {
+    const left = () => deadline - performance.now()
+    // Without an answer in time the link would be given up, and with it what others are waiting for.
+    const isLate = () => left() < Math.min(MIN_TIME, timeout / 2)
+    const problem = isLate() ? undefined : await this.#load(left(), missing)
+    if (problem) return calls.map(() => problem)
+    if (isLate()) {
+      const late = new errors.BROKER_AWAY('the functions had to be loaded, which took too long for this call')
+      return calls.map(() => late)
+    }
+    const commands = calls.map(call => this.#command(call))
+    return this.#commands.run(commands, left())
+  }
+
+  #understood({ name }: Call, reply: Reply): Reply {
+    if (!isPushError(reply) || !isReply(reply) || !FORBIDDEN.test(messageOf(reply))) return refusal(reply)
+    // Rights to some topics may be missing, which says nothing of the others.
+    if (name !== 'push_publish') this.isSupported = false
+    return new errors.UNSUPPORTED(`recorded topics need more rights (docs/redis.md); Redis said: ${messageOf(reply)}`)
+  }
+
+  #command({ name, keys, args }: Call): Command {
+    return this.#isScript
+      ? ['EVALSHA', SCRIPT_SHA, keys.length, ...keys, name, ...args]
+      : ['FCALL', name, keys.length, ...keys, ...args]
+  }
+
+  /**
+   * Why the functions cannot be had; undefined when they are there. `missing` is how Redis said that they are not, and
+   * undefined when an older library is to be replaced.
+   */
+  #load(timeout: number, missing: PushError | undefined): Promise<PushError | undefined> {
+    this.#loading ??= this.#loadOnce(performance.now() + timeout, missing).finally(() => {
+      this.#loading = undefined
+    })
+    return this.#loading
+  }
+
+  async #loadOnce(deadline: number, missing: PushError | undefined): Promise<PushError | undefined> {
+    const run = (command: Command) => this.#commands.run([command], Math.max(1, deadline - performance.now()))
+    const load: Command = missing ? ['FUNCTION', 'LOAD', LIBRARY] : ['FUNCTION', 'LOAD', 'REPLACE', LIBRARY]
+    // Who may not call a function has nothing from loading it.
+    const [reply] = missing && needsScript(missing) ? [missing] : await run(load)
+    if (!isPushError(reply)) {
+      this.#isScript = false
+      return undefined
+    }
+    if (messageOf(reply).includes('already exists')) return this.#useExisting(deadline)
+    if (!isReply(reply)) return reply
+    const [sha] = await run(['SCRIPT', 'LOAD', SCRIPT])
+    if (!isPushError(sha)) {
+      this.#isScript = true
+      return undefined
+    }
+    if (!isReply(sha)) return sha
+    this.isSupported = false
+    return new errors.UNSUPPORTED(
+      `recorded topics need functions (Redis 7, Valkey) or scripts; this server said: ${messageOf(reply)}`,
+    )
+  }
+
+  /** Another node was faster, or it is an older library that lacks the function that was called. */
+  async #useExisting(deadline: number): Promise<PushError | undefined> {
+    const version = await this.#version(Math.max(1, deadline - performance.now()))
+    if (typeof version === 'number' && version < VERSION) return this.#loadOnce(deadline, undefined)
+    this.#isScript = false
+    return undefined
+  }
+
+  async #version(timeout: number): Promise<Reply> {
+    const [version] = await this.#commands.run([['FCALL', 'push_version', 0]], timeout)
+    return version
+  }
+}
+
+/** What Redis said; empty when it said nothing. */
+function messageOf(error: PushError): string {
+  return error.cause instanceof Error ? error.cause.message : ''
+}
+
+/** Redis answered, and refused. */
+function isReply(error: PushError): boolean {
+  return error.cause instanceof Error && error.cause.name === 'ReplyError'
+}
+
+function isMissing(reply: Reply): boolean {
+  if (!isPushError(reply) || !isReply(reply)) return false
+  return messageOf(reply).includes('Function not found') || needsScript(reply)
+}
+
+/** Functions cannot be called here, or it was found before that they cannot. */
+function needsScript(reply: PushError): boolean {
+  const message = messageOf(reply)
+  if (message.startsWith('NOPERM')) return /'fcall'/i.test(message)
+  return message.startsWith('NOSCRIPT') || /unknown command .?FCALL/i.test(message)
+}
+
+type MakeError = new (message: string) => PushError
+
+/** The user may call functions, but they may not do what they have to. */
+const FORBIDDEN = /NOPERM|can't (run this command|access at least one of the keys)/
+
+const CODES = new Map<string, MakeError>(Object.values(errors).map(make => [new make('').code, make as MakeError]))
+
+/** The function says by a code of ours why it did nothing. */
+function refusal(reply: Reply): Reply {
+  if (!isPushError(reply) || !isReply(reply)) return reply
+  const [, code, message] = /^(PUSH_ERR_[A-Z_]+) (.*)$/s.exec(messageOf(reply)) ?? []
+  const make = code === undefined ? undefined : CODES.get(code)
+  // Some codes have a sentence of their own, around what they are given: here it is whole already.
+  return make && message !== undefined ? Object.assign(new make(message), { message }) : reply
+}

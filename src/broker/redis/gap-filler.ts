@@ -1,0 +1,311 @@
+import type { GapReason } from '../../protocol/messages.ts'
+import { isCovered, type Position } from '../../protocol/position.ts'
+import { Slice } from '../../protocol/slice.ts'
+import type { Topic } from '../../protocol/topic.ts'
+import type { HistoryPage, PageLimits } from '../broker.ts'
+import { retrying } from '../waiting.ts'
+import { follows, newCursor, type TopicCursor } from './cursor.ts'
+import type { Recorded } from './history.ts'
+
+export interface GapFillerSource {
+  /** Where these topics stand, and perhaps others. */
+  heads(topics: readonly Topic[]): Promise<ReadonlyMap<Topic, Position>>
+  read(topic: Topic, since: string, limits: PageLimits): Promise<HistoryPage>
+  different(known: readonly [Topic, Position][]): Promise<Topic[]>
+}
+
+export interface GapFillerEvents {
+  deliver(topic: Topic, envelope: Slice, position: Position | undefined): void
+  lost(reason: GapReason, topics: ReadonlyMap<Topic, Position | undefined>): void
+  /** Whether a rule says that publications on `topic` are recorded. */
+  isRecorded(topic: Topic): boolean
+  /** Every topic that is held. */
+  topics(): Iterable<Topic>
+  /** So many publications that were missed have been delivered from the history. */
+  filled(topic: Topic, publications: number): void
+  failed(error: unknown): void
+}
+
+const PAGE: PageLimits = { count: 500, bytes: 512 * 1024 }
+
+/** Topics filled at the same time, and topics compared in one call. */
+const CONCURRENCY = 8
+const COMPARED_AT_ONCE = 500
+
+/** Bytes of bare messages that wait until their topics are filled; more are lost and told as a gap. */
+const MAX_WAITING_BYTES = 16 * 1024 * 1024
+
+/**
+ * Sees to it that recorded publications leave this room once, in order and without a hole: each names the one before
+ * it, and what is missing is read from the history. Where that cannot be, it says `lost` before it goes on.
+ */
+export class GapFiller {
+  readonly #source: GapFillerSource
+  readonly #events: GapFillerEvents
+  readonly #cursors = new Map<Topic, TopicCursor>()
+  #waitingBytes = 0
+  #filling = 0
+  /** Counts restorations: an older one stops when the link was lost again. */
+  #era = 0
+  #isClosed = false
+
+  constructor(source: GapFillerSource, events: GapFillerEvents) {
+    this.#source = source
+    this.#events = events
+  }
+
+  /** Topics that are being filled: what clients get of these is late. */
+  get filling(): number {
+    return this.#filling
+  }
+
+  /** The topics are subscribed: says where each stands. Rejects when Redis cannot be asked. */
+  async join(topics: readonly Topic[]): Promise<ReadonlyMap<Topic, Position>> {
+    const cursors = topics.map(topic => [topic, this.#cursors.get(topic) ?? this.#add(topic)] as const)
+    const unknown = cursors.filter(([, { last, isFilling }]) => !last || isFilling).map(([topic]) => topic)
+    const heads = unknown.length > 0 ? await this.#source.heads(unknown) : undefined
+    const positions = new Map<Topic, Position>()
+    for (const [topic, cursor] of cursors) {
+      const head = heads?.get(topic)
+      // What has come meanwhile is newer than the answer, or the same; what came before a loss of the link may be no more.
+      cursor.last ??= head
+      const position = cursor.isFilling && head ? head : cursor.last
+      if (position) positions.set(topic, position)
+    }
+    return positions
+  }
+
+  #add(topic: Topic): TopicCursor {
+    const cursor = newCursor()
+    this.#cursors.set(topic, cursor)
+    return cursor
+  }
+
+  leave(topic: Topic): void {
+    const cursor = this.#cursors.get(topic)
+    if (!cursor) return
+    if (cursor.isFilling) this.#filling--
+    this.#forgetWaiting(cursor)
+    this.#cursors.delete(topic)
+  }
+
+  receiveBare(topic: Topic, envelope: Slice): void {
+    const cursor = this.#cursors.get(topic)
+    if (!cursor) return this.#events.deliver(topic, envelope, undefined)
+    cursor.hasBare = true
+    if (!cursor.isFilling) return this.#events.deliver(topic, envelope, undefined)
+    // Told behind those that wait, where it is missing, and once for all of it.
+    cursor.hasOverflown ||= this.#waitingBytes + envelope.length > MAX_WAITING_BYTES
+    if (cursor.hasOverflown) return
+    cursor.waiting.push(envelope)
+    this.#waitingBytes += envelope.length
+  }
+
+  receive(topic: Topic, { position, previous, envelope }: Recorded): void {
+    const cursor = this.#cursors.get(topic)
+    if (!cursor) return this.#events.deliver(topic, envelope, position)
+    if (cursor.isFilling) {
+      this.#noteNewest(cursor, position)
+    } else if (!cursor.last || follows(cursor.last, position, previous)) {
+      cursor.last = position
+      this.#events.deliver(topic, envelope, position)
+    } else if (!isCovered(position, cursor.last)) {
+      this.#noteNewest(cursor, position)
+      void this.#fill(topic, cursor, this.#era)
+    }
+  }
+
+  #noteNewest(cursor: TopicCursor, position: Position): void {
+    cursor.newest = position
+    cursor.newestAt = performance.now()
+  }
+
+  /**
+   * The link is back. From here on every recorded topic waits until it was compared with its history: called before
+   * anything is received, so that no publication overtakes one that was missed. Others have their gap now and go on: a
+   * Redis that refuses to write, for want of a replica or a disk, would keep all that is published bare from everybody.
+   */
+  restored(): void {
+    this.#era++
+    for (const [topic, cursor] of this.#cursors) if (this.#isRecorded(topic, cursor)) this.#startFilling(cursor)
+    this.#tellLost(this.#events.topics())
+  }
+
+  /** For a while nothing came of these topics alone. */
+  async regained(topics: readonly Topic[]): Promise<void> {
+    const era = this.#era
+    this.#tellLost(topics)
+    await this.#each(topics, era, async (topic, cursor) => {
+      if (this.#isRecorded(topic, cursor)) await this.#fill(topic, cursor, era)
+    })
+  }
+
+  #tellLost(topics: Iterable<Topic>): void {
+    const lost = new Map<Topic, undefined>()
+    for (const topic of topics) if (!this.#isRecoverable(topic)) lost.set(topic, undefined)
+    if (lost.size > 0) this.#events.lost('broker_link', lost)
+  }
+
+  /** Whether all that can have been missed on `topic` is in its history. */
+  #isRecoverable(topic: Topic): boolean {
+    const cursor = this.#cursors.get(topic)
+    return cursor !== undefined && !cursor.hasBare && this.#isRecorded(topic, cursor)
+  }
+
+  #isRecorded(topic: Topic, { last }: TopicCursor): boolean {
+    return last !== undefined && (last.seq > 0 || this.#events.isRecorded(topic))
+  }
+
+  /** The link is lost: what is being filled goes on when it is back. */
+  interrupted(): void {
+    this.#era++
+  }
+
+  /** Compares every topic with its history, and fills those that differ. */
+  async compareAll(): Promise<void> {
+    const era = this.#era
+    const known: [Topic, Position][] = []
+    const unknown: Topic[] = []
+    for (const [topic, { last }] of this.#cursors) {
+      if (last) known.push([topic, last])
+      else unknown.push(topic)
+    }
+    for (let i = 0; i < known.length; i += COMPARED_AT_ONCE) {
+      const part = known.slice(i, i + COMPARED_AT_ONCE)
+      const different = new Set(await this.#retrying(era, () => this.#source.different(part)))
+      if (era !== this.#era) return
+      for (const [topic] of part) if (!different.has(topic)) this.#settle(topic)
+      await this.#each([...different], era, (topic, cursor) => this.#fill(topic, cursor, era))
+    }
+    await this.#retrying(era, () => this.join(unknown.filter(topic => this.#cursors.has(topic))))
+  }
+
+  /** Redis went back in time: what is known of every topic is void. */
+  invalidate(): void {
+    for (const cursor of this.#cursors.values()) if (cursor.last) this.#startFilling(cursor)
+  }
+
+  #startFilling(cursor: TopicCursor): void {
+    if (!cursor.isFilling) this.#filling++
+    cursor.isFilling = true
+  }
+
+  /** The topic stands where it stood. What came while it was looked at makes it differ after all. */
+  #settle(topic: Topic): void {
+    const cursor = this.#cursors.get(topic)
+    // Who is filling it already finishes it too.
+    if (!cursor?.isFilling || cursor.filler?.era === this.#era) return
+    if (cursor.newest) void this.#fill(topic, cursor, this.#era)
+    else this.#finish(topic, cursor)
+  }
+
+  async #each(
+    topics: readonly Topic[],
+    era: number,
+    work: (topic: Topic, cursor: TopicCursor) => Promise<unknown>,
+  ): Promise<void> {
+    const left = [...topics]
+    const worker = async () => {
+      for (let topic = left.pop(); topic !== undefined && era === this.#era; topic = left.pop()) {
+        const cursor = this.#cursors.get(topic)
+        if (cursor) await work(topic, cursor)
+      }
+    }
+    await Promise.all(Array.from({ length: Math.min(CONCURRENCY, topics.length) }, worker))
+  }
+
+  /** One at a time: two that read the same page would deliver it twice. */
+  #fill(topic: Topic, cursor: TopicCursor, era: number): Promise<void> {
+    if (cursor.filler?.era !== era) {
+      this.#startFilling(cursor)
+      const filler = { era, done: this.#fillOnce(topic, cursor, era) }
+      cursor.filler = filler
+      void filler.done.then(() => {
+        if (cursor.filler === filler) cursor.filler = undefined
+      })
+    }
+    return cursor.filler!.done
+  }
+
+  async #fillOnce(topic: Topic, cursor: TopicCursor, era: number): Promise<void> {
+    let filled = 0
+    try {
+      for (;;) {
+        const askedAt = performance.now()
+        const page = await this.#retrying(era, () => this.#source.read(topic, cursor.last!.id, PAGE))
+        if (!page || era !== this.#era || this.#cursors.get(topic) !== cursor) return
+        filled += page.entries.length
+        if (this.#take(topic, cursor, page, askedAt)) break
+      }
+      this.#finish(topic, cursor)
+    } catch (error) {
+      this.#events.failed(error)
+      this.#giveUp(topic, cursor)
+    } finally {
+      if (filled > 0) this.#events.filled(topic, filled)
+    }
+  }
+
+  /** Delivers a page; true when the topic has caught up with everything that came meanwhile. */
+  #take(topic: Topic, cursor: TopicCursor, page: HistoryPage, askedAt: number): boolean {
+    if (page.gap) {
+      // Where nothing was ever recorded there is nothing that could be missing.
+      const isEmpty = cursor.last!.seq === 0 && page.head.seq === 0 && !this.#events.isRecorded(topic)
+      cursor.last = page.head
+      if (!isEmpty) this.#events.lost(page.gap, new Map([[topic, page.head]]))
+    }
+    for (const { position, envelope } of page.entries) {
+      cursor.last = position
+      this.#events.deliver(topic, new Slice(envelope), position)
+    }
+    if (!page.isComplete) return false
+    // What came after the page was asked for may be missing on it; what came before and is missing is not of this history.
+    const { newest, newestAt } = cursor
+    if (newest === undefined || isCovered(newest, cursor.last!)) return true
+    if (newestAt >= askedAt) return false
+    if (!page.gap) this.#events.lost('history_replaced', new Map([[topic, cursor.last]]))
+    return true
+  }
+
+  #finish(topic: Topic, cursor: TopicCursor): void {
+    this.#filling--
+    cursor.isFilling = false
+    cursor.newest = undefined
+    const { waiting } = cursor
+    this.#forgetWaiting(cursor)
+    for (const envelope of waiting) this.#events.deliver(topic, envelope, undefined)
+    if (!cursor.hasOverflown) return
+    cursor.hasOverflown = false
+    this.#events.lost('overload', new Map([[topic, undefined]]))
+  }
+
+  /** Histories cannot be read on this server. */
+  abandon(): void {
+    for (const [topic, cursor] of this.#cursors) this.#giveUp(topic, cursor)
+  }
+
+  /** The history cannot be read and never will be: go on from what comes next. */
+  #giveUp(topic: Topic, cursor: TopicCursor): void {
+    if (this.#cursors.get(topic) !== cursor || !cursor.isFilling) return
+    this.#events.lost('broker_link', new Map([[topic, undefined]]))
+    cursor.last = undefined
+    this.#finish(topic, cursor)
+  }
+
+  #forgetWaiting(cursor: TopicCursor): void {
+    for (const envelope of cursor.waiting) this.#waitingBytes -= envelope.length
+    cursor.waiting = []
+  }
+
+  /** Undefined when the link was lost meanwhile, whose return begins anew. */
+  #retrying<T>(era: number, ask: () => Promise<T>): Promise<T | undefined> {
+    return retrying(() => era === this.#era && !this.#isClosed, ask)
+  }
+
+  close(): void {
+    this.#isClosed = true
+    this.#era++
+    this.#cursors.clear()
+    this.#waitingBytes = 0
+  }
+}

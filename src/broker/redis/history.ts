@@ -1,0 +1,94 @@
+import { errors, isPushError, type PushError } from '../../protocol/errors.ts'
+import type { GapReason } from '../../protocol/messages.ts'
+import { type Position, positionOf } from '../../protocol/position.ts'
+import { Slice } from '../../protocol/slice.ts'
+import type { Topic } from '../../protocol/topic.ts'
+import type { HistoryEntry, HistoryPage, PageLimits } from '../broker.ts'
+import type { Functions } from './functions.ts'
+import type { Names } from './names.ts'
+
+const OPEN_BRACE = 0x7b
+const SPACE = new Set([...' \t\r\n'].map(character => character.charCodeAt(0)))
+const LINE_FEED = 0x0a
+/** Two ids and a number; whatever has no line feed by then is no recorded publication. */
+const MAX_HEAD = 300
+
+/** A recorded publication as it travels: `<id> <seq> <prev>\n<envelope>`. */
+export interface Recorded {
+  position: Position
+  /** The id of the entry before; `-` when there was none. */
+  previous: string
+  envelope: Slice
+}
+
+/** Undefined for a bare envelope, and for what only looks like a recorded one. */
+export function parseRecorded({ memory, start, end: messageEnd }: Slice): Recorded | undefined {
+  const first = memory[start]!
+  if (start === messageEnd || first === OPEN_BRACE || SPACE.has(first)) return undefined
+  const end = memory.subarray(0, Math.min(start + MAX_HEAD, messageEnd)).indexOf(LINE_FEED, start)
+  if (end < 0) return undefined
+  const [id = '', seq, previous = '', ...more] = memory.toString('latin1', start, end).split(' ')
+  const position = positionOf(id)
+  if (!position || String(position.seq) !== seq || more.length > 0) return undefined
+  if (previous !== '-' && !positionOf(previous)) return undefined
+  return { position, previous, envelope: new Slice(memory, end + 1, messageEnd) }
+}
+
+/** Reads histories in Redis. */
+export class RedisHistory {
+  readonly #functions: Functions
+  readonly #names: Names
+
+  constructor(functions: Functions, names: Names) {
+    this.#functions = functions
+    this.#names = names
+  }
+
+  /** Where these topics stand. */
+  async heads(topics: readonly Topic[], timeout: number): Promise<Map<Topic, Position>> {
+    const call = { name: 'push_heads' as const, keys: topics.map(topic => this.#names.channel(topic)), args: [] }
+    const [reply] = await this.#functions.run([call], timeout)
+    if (!Array.isArray(reply) || reply.length !== 2 * topics.length) throw isPushError(reply) ? reply : unreadable()
+    return new Map(topics.map((topic, i) => [topic, { id: reply[2 * i], seq: Number(reply[2 * i + 1]) }]))
+  }
+
+  /** What comes after `since`. */
+  async read(topic: Topic, since: string, limits: PageLimits, timeout: number): Promise<HistoryPage> {
+    const call = {
+      name: 'push_history' as const,
+      keys: [this.#names.channel(topic)],
+      args: [since, limits.count, limits.bytes],
+    }
+    const [reply] = await this.#functions.run([call], timeout)
+    return toPage(reply)
+  }
+
+  /** Which of these topics stand elsewhere in Redis. */
+  async different(known: readonly [Topic, Position][], timeout: number): Promise<Topic[]> {
+    const call = {
+      name: 'push_compare' as const,
+      keys: known.map(([topic]) => this.#names.channel(topic)),
+      args: known.map(([, { id }]) => id),
+    }
+    const [reply] = await this.#functions.run([call], timeout)
+    if (!Array.isArray(reply)) throw isPushError(reply) ? reply : unreadable()
+    return reply.map(place => known[Number(place) - 1]![0])
+  }
+}
+
+function toPage(reply: unknown | PushError): HistoryPage {
+  if (!Array.isArray(reply)) throw isPushError(reply) ? reply : unreadable()
+  const [reason, id, seq, isComplete, ...flat] = reply as [string, string, number, number, ...string[]]
+  const entries: HistoryEntry[] = []
+  for (let i = 0; i + 1 < flat.length; i += 2) {
+    const position = positionOf(flat[i]!)
+    if (!position) throw unreadable()
+    entries.push({ position, envelope: Buffer.from(flat[i + 1]!) })
+  }
+  const page = { head: { id, seq: Number(seq) }, entries, isComplete: isComplete === 1 }
+  return reason === '' ? page : { ...page, gap: reason as GapReason }
+}
+
+function unreadable(): PushError {
+  return new errors.INTERNAL('a history in Redis is not as push_v1 writes it')
+}

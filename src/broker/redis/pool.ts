@@ -1,0 +1,67 @@
+import { errors } from '../../protocol/errors.ts'
+import { type LinkNews, RedisBroker, type RedisBrokerOptions } from './broker.ts'
+import { checkSource, createClient, identityOf, type RedisSource } from './client.ts'
+import { RedisRegistration, type RedisRegistrationOptions } from './registration.ts'
+
+interface Shared {
+  broker: RedisBroker
+  maxBytes: number
+  users: Set<{ news: LinkNews }>
+}
+
+const shared = new Map<string, Shared>()
+
+/**
+ * The broker for a Redis and a prefix: one pair of links for a whole process, however many registrations use it.
+ * `release` closes them with the last of those.
+ */
+export function acquireBroker(
+  source: unknown,
+  options: RedisBrokerOptions & RedisRegistrationOptions,
+  news: LinkNews,
+): { broker: RedisRegistration; release(): Promise<void> } {
+  const redis: RedisSource = checkSource(source)
+  const key = `${options.prefix} ${identityOf(redis)}`
+  const entry = shared.get(key) ?? open(redis, options)
+  refuseDisagreement(entry.maxBytes, options.maxBytes)
+  shared.set(key, entry)
+  const user = { news }
+  entry.users.add(user)
+  return {
+    broker: new RedisRegistration(entry.broker, options),
+    async release() {
+      if (!entry.users.delete(user) || entry.users.size > 0) return
+      shared.delete(key)
+      await entry.broker.close()
+    },
+  }
+}
+
+/** Redis keeps it for all who record: what one of two registrations publishes, the other would refuse. */
+function refuseDisagreement(first: number, second: number): void {
+  if (first === second) return
+  throw new errors.OPTIONS(
+    `option limits.publication is ${second} here and ${first} in another registration with the same Redis and ` +
+      'redisPrefix: it is one number for the whole prefix: agree, or take another redisPrefix',
+  )
+}
+
+function open(redis: RedisSource, options: RedisBrokerOptions): Shared {
+  const users: Shared['users'] = new Set()
+  const news: LinkNews = {
+    change(isUp, error) {
+      for (const user of users) user.news.change(isUp, error)
+    },
+    lagging(isBehind, milliseconds) {
+      for (const user of users) user.news.lagging(isBehind, milliseconds)
+    },
+    refused(refusal) {
+      for (const user of users) user.news.refused(refusal)
+    },
+  }
+  const clients = {
+    commands: createClient(redis, `${options.prefix}commands`),
+    subscriber: createClient(redis, `${options.prefix}subscriber`),
+  }
+  return { broker: new RedisBroker(clients, options, news), maxBytes: options.maxBytes, users }
+}

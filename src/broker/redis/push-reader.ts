@@ -1,0 +1,195 @@
+import { Slice } from '../../protocol/slice.ts'
+import type { Topic } from '../../protocol/topic.ts'
+import type { TopicCache } from './topic-cache.ts'
+
+const CR = 0x0d
+const ZERO = 0x30
+const MINUS = 0x2d
+
+/** How a message begins under RESP3 and RESP2; what follows are the lengths and bytes of channel and payload. */
+const MESSAGE = [Buffer.from('>3\r\n$7\r\nmessage\r\n$'), Buffer.from('*3\r\n$7\r\nmessage\r\n$')] as const
+
+const LINES = new Set([...'+-:,#(_'].map(code))
+const BULKS = new Set([...'$=!'].map(code))
+const LISTS = new Set([...'*>~'].map(code))
+const MAPS = new Set([...'%|'].map(code))
+
+const EMPTY = Buffer.alloc(0)
+
+/** The element is not complete yet. */
+const INCOMPLETE = -1
+/** Nothing that RESP knows. */
+const UNKNOWN = -2
+
+/** Elements between two looks at the clock. */
+const ELEMENTS_PER_LOOK = 8
+
+const never = () => false
+
+export interface PushReaderEvents {
+  /** The payload is a slice of the bytes that were read and keeps those in memory for as long as it lives. */
+  message(topic: Topic, payload: Slice): void
+  /** Whole elements of any other kind, for the client that sent the commands. */
+  other(bytes: Buffer): void
+}
+
+/**
+ * Picks published messages out of the bytes of a Redis connection and hands everything else on, in order. A subscriber
+ * spends more time in a general RESP decoder than in all else it does for a message to a single connection.
+ */
+export class PushReader {
+  readonly #names: TopicCache
+  readonly #events: PushReaderEvents
+  /** What is being read, and how far that has got. */
+  #bytes: Buffer = EMPTY
+  #at = 0
+  /** The beginning of an element that has not come whole. */
+  #rest: Buffer[] = []
+  #restBytes = 0
+  /** How many bytes that element has at least. */
+  #needed = 0
+  #isLost = false
+
+  constructor(names: TopicCache, events: PushReaderEvents) {
+    this.#names = names
+    this.#events = events
+  }
+
+  /** False when `isLate` said so before all that is complete was handed on: `resume` goes on, before anything is written. */
+  write(chunk: Buffer, isLate: () => boolean = never): boolean {
+    if (this.#isLost) {
+      this.#events.other(chunk)
+      return true
+    }
+    if (this.#restBytes === 0) this.#bytes = chunk
+    else {
+      this.#rest.push(chunk)
+      this.#restBytes += chunk.length
+      if (this.#restBytes < this.#needed) return true
+      this.#bytes = Buffer.concat(this.#rest, this.#restBytes)
+      this.#rest = []
+      this.#restBytes = 0
+    }
+    this.#at = 0
+    return this.resume(isLate)
+  }
+
+  resume(isLate: () => boolean = never): boolean {
+    const bytes = this.#bytes
+    let othersFrom = this.#at
+    for (let n = 1; this.#at < bytes.length; n++) {
+      if (n % ELEMENTS_PER_LOOK === 0 && isLate()) {
+        this.#handOn(othersFrom, this.#at)
+        return false
+      }
+      this.#needed = 0
+      const isMessage = startsWithMessage(bytes, this.#at)
+      const end = isMessage ? this.#readMessage(bytes, this.#at, othersFrom) : this.#endOf(bytes, this.#at)
+      if (end === UNKNOWN) return this.#giveUp(bytes.subarray(othersFrom))
+      if (end === INCOMPLETE) break
+      this.#at = end
+      if (isMessage) othersFrom = end
+    }
+    this.#handOn(othersFrom, this.#at)
+    this.#keepRest()
+    return true
+  }
+
+  #handOn(from: number, to: number): void {
+    if (to > from) this.#events.other(this.#bytes.subarray(from, to))
+  }
+
+  #keepRest(): void {
+    const left = this.#bytes.length - this.#at
+    if (left > 0) {
+      this.#rest = [this.#bytes.subarray(this.#at)]
+      this.#restBytes = left
+      this.#needed -= this.#at
+    }
+    this.#bytes = EMPTY
+  }
+
+  /** Hands the message at `at` on, after what came before it; says where it ends. */
+  #readMessage(bytes: Buffer, at: number, othersFrom: number): number {
+    const channelLine = at + MESSAGE[0].length
+    const channelStart = endOfLength(bytes, channelLine)
+    if (channelStart === INCOMPLETE) return INCOMPLETE
+    const channelEnd = channelStart + readLength(bytes, channelLine)
+    const payloadLine = channelEnd + 3
+    const payloadStart = endOfLength(bytes, payloadLine)
+    if (payloadStart === INCOMPLETE) return INCOMPLETE
+    const payloadEnd = payloadStart + readLength(bytes, payloadLine)
+    if (payloadEnd + 2 > bytes.length) {
+      this.#needed = payloadEnd + 2
+      return INCOMPLETE
+    }
+    this.#handOn(othersFrom, at)
+    this.#events.message(this.#names.at(bytes, channelStart, channelEnd), new Slice(bytes, payloadStart, payloadEnd))
+    return payloadEnd + 2
+  }
+
+  #endOf(bytes: Buffer, at: number): number {
+    const kind = bytes[at]!
+    const start = endOfLine(bytes, at + 1)
+    const isKnown = LINES.has(kind) || BULKS.has(kind) || LISTS.has(kind) || MAPS.has(kind)
+    if (!isKnown) return UNKNOWN
+    if (start === INCOMPLETE || LINES.has(kind)) return start
+    const length = readLength(bytes, at + 1)
+    if (length < 0) return start
+    if (BULKS.has(kind)) return this.#endOfBulk(bytes, start + length + 2)
+    let end = start
+    for (let left = MAPS.has(kind) ? length * 2 : length; left > 0; left--) {
+      if (end >= bytes.length) return INCOMPLETE
+      end = this.#endOf(bytes, end)
+      if (end < 0) return end
+    }
+    return end
+  }
+
+  #endOfBulk(bytes: Buffer, end: number): number {
+    if (end <= bytes.length) return end
+    this.#needed = end
+    return INCOMPLETE
+  }
+
+  /** Whatever this is, the decoder of the client knows better: from here on it gets everything. */
+  #giveUp(bytes: Buffer): boolean {
+    this.#isLost = true
+    this.#bytes = EMPTY
+    this.#events.other(bytes)
+    return true
+  }
+}
+
+function code(character: string): number {
+  return character.charCodeAt(0)
+}
+
+function startsWithMessage(bytes: Buffer, at: number): boolean {
+  const start = bytes[at] === MESSAGE[0][0] ? MESSAGE[0] : MESSAGE[1]
+  // Byte by byte: for so few of them a call into C++ costs more.
+  for (let i = 0; i < start.length; i++) if (bytes[at + i] !== start[i]) return false
+  return true
+}
+
+/** Where the line that `at` stands in is over, its line break included. */
+function endOfLine(bytes: Buffer, at: number): number {
+  const end = bytes.indexOf(CR, at)
+  return end < 0 || end + 1 >= bytes.length ? INCOMPLETE : end + 2
+}
+
+/** As `endOfLine`, of a line that is a length: a few digits, for which a call into C++ costs more than they do. */
+function endOfLength(bytes: Buffer, at: number): number {
+  let end = at
+  while (bytes[end]! >= ZERO) end++
+  if (end + 1 >= bytes.length) return INCOMPLETE
+  return bytes[end] === CR ? end + 2 : endOfLine(bytes, at)
+}
+
+/** The decimal number at `at`; `-1` is the length of null. */
+function readLength(bytes: Buffer, at: number): number {
+  if (bytes[at] === MINUS) return -1
+  let length = 0
+  for (let i = at; bytes[i] !== CR; i++) length = length * 10 + bytes[i]! - 48
+  return length
+}

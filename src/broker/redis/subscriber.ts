@@ -1,0 +1,275 @@
+import type { Redis } from 'ioredis'
+import { errors } from '../../protocol/errors.ts'
+import type { GapReason } from '../../protocol/messages.ts'
+import type { Position } from '../../protocol/position.ts'
+import type { Slice } from '../../protocol/slice.ts'
+import type { Topic } from '../../protocol/topic.ts'
+import type { HistoryPage, PageLimits } from '../broker.ts'
+import { RETRY, retrying } from '../waiting.ts'
+import type { CommandLink } from './commands.ts'
+import type { Functions } from './functions.ts'
+import { GapFiller } from './gap-filler.ts'
+import { Heads } from './heads.ts'
+import { parseRecorded, RedisHistory } from './history.ts'
+import { Lag, type Tick } from './lag.ts'
+import type { Names } from './names.ts'
+import type { RefusedTopic } from './refused-topics.ts'
+import { Subscriptions } from './subscriptions.ts'
+import { Timeline } from './timeline.ts'
+
+export interface RedisSubscriberOptions {
+  node: string
+  timeout: number
+  /** Bytes of the largest envelope that may be recorded. */
+  maxBytes: number
+}
+
+export interface RedisSubscriberEvents {
+  deliver(topic: Topic, envelope: Slice, position: Position | undefined): void
+  lost(reason: GapReason, topics: ReadonlyMap<Topic, Position | undefined>): void
+  isRecorded(topic: Topic): boolean
+  /** Every topic that is held. */
+  topics(): Iterable<Topic>
+  /** So many publications of a topic that were missed have been delivered from its history. */
+  filled(topic: Topic, publications: number): void
+  /** Whether everything arrives has changed, or why it does not. */
+  change(error: Error | undefined): void
+  /** For the log: the node is so many milliseconds behind, or was at most before it caught up. */
+  lagging(isBehind: boolean, milliseconds: number): void
+  refused(refusal: RefusedTopic): void
+}
+
+/** Heads are compared this often: what was lost in a way that nothing else notices is found after half a minute. */
+const COMPARE_INTERVAL = 30_000
+
+/** What comes on the node's own channel is the number of a tick. */
+const MAX_DIGITS = 16
+
+const DEAF = 'this node does not hear what it publishes to itself'
+const CUT_OFF = 'Redis does not send to this node any more: killed, or cut off by client-output-buffer-limit'
+
+const NOWHERE: ReadonlyMap<Topic, Position> = new Map()
+
+/**
+ * What comes in from Redis, whole: subscriptions bring it, the timeline tells whether Redis is the one it was, and
+ * gapFiller fills what is missing. After the link was lost they do so in this order.
+ */
+export class RedisSubscriber {
+  readonly #options: RedisSubscriberOptions
+  readonly #events: RedisSubscriberEvents
+  readonly #functions: Functions
+  readonly #history: RedisHistory
+  readonly #subscriptions: Subscriptions
+  readonly #gapFiller: GapFiller
+  readonly #timeline: Timeline
+  readonly #comparing: NodeJS.Timeout
+  #isCaughtUp = false
+  #isClosed = false
+  #restoration = 0
+  /** Since when the subscriptions are live. */
+  #liveSince = Number.POSITIVE_INFINITY
+  readonly #lag: Lag
+
+  constructor(
+    client: Redis,
+    { commands, functions, names }: { commands: CommandLink; functions: Functions; names: Names },
+    options: RedisSubscriberOptions,
+    events: RedisSubscriberEvents,
+  ) {
+    this.#options = options
+    this.#events = events
+    this.#functions = functions
+    this.#history = new RedisHistory(functions, names)
+    const heads = new Heads(topics => this.#heads(topics))
+    this.#gapFiller = new GapFiller(
+      {
+        heads: topics => heads.ask(topics),
+        read: (topic, since, limits) => this.history(topic, since, limits),
+        different: known => this.#history.different(known, options.timeout),
+      },
+      { ...events, failed: error => events.change(error as Error) },
+    )
+    this.#timeline = new Timeline(commands, functions, names, options, {
+      changed: () => this.#onTimelineChanged(),
+      ticked: (tick, hearing) => this.#onTicked(tick, hearing),
+    })
+    this.#lag = new Lag({
+      heard: sentAt => this.#subscriptions.overtaken(sentAt),
+      told: events.lagging,
+    })
+    this.#subscriptions = new Subscriptions(client, names, options.node, {
+      message: (topic, message) => this.#receive(topic, message),
+      heard: message => this.#lag.heard(Number(message.toString('latin1', 0, MAX_DIGITS)), performance.now()),
+      answered: askedAt => this.#onAnswered(askedAt),
+      restored: () => void this.#restore(),
+      granted: topics => void this.#gapFiller.regained(topics),
+      refused: events.refused,
+      change: (isUp, error) => {
+        if (!isUp) this.#interrupt()
+        events.change(error)
+      },
+    })
+    this.#comparing = setInterval(() => void this.#compare(), COMPARE_INTERVAL)
+    this.#comparing.unref()
+  }
+
+  /** Whether everything published is being received, and what was missed has been filled. */
+  get isLive(): boolean {
+    return this.#subscriptions.isLive && this.#isCaughtUp
+  }
+
+  /** Bytes that were read and are still to be dealt with. */
+  get backlog(): number {
+    return this.#subscriptions.backlog
+  }
+
+  /** Topics that are being filled from their history. */
+  get filling(): number {
+    return this.#gapFiller.filling
+  }
+
+  /** Milliseconds that what comes in is late. */
+  get lag(): number {
+    return this.#lag.at(performance.now())
+  }
+
+  /** Topics that Redis refuses to this node. */
+  get refused(): number {
+    return this.#subscriptions.refused
+  }
+
+  async subscribe(topics: readonly Topic[]): Promise<ReadonlyMap<Topic, Position>> {
+    await this.#subscriptions.subscribe(topics)
+    if (!this.#functions.isSupported) return NOWHERE
+    // A topic may be left meanwhile: nobody would take care of it any more.
+    const wanted = () => topics.filter(topic => isLocated(topic) && this.#subscriptions.wants(topic))
+    try {
+      return (
+        (await retrying(
+          () => !this.#isClosed,
+          () => this.#gapFiller.join(wanted()),
+        )) ?? NOWHERE
+      )
+    } catch (error) {
+      if (this.#functions.isSupported && !this.#isClosed) throw error
+      return NOWHERE
+    }
+  }
+
+  unsubscribe(topic: Topic): void {
+    this.#gapFiller.leave(topic)
+    this.#subscriptions.unsubscribe(topic)
+  }
+
+  history(topic: Topic, since: string, limits: PageLimits): Promise<HistoryPage> {
+    return this.#whileKnown(() => this.#history.read(topic, since, limits, this.#options.timeout))
+  }
+
+  #heads(topics: readonly Topic[]): Promise<ReadonlyMap<Topic, Position>> {
+    return this.#whileKnown(() => this.#history.heads(topics, this.#options.timeout))
+  }
+
+  /** What a Redis says of which it is not known whether it is the one it was may be of the past: nobody is told that. */
+  async #whileKnown<T>(ask: () => Promise<T>): Promise<T> {
+    if (!this.#isKnownSince(performance.now())) await this.#timeline.tick()
+    const askedAt = performance.now()
+    this.#requireKnownSince(askedAt)
+    const answer = await ask()
+    // It may have waited for the link, and gone out before anything else over a new one.
+    this.#requireKnownSince(askedAt)
+    return answer
+  }
+
+  #requireKnownSince(time: number): void {
+    if (!this.#isKnownSince(time)) throw new errors.BROKER_AWAY('Redis cannot be reached, or is back only now')
+  }
+
+  #isKnownSince(time: number): boolean {
+    return !this.#functions.isSupported || time >= this.#timeline.knownSince
+  }
+
+  commandsDown(): void {
+    this.#timeline.linkLost()
+  }
+
+  /** There is a new connection for commands, behind which may be another server. */
+  async commandsUp(): Promise<void> {
+    await this.#functions.update(this.#options.timeout)
+    await this.#timeline.tick()
+  }
+
+  #receive(topic: Topic, message: Slice): void {
+    const recorded = parseRecorded(message)
+    if (recorded) this.#gapFiller.receive(topic, recorded)
+    else this.#gapFiller.receiveBare(topic, message)
+  }
+
+  #interrupt(): void {
+    this.#isCaughtUp = false
+    this.#liveSince = Number.POSITIVE_INFINITY
+    this.#restoration++
+    this.#lag.clear()
+    this.#gapFiller.interrupted()
+  }
+
+  /** Every topic is subscribed again. Which Redis this is must be known before a history is read. */
+  async #restore(): Promise<void> {
+    const restoration = ++this.#restoration
+    this.#liveSince = performance.now()
+    this.#gapFiller.restored()
+    while (!(await this.#timeline.tick()) && this.#functions.isSupported) {
+      await new Promise(resolve => setTimeout(resolve, RETRY).unref())
+      if (restoration !== this.#restoration || this.#isClosed) return
+    }
+    if (restoration === this.#restoration) await this.#catchUp(restoration)
+  }
+
+  async #catchUp(restoration: number): Promise<void> {
+    try {
+      await this.#gapFiller.compareAll()
+    } catch (error) {
+      this.#gapFiller.abandon()
+      this.#events.change(error as Error)
+    }
+    if (restoration !== this.#restoration || this.#isClosed) return
+    this.#isCaughtUp = true
+    this.#events.change(undefined)
+  }
+
+  #onTimelineChanged(): void {
+    if (!this.#subscriptions.isLive) return
+    this.#isCaughtUp = false
+    this.#gapFiller.invalidate()
+    void this.#catchUp(++this.#restoration)
+  }
+
+  /** What is late is not missing: to read all of that from the histories would make it later still. */
+  async #compare(): Promise<void> {
+    if (this.isLive && this.lag === 0) await this.#catchUp(this.#restoration)
+  }
+
+  /** The tick was published to this node alone. If nobody was there to take it, the link is dead. */
+  #onTicked(tick: Tick, hearing: number): void {
+    if (this.#liveSince > tick.sentAt) return
+    if (hearing > 0) this.#lag.published(tick)
+    else this.#subscriptions.reset(new Error(CUT_OFF))
+  }
+
+  /** ReceiptAnswers and messages come in order: a node that is answered, and has not heard an older tick, hears nobody. */
+  #onAnswered(askedAt: number): void {
+    if (this.#lag.isDeaf(askedAt)) this.#subscriptions.reset(new Error(DEAF))
+  }
+
+  close(): void {
+    this.#isClosed = true
+    clearInterval(this.#comparing)
+    this.#timeline.close()
+    this.#gapFiller.close()
+    this.#subscriptions.close()
+  }
+}
+
+/** The topic of a connection is never recorded: it ends with it. */
+function isLocated(topic: Topic): boolean {
+  return !topic.startsWith('connection:')
+}

@@ -1,0 +1,293 @@
+import { CLOSE, type Gap, MAX_CLOSE_REASON_BYTES, shouldReconnect, type Welcome } from '../protocol/messages.ts'
+import { ClientError, type Handler, Handlers } from './handlers.ts'
+import { Link } from './link.ts'
+import type { Binary, ClientOptions, ClientState, PublishedMessage, Subscribed, WebSocketLike } from './options.ts'
+import { watchPage } from './page.ts'
+import { Positions } from './positions.ts'
+import { lost, MAX_TIMER, Requests } from './requests.ts'
+import { Topics } from './topics.ts'
+
+// A SYN that meets silence takes a browser two minutes; this also bounds the application's ticket().
+const WELCOME_WITHIN = 20_000
+const STABLE_AFTER = 10_000
+const MAX_DELAY = 30_000
+const UNREACHABLE_AFTER = 3
+const NO_CODE = 1005
+const ABNORMAL = 1006
+// Reserved for the protocol, now or later: an application never gets one as a published message.
+const NOT_PUBLISHED = /^(p[io]ng|ack|(un)?subscribe|authenticated?|presence|history|push\..*)$/
+
+type Timer = ReturnType<typeof setTimeout> | undefined
+type Message = PublishedMessage & { ref?: unknown; ack?: unknown }
+
+/** One client, from the first attempt to its end: the socket of the day, what is wanted, and what waits for answers. */
+export class PushClient {
+  state: ClientState = 'connecting'
+  welcome: Welcome | undefined
+  private url: URL
+  private options: ClientOptions & Required<Pick<ClientOptions, 'WebSocket'>>
+  private handlers = new Handlers()
+  private places: Positions
+  private topics: Topics
+  private requests = new Requests()
+  private link: Link | undefined
+  /** What ticket() brings too late finds another number here. */
+  private attempt = 0
+  /** Each state has one: to give the attempt up, to call the connection stable, to try again. */
+  private timer: Timer
+  private failures = 0
+  private unanswered = 0
+  /** The delay that a `reconnect` asked for, until it is over. */
+  private after: number | undefined
+  private leavePage = watchPage(() => this.wake())
+
+  constructor(url: URL, options: PushClient['options']) {
+    this.url = url
+    this.options = options
+    this.places = new Positions(options.since)
+    this.topics = new Topics(this.places, this.handlers, payload => this.ask('subscribe', payload))
+    for (const topic of options.topics ?? []) this.subscribe(topic)
+    this.connect()
+  }
+
+  get positions(): Record<string, string> {
+    return this.places.ids
+  }
+
+  on(type: string, handler: Handler): () => void {
+    return this.handlers.add(`message ${type}`, handler)
+  }
+
+  listen(event: string, handler: Handler): () => void {
+    return this.handlers.add(`event ${event}`, handler)
+  }
+
+  subscribe(topic: string): Promise<Subscribed> {
+    const answer = this.topics.want(topic)
+    if (this.state === 'closed') this.topics.end()
+    if (this.state === 'open') this.topics.join(topic)
+    return answer
+  }
+
+  unsubscribe(topic: string): void {
+    this.topics.forget(topic)
+    // Without a ref the answer could be taken for an unsubscription that the server decided on.
+    if (this.state === 'open')
+      this.write(JSON.stringify({ type: 'unsubscribe', payload: { topic }, ref: this.requests.nextRef() }))
+  }
+
+  send(what: string | Binary, payload?: unknown): boolean {
+    return (
+      this.state === 'open' && this.write(typeof what === 'string' ? JSON.stringify({ type: what, payload }) : what)
+    )
+  }
+
+  async request(type: string, payload?: unknown, { timeout }: { timeout?: number } = {}): Promise<never> {
+    if (this.state !== 'open') throw lost()
+    if (this.requests.isFull) throw new ClientError('BUSY', 'too many requests are unanswered')
+    return this.ask(type, payload, timeout)
+  }
+
+  private ask(type: string, payload: unknown, timeout?: number): Promise<never> {
+    return this.requests.ask(text => this.write(text), type, payload, timeout)
+  }
+
+  close(code: number = CLOSE.NORMAL, reason = ''): void {
+    if (code !== CLOSE.NORMAL && !(code >= 3000 && code <= 4999)) throw new RangeError('code is not 1000 or 3000–4999')
+    if (new TextEncoder().encode(reason).length > MAX_CLOSE_REASON_BYTES) throw new RangeError('reason is too long')
+    if (this.state !== 'closed') this.end(code, reason)
+  }
+
+  private connect(): void {
+    this.after = undefined
+    this.enter('connecting', {}, () => this.lose(ABNORMAL, 'no welcome came'), WELCOME_WITHIN)
+    // A handler of `state` may have closed it.
+    if (this.state === 'connecting') this.open(++this.attempt)
+  }
+
+  private async open(attempt: number): Promise<void> {
+    const { ticket, WebSocket } = this.options
+    let failure: [code: string, message: string] = ['TICKET', 'ticket() failed']
+    try {
+      // So that whoever called connect() can listen before anything happens.
+      await undefined
+      if (attempt !== this.attempt) return
+      const url = new URL(this.url)
+      if (ticket) url.searchParams.set('ticket', usable(await ticket()))
+      if (attempt !== this.attempt) return
+      const since = this.places.forUrl()
+      if (since) url.searchParams.set('since', since)
+      failure = ['CONNECT', 'no WebSocket could be made']
+      this.attach(new WebSocket(url.href))
+    } catch (cause) {
+      if (attempt !== this.attempt) return
+      this.lose(ABNORMAL, failure[1])
+      this.handlers.report(new ClientError(...failure, cause))
+    }
+  }
+
+  private attach(socket: WebSocketLike): void {
+    this.link = new Link(socket, {
+      received: data => this.receive(data),
+      closed: (code, reason) => (shouldReconnect(code) ? this.lose(code, reason) : this.end(code, reason)),
+      silent: reason => this.lose(ABNORMAL, reason),
+    })
+  }
+
+  private lose(code: number, reason: string): void {
+    const answered = this.state === 'open' || (code !== NO_CODE && code !== ABNORMAL)
+    this.detach()
+    // Full jitter: clients that fell together must not come back together.
+    const delay = this.after ?? Math.random() * Math.min(MAX_DELAY, 1000 * 2 ** this.failures++)
+    this.unanswered = answered ? 0 : this.unanswered + 1
+    this.enter('waiting', { code, reason, delay }, () => this.connect(), delay)
+    if (this.unanswered === UNREACHABLE_AFTER) this.warn(`${code} ${reason}`.trim())
+  }
+
+  private end(code: number, reason: string): void {
+    this.detach(code, reason)
+    this.leavePage()
+    this.topics.end()
+    this.enter('closed', { code, reason })
+  }
+
+  private detach(code?: number, reason?: string): void {
+    const { link } = this
+    this.link = undefined
+    this.attempt++
+    this.requests.fail()
+    this.topics.reset()
+    link?.leave(code, reason)
+  }
+
+  private enter(state: ClientState, detail?: object, then?: () => void, ms?: number): void {
+    clearTimeout(this.timer)
+    this.state = state
+    if (then) this.timer = setTimeout(then, ms)
+    this.handlers.emit('event state', { state, ...detail })
+  }
+
+  private wake(): void {
+    if (this.state === 'open') this.link?.wake()
+    // What the server asked for stands: it spreads the crowd.
+    else if (this.state === 'waiting' && this.after === undefined) this.connect()
+  }
+
+  private receive(data: unknown): void {
+    if (typeof data !== 'string') {
+      this.handlers.emit('event binary', data)
+      return
+    }
+    const message = parse(data)
+    if (!message || !this.dispatch(message)) this.handlers.tell('invalid', { data })
+  }
+
+  /** False for what the protocol does not know. */
+  private dispatch(message: Message): boolean {
+    const payload = Object(message.payload)
+    switch (message.type) {
+      case 'welcome':
+        return this.state === 'connecting' && this.begin(payload)
+      case 'subscribed':
+        return this.subscribed(payload, message.ref)
+      case 'reply':
+        this.requests.get(message.ref)?.resolve(message.payload)
+        return true
+      case 'unsubscribed':
+        // The server's own decision: it should not be undone by the next reconnect.
+        if (message.ref === undefined) this.topics.left(payload.topic)
+        return true
+      case 'error':
+        return this.fail(payload, message.ref)
+      case 'gap':
+        return this.gap(payload)
+      case 'reconnect':
+        return this.obey(payload)
+      default:
+        if (!NOT_PUBLISHED.test(message.type)) this.publish(message)
+        return true
+    }
+  }
+
+  private begin(welcome: Welcome): boolean {
+    if (typeof welcome.connection !== 'string') return false
+    const before = this.welcome
+    this.welcome = welcome
+    if (before && before.user !== welcome.user) this.places.forget(`user:${before.user}`)
+    const behind = this.places.welcomed(welcome.topics, this.topics.isWanted)
+    this.link?.watch(welcome.heartbeat?.interval)
+    const stable = () => {
+      this.failures = 0
+    }
+    this.enter('open', {}, stable, STABLE_AFTER)
+    // A handler of `state` may have closed it.
+    if (this.state !== 'open') return true
+    this.topics.begin(behind)
+    this.handlers.emit('event welcome', welcome)
+    return true
+  }
+
+  private subscribed(payload: Subscribed, ref: unknown): boolean {
+    if (!this.topics.answered(payload, ref === undefined)) return false
+    this.handlers.emit('event subscribed', payload)
+    this.requests.get(ref)?.resolve(payload)
+    return true
+  }
+
+  private gap(gap: Gap): boolean {
+    if (!Array.isArray(gap.topics)) return false
+    this.places.lost(gap.positions)
+    this.handlers.tell('gap', gap)
+    return true
+  }
+
+  private fail({ code, message }: Record<string, unknown>, ref: unknown): boolean {
+    if (typeof code !== 'string' || typeof message !== 'string') return false
+    const error = new ClientError(code, message)
+    const answer = this.requests.get(ref)
+    if (answer) answer.reject(error)
+    else this.handlers.report(error)
+    return true
+  }
+
+  private obey({ after }: Record<string, unknown>): boolean {
+    if (typeof after !== 'number' || !(after >= 0)) return false
+    this.after = Math.min(after, MAX_TIMER)
+    this.handlers.emit('event reconnect', { after })
+    return true
+  }
+
+  private async publish(message: Message): Promise<void> {
+    // One that comes again is not acknowledged either: its handler may have failed, or be at it still.
+    if (!this.places.take(message)) return
+    const isHandled = await this.handlers.deliver(message)
+    if (isHandled && typeof message.ack === 'string') this.send('ack', { token: message.ack })
+  }
+
+  private write(data: string | Binary): boolean {
+    return this.link?.write(data) ?? false
+  }
+
+  private warn(last: string): void {
+    const message =
+      `no welcome from ${this.url.origin}${this.url.pathname} in ${UNREACHABLE_AFTER} attempts (the last: ${last}). ` +
+      'Check that it is the path option of the plugin, that the server runs, that the proxy passes Upgrade and ' +
+      'Connection, and that the origins option admits this page. Trying goes on.'
+    if (!this.handlers.emit('event unreachable', { attempts: UNREACHABLE_AFTER, message })) console.warn(message)
+  }
+}
+
+function parse(text: string): Message | undefined {
+  try {
+    const message = JSON.parse(text)
+    return typeof message?.type === 'string' ? message : undefined
+  } catch {
+    return undefined
+  }
+}
+
+/** A ticket of `undefined` would be sent as that word, refused with 4401, and the client would stay closed. */
+function usable(ticket: string): string {
+  if (typeof ticket !== 'string' || !ticket) throw new TypeError('ticket() gave no string')
+  return ticket
+}

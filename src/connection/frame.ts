@@ -1,0 +1,110 @@
+import { copyInto, type Slice } from '../protocol/slice.ts'
+
+const TEXT = 0x81
+const BINARY = 0x82
+/** A length of up to 125 stands in the second byte; these two say that it follows in 2 or in 8 bytes. */
+const LENGTH_16 = 126
+const LENGTH_64 = 127
+
+/** Frames are built side by side in blocks of this size; one that is larger than half of it gets memory of its own. */
+const BLOCK_BYTES = 16 * 1024
+
+/** Where whole frames stand in memory that they share with others: RFC 6455 section 5.2, final, not masked. */
+export interface Frames {
+  readonly memory: Buffer
+  readonly start: number
+  readonly end: number
+}
+
+/** One message within frames, for sockets that must frame it themselves. */
+export interface Frame {
+  readonly bytes: Buffer
+  readonly payloadStart: number
+  readonly binary: boolean
+}
+
+let block = Buffer.allocUnsafeSlow(BLOCK_BYTES)
+let used = 0
+
+/** The frame of one message, built once however many sockets get it. */
+export function encodeFrame(message: string | Uint8Array): Frames {
+  const binary = typeof message !== 'string'
+  const length = binary ? message.length : Buffer.byteLength(message)
+  const frame = reserve(headerBytes(length) + length)
+  const at = writeHeader(frame.memory, frame.start, binary ? BINARY : TEXT, length)
+  if (binary) frame.memory.set(message, at)
+  else frame.memory.write(message, at, 'utf8')
+  return frame
+}
+
+/** A message that is written as bytes: a JSON object, and `more` in the place of its closing brace. */
+export interface Extended {
+  object: Slice
+  more: Buffer
+}
+
+/** How large the frame of it is. */
+export function frameBytes({ object, more }: Extended): number {
+  const length = object.length - 1 + more.length
+  return headerBytes(length) + length
+}
+
+/** Writes the frame of it to `start` in `memory`, where it has its room. */
+export function writeFrame(memory: Buffer, start: number, { object, more }: Extended): void {
+  const at = writeHeader(memory, start, TEXT, object.length - 1 + more.length)
+  copyInto(memory, copyInto(memory, at, object.memory, object.start, object.end - 1), more, 0, more.length)
+}
+
+/** The frame of it. */
+export function encodeExtended(message: Extended): Frames {
+  const frame = reserve(frameBytes(message))
+  writeFrame(frame.memory, frame.start, message)
+  return frame
+}
+
+function reserve(size: number): Frames {
+  if (size > BLOCK_BYTES / 2) return { memory: Buffer.allocUnsafeSlow(size), start: 0, end: size }
+  if (used + size > BLOCK_BYTES) {
+    block = Buffer.allocUnsafeSlow(BLOCK_BYTES)
+    used = 0
+  }
+  const start = used
+  used += size
+  return { memory: block, start, end: used }
+}
+
+function headerBytes(length: number): number {
+  return length < LENGTH_16 ? 2 : length < 65536 ? 4 : 10
+}
+
+/** Says where the payload begins. */
+function writeHeader(memory: Buffer, start: number, kind: number, length: number): number {
+  memory[start] = kind
+  if (length < LENGTH_16) {
+    memory[start + 1] = length
+    return start + 2
+  }
+  if (length < 65536) {
+    memory[start + 1] = LENGTH_16
+    memory.writeUInt16BE(length, start + 2)
+    return start + 4
+  }
+  memory[start + 1] = LENGTH_64
+  memory.writeUInt32BE(Math.floor(length / 2 ** 32), start + 2)
+  memory.writeUInt32BE(length % 2 ** 32, start + 6)
+  return start + 10
+}
+
+/** The messages that were framed, one by one. */
+export function framesIn({ memory, start, end }: Frames): Frame[] {
+  const frames: Frame[] = []
+  for (let at = start; at < end; ) {
+    const short = memory[at + 1]!
+    const header = short < LENGTH_16 ? 2 : short === LENGTH_16 ? 4 : 10
+    const length = header === 2 ? short : header === 4 ? memory.readUInt16BE(at + 2) : memory.readUIntBE(at + 4, 6)
+    const next = at + header + length
+    frames.push({ bytes: memory.subarray(at, next), payloadStart: header, binary: memory[at] === BINARY })
+    at = next
+  }
+  return frames
+}

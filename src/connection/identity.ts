@@ -1,0 +1,66 @@
+import { randomFillSync } from 'node:crypto'
+import type { Right } from '../protocol/rights.ts'
+import type { Topic } from '../protocol/topic.ts'
+
+/** What the application sees of one socket. */
+export interface PushConnection<Data = unknown> {
+  readonly id: string
+  /** The authenticated identity; null for an anonymous connection. */
+  readonly user: string | null
+  /** Whatever `authenticate` gave as `data`. */
+  readonly data: Data
+  readonly topics: ReadonlySet<Topic>
+  /** Sends `{type, payload}` to this connection alone. False when it is closing or too slow. */
+  send(type: string, payload?: unknown): boolean
+  /** Sends one binary message. */
+  sendBinary(bytes: Uint8Array): boolean
+  /** Sends what is queued, then closes. */
+  close(code?: number, reason?: string): void
+}
+
+export interface Identity {
+  id: string
+  user: string | null
+  data: unknown
+  /** What it may do with which topics. */
+  allow: readonly Right[]
+  /** Milliseconds since 1970. Undefined when it does not expire: an Infinity would take 16 bytes of each connection. */
+  expires: number | undefined
+}
+
+/** Whether a publication that skips the topics in `except` skips this connection. At most 100 are named. */
+export function isExcepted({ id, user }: Pick<Identity, 'id' | 'user'>, except: readonly Topic[]): boolean {
+  if (except.length === 0) return false
+  return except.includes(`connection:${id}`) || (user !== null && except.includes(`user:${user}`))
+}
+
+export function isExpired({ expires }: Pick<Identity, 'expires'>, now: number): boolean {
+  return expires !== undefined && expires <= now
+}
+
+const ID_BYTES = 15
+
+/** Asking the system for random bytes costs the same for a hundred ids as for one. */
+const pool = Buffer.allocUnsafeSlow(ID_BYTES * 100)
+let used = pool.length
+
+/** 120 random bits, which nobody can guess, in 20 characters. */
+export function newConnectionId(): string {
+  if (used === pool.length) {
+    randomFillSync(pool)
+    used = 0
+  }
+  used += ID_BYTES
+  return pool.toString('base64url', used - ID_BYTES, used)
+}
+
+/** V8 cuts no shorter ones out of another string. */
+const MIN_SLICE = 13
+
+/**
+ * The same text in memory of its own. A name that was cut out of a URL or a message keeps all of that in memory, for as
+ * long as the connection lives that has it.
+ */
+export function ownText<T extends string>(text: T): T {
+  return text.length < MIN_SLICE ? text : (Buffer.from(text).toString() as T)
+}

@@ -1,0 +1,286 @@
+import { encodeMessage, type Gap, type GapReason } from '../protocol/messages.ts'
+import { isCovered, type Position, timelineOf } from '../protocol/position.ts'
+import type { Topic } from '../protocol/topic.ts'
+import type { BufferPool } from './buffer-pool.ts'
+import { encodeFrame, type Frame, type Frames, framesIn } from './frame.ts'
+
+/** Joining copies, so in a queue of more than one chunk a frame this large is written as it stands. */
+const LARGE_FRAME = 16 * 1024
+/** The most that is joined into one buffer: large enough to make the write call cheap, small enough to be cut at. */
+const MAX_CHUNK = 64 * 1024
+
+const SHARED: readonly Buffer[] = []
+
+/**
+ * What a connection has still to write, as an immutable list that connections share: those that were given the same
+ * segments since they were last flushed hold the very same object, so its bytes are joined once for all of them.
+ */
+export abstract class Queue {
+  bytes: number
+  #next: Queue | undefined
+  /** `SHARED` once a second connection holds this, then what it is joined to. */
+  #chunks: readonly Buffer[] | undefined
+
+  constructor(bytes: number) {
+    this.bytes = bytes
+  }
+
+  abstract get before(): Queue | undefined
+  abstract get last(): Segment
+
+  /** This queue and `segment` behind it. One remembered answer is enough: a segment is pushed to all in one loop. */
+  with(segment: Segment): Queue {
+    if (this.#next?.last === segment) return this.#next.shared()
+    this.#next = new Link(this, segment)
+    return this.#next
+  }
+
+  /** More than one connection holds this. */
+  protected shared(): Queue {
+    this.#chunks ??= SHARED
+    return this
+  }
+
+  segments(): Segment[] {
+    const segments: Segment[] = []
+    for (let queue: Queue | undefined = this; queue; queue = queue.before) segments.push(queue.last)
+    return segments.reverse()
+  }
+
+  frames(): readonly Frame[] {
+    return this.segments().flatMap(framesIn)
+  }
+
+  /**
+   * The frames as few buffers, cut only between frames. What several connections hold is joined once and kept for
+   * them; what a single one holds is joined into memory that the slab lends.
+   */
+  chunks(slab: BufferPool): readonly Buffer[] {
+    const chunks = this.#chunks
+    if (chunks && chunks !== SHARED) return chunks
+    if (!chunks && this.before && this.bytes <= MAX_CHUNK) return [joinAll(this, slab.take(this.bytes))]
+    this.#chunks = this.#join()
+    return this.#chunks
+  }
+
+  #join(): readonly Buffer[] {
+    if (!this.before) return [this.last.view()]
+    return this.bytes <= MAX_CHUNK ? [joinAll(this, Buffer.allocUnsafe(this.bytes))] : joinFew(this.segments())
+  }
+}
+
+class Link extends Queue {
+  readonly before: Queue
+  readonly last: Segment
+
+  constructor(before: Queue, last: Segment) {
+    super(before.bytes + last.bytes)
+    this.before = before
+    this.last = last
+  }
+}
+
+/**
+ * Frames that go to the same connections in one step: neighbours of one topic, or a single direct message. By itself
+ * it is a queue that holds nothing else. It has no object of its own for each frame: a burst to single connections
+ * makes thousands of segments wait, and the garbage collector copies all that waits.
+ */
+export class Segment extends Queue implements Frames {
+  readonly memory: Buffer
+  readonly start: number
+  /** Of what it was published on; undefined for a message meant for one connection alone. */
+  readonly topic: Topic | undefined
+  #end: number
+  #count: number
+  /** Of the last of them, when they are recorded; those before it stand right before it in the history too. */
+  #position: Position | undefined
+  #isTaken = false
+  #view: Buffer | undefined
+  #detached: Segment | undefined
+
+  constructor(frames: Frames, topic: Topic | undefined, of: { count?: number; position?: Position | undefined } = {}) {
+    super(frames.end - frames.start)
+    this.memory = frames.memory
+    this.start = frames.start
+    this.topic = topic
+    this.#end = frames.end
+    this.#count = of.count ?? 1
+    this.#position = of.position
+  }
+
+  get end(): number {
+    return this.#end
+  }
+
+  /** How many messages these are. */
+  get count(): number {
+    return this.#count
+  }
+
+  get position(): Position | undefined {
+    return this.#position
+  }
+
+  get before(): undefined {
+    return undefined
+  }
+
+  get last(): Segment {
+    return this
+  }
+
+  /** What a gap has to name when this is dropped. */
+  get topics(): readonly Topic[] {
+    return this.topic === undefined ? [] : [this.topic]
+  }
+
+  /** A connection holds it, by itself or at the beginning of a queue. */
+  taken(): Segment {
+    if (this.#isTaken) this.shared()
+    this.#isTaken = true
+    return this
+  }
+
+  /** Takes a frame that stands right behind its own, as long as no connection holds it; false when it does not. */
+  extend(frame: Frames, position?: Position): boolean {
+    if (this.#isTaken || frame.memory !== this.memory || frame.start !== this.#end) return false
+    if (!isNext(this.#position, position)) return false
+    this.#position = position
+    this.grow(frame.end - frame.start, 1)
+    return true
+  }
+
+  /** `bytes` more of its memory are `count` more messages. */
+  protected grow(bytes: number, count: number): void {
+    this.#end += bytes
+    this.#count += count
+    this.bytes += bytes
+    this.#view = undefined
+  }
+
+  /** What of this comes after `position`, which is before its last. */
+  after(position: Position): Segment {
+    const last = this.#position
+    if (!last || timelineOf(last.id) !== timelineOf(position.id)) return this
+    const wanted = last.seq - position.seq
+    if (wanted >= this.#count) return this
+    const frames = framesIn(this).slice(-wanted)
+    const bytes = frames.reduce((sum, frame) => sum + frame.bytes.length, 0)
+    const { memory, topic } = this
+    return new Segment({ memory, start: this.#end - bytes, end: this.#end }, topic, { count: wanted, position: last })
+  }
+
+  view(): Buffer {
+    this.#view ??= this.memory.subarray(this.start, this.#end)
+    return this.#view
+  }
+
+  /** The same in memory of its own: what waits for a stalled socket must not keep all its neighbours in memory. */
+  detached(): Segment {
+    if (this.bytes * 2 > this.memory.length) return this
+    this.#detached ??= this.#copy()
+    return this.#detached
+  }
+
+  #copy(): Segment {
+    const memory = Buffer.allocUnsafeSlow(this.bytes)
+    memory.set(this.view())
+    return new Rest({ memory, start: 0, end: memory.length }, this.topics, this.#count)
+  }
+}
+
+class GapSegment extends Segment {
+  readonly #topics: readonly Topic[]
+
+  constructor(topics: readonly Topic[], reason: GapReason, positions: Gap['positions']) {
+    const gap: Gap = { topics: [...topics], reason, ...(positions && { positions }) }
+    super(encodeFrame(encodeMessage('gap', gap)), undefined, { count: 0 })
+    this.#topics = topics
+  }
+
+  override get topics(): readonly Topic[] {
+    return this.#topics
+  }
+
+  override detached(): Segment {
+    return this
+  }
+}
+
+/** What a connection still holds of a segment: there is nothing left to decide by its topic or position. */
+class Rest extends Segment {
+  readonly #topics: readonly Topic[]
+
+  constructor(frames: Frames, topics: readonly Topic[], count: number) {
+    super(frames, undefined, { count })
+    this.#topics = topics
+  }
+
+  override get topics(): readonly Topic[] {
+    return this.#topics
+  }
+}
+
+function isNext(last: Position | undefined, position: Position | undefined): boolean {
+  if (!last || !position) return last === position
+  return position.seq === last.seq + 1 && isCovered(last, position)
+}
+
+/** From the last segment to the first, as the list is linked: most are short, and arrays of them would cost more. */
+function joinAll(queue: Queue, bytes: Buffer): Buffer {
+  let end = queue.bytes
+  for (let q: Queue | undefined = queue; q; q = q.before) {
+    end -= q.last.bytes
+    bytes.set(q.last.view(), end)
+  }
+  return bytes
+}
+
+function joinFew(segments: readonly Segment[]): readonly Buffer[] {
+  const chunks: Buffer[] = []
+  let open: Buffer[] = []
+  let size = 0
+  const cut = () => {
+    if (open.length > 0) chunks.push(open.length === 1 ? open[0]! : Buffer.concat(open, size))
+    open = []
+    size = 0
+  }
+  for (const segment of segments) {
+    if (size + segment.bytes > MAX_CHUNK || segment.bytes >= LARGE_FRAME) cut()
+    open.push(segment.view())
+    size += segment.bytes
+    if (segment.bytes >= LARGE_FRAME) cut()
+  }
+  cut()
+  return chunks
+}
+
+export function directSegment(message: string | Uint8Array): Segment {
+  return new Segment(encodeFrame(message), undefined)
+}
+
+/** `positions` says where topics stand now: the client goes on from there. */
+export function gapSegment(topics: readonly Topic[], reason: GapReason, positions?: Gap['positions']): Segment {
+  return new GapSegment(topics, reason, positions)
+}
+
+export function isPublished(segment: Segment): boolean {
+  return segment.topics.length > 0
+}
+
+/** How many messages these are; a gap that another one replaces is none. */
+export function countMessages(segments: readonly Segment[]): number {
+  return segments.reduce((sum, segment) => sum + segment.count, 0)
+}
+
+/** The last whole frames of `segment` that have this many bytes in all. */
+export function lastBytes(segment: Segment, bytes: number): Segment {
+  if (bytes >= segment.bytes) return segment
+  const { memory, end } = segment
+  const frames = { memory, start: end - bytes, end }
+  return new Rest(frames, segment.topics, framesIn(frames).length)
+}
+
+export function queueWith(queue: Queue | undefined, segment: Segment): Queue {
+  return queue ? queue.with(segment) : segment.taken()
+}

@@ -1,0 +1,157 @@
+import { ownTopics, type Topic, topicKind } from '../protocol/topic.ts'
+import { ownText } from './identity.ts'
+
+/** What the registry needs to know of a connection. */
+export interface Member {
+  readonly id: string
+  readonly user: string | null
+  subscriptions: Joined
+}
+
+/** Topics beyond those that every connection has. A single one, which is what most have, needs no set of 150 bytes. */
+export type Joined = Topic | Set<Topic> | undefined
+
+const NOBODY: ReadonlySet<never> = new Set()
+
+/**
+ * This node's index of connections. `all` and `connection:ID` need no entry of their own, and a topic with a single
+ * member holds that member instead of a set: of 100,000 users most have one connection, and a set costs 200 bytes.
+ */
+export class Registry<M extends Member> {
+  readonly #byId = new Map<string, M>()
+  readonly #byTopic = new Map<Topic, M | Set<M>>()
+  readonly #all: Iterable<M> = { [Symbol.iterator]: () => this.#byId.values() }
+
+  get size(): number {
+    return this.#byId.size
+  }
+
+  get(id: string): M | undefined {
+    return this.#byId.get(id)
+  }
+
+  values(): IterableIterator<M> {
+    return this.#byId.values()
+  }
+
+  /** Registers `member` with the topics that every connection has. */
+  add(member: M): void {
+    this.#byId.set(member.id, member)
+    if (member.user !== null) this.#join(`user:${member.user}`, member)
+  }
+
+  /** Forgets `member` and says which topics it was the last one of. */
+  remove(member: M): Topic[] {
+    if (this.#byId.get(member.id) !== member) return []
+    const topics = topicsOf(member)
+    this.#byId.delete(member.id)
+    for (const topic of topics) this.#leave(topic, member)
+    member.subscriptions = undefined
+    return topics.filter(topic => !this.holds(topic))
+  }
+
+  /** Adds `topic`, a channel or a user: the topics that every connection has are nobody's to join. */
+  join(member: M, topic: Topic): void {
+    if (topic === 'all' || topicKind(topic) === 'connection') return
+    const name = this.#nameOf(topic)
+    const { subscriptions } = member
+    if (subscriptions === undefined) member.subscriptions = name
+    else if (typeof subscriptions !== 'string') subscriptions.add(name)
+    else if (subscriptions !== name) member.subscriptions = new Set([subscriptions, name])
+    this.#join(name, member)
+  }
+
+  leave(member: M, topic: Topic): void {
+    const { subscriptions } = member
+    if (!isAmong(subscriptions, topic)) return
+    if (typeof subscriptions === 'string' || subscriptions.size === 1) member.subscriptions = undefined
+    else subscriptions.delete(topic)
+    if (member.user === null || topic !== `user:${member.user}`) this.#leave(topic, member)
+  }
+
+  has(member: M, topic: Topic): boolean {
+    return isOwn(member, topic) || isAmong(member.subscriptions, topic)
+  }
+
+  holds(topic: Topic): boolean {
+    if (topic === 'all') return this.#byId.size > 0
+    if (topicKind(topic) === 'connection') return this.#byId.has(topic.slice('connection:'.length))
+    return this.#byTopic.has(topic)
+  }
+
+  *topics(): IterableIterator<Topic> {
+    if (this.#byId.size > 0) yield 'all'
+    for (const id of this.#byId.keys()) yield `connection:${id}`
+    yield* this.#byTopic.keys()
+  }
+
+  /** How many topics are held. */
+  get topicCount(): number {
+    return this.#byTopic.size + this.#byId.size + (this.#byId.size > 0 ? 1 : 0)
+  }
+
+  /** How many connections a publication on `topic` is for. */
+  count(topic: Topic): number {
+    const entry = this.#byTopic.get(topic)
+    if (entry !== undefined) return entry instanceof Set ? entry.size : 1
+    if (topic === 'all') return this.#byId.size
+    return topic.startsWith('connection:') && this.#byId.has(topic.slice('connection:'.length)) ? 1 : 0
+  }
+
+  /** The connections that a publication on `topic` is for; may be gone through more than once. */
+  members(topic: Topic): Iterable<M> {
+    if (topic === 'all') return this.#all
+    if (topic.startsWith('connection:')) return one(this.#byId.get(topic.slice('connection:'.length)))
+    const entry = this.#byTopic.get(topic)
+    return entry instanceof Set ? entry : one(entry)
+  }
+
+  /** The string that the others on `topic` have: each request brings one of its own. */
+  #nameOf(topic: Topic): Topic {
+    const [first] = this.members(topic)
+    return first?.subscriptions === topic ? first.subscriptions : ownText(topic)
+  }
+
+  #join(topic: Topic, member: M): void {
+    const entry = this.#byTopic.get(topic)
+    if (entry === undefined) this.#byTopic.set(topic, member)
+    else if (entry instanceof Set) entry.add(member)
+    else if (entry !== member) this.#byTopic.set(topic, new Set([entry, member]))
+  }
+
+  #leave(topic: Topic, member: M): void {
+    const entry = this.#byTopic.get(topic)
+    if (entry === member) {
+      this.#byTopic.delete(topic)
+    } else if (entry instanceof Set) {
+      entry.delete(member)
+      if (entry.size === 0) this.#byTopic.delete(topic)
+    }
+  }
+}
+
+/** All topics that `member` has. */
+export function topicsOf(member: Member): Topic[] {
+  const topics = ownTopics(member.id, member.user)
+  const { subscriptions } = member
+  const joined = typeof subscriptions === 'string' ? [subscriptions] : (subscriptions ?? [])
+  for (const topic of joined) if (!isOwn(member, topic)) topics.push(topic)
+  return topics
+}
+
+/** How many topics these are. */
+export function countOf(subscriptions: Joined): number {
+  return typeof subscriptions === 'string' ? 1 : (subscriptions?.size ?? 0)
+}
+
+function isAmong(subscriptions: Joined, topic: Topic): subscriptions is Topic | Set<Topic> {
+  return typeof subscriptions === 'object' ? subscriptions.has(topic) : subscriptions === topic
+}
+
+function isOwn({ id, user }: Member, topic: Topic): boolean {
+  return topic === 'all' || topic === `connection:${id}` || (user !== null && topic === `user:${user}`)
+}
+
+function one<M>(member: M | undefined): Iterable<M> {
+  return member === undefined ? NOBODY : [member]
+}

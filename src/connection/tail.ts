@@ -1,0 +1,57 @@
+import type { Topic } from '../protocol/topic.ts'
+import { BlockPool } from './buffer-pool.ts'
+import { Segment } from './queue.ts'
+
+/** A connection or two have a few messages in a round of writes; more of them share more, and there are fewer tails. */
+const BLOCKS = { small: new BlockPool(4 * 1024, 2048), large: new BlockPool(16 * 1024, 512) }
+const MAX_FOR_SMALL = 4
+
+/**
+ * The end of the queues of a few connections that have been given the same since it began: frames are copied one behind
+ * the other into a block of memory, which is written as it stands. An object for each message, and a list of them for
+ * each connection, would cost several times as much as this copy.
+ */
+export class Tail extends Segment {
+  readonly #blocks: BlockPool
+  readonly #topics: Topic[] = []
+  /** How many connections have it at their end. */
+  #holders = 0
+  /** Its bytes are part of a queue, or a socket still reads them: they stay as they are. */
+  #isKept = false
+
+  constructor(connections: number) {
+    const blocks = connections <= MAX_FOR_SMALL ? BLOCKS.small : BLOCKS.large
+    super({ memory: blocks.take(), start: 0, end: 0 }, undefined, { count: 0 })
+    this.#blocks = blocks
+  }
+
+  /** Whether it is the end of so many connections and of nothing else: what is added to it goes to just these. */
+  canGrowFor(connections: number): boolean {
+    return this.#holders === connections && !this.#isKept
+  }
+
+  /** Where a frame of `bytes` bytes on `topic` is to be written; undefined when there is no room for it. */
+  reserve(bytes: number, topic: Topic): number | undefined {
+    const at = this.end
+    if (at + bytes > this.memory.length) return undefined
+    this.grow(bytes, 1)
+    if (this.#topics[this.#topics.length - 1] !== topic) this.#topics.push(topic)
+    return at
+  }
+
+  override get topics(): readonly Topic[] {
+    return this.#topics
+  }
+
+  /** One more connection has it at its end. */
+  join(): void {
+    this.#holders++
+  }
+
+  /** One connection has it at its end no more; `isKept` says that the bytes are still needed for it. */
+  leave(isKept: boolean): void {
+    this.#holders--
+    this.#isKept ||= isKept
+    if (this.#holders === 0 && !this.#isKept) this.#blocks.giveBack(this.memory)
+  }
+}

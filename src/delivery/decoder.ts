@@ -1,0 +1,93 @@
+import { type Extended, encodeExtended, encodeFrame, type Frames } from '../connection/frame.ts'
+import { type Decoded, decodeEnvelope, isTarget, type Publication } from '../protocol/envelope.ts'
+import { encodeOrigin, encodePublication } from '../protocol/messages.ts'
+import { PlainEnvelope } from '../protocol/plain-envelope.ts'
+import type { Position } from '../protocol/position.ts'
+import type { Slice } from '../protocol/slice.ts'
+import type { Topic } from '../protocol/topic.ts'
+import type { SchemaTable } from '../publish/schemas.ts'
+
+/** A publication that has a type and a payload, and nothing that a node would have to know. */
+export interface Plain {
+  kind: 'plain'
+}
+
+export type Taken = Decoded | Plain
+
+const PLAIN: Plain = { kind: 'plain' }
+
+/** Topics whose origin is remembered as bytes; a name has up to 208. */
+const MAX_ORIGINS = 16_384
+
+/** From an envelope, which any program may have written, to frames: for what comes in and what is read back alike. */
+export class Decoder {
+  readonly #schemas: SchemaTable
+  readonly #maxBytes: number
+  readonly #failed: (error: unknown) => void
+  readonly #plain = new PlainEnvelope()
+  readonly #origins = new Map<Topic, Buffer>()
+
+  constructor(schemas: SchemaTable, maxBytes: number, failed: (error: unknown) => void) {
+    this.#schemas = schemas
+    this.#maxBytes = maxBytes
+    this.#failed = failed
+  }
+
+  /** Never throws: the broker calls, and must not be thrown out of its stride. */
+  decode(topic: Topic, envelope: Slice): Taken {
+    try {
+      const isPlain = envelope.length <= this.#maxBytes && this.#plain.matches(envelope)
+      if (isPlain && (this.#schemas.isEmpty || !this.#schemas.has(this.#plain.type))) return PLAIN
+      const decoded = this.#decode(topic, envelope)
+      return isPlain && decoded.kind === 'publication' ? PLAIN : decoded
+    } catch (error) {
+      this.#failed(error)
+      return { kind: 'rejected', reason: 'schema', message: 'the envelope could not be checked' }
+    }
+  }
+
+  #decode(topic: Topic, envelope: Slice): Decoded {
+    const decoded = decodeEnvelope(envelope.view(), this.#maxBytes)
+    if (decoded.kind === 'rejected') return decoded
+    if (decoded.kind !== 'publication') {
+      // Commands for a channel or for all would let one slip close everybody.
+      if (isTarget(topic)) return decoded
+      const message = 'a command goes to user:ID or connection:ID'
+      return { kind: 'rejected', reason: 'field', message, receipt: decoded.receipt }
+    }
+    const mismatch = this.#schemas.problem(decoded.type, decoded.value)
+    if (!mismatch) return decoded
+    return { kind: 'rejected', reason: 'schema', message: mismatch, receipt: decoded.receipt }
+  }
+
+  /** A plain envelope is the message but for its origin: its bytes are copied, and nothing is written anew. */
+  extended({ topic, envelope, position }: Framed): Extended {
+    return { object: envelope, more: this.#originOf(topic, position) }
+  }
+
+  /** The frame of a publication; a recorded one has the number and the id of its position. */
+  frame(incoming: Framed, taken: Plain | Publication, isLive: boolean): Frames {
+    if (taken.kind === 'plain') return encodeExtended(this.extended(incoming))
+    const { topic, position } = incoming
+    const { type, payload, seq, ack, receipt } = taken
+    const origin = { ...(position ?? { seq }), ack: ack && isLive ? receipt : undefined }
+    return encodeFrame(encodePublication(topic, type, payload, origin))
+  }
+
+  #originOf(topic: Topic, position: Position | undefined): Buffer {
+    if (position) return Buffer.from(encodeOrigin(topic, position))
+    const known = this.#origins.get(topic)
+    if (known) return known
+    if (this.#origins.size >= MAX_ORIGINS) this.#origins.clear()
+    const origin = Buffer.from(encodeOrigin(topic, {}))
+    this.#origins.set(topic, origin)
+    return origin
+  }
+}
+
+/** What a frame is made of. */
+interface Framed {
+  topic: Topic
+  envelope: Slice
+  position?: Position | undefined
+}

@@ -1,0 +1,275 @@
+import type { Broker, Incoming } from '../broker/broker.ts'
+import type { Connection } from '../connection/connection.ts'
+import type { Registry } from '../connection/registry.ts'
+import type { WriteQueue } from '../connection/write-queue.ts'
+import type { Metrics } from '../metrics.ts'
+import { type Control, type Decoded, decodeEnvelope, type Publication, type Rejection } from '../protocol/envelope.ts'
+import type { GapReason } from '../protocol/messages.ts'
+import type { Position } from '../protocol/position.ts'
+import type { Slice } from '../protocol/slice.ts'
+import type { Topic } from '../protocol/topic.ts'
+import type { Acknowledgements } from './acks.ts'
+import type { Decoder } from './decoder.ts'
+import { FanOut, type Skipped } from './fan-out.ts'
+import { FlushScheduler } from './flush-scheduler.ts'
+import { GapNotice } from './gap-notice.ts'
+
+/** What a delivery needs of the node. */
+export interface DeliveryParts {
+  registry: Registry<Connection>
+  writeQueue: WriteQueue
+  decoder: Decoder
+  acks: Acknowledgements<Connection>
+  metrics: Metrics
+  broker: Pick<Broker, 'answer' | 'note' | 'backlog'>
+  limits: { nodeBuffer: number }
+}
+
+export interface DeliveryEvents {
+  rejected(topic: Topic, rejection: Rejection): void
+  /** A command for these connections; resolves with how many obeyed. */
+  control(connections: Connection[], control: Control): Promise<number>
+  /** Whatever happened here must not end the process. */
+  failed(error: unknown): void
+}
+
+/** How long sockets are written to, and clients are told of a gap, before other events of the process get a turn. */
+const SLICE = 8
+
+/** More than so many publications in a turn of the event loop are a flow, of which the next turn will bring more. */
+const FLOW = 8
+
+const OVERLOADED = {
+  delivered: 0,
+  skipped: 0,
+  rejected: { reason: 'overload', message: 'more came in than this node could deal with' },
+}
+
+/** What an envelope that waits costs beside its bytes, roughly: empty ones fill memory as well. */
+const ENTRY_COST = 256
+
+/**
+ * From the broker to the sockets: a publication is given to its connections at once, in the order of arrival; sockets are
+ * written to in the turn after the poll phase, in slices.
+ */
+export class Delivery {
+  readonly #parts: DeliveryParts
+  readonly #events: DeliveryEvents
+  readonly #fanOut: FanOut
+  /** A gap that clients are being told of, and what came behind it. */
+  #waiting: (Incoming | GapNotice)[] = []
+  #waitingBytes = 0
+  #received = 0
+  #isAwake = false
+  readonly #scheduler = new FlushScheduler()
+  #timer: NodeJS.Timeout | undefined
+
+  constructor(parts: DeliveryParts, events: DeliveryEvents) {
+    this.#parts = parts
+    this.#fanOut = new FanOut(parts)
+    this.#events = events
+  }
+
+  receive(incoming: Incoming): void {
+    if (this.#waiting.length > 0) this.#wait(incoming)
+    else this.#deliver(incoming)
+    this.wake()
+  }
+
+  /** A publication that cannot be delivered must not keep those behind it back. */
+  #deliver(incoming: Incoming): void {
+    this.#received++
+    this.#scheduler.gather()
+    try {
+      const taken = this.#parts.decoder.decode(incoming.topic, incoming.envelope)
+      if (taken.kind === 'plain' || isForAll(taken)) return this.#fanOut.toAll(incoming, taken)
+      this.#fanOut.endRun()
+      this.#deliverSpecial(incoming, taken)
+    } catch (error) {
+      this.#events.failed(error)
+    }
+  }
+
+  /** Tells the connections concerned that they may have missed something, before they are given the next message. */
+  lost(reason: GapReason, topics: ReadonlyMap<Topic, Position | undefined>): void {
+    this.#fanOut.endRun()
+    this.#waiting.push(new GapNotice(reason, topics, this.#parts.registry))
+    if (this.#waiting.length === 1) this.#deliverWaiting(performance.now() + SLICE)
+    this.wake()
+  }
+
+  /** Behind a gap that not everybody was told of yet. */
+  #wait(incoming: Incoming): void {
+    if (this.#waitingBytes > this.#parts.limits.nodeBuffer) return this.#overload(incoming)
+    this.#waiting.push(incoming)
+    this.#waitingBytes += costOf(incoming)
+  }
+
+  #deliverWaiting(deadline: number): void {
+    let done = 0
+    for (const entry of this.#waiting) {
+      if (entry instanceof GapNotice) {
+        if (!this.#tell(entry, deadline)) break
+      } else {
+        this.#waitingBytes -= costOf(entry)
+        this.#deliver(entry)
+      }
+      done++
+      if (performance.now() >= deadline) break
+    }
+    this.#waiting = this.#waiting.slice(done)
+  }
+
+  /** False when not everybody was told. */
+  #tell(notice: GapNotice, deadline: number): boolean {
+    this.#fanOut.endRun()
+    try {
+      return notice.tell(deadline)
+    } catch (error) {
+      this.#events.failed(error)
+      return true
+    }
+  }
+
+  clear(): void {
+    clearTimeout(this.#timer)
+    this.#fanOut.clear()
+    this.#waiting = []
+    this.#waitingBytes = 0
+  }
+
+  /** More came in than this node can deal with. One gap for all that is dropped in a row, where it is missing. */
+  #overload(incoming: Incoming): void {
+    this.#parts.metrics.count('messages_dropped_total', 1, 'overload')
+    const last = this.#waiting.at(-1)
+    const isAlike = last instanceof GapNotice && last.reason === 'overload'
+    if (!(isAlike && last.add(incoming.topic))) {
+      this.#waiting.push(new GapNotice('overload', new Map([[incoming.topic, undefined]]), this.#parts.registry))
+    }
+    const receipt = receiptOf(incoming.envelope)
+    // Who waits for what became of it is told now, not by its own deadline.
+    if (receipt !== undefined) this.#parts.broker.answer(incoming, receipt, OVERLOADED)
+  }
+
+  /** Asks for a turn soon. */
+  wake(): void {
+    if (this.#isAwake) return
+    this.#isAwake = true
+    // After the poll phase: whatever else has arrived by then is written together with this.
+    setImmediate(() => this.#turn())
+  }
+
+  #turn(): void {
+    this.#fanOut.endRun()
+    if (this.#waiting.length > 0) this.#deliverWaiting(performance.now() + SLICE)
+    const isFlowing = this.#received > FLOW || this.#parts.broker.backlog > 0 || this.#waiting.length > 0
+    this.#count()
+    const rest = this.#flushSome(performance.now(), isFlowing)
+    this.#isAwake = false
+    // While more flows in, the next turn looks again: when it stops nothing is gained by waiting.
+    if (this.#waiting.length > 0 || (!this.#parts.writeQueue.isIdle && (rest === 0 || isFlowing))) this.wake()
+    else if (rest > 0) this.#timer ??= setTimeout(() => this.#onRested(), rest)
+  }
+
+  #onRested(): void {
+    this.#timer = undefined
+    this.wake()
+  }
+
+  /** Flushes, unless the last round was too short a time ago: says how many milliseconds are left of that. */
+  #flushSome(now: number, isFlowing: boolean): number {
+    const { writeQueue } = this.#parts
+    if (writeQueue.isIdle) return 0
+    const rest = this.#scheduler.rest(now, isFlowing)
+    // A timer knows whole milliseconds only.
+    if (rest >= 1) return rest
+    const isOver = writeQueue.flush(now + SLICE)
+    this.#scheduler.flushed(now, performance.now(), isOver)
+    return 0
+  }
+
+  /** Counted once for many: the counters are looked up by name. */
+  #count(): void {
+    const { metrics } = this.#parts
+    if (this.#received > 0) metrics.count('publications_received_total', this.#received)
+    this.#received = 0
+    this.#fanOut.count()
+  }
+
+  /** What goes to a choice of connections, is to be counted, or is a command. */
+  #deliverSpecial(incoming: Incoming, decoded: Decoded): void {
+    if (decoded.kind === 'rejected') return this.#reject(incoming, decoded)
+    if (decoded.kind !== 'publication') return void this.#obey(incoming, decoded)
+    const { reached, skipped } = this.#fanOut.toSome(incoming, decoded)
+    if (decoded.ack && decoded.receipt !== undefined)
+      void this.#answerAcknowledged(incoming, decoded.receipt, reached, skipped)
+    else this.#answer(incoming, decoded.receipt, { delivered: reached.length }, skipped)
+  }
+
+  async #answerAcknowledged(
+    incoming: Incoming,
+    receipt: string,
+    reached: Connection[],
+    skipped: Skipped,
+  ): Promise<void> {
+    const acknowledged = await this.#parts.acks.collect(receipt, reached)
+    this.#answer(incoming, receipt, { delivered: reached.length, acknowledged }, skipped)
+  }
+
+  #answer(
+    incoming: Incoming,
+    receipt: string | undefined,
+    counts: { delivered: number; acknowledged?: number },
+    reasons: Skipped,
+  ): void {
+    if (receipt === undefined) return
+    const skipped = Object.values(reasons).reduce((sum, count) => sum + count, 0)
+    this.#parts.broker.answer(incoming, receipt, { ...counts, skipped, ...(skipped > 0 && { reasons }) })
+  }
+
+  #reject(incoming: Incoming, rejection: Rejection): void {
+    const { reason, message, receipt } = rejection
+    this.#parts.metrics.count('publications_rejected_total', 1, reason)
+    this.#events.rejected(incoming.topic, rejection)
+    this.#parts.broker.note({ topic: incoming.topic, envelope: incoming.envelope.view(), reason, message })
+    if (incoming.position) this.#tellRejected(incoming.topic, incoming.position)
+    if (receipt === undefined) return
+    this.#parts.broker.answer(incoming, receipt, { delivered: 0, skipped: 0, rejected: { reason, message } })
+  }
+
+  /** Others may have been able to use it, and it has a number: a hole in the numbers is told. */
+  #tellRejected(topic: Topic, position: Position): void {
+    for (const connection of this.#parts.registry.members(topic)) {
+      if (!connection.barriers?.get(topic)?.lost('rejected', position))
+        connection.gap([topic], 'rejected', { [topic]: position })
+    }
+  }
+
+  async #obey(incoming: Incoming, control: Control): Promise<void> {
+    const members = [...this.#parts.registry.members(incoming.topic)]
+    const open = members.filter(connection => !connection.isClosing)
+    const closing = members.length - open.length
+    try {
+      const obeyed = await this.#events.control(open, control)
+      this.#answer(incoming, control.receipt, { delivered: obeyed }, closing > 0 ? { closing } : {})
+    } catch (error) {
+      this.#events.failed(error)
+    }
+  }
+}
+
+function costOf({ envelope }: Incoming): number {
+  return ENTRY_COST + envelope.length
+}
+
+/** Whether it goes to every connection of its topic, and nobody waits for an answer. */
+function isForAll(decoded: Decoded): decoded is Publication {
+  return decoded.kind === 'publication' && decoded.except.length === 0 && decoded.receipt === undefined
+}
+
+/** The token of an envelope that is not going to be decoded otherwise. */
+function receiptOf(envelope: Slice): string | undefined {
+  const bytes = envelope.view()
+  if (!bytes.includes('"receipt"')) return undefined
+  return decodeEnvelope(bytes, bytes.length).receipt
+}

@@ -1,0 +1,245 @@
+import type { Broker, HistoryPage, PageLimits } from '../broker/broker.ts'
+import { retrying } from '../broker/waiting.ts'
+import type { Connection } from '../connection/connection.ts'
+import { isExcepted } from '../connection/identity.ts'
+import { gapSegment, Segment } from '../connection/queue.ts'
+import type { Registry } from '../connection/registry.ts'
+import { type ReplayBarrier, ReplayBarriers } from '../connection/replay-barrier.ts'
+import type { Metrics } from '../metrics.ts'
+import type { GapReason, TopicState } from '../protocol/messages.ts'
+import { isId, type Position } from '../protocol/position.ts'
+import { Slice } from '../protocol/slice.ts'
+import { type Topic, topicKind } from '../protocol/topic.ts'
+import type { Decoder } from './decoder.ts'
+import { SubscribeBatcher } from './subscribe-batcher.ts'
+
+/** The last id that a client holds of each topic. */
+export type Since = ReadonlyMap<Topic, string>
+
+export const NOTHING_HELD: Since = new Map()
+
+export function held(topic: Topic, id: string | undefined): Since {
+  return id === undefined ? NOTHING_HELD : new Map([[topic, id]])
+}
+
+/** What is known of a topic to which a client comes back. */
+export interface Return {
+  state: TopicState
+  /** Why what was missed cannot be shown to be complete. */
+  gap?: GapReason
+  /** Sends what was missed, then lets live messages through. To be called once the client was told. */
+  replay(): Promise<void>
+}
+
+/** Topics of a connection on their way. None of these promises rejects. */
+export interface Start {
+  /** Those that are new to the client. */
+  fresh: readonly Topic[]
+  /** Where topics stand, as far as that can be known: these, and those of others that are confirmed together with them. */
+  confirmed: Promise<ReadonlyMap<Topic, Position>>
+  /** Those of which it names the last id that it holds. */
+  returning: ReadonlyMap<Topic, Promise<Return>>
+}
+
+/** What is known of topics. */
+export type Known = Pick<ReadonlyMap<Topic, TopicState>, 'get'>
+
+/** What the client is told of its topics, once everything is known. */
+export async function knownOf({ fresh, confirmed, returning }: Start): Promise<Known> {
+  const known = new Map<Topic, TopicState>()
+  for (const [topic, back] of returning) known.set(topic, (await back).state)
+  const places = await confirmed
+  for (const topic of fresh) if (places.has(topic)) known.set(topic, places.get(topic)!)
+  return known
+}
+
+interface Part {
+  segment: Segment
+  except: readonly Topic[]
+}
+
+/** How a client comes back to a topic. */
+interface Returning {
+  /** The last that it holds. */
+  id: string
+  barrier: ReplayBarrier
+  confirmed: Start['confirmed']
+}
+
+/** A page of a history as it is sent: shared by all connections that need it. */
+interface Page {
+  gap?: GapReason
+  head: Position | undefined
+  parts: readonly Part[]
+  /** Where whoever has this page stands. */
+  end: Position
+  isComplete: boolean
+  /** When it was asked for. */
+  readAt: number
+}
+
+interface RecoveryParts {
+  broker: Pick<Broker, 'history' | 'subscribe'>
+  registry: Pick<Registry<Connection>, 'holds'>
+  decoder: Decoder
+  metrics: Metrics
+  /** Bytes that may wait for one connection. */
+  budget: number
+}
+
+const NOBODY: readonly Topic[] = []
+const NOTHING_RETURNS: Start['returning'] = new Map()
+
+/** Stands for whatever a client takes for an id: no broker knows it. */
+const NO_ID = 'none'
+
+const MAX_PAGE_ENTRIES = 256
+const MAX_PAGE_BYTES = 128 * 1024
+
+/** After a break many connections need the same pages: these are kept for a moment. */
+const PAGE_TTL = 1000
+const MAX_PAGES = 64
+
+/** Brings connections up to date that name the last id they hold: what they missed, in order, then live. */
+export class Recovery {
+  readonly #parts: RecoveryParts
+  readonly #batcher: SubscribeBatcher
+  readonly #limits: PageLimits
+  readonly #pages = new Map<string, { page: Promise<Page>; readAt: number }>()
+
+  constructor(parts: RecoveryParts) {
+    this.#parts = parts
+    this.#batcher = new SubscribeBatcher(parts.broker, topic => parts.registry.holds(topic))
+    // A page always fits beside what else waits: a long history and a small budget must not end in a slow consumer.
+    this.#limits = { count: MAX_PAGE_ENTRIES, bytes: Math.min(MAX_PAGE_BYTES, Math.floor(parts.budget / 4)) }
+  }
+
+  /** From now on live messages of `topic` wait for the replay. A connection's own topic ends with it: nothing waits. */
+  withhold(connection: Connection, topic: Topic): void {
+    if (topicKind(topic) === 'connection') return
+    connection.barriers ??= new ReplayBarriers()
+    connection.barriers.close(topic)
+  }
+
+  /** Asks the broker to confirm the topics and, where the client names an id, what came after it. */
+  start(connection: Connection, topics: readonly Topic[], since: Since): Start {
+    const confirmed = this.#batcher.confirm(topics)
+    if (since.size === 0) return { fresh: topics, confirmed, returning: NOTHING_RETURNS }
+    const returning = new Map<Topic, Promise<Return>>()
+    for (const topic of topics) {
+      const id = since.get(topic)
+      // A barrier that an earlier subscription closed is not for this one to open.
+      const barrier = id === undefined ? undefined : connection.barriers?.get(topic)
+      if (barrier) returning.set(topic, this.#return(connection, topic, { id: id!, barrier, confirmed }))
+    }
+    return { fresh: topics.filter(topic => !returning.has(topic)), confirmed, returning }
+  }
+
+  async #return(connection: Connection, topic: Topic, { id, barrier, confirmed }: Returning): Promise<Return> {
+    const position = (await confirmed).get(topic)
+    const since = isId(id) ? id : NO_ID
+    barrier.expect(position)
+    const page = position?.id === since ? upToDate(position) : await this.#firstPage(connection, topic, since, barrier)
+    const { gap, head } = page
+    this.#parts.metrics.count('recoveries_total', 1, gap ?? (page.parts.length > 0 ? 'replayed' : 'up_to_date'))
+    return {
+      state: { ...head, recovered: gap === undefined },
+      ...(gap && { gap }),
+      replay: () => this.#replay(connection, topic, barrier, page),
+    }
+  }
+
+  async #firstPage(connection: Connection, topic: Topic, since: string, barrier: ReplayBarrier): Promise<Page> {
+    const page = await this.#read(connection, topic, since, barrier)
+    // Nobody wants to know any more: nothing comes of it.
+    return page ?? upToDate({ id: since, seq: 0 })
+  }
+
+  async #replay(connection: Connection, topic: Topic, barrier: ReplayBarrier, first: Page): Promise<void> {
+    for (let page: Page | undefined = first; page; ) {
+      if (!isWanted(connection, topic, barrier)) return
+      if (page !== first && page.gap) connection.gap([topic], page.gap, page.head && { [topic]: page.head })
+      for (const part of page.parts) if (!isExcepted(connection, part.except)) connection.push(part.segment)
+      if (page.isComplete && barrier.isCoveredBy(page.end, page.readAt))
+        return this.#open(connection, topic, barrier, page.end)
+      // Never faster than the client reads.
+      await connection.drained()
+      page = await this.#read(connection, topic, page.end.id, barrier)
+    }
+  }
+
+  /** What came bare while the topic was withheld follows; what of the live messages was replayed is skipped. */
+  #open(connection: Connection, topic: Topic, barrier: ReplayBarrier, end: Position): void {
+    const { waiting, gap } = barrier.open(end)
+    if (gap) connection.gap([topic], gap)
+    for (const segment of waiting) connection.push(segment)
+  }
+
+  /** Asks until the broker answers; undefined when nobody wants to know any more. */
+  async #read(connection: Connection, topic: Topic, since: string, barrier: ReplayBarrier): Promise<Page | undefined> {
+    const read = async () => {
+      const page = await this.#page(topic, since)
+      // The last page of another connection may be older than what this one has to have.
+      const isUsable = page.gap || !page.isComplete || barrier.isCoveredBy(page.end, page.readAt)
+      return isUsable ? page : await this.#page(topic, since, barrier.newestAt)
+    }
+    try {
+      return await retrying(() => isWanted(connection, topic, barrier), read)
+    } catch {
+      return unreadable(since)
+    }
+  }
+
+  #page(topic: Topic, since: string, notBefore = 0): Promise<Page> {
+    const key = `${topic} ${since}`
+    const now = performance.now()
+    const known = this.#pages.get(key)
+    if (known && now - known.readAt < PAGE_TTL && known.readAt > notBefore) return known.page
+    for (const [old, { readAt }] of this.#pages) {
+      if (now - readAt < PAGE_TTL && this.#pages.size < MAX_PAGES) break
+      this.#pages.delete(old)
+    }
+    const page = this.#parts.broker.history(topic, since, this.#limits).then(read => this.#compose(topic, read, now))
+    this.#pages.set(key, { page, readAt: now })
+    page.catch(() => this.#pages.delete(key))
+    return page
+  }
+
+  #compose(topic: Topic, { gap, head, entries, isComplete }: HistoryPage, readAt: number): Page {
+    if (gap) return { ...upToDate(head), gap, readAt }
+    const parts: Part[] = []
+    for (const { position, envelope: bytes } of entries) {
+      const envelope = new Slice(bytes)
+      const decoded = this.#parts.decoder.decode(topic, envelope)
+      if (decoded.kind !== 'plain' && decoded.kind !== 'publication') {
+        parts.push({ segment: gapSegment([topic], 'rejected', { [topic]: position }), except: [] })
+        continue
+      }
+      const frame = this.#parts.decoder.frame({ topic, envelope, position }, decoded, false)
+      const except = decoded.kind === 'plain' ? NOBODY : decoded.except
+      const last = parts.at(-1)
+      const isAlike = except.length === 0 && last?.except.length === 0
+      if (!isAlike || !last.segment.extend(frame, position)) {
+        parts.push({ segment: new Segment(frame, topic, { position }), except })
+      }
+    }
+    return { head, parts, end: entries.at(-1)?.position ?? head, isComplete, readAt }
+  }
+
+  clear(): void {
+    this.#pages.clear()
+  }
+}
+
+/** No history can be read here: the client is told, and goes on live. */
+function unreadable(since: string): Page {
+  return { ...upToDate({ id: since, seq: 0 }), head: undefined, gap: 'broker_away', readAt: Number.POSITIVE_INFINITY }
+}
+
+function upToDate(position: Position): Page {
+  return { head: position, parts: [], end: position, isComplete: true, readAt: 0 }
+}
+
+function isWanted(connection: Connection, topic: Topic, barrier: ReplayBarrier): boolean {
+  return !connection.isClosing && connection.barriers?.get(topic) === barrier
+}

@@ -1,0 +1,90 @@
+import type { Identity } from '../connection/identity.ts'
+import { newConnectionId, ownText } from '../connection/identity.ts'
+import type { Authentication } from '../options/options.ts'
+import { joinProblem } from '../protocol/envelope.ts'
+import { type Right, rightProblem } from '../protocol/rights.ts'
+import { nameProblem, type Topic } from '../protocol/topic.ts'
+
+export interface Identified {
+  identity: Identity
+  /** Topics beyond its own that the connection has from the start. */
+  topics: readonly Topic[]
+}
+
+/** Throws a TypeError that says what `giver` gave wrongly. */
+export function checkAuthentication(given: unknown, giver: string): Identified {
+  if (typeof given !== 'object' || given === null || Array.isArray(given)) {
+    throw new TypeError(`${giver} gave no object such as {"user":"42"}`)
+  }
+  const { user, join, allow, data, expires } = given as Authentication
+  const identity: Identity = {
+    id: newConnectionId(),
+    user: checkUser(user, giver),
+    data: data ?? null,
+    allow: checkAllow(allow, giver),
+    expires: checkExpiry(expires, giver),
+  }
+  return { identity, topics: checkList<Topic>(join, 'join', joinProblem, giver) }
+}
+
+function checkUser(user: unknown, giver: string): string | null {
+  if (user === undefined || user === null) return null
+  // JSON.parse has rounded a larger one by now: two people would be one user.
+  if (typeof user === 'number' && !Number.isSafeInteger(user)) {
+    throw new TypeError(`${giver} gave a user that is no safe integer: give it as a string`)
+  }
+  const name = typeof user === 'number' ? String(user) : user
+  const problem = typeof name === 'string' ? nameProblem(name) : 'is neither a string nor a number'
+  if (problem) throw new TypeError(`${giver} gave a user that ${problem}`)
+  return ownText(name as string)
+}
+
+function checkExpiry(expires: unknown, giver: string): number | undefined {
+  if (expires === undefined || expires === null || expires === Number.POSITIVE_INFINITY) return undefined
+  const time = expires instanceof Date ? expires.getTime() : expires
+  if (typeof time !== 'number' || Number.isNaN(time)) {
+    throw new TypeError(`${giver} gave an expires that is neither a Date nor milliseconds since 1970`)
+  }
+  // The exp of a JWT is in seconds; taken for milliseconds every connection would be over before it began.
+  if (time > 0 && time < 1e11) throw new TypeError(`${giver} gave an expires in seconds: multiply it by 1000`)
+  return time
+}
+
+const NONE: readonly Right[] = []
+
+/** Of the connection before: what most of an application may do is the same, and then they hold the same list. */
+let lastAllow = NONE
+
+/** A list that nobody changes: that of the application may be changed later, and may be everybody's. */
+function checkAllow(allow: unknown, giver: string): readonly Right[] {
+  if (allow === undefined || allow === null) return NONE
+  if (!isEqual(allow, lastAllow)) {
+    lastAllow = Object.freeze(checkList<Right>(allow, 'allow', rightProblem, giver).map(ownRight))
+  }
+  return lastAllow
+}
+
+function ownRight(right: Right): Right {
+  return typeof right === 'string' ? ownText(right) : structuredClone(right)
+}
+
+function isEqual(values: unknown, list: readonly Right[]): boolean {
+  if (!Array.isArray(values) || values.length !== list.length) return false
+  for (let i = 0; i < list.length; i++) if (values[i] !== list[i]) return false
+  return true
+}
+
+function checkList<T>(
+  values: unknown,
+  where: string,
+  problemOf: (value: unknown) => string | undefined,
+  giver: string,
+): readonly T[] {
+  if (values === undefined || values === null) return []
+  if (!Array.isArray(values)) throw new TypeError(`${giver} gave ${where} that is no list of topics`)
+  for (const value of values) {
+    const problem = problemOf(value)
+    if (problem) throw new TypeError(`${giver} gave ${where}: ${problem}`)
+  }
+  return values
+}

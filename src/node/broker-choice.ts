@@ -1,0 +1,92 @@
+import { randomBytes } from 'node:crypto'
+import type { FastifyInstance } from 'fastify'
+import type { Broker } from '../broker/broker.ts'
+import { MemoryBroker } from '../broker/memory/broker.ts'
+import type { LinkNews } from '../broker/redis/broker.ts'
+import { acquireBroker } from '../broker/redis/pool.ts'
+import type { Options } from '../options/options.ts'
+import { errors } from '../protocol/errors.ts'
+
+/** New at every boot: a node is a process. */
+export const nodeId = randomBytes(6).toString('base64url')
+
+/** An application boots without Redis and works when it comes; this is how long it waits for it to be there already. */
+const BOOT_WAIT = 2000
+
+/** The first in-process broker of each application and prefix: two registrations of one application hear each other. */
+const memoryBrokers = new WeakMap<object, Map<string, MemoryBroker>>()
+
+export interface OpenBroker {
+  broker: Broker
+  release(): Promise<void>
+}
+
+/** The broker that the options ask for. Resolves in bounded time whether Redis is there or not. */
+export async function openBroker(app: FastifyInstance, options: Options): Promise<OpenBroker> {
+  if (options.redis === false) return openMemoryBroker(app, options)
+  const { redisPrefix: prefix, publishTimeout, noteRejected } = options
+  const opened = acquireBroker(
+    options.redis === true ? hostRedis(app) : options.redis,
+    { node: nodeId, prefix, publishTimeout, noteRejected, maxBytes: options.limits.publication },
+    logOf(app, prefix),
+  )
+  if (await isLiveSoon(opened.broker.whenLive)) {
+    if (!opened.broker.canRecord && Object.keys(options.history).length > 0) {
+      app.log.warn({ prefix }, 'push: this Redis allows neither functions nor scripts: nothing is recorded')
+    }
+    app.log.info(`push: Redis channels and keys begin with "${prefix}", for example "${prefix}user:42"`)
+  } else {
+    app.log.warn({ prefix }, 'push: Redis cannot be reached yet; starting without it, and trying on')
+  }
+  return opened
+}
+
+function logOf({ log }: FastifyInstance, prefix: string): LinkNews {
+  return {
+    change(isUp, error) {
+      if (isUp) log.info({ prefix }, 'push: the link to Redis is up')
+      else log.warn({ prefix, err: error }, 'push: the link to Redis is lost; clients are told when it is back')
+    },
+    lagging(isBehind, milliseconds) {
+      if (isBehind) log.warn({ prefix, lag: milliseconds }, 'push: this node is behind what is published')
+      else log.info({ prefix, lag: milliseconds }, 'push: this node has caught up with what is published')
+    },
+    refused({ topics, example, error }) {
+      const missing = `&${prefix}${example}`
+      log.warn({ prefix, topics, err: error }, `push: Redis refuses ${example}: its user lacks the right ${missing}`)
+    },
+  }
+}
+
+function openMemoryBroker(app: FastifyInstance, { redisPrefix, publishTimeout }: Options): OpenBroker {
+  app.log.info('push: in-process broker, for one node; give the option redis to join several')
+  const brokers = memoryBrokers.get(app.server) ?? new Map<string, MemoryBroker>()
+  memoryBrokers.set(app.server, brokers)
+  const first = brokers.get(redisPrefix)
+  const broker = new MemoryBroker({ node: nodeId, publishTimeout }, first)
+  brokers.set(redisPrefix, first ?? broker)
+  return { broker, release: () => broker.close() }
+}
+
+function hostRedis(app: FastifyInstance): unknown {
+  const { redis } = app as { redis?: unknown }
+  if (redis === undefined) {
+    throw new errors.OPTIONS('option redis is true, but @fastify/redis is not registered: register it before')
+  }
+  if (typeof (redis as { duplicate?: unknown }).duplicate !== 'function') {
+    throw new errors.OPTIONS(
+      'option redis is true, but @fastify/redis has namespaces: give the client, redis: app.redis.NAME',
+    )
+  }
+  return redis
+}
+
+async function isLiveSoon(whenLive: Promise<void>): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<boolean>(resolve => {
+    timer = setTimeout(resolve, BOOT_WAIT, false)
+  })
+  const isLive = await Promise.race([whenLive.then(() => true), late])
+  clearTimeout(timer)
+  return isLive
+}

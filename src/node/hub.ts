@@ -1,0 +1,282 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Broker, Incoming, Subscriber } from '../broker/broker.ts'
+import { Connection } from '../connection/connection.ts'
+import type { Identity } from '../connection/identity.ts'
+import { countOf, Registry, topicsOf } from '../connection/registry.ts'
+import type { Transport } from '../connection/transport.ts'
+import { WriteQueue } from '../connection/write-queue.ts'
+import { Acknowledgements } from '../delivery/acks.ts'
+import { Decoder } from '../delivery/decoder.ts'
+import { Delivery } from '../delivery/delivery.ts'
+import { held, NOTHING_HELD, Recovery, type Since } from '../delivery/recovery.ts'
+import type { Metrics } from '../metrics.ts'
+import type { Rejection } from '../protocol/envelope.ts'
+import { errors } from '../protocol/errors.ts'
+import { CLOSE, type Feature, type GapReason, PROTOCOL_VERSION, type Ref } from '../protocol/messages.ts'
+import type { Position } from '../protocol/position.ts'
+import { ownTopics, type Topic } from '../protocol/topic.ts'
+import type { HistoryRules } from '../publish/history-rules.ts'
+import type { SchemaTable } from '../publish/schemas.ts'
+import { Commands } from './commands.ts'
+import { Confirmation } from './confirmation.ts'
+import { takeLeave } from './drain.ts'
+import { Heartbeat } from './heartbeat.ts'
+import { Welcomes } from './welcome.ts'
+
+export interface HubOptions {
+  heartbeat: { interval: number; timeout: number }
+  limits: {
+    buffer: number
+    bufferTime: number
+    nodeBuffer: number
+    publication: number
+    topics: number
+    connections: number
+  }
+  slowConsumer: 'close' | 'drop'
+  drain: { delay: number; window: number; timeout: number }
+  publishTimeout: number
+  callbacks: { onBinary?: unknown }
+}
+
+/** What the hub tells the program it is part of. */
+export interface HubEvents {
+  rejected(topic: Topic, rejection: Rejection): void
+  /** Whatever happened here must not end the process. */
+  failed(error: unknown): void
+}
+
+/** Clients acknowledge within this share of the time that the publisher waits; the rest is for the answer. */
+const ACK_SHARE = 0.75
+
+/** Where registry and broker meet: whatever the broker brings goes to the connections it is for. */
+export class Hub implements Subscriber {
+  readonly registry = new Registry<Connection>()
+  readonly broker: Broker
+  readonly options: HubOptions
+  readonly metrics: Metrics
+  readonly #writeQueue: WriteQueue
+  readonly #delivery: Delivery
+  readonly #recovery: Recovery
+  readonly #confirmation: Confirmation
+  readonly #acks: Acknowledgements<Connection>
+  readonly #rules: HistoryRules
+  readonly #heartbeat: Heartbeat<Connection>
+  readonly #welcomes: Welcomes
+  readonly #closing = new Set<Connection>()
+  #draining = false
+  #onEmpty: (() => void) | undefined
+
+  constructor(
+    broker: Broker,
+    options: HubOptions,
+    { schemas, rules }: { schemas: SchemaTable; rules: HistoryRules },
+    metrics: Metrics,
+    events: HubEvents,
+  ) {
+    this.broker = broker
+    this.options = options
+    this.metrics = metrics
+    this.#rules = rules
+    this.#writeQueue = new WriteQueue({ ...options.limits, slowConsumer: options.slowConsumer }, metrics, {
+      wake: () => this.#delivery.wake(),
+      closing: connection => this.#onClosing(connection),
+    })
+    const { registry, limits } = { registry: this.registry, limits: options.limits }
+    const decoder = new Decoder(schemas, limits.publication, events.failed)
+    this.#acks = new Acknowledgements(options.publishTimeout * ACK_SHARE)
+    this.#recovery = new Recovery({ broker, registry, decoder, metrics, budget: limits.buffer })
+    this.#confirmation = new Confirmation(registry, limits.buffer, events.failed)
+    const commands = new Commands(this, events.failed)
+    this.#delivery = new Delivery(
+      { registry, writeQueue: this.#writeQueue, decoder, acks: this.#acks, metrics, broker, limits },
+      { ...events, control: (connections, control) => commands.obey(connections, control) },
+    )
+    this.#heartbeat = new Heartbeat(this.registry, options.heartbeat, {
+      silent: connection => this.#endSilent(connection),
+      expired: connection => connection.close(CLOSE.EXPIRED, 'expired'),
+    })
+    const { interval, timeout } = options.heartbeat
+    this.#welcomes = new Welcomes({ node: broker.node, protocol: PROTOCOL_VERSION, heartbeat: { interval, timeout } })
+    broker.attach(this)
+  }
+
+  get isDraining(): boolean {
+    return this.#draining
+  }
+
+  get isFull(): boolean {
+    return this.registry.size >= this.options.limits.connections
+  }
+
+  /** Makes a connection of a socket. Topics that `since` names wait for what was missed. */
+  connect(identity: Identity, transport: Transport, topics: readonly Topic[], since: Since = NOTHING_HELD): Connection {
+    const connection = new Connection(identity, transport, this.#writeQueue)
+    this.registry.add(connection)
+    for (const topic of topics) if (!this.registry.has(connection, topic)) this.registry.join(connection, topic)
+    for (const topic of since.keys()) {
+      if (this.registry.has(connection, topic)) this.#recovery.withhold(connection, topic)
+    }
+    this.metrics.count('connections_opened_total')
+    return connection
+  }
+
+  get #features(): Feature[] {
+    const features: Feature[] = ['ack']
+    if (this.broker.canRecord) features.push('recovery')
+    if (this.options.callbacks.onBinary) features.push('binary')
+    return features
+  }
+
+  /** Welcomes a connection once the broker has confirmed its topics, then sends what it missed. */
+  async welcome(connection: Connection, since: Since = NOTHING_HELD): Promise<void> {
+    const topics = topicsOf(connection)
+    const start = this.#recovery.start(connection, topics, since)
+    const known = await this.#confirmation.known(connection, start)
+    if (connection.isClosing) return
+    connection.open(this.#welcomes.encode(connection, this.#features, topics, known))
+    if (!known) connection.gap(topics, 'broker_away')
+    this.#confirmation.follow(connection, start, known !== undefined)
+  }
+
+  /**
+   * Joins `topic` at once; `confirm` says when it holds. True when the connection did not have it. Throws when it has too
+   * many topics.
+   */
+  join(connection: Connection, topic: Topic, since?: string): boolean {
+    const isHeld = this.registry.has(connection, topic)
+    const { topics } = this.options.limits
+    if (!isHeld && countOf(connection.subscriptions) >= topics) {
+      throw new errors.LIMIT(`a connection may have ${topics} topics (limits.topics)`)
+    }
+    if (since !== undefined) this.#recovery.withhold(connection, topic)
+    if (!isHeld) this.registry.join(connection, topic)
+    return !isHeld
+  }
+
+  /**
+   * Sends `subscribed` once the broker has confirmed the topic, then what was missed. A topic that the connection had
+   * before is told without a position: what leads there may be under way still. Throws when it was left meanwhile.
+   */
+  async confirm(connection: Connection, topic: Topic, { isNew, since, ref, isCommand }: Subscription): Promise<void> {
+    const start = this.#recovery.start(connection, [topic], held(topic, since))
+    const known = await this.#confirmation.known(connection, start, isCommand)
+    if (connection.isClosing) return
+    if (!this.registry.has(connection, topic)) throw new errors.UNSUBSCRIBED(topic)
+    const isAsked = isNew || since !== undefined
+    const state = isAsked ? known?.get(topic) : {}
+    connection.reply('subscribed', { topic, ...state }, ref)
+    if (!known) connection.gap([topic], 'broker_away')
+    if (isAsked) this.#confirmation.follow(connection, start, known !== undefined)
+  }
+
+  unsubscribe(connection: Connection, topic: Topic, ref?: Ref): void {
+    if (ownTopics(connection.id, connection.user).includes(topic)) {
+      throw new errors.TOPIC(`${topic} belongs to every connection of its kind and cannot be left`)
+    }
+    this.registry.leave(connection, topic)
+    connection.barriers?.forget(topic)
+    if (!this.registry.holds(topic)) this.broker.unsubscribe(topic)
+    connection.reply('unsubscribed', { topic }, ref)
+  }
+
+  /** The client has dealt with the publication that carried `token`. */
+  acknowledge(connection: Connection, token: string): void {
+    this.#acks.acknowledge(connection, token)
+  }
+
+  /** The socket of `connection` is gone. */
+  disconnect(connection: Connection, code: number): void {
+    connection.gone()
+    this.#heartbeat.forget(connection)
+    this.#acks.forget(connection)
+    this.#closing.delete(connection)
+    for (const topic of this.registry.remove(connection)) this.broker.unsubscribe(topic)
+    this.metrics.count('connections_closed_total', 1, code)
+    if (this.registry.size === 0) this.#onEmpty?.()
+  }
+
+  #onClosing(connection: Connection): void {
+    this.#closing.add(connection)
+    this.#heartbeat.closing(connection)
+  }
+
+  #endSilent(connection: Connection): void {
+    connection.close(CLOSE.HEARTBEAT_TIMEOUT, 'heartbeat timeout')
+    // One turn later, so that a client that was only frozen finds the close frame when it thaws.
+    setImmediate(() => connection.terminate())
+  }
+
+  // ── what the broker calls ──────────────────────────────────────────────────────────────────────────────────────
+
+  holds(topic: Topic): boolean {
+    return this.registry.holds(topic)
+  }
+
+  topics(): Iterable<Topic> {
+    return this.registry.topics()
+  }
+
+  receive(incoming: Incoming): void {
+    this.#delivery.receive(incoming)
+  }
+
+  lost(reason: GapReason, topics: ReadonlyMap<Topic, Position | undefined>): void {
+    this.#delivery.lost(reason, topics)
+  }
+
+  filled(_topic: Topic, publications: number): void {
+    this.metrics.count('publications_filled_total', publications)
+  }
+
+  isRecorded(topic: Topic): boolean {
+    return this.#rules.of(topic) !== undefined
+  }
+
+  // ── the end ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Stops accepting, tells every client when to come back elsewhere, closes with 1012; bounded by `drain.timeout`. */
+  async drain(): Promise<void> {
+    if (this.#draining) return
+    this.#draining = true
+    const { delay } = this.options.drain
+    // Load balancers go by the readiness that has just gone down; meanwhile everything works as before.
+    if (delay > 0 && this.registry.size > 0) await sleep(delay)
+    const empty = new Promise<void>(resolve => {
+      this.#onEmpty = resolve
+    })
+    await takeLeave([...this.registry.values()], empty, this.options.drain)
+    for (const connection of [...this.registry.values(), ...this.#closing]) connection.terminate()
+  }
+
+  close(): void {
+    this.#heartbeat.close()
+    this.broker.detach(this)
+    this.#delivery.clear()
+    this.#recovery.clear()
+    this.#acks.close()
+    this.#writeQueue.close()
+  }
+
+  status() {
+    return {
+      connections: this.registry.size,
+      topics: this.registry.topicCount,
+      fillingTopics: this.broker.filling,
+      refusedTopics: this.broker.refused,
+      lag: Math.round(this.broker.lag),
+      stalledConnections: this.#writeQueue.slow.size,
+      heldBytes: this.#writeQueue.held.bytes,
+      metrics: this.metrics.snapshot(),
+    }
+  }
+}
+
+interface Subscription {
+  /** The connection did not have the topic. */
+  isNew: boolean
+  since?: string | undefined
+  ref?: Ref | undefined
+  /** It was not the client that asked. */
+  isCommand?: boolean
+}

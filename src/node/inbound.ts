@@ -1,0 +1,277 @@
+import type { Connection } from '../connection/connection.ts'
+import type { PushConnection } from '../connection/identity.ts'
+import type { ClientHandler, PushBridgeOptions } from '../options/options.ts'
+import { errors, isPushError, type PushError } from '../protocol/errors.ts'
+import { type BadMessage, CLOSE, type ClientMessage, parseClientMessage, type Ref } from '../protocol/messages.ts'
+import { type Action, actionsOn, grantedActions, type Right } from '../protocol/rights.ts'
+import { type Topic, topicKind, topicProblem } from '../protocol/topic.ts'
+import { unknownKey } from '../protocol/unknown-keys.ts'
+import { compilePayloadCheck, type PayloadCheck } from '../publish/schemas.ts'
+import type { Hub } from './hub.ts'
+
+export interface InboundOptions {
+  limits: { inbound: number; messages: number; pending: number }
+  handlers: Record<string, ClientHandler>
+  authorize?: PushBridgeOptions['authorize']
+  onBinary?: PushBridgeOptions['onBinary']
+}
+
+/** What is remembered of a client that talks; most never do. */
+interface Conversation {
+  tokens: number
+  refilled: number
+  badInARow: number
+  pending: number
+  /** The last of those that change subscriptions, which take effect in the order in which they came. */
+  lastChange: Promise<unknown>
+  /** Messages that came before the welcome was sent. */
+  early: Inbound[] | undefined
+}
+
+type Inbound = { data: Buffer; isBinary: boolean }
+
+const NOTHING = Promise.resolve()
+
+/** A client that sends this many unusable messages in a row does not speak the protocol. */
+const MAX_BAD_IN_A_ROW = 10
+
+/** A ping is answered whatever the rate of messages, but a flood of them still counts for something. */
+const CHEAP_COST = 0.1
+
+/** What the messages of clients do. */
+export class Dispatcher {
+  readonly #hub: Hub
+  readonly #options: InboundOptions
+  readonly #checks = new Map<string, PayloadCheck>()
+  readonly #conversations = new WeakMap<Connection, Conversation>()
+  readonly #onError: (error: unknown) => void
+
+  constructor(hub: Hub, options: InboundOptions, onError: (error: unknown) => void) {
+    this.#hub = hub
+    this.#options = options
+    this.#onError = onError
+    for (const [type, { schema }] of Object.entries(options.handlers)) {
+      this.#checks.set(type, compilePayloadCheck(`handlers["${type}"].schema`, schema))
+    }
+  }
+
+  /** Takes one message; never throws. Until `release` it is kept, since the welcome is the first thing a client hears. */
+  receive(connection: Connection, data: Buffer, isBinary: boolean): void {
+    if (connection.isClosing) return
+    connection.idle = 0
+    this.#hub.metrics.count('messages_received_total')
+    if (data.length > this.#options.limits.inbound) {
+      return connection.close(CLOSE.TOO_BIG, `more than ${this.#options.limits.inbound} bytes`)
+    }
+    const conversation = this.#conversationOf(connection)
+    if (!connection.isOpening) return this.#take(connection, conversation, { data, isBinary })
+    conversation.early ??= []
+    if (conversation.early.length >= this.#options.limits.pending)
+      return connection.close(CLOSE.ABUSE, 'too many messages')
+    conversation.early.push({ data, isBinary })
+  }
+
+  release(connection: Connection): void {
+    const conversation = this.#conversations.get(connection)
+    const early = conversation?.early ?? []
+    if (conversation) conversation.early = undefined
+    for (const inbound of early) this.#take(connection, conversation!, inbound)
+  }
+
+  #conversationOf(connection: Connection): Conversation {
+    let conversation = this.#conversations.get(connection)
+    if (!conversation) {
+      const tokens = this.#options.limits.messages * 2
+      conversation = {
+        tokens,
+        refilled: performance.now(),
+        badInARow: 0,
+        pending: 0,
+        lastChange: NOTHING,
+        early: undefined,
+      }
+      this.#conversations.set(connection, conversation)
+    }
+    return conversation
+  }
+
+  #take(connection: Connection, conversation: Conversation, inbound: Inbound): void {
+    if (connection.isClosing) return
+    try {
+      this.#deal(connection, conversation, inbound)
+    } catch (error) {
+      this.#onError(error)
+      this.#refuseBad(connection, conversation, { problem: 'the message cannot be dealt with', ref: undefined })
+    }
+  }
+
+  #deal(connection: Connection, conversation: Conversation, { data, isBinary }: Inbound): void {
+    const message = isBinary ? undefined : parseClientMessage(data.toString())
+    // Neither is ever rate-limited away: a ping is a sign of life, and a server that asks for acks gets as many.
+    const isCheap = message && 'type' in message && (message.type === 'ping' || message.type === 'ack')
+    if (!this.#pay(conversation, isCheap ? CHEAP_COST : 1)) {
+      this.#hub.metrics.count('messages_refused_total', 1, 'rate')
+      return connection.close(CLOSE.ABUSE, `more than ${this.#options.limits.messages} messages a second`)
+    }
+    if (!message) return this.#takeBinary(connection, conversation, data)
+    if ('problem' in message) return this.#refuseBad(connection, conversation, message)
+    conversation.badInARow = 0
+    if (message.type === 'ping') this.#pong(connection, conversation, message)
+    else if (message.type === 'ack') this.#acknowledge(connection, message)
+    else this.#run(connection, conversation, message.ref, () => this.#obey(connection, conversation, message))
+  }
+
+  #pong(connection: Connection, conversation: Conversation, { payload, ref }: ClientMessage): void {
+    try {
+      connection.reply('pong', payload ?? {}, ref)
+    } catch {
+      // What JSON.parse still takes may be nested too deeply for JSON.stringify.
+      this.#refuseBad(connection, conversation, { problem: 'the payload cannot be written as JSON', ref })
+    }
+  }
+
+  #pay(conversation: Conversation, cost: number): boolean {
+    const { messages } = this.#options.limits
+    const now = performance.now()
+    const refill = ((now - conversation.refilled) / 1000) * messages
+    conversation.tokens = Math.min(messages * 2, conversation.tokens + refill) - cost
+    conversation.refilled = now
+    return conversation.tokens >= 0
+  }
+
+  #takeBinary(connection: Connection, conversation: Conversation, data: Buffer): void {
+    const { onBinary } = this.#options
+    this.#run(connection, conversation, undefined, () => {
+      if (!onBinary) throw new errors.NO_BINARY()
+      return onBinary(data, connection)
+    })
+  }
+
+  #refuseBad(connection: Connection, conversation: Conversation, { problem, ref }: BadMessage): void {
+    this.#refuse(connection, new errors.BAD_MESSAGE(problem), ref)
+    if (++conversation.badInARow >= MAX_BAD_IN_A_ROW) {
+      connection.close(CLOSE.BAD_MESSAGE, `${MAX_BAD_IN_A_ROW} unusable messages in a row`)
+    }
+  }
+
+  #refuse(connection: Connection, error: PushError, ref: Ref | undefined): void {
+    this.#hub.metrics.count('messages_refused_total', 1, error.code)
+    connection.reply('error', { code: error.code, message: error.message }, ref)
+  }
+
+  /** Runs `task` in the order of arrival, with a bound on how many of one connection may be under way. */
+  async #run(
+    connection: Connection,
+    conversation: Conversation,
+    ref: Ref | undefined,
+    task: () => unknown,
+  ): Promise<void> {
+    const { pending } = this.#options.limits
+    if (conversation.pending >= pending) {
+      return this.#refuse(connection, new errors.LIMIT(`${pending} messages are still being handled`), ref)
+    }
+    conversation.pending++
+    try {
+      await task()
+    } catch (error) {
+      this.#refuse(connection, this.#presentable(error), ref)
+    } finally {
+      conversation.pending--
+    }
+  }
+
+  /** What an application throws with a status below 500 is meant for the client; anything else is kept in the log. */
+  #presentable(error: unknown): PushError {
+    // Anything can be thrown, undefined as well.
+    const { statusCode, code } = (error ?? {}) as Partial<PushError>
+    if (isPushError(error) && error.statusCode < 500) return error
+    if (error instanceof Error && typeof statusCode === 'number' && statusCode >= 400 && statusCode < 500) {
+      return Object.assign(new Error(error.message), { code: String(code ?? 'PUSH_ERR_HANDLER'), statusCode })
+    }
+    this.#onError(error)
+    return new errors.HANDLER()
+  }
+
+  #obey(connection: Connection, conversation: Conversation, message: ClientMessage): unknown {
+    if (message.type === 'subscribe') return this.#subscribe(connection, conversation, message)
+    if (message.type === 'unsubscribe') return this.#unsubscribe(connection, conversation, message)
+    return this.#handle(connection, message)
+  }
+
+  /** An `unsubscribe` must not overtake a `subscribe` that authorize() is still thinking about. */
+  #inOrder(conversation: Conversation, change: () => unknown): Promise<unknown> {
+    const changed = conversation.lastChange.then(change)
+    conversation.lastChange = changed.catch(() => {})
+    return changed
+  }
+
+  async #subscribe(connection: Connection, conversation: Conversation, { payload, ref }: ClientMessage): Promise<void> {
+    const { topic, since } = fieldsOf(payload, ['topic', 'since'])
+    const problem = topicProblem(topic)
+    if (problem) throw new errors.TOPIC(`payload.topic: ${problem}`)
+    if (since !== undefined && typeof since !== 'string') throw new errors.BAD_MESSAGE('payload.since is not a string')
+    let isNew = false
+    await this.#inOrder(conversation, async () => {
+      await this.authorize(connection, topic as Topic, since)
+      if (!connection.isClosing) isNew = this.#hub.join(connection, topic as Topic, since)
+    })
+    if (!connection.isClosing) await this.#hub.confirm(connection, topic as Topic, { isNew, since, ref })
+  }
+
+  #acknowledge(connection: Connection, { payload, ref }: ClientMessage): void {
+    try {
+      const { token } = fieldsOf(payload, ['token'])
+      if (typeof token !== 'string') throw new errors.BAD_MESSAGE('payload.token is not a string')
+      this.#hub.acknowledge(connection, token)
+    } catch (error) {
+      this.#refuse(connection, this.#presentable(error), ref)
+    }
+  }
+
+  async #unsubscribe(
+    connection: Connection,
+    conversation: Conversation,
+    { payload, ref }: ClientMessage,
+  ): Promise<void> {
+    const { topic } = fieldsOf(payload, ['topic'])
+    const problem = topicProblem(topic)
+    if (problem) throw new errors.TOPIC(`payload.topic: ${problem}`)
+    await this.#inOrder(conversation, () => this.#hub.unsubscribe(connection, topic as Topic, ref))
+  }
+
+  /** Throws PUSH_ERR_FORBIDDEN unless `connection` may hear `topic`. */
+  async authorize(connection: Authorizable, topic: Topic, since: string | undefined): Promise<void> {
+    if (connection.topics.has(topic)) return
+    if (topicKind(topic) === 'connection') throw new errors.FORBIDDEN(`${topic} is not this connection`)
+    const { authorize } = this.#options
+    const action: Action = 'subscribe'
+    const granted = authorize
+      ? grantedActions(await authorize(connection, topic, { action, since }))
+      : actionsOn(connection.allow, topic)
+    if (granted.includes(action)) return
+    const others = granted.length > 0 && `grants ${granted.join(', ')} on ${topic}, not ${action}`
+    if (authorize) throw new errors.FORBIDDEN(others ? `authorize() ${others}` : `${topic} was refused by authorize()`)
+    const missing = others ? `authenticate() ${others}` : `${topic} is not among the topics that authenticate() allowed`
+    throw new errors.FORBIDDEN(`${missing}, and there is no authorize option`)
+  }
+
+  async #handle(connection: Connection, { type, payload, ref }: ClientMessage): Promise<void> {
+    const entry = Object.hasOwn(this.#options.handlers, type) ? this.#options.handlers[type] : undefined
+    if (!entry) throw new errors.UNKNOWN_TYPE(type)
+    const value = payload === undefined ? {} : payload
+    const mismatch = this.#checks.get(type)?.(value)
+    if (mismatch) throw new errors.SCHEMA(mismatch)
+    const answer = await entry.handler(value as never, connection)
+    if (ref !== undefined) connection.reply('reply', answer, ref)
+  }
+}
+
+/** The payload of a message of the protocol. Throws when it has a key that is not known. */
+function fieldsOf<K extends string>(payload: unknown, known: readonly K[]): { [Key in K]?: unknown } {
+  const fields = typeof payload === 'object' && payload !== null ? payload : {}
+  const unknown = unknownKey(fields, known)
+  if (unknown) throw new errors.BAD_MESSAGE(`payload: ${unknown}`)
+  return fields
+}
+
+export type Authorizable = Pick<PushConnection, 'id' | 'user' | 'data' | 'topics'> & { allow: readonly Right[] }

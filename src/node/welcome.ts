@@ -1,0 +1,39 @@
+import type { Connection } from '../connection/connection.ts'
+import type { Known } from '../delivery/recovery.ts'
+import type { Feature, TopicState, Welcome } from '../protocol/messages.ts'
+import type { Topic } from '../protocol/topic.ts'
+
+/** The message that a client gets first. What is the same for all of a node is encoded once. */
+export class Welcomes {
+  readonly #ofNode: string
+
+  constructor(ofNode: Pick<Welcome, 'node' | 'protocol' | 'heartbeat'>) {
+    // Without its opening brace: it stands in the middle.
+    this.#ofNode = JSON.stringify(ofNode).slice(1, -1)
+  }
+
+  encode(
+    { id, user }: Pick<Connection, 'id' | 'user'>,
+    features: readonly Feature[],
+    topics: readonly Topic[],
+    known: Known | undefined,
+  ): string {
+    const who = `"connection":"${id}","user":${user === null ? 'null' : quote(user)}`
+    let states = ''
+    for (const topic of topics) states += `${states && ','}${quote(topic)}:${encodeState(known?.get(topic))}`
+    return `{"type":"welcome","payload":{${who},${this.#ofNode},"features":${JSON.stringify(features)},"topics":{${states}}}}`
+  }
+}
+
+function encodeState(state: TopicState | undefined): string {
+  if (state?.id === undefined || state.seq === undefined) return state ? JSON.stringify(state) : '{}'
+  const { id, seq, recovered } = state
+  return `{"id":${quote(id)},"seq":${seq}${recovered === undefined ? '' : `,"recovered":${recovered}`}}`
+}
+
+/** What needs no escape. Nearly all names are such, and of the time that a welcome takes JSON.stringify takes half. */
+const PLAIN = /^[\w .:@/-]*$/
+
+function quote(text: string): string {
+  return PLAIN.test(text) ? `"${text}"` : JSON.stringify(text)
+}

@@ -1,0 +1,56 @@
+import type { TSchema } from 'typebox'
+import { errors } from '../protocol/errors.ts'
+import { unknownKey } from '../protocol/unknown-keys.ts'
+
+/** A value of `undefined` counts as left out, as in `{ origins: process.env.ORIGINS?.split(',') }`. */
+export function withDefaults(schema: TSchema, given: Record<string, unknown>): Record<string, unknown> {
+  const { properties = {} } = schema as { properties?: Record<string, TSchema & { default?: unknown }> }
+  const result: Record<string, unknown> = {}
+  for (const key in given) if (given[key] !== undefined) result[key] = given[key]
+  for (const [key, property] of Object.entries(properties)) {
+    if (result[key] === undefined && property.default !== undefined) result[key] = property.default
+    if ('properties' in property && isPlainObject(result[key])) result[key] = withDefaults(property, result[key])
+  }
+  return result
+}
+
+/** Says of the first thing that a schema finds wrong where it is, what should stand there, and what the default is. */
+export function refuse(
+  schema: TSchema,
+  found: readonly { keyword: string; instancePath: string; message: string; params: object }[],
+  value: unknown,
+  at = '',
+): never {
+  const first = found[0]!
+  const keys = first.instancePath.split('/').slice(1)
+  // TypeBox reports a key that is not allowed as a failure of the schema `false` at that key.
+  if (first.keyword === 'boolean') {
+    keys.pop()
+    const holder = keys.reduce<unknown>((v, key) => (v as Record<string, unknown>)[key], value)
+    const known = Object.keys((lookUp(schema, keys) as { properties?: object }).properties ?? {})
+    if (isPlainObject(holder)) throw new errors.OPTIONS(`${at}${keys.join('.')}: ${unknownKey(holder, known)}`)
+  }
+  const { description, default: fallback } = lookUp(schema, keys)
+  const hint = description
+    ? ` (${description}${fallback === undefined ? '' : `; default ${JSON.stringify(fallback)}`})`
+    : ''
+  fail(at + keys.join('.'), `${first.message}${hint}`)
+}
+
+function lookUp(schema: TSchema, keys: readonly string[]): { description?: string; default?: unknown } {
+  let here = schema as TSchema & { properties?: Record<string, TSchema> }
+  for (const key of keys) here = (here.properties?.[key] ?? here) as typeof here
+  return here as { description?: string; default?: unknown }
+}
+
+export function fail(path: string, problem: string): never {
+  throw new errors.OPTIONS(`option ${path} ${problem}`)
+}
+
+export function pick(from: Record<string, unknown>, keys: readonly string[]): Record<string, unknown> {
+  return Object.fromEntries(keys.filter(key => from[key] !== undefined).map(key => [key, from[key]]))
+}
+
+export function isPlainObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}

@@ -1,0 +1,259 @@
+import { isUtf8 } from 'node:buffer'
+import { type Static, Type } from 'typebox'
+import { Compile } from 'typebox/compile'
+import { closeProblem, isReservedType, typeProblem } from './messages.ts'
+import { rawValue } from './raw-json.ts'
+import { isTopic, type Topic, topicKind, topicProblem } from './topic.ts'
+import { unknownKey } from './unknown-keys.ts'
+
+/** The newest version of the envelope that this code reads; one that says more is refused, never guessed at. */
+export const ENVELOPE_VERSION = 1
+
+const MAX_EXCEPT = 100
+
+const shared = {
+  v: Type.Optional(Type.Integer({ minimum: 1, description: 'version of the envelope, 1 when left out' })),
+  ext: Type.Optional(Type.Object({}, { description: 'what later versions add and this one passes over' })),
+  receipt: Type.Optional(
+    Type.String({ pattern: '^[A-Za-z0-9_-]{1,64}$', description: 'token: each node that got it says what it did' }),
+  ),
+}
+
+const publicationFields = {
+  type: Type.String(),
+  payload: Type.Optional(Type.Unknown()),
+  seq: Type.Optional(Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })),
+  ack: Type.Optional(Type.Boolean({ description: 'ask clients to acknowledge; needs a receipt' })),
+  except: Type.Optional(
+    Type.Union([Type.String(), Type.Array(Type.String(), { maxItems: MAX_EXCEPT })], {
+      description: 'topics of connections or users to skip',
+    }),
+  ),
+}
+
+/** What a publisher writes to Redis: `{"type":"notice","payload":{…}}`. */
+export const EnvelopeSchema = Type.Object({ ...shared, ...publicationFields })
+
+/** What a node writes to command the connections of a topic on every node. */
+export const ControlSchema = Type.Object({
+  ...shared,
+  control: Type.Union([Type.Literal('close'), Type.Literal('subscribe'), Type.Literal('unsubscribe')]),
+  code: Type.Optional(Type.Integer()),
+  reason: Type.Optional(Type.String()),
+  topic: Type.Optional(Type.String()),
+})
+
+const envelopeKeys = Object.keys(EnvelopeSchema.properties)
+const controlKeys = Object.keys(ControlSchema.properties)
+const envelopeCheck = Compile(EnvelopeSchema)
+const controlCheck = Compile(ControlSchema)
+
+export type RejectReason =
+  | 'too_large'
+  | 'encoding'
+  | 'json'
+  | 'shape'
+  | 'version'
+  | 'unknown_key'
+  | 'type'
+  | 'reserved_type'
+  | 'field'
+  | 'schema'
+
+/** Why an envelope cannot be used. `receipt` is the token it carried, so that even then the publisher is answered. */
+export interface Rejection {
+  reason: RejectReason
+  message: string
+  receipt?: string | undefined
+}
+
+export interface Publication {
+  kind: 'publication'
+  type: string
+  /** JSON text exactly as the publisher wrote it; undefined when it wrote none. */
+  payload: string | undefined
+  /** The same, parsed: what schemas are checked against. */
+  value: unknown
+  seq: number | undefined
+  except: readonly Topic[]
+  /** Clients are to acknowledge; the answers to the receipt count those that did. */
+  ack: boolean
+  receipt: string | undefined
+}
+
+export interface CloseControl {
+  kind: 'close'
+  code: number
+  reason: string
+  receipt: string | undefined
+}
+
+export interface TopicControl {
+  kind: 'subscribe' | 'unsubscribe'
+  topic: Topic
+  receipt: string | undefined
+}
+
+export type Control = CloseControl | TopicControl
+
+export type Decoded = Publication | Control | ({ kind: 'rejected' } & Rejection)
+
+/** Reads what any program may have written to Redis. Never throws. */
+export function decodeEnvelope(bytes: Uint8Array, maxBytes: number): Decoded {
+  if (bytes.length > maxBytes) {
+    return rejected('too_large', `the envelope has ${bytes.length} bytes; limits.publication allows ${maxBytes}`)
+  }
+  if (!isUtf8(bytes)) {
+    return rejected('encoding', 'the envelope is not UTF-8 (in PHP: json_encode with JSON_INVALID_UTF8_SUBSTITUTE)')
+  }
+  const text = (Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes)).toString('utf8')
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch {
+    return rejected('json', jsonProblem(text))
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    return rejected('shape', 'the envelope is not a JSON object such as {"type":"notice","payload":{}}')
+  }
+  const problem = 'control' in value ? controlProblem(value) : publicationProblem(value)
+  if (problem) return { ...problem, receipt: receiptOf(value) }
+  return 'control' in value ? toControl(value as Static<typeof ControlSchema>) : toPublication(value as never, text)
+}
+
+function rejected(reason: RejectReason, message: string): { kind: 'rejected' } & Rejection {
+  return { kind: 'rejected', reason, message }
+}
+
+function jsonProblem(text: string): string {
+  if (text === '') return 'the envelope is empty'
+  if (text.startsWith('\ufeff')) return 'the envelope begins with a byte order mark: write UTF-8 without BOM'
+  if (/^\s*[{[]/.test(text)) return 'the envelope is broken JSON'
+  return 'the envelope is not JSON: write an object such as {"type":"notice","payload":{}}'
+}
+
+function publicationProblem(value: object) {
+  const unknown = unknownKey(value, envelopeKeys, 'x-')
+  if (unknown) return rejected('unknown_key', unknown)
+  const { v, type, seq, except, receipt, ack, ext } = value as Record<string, unknown>
+  if (typeof v === 'number' && v > ENVELOPE_VERSION) return rejected('version', versionProblem(v))
+  const badType = typeProblem(type)
+  if (badType) return rejected('type', badType)
+  if (isReservedType(type as string)) {
+    return rejected('reserved_type', `type "${type}" is reserved for the protocol: choose another`)
+  }
+  // Most have a type and a payload and nothing else.
+  const isBare = v === undefined && seq === undefined && receipt === undefined && ack === undefined
+  if (isBare && except === undefined && ext === undefined) return undefined
+  const badExcept = exceptProblem(except)
+  if (badExcept) return rejected('field', badExcept)
+  if (ack === true && receipt === undefined) return rejected('field', 'ack needs a receipt: a token to count by')
+  return envelopeCheck.Check(value) ? undefined : rejected('field', fieldProblem(envelopeCheck.Errors(value)))
+}
+
+function controlProblem(value: object) {
+  const unknown = unknownKey(value, controlKeys, 'x-')
+  if (unknown) return rejected('unknown_key', unknown)
+  const { v, control: kind } = value as Record<string, unknown>
+  if (typeof v === 'number' && v > ENVELOPE_VERSION) return rejected('version', versionProblem(v))
+  if (!['close', 'subscribe', 'unsubscribe'].includes(kind as string)) {
+    return rejected('field', 'control is none of close, subscribe, unsubscribe')
+  }
+  if (!controlCheck.Check(value)) return rejected('field', fieldProblem(controlCheck.Errors(value)))
+  const control = value as Static<typeof ControlSchema>
+  const problem =
+    control.control === 'close'
+      ? closeProblem(control.code ?? 1000, control.reason ?? '')
+      : joinProblem(control.topic) && `topic: ${joinProblem(control.topic)}`
+  return problem ? rejected('field', problem) : undefined
+}
+
+function versionProblem(v: number): string {
+  return `the envelope is of version ${v}; this node reads up to ${ENVELOPE_VERSION}: update the node first`
+}
+
+function fieldProblem(found: readonly { instancePath: string; message: string }[]): string {
+  const first = found[0]
+  const path = first?.instancePath.slice(1).replaceAll('/', '.')
+  return `${path || 'the envelope'} ${first?.message ?? 'is not as it should be'}`
+}
+
+/** Why a connection cannot be made to join `topic`; undefined when it can. */
+export function joinProblem(topic: unknown): string | undefined {
+  const problem = topicProblem(topic)
+  if (problem) return problem
+  return /^(channel|user):/.test(topic as string)
+    ? undefined
+    : `${topic} cannot be joined: name channel:NAME or user:ID`
+}
+
+/** Why a list of topics to skip cannot be used; undefined when it can. */
+export function exceptProblem(except: unknown): string | undefined {
+  if (except === undefined) return undefined
+  const topics = Array.isArray(except) ? except : [except]
+  if (topics.length > MAX_EXCEPT) return `except names ${topics.length} topics; at most ${MAX_EXCEPT} can be skipped`
+  for (const topic of topics) {
+    const problem = topicProblem(topic)
+    if (problem) return `except: ${problem}`
+    if (!/^(user|connection):/.test(topic))
+      return `except: ${JSON.stringify(topic)} is neither user:ID nor connection:ID`
+  }
+  return undefined
+}
+
+function toPublication(value: Static<typeof EnvelopeSchema>, text: string): Publication {
+  return {
+    kind: 'publication',
+    type: value.type,
+    payload: value.payload === undefined ? undefined : rawValue(text, 'payload'),
+    value: value.payload,
+    seq: value.seq,
+    except: listOf(value.except) as readonly Topic[],
+    ack: value.ack ?? false,
+    receipt: value.receipt,
+  }
+}
+
+function toControl(value: Static<typeof ControlSchema>): Control {
+  const { receipt } = value
+  return value.control === 'close'
+    ? { kind: 'close', code: value.code ?? 1000, reason: value.reason ?? '', receipt }
+    : { kind: value.control, topic: value.topic as Topic, receipt }
+}
+
+function receiptOf(value: object): string | undefined {
+  const { receipt } = value as { receipt?: unknown }
+  return typeof receipt === 'string' && /^[A-Za-z0-9_-]{1,64}$/.test(receipt) ? receipt : undefined
+}
+
+const NONE: readonly string[] = []
+
+function listOf(except: string | readonly string[] | undefined): readonly string[] {
+  return except === undefined ? NONE : typeof except === 'string' ? [except] : except
+}
+
+/** What a publisher writes of one message, before it is text. */
+export interface EnvelopeParts {
+  type: string
+  payload?: unknown
+  seq?: number | undefined
+  except?: string | readonly string[] | undefined
+  receipt?: string | undefined
+  ack?: boolean | undefined
+}
+
+/** The JSON text that goes to the broker. Throws what JSON.stringify throws: a cycle, a BigInt. */
+export function encodeEnvelope({ type, payload, seq, except, receipt, ack }: EnvelopeParts): string {
+  return JSON.stringify({ type, payload, seq, except, receipt, ack })
+}
+
+export function encodeControl(control: Control): string {
+  return control.kind === 'close'
+    ? JSON.stringify({ control: 'close', code: control.code, reason: control.reason, receipt: control.receipt })
+    : JSON.stringify({ control: control.kind, topic: control.topic, receipt: control.receipt })
+}
+
+/** Connections and users can be commanded from afar; a whole channel or everybody cannot by one slip. */
+export function isTarget(value: unknown): value is Topic {
+  return isTopic(value) && (topicKind(value) === 'user' || topicKind(value) === 'connection')
+}

@@ -1,0 +1,282 @@
+import { randomBytes } from 'node:crypto'
+import { type Static, Type } from 'typebox'
+import type { Broker, HistoryRule, Outgoing } from '../broker/broker.ts'
+import { type Control, encodeControl, encodeEnvelope, exceptProblem, isTarget } from '../protocol/envelope.ts'
+import { errors, isPushError, type PushError } from '../protocol/errors.ts'
+import { isReservedType, typeProblem } from '../protocol/messages.ts'
+import { type Topic, topicKind, topicProblem } from '../protocol/topic.ts'
+import { unknownKey } from '../protocol/unknown-keys.ts'
+import { HistoryRuleSchema, type HistoryRules, historyRuleProblem } from './history-rules.ts'
+import {
+  type Failed,
+  failed,
+  type Outcome,
+  type PublishFailure,
+  type PublishResult,
+  resultOf,
+  unwrap,
+} from './result.ts'
+import type { SchemaTable } from './schemas.ts'
+
+/**
+ * Declare the messages of an application once, and `publish` is checked against it:
+ * `declare module 'fastify-push-bridge' { interface Publications { 'order.created': { id: string } } }`.
+ */
+// biome-ignore lint/suspicious/noEmptyInterface: open on purpose, applications add to it by declaration merging
+export interface Publications {}
+
+type PublishedType = keyof Publications extends never ? string : keyof Publications & string
+type PayloadOf<T> = T extends keyof Publications ? Publications[T] : unknown
+
+/** Options of one publication. They are the keys of `POST /push`, so that the same JSON means the same. */
+export interface PublishOptions {
+  /** The publisher's own number, handed on as information: 0 to 2^53 - 1. */
+  seq?: number | undefined
+  /** Topics of connections or users to skip, at most 100. */
+  except?: string | readonly string[] | undefined
+  /** Wait until every node that got it has said how many connections it was delivered to. */
+  receipt?: boolean | undefined
+  /** Ask clients to acknowledge; the result counts those that have handled it in time. Implies `receipt`. */
+  ack?: boolean | undefined
+  /**
+   * Record the publication: the newest `size` entries of the topic are kept, for `ttl` seconds. Default: what the rules
+   * of the option `history` say.
+   */
+  history?: HistoryRule | undefined
+  /** Makes a repeated publication harmless, 1 to 200 bytes; only for one that is recorded. */
+  idempotencyKey?: string | undefined
+}
+
+export type PublishedMessage<T extends PublishedType = PublishedType> = PublishOptions & {
+  type: T
+  payload?: PayloadOf<T>
+}
+
+export type PublishRequest = PublishOptions & { to: string | readonly string[]; type: string; payload?: unknown }
+
+export type { PublishFailure, PublishResult }
+
+/** One topic gives a result or rejects; many give a list in the same order, in which a failed item has `error`. */
+export interface Publish {
+  <T extends PublishedType>(topic: string, message: PublishedMessage<T>): Promise<PublishResult>
+  <T extends PublishedType>(
+    topics: readonly string[],
+    message: PublishedMessage<T>,
+  ): Promise<(PublishResult | PublishFailure)[]>
+  (batch: readonly PublishRequest[]): Promise<(PublishResult | PublishFailure)[]>
+}
+
+export const MAX_BATCH = 1000
+
+const MAX_KEY_BYTES = 200
+
+/** The body of `POST /push`, and what each item of a batch is made of. */
+export const PublishRequestSchema = Type.Object(
+  {
+    to: Type.Union([Type.String(), Type.Array(Type.String(), { minItems: 1, maxItems: MAX_BATCH })], {
+      description: 'channel:NAME, user:ID, connection:ID or all; or a list of them',
+    }),
+    type: Type.String({ description: '1 to 128 of A-Z a-z 0-9 _ . : / -, no reserved word' }),
+    payload: Type.Optional(Type.Unknown({ description: 'any JSON value, {} when left out' })),
+    seq: Type.Optional(Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })),
+    except: Type.Optional(Type.Union([Type.String(), Type.Array(Type.String(), { maxItems: 100 })])),
+    receipt: Type.Optional(Type.Boolean()),
+    ack: Type.Optional(Type.Boolean()),
+    history: Type.Optional(HistoryRuleSchema),
+    idempotencyKey: Type.Optional(Type.String({ minLength: 1, maxLength: 200 })),
+  },
+  { additionalProperties: false },
+)
+
+const requestKeys = Object.keys(PublishRequestSchema.properties)
+const messageKeys = requestKeys.filter(key => key !== 'to')
+
+/** Where publications go; a whole broker, or what a script has of one. */
+export type PublishingBroker = Pick<Broker, 'publish'>
+
+/** Everything that can publish does it through this: the same checks, the same result. */
+export class Publisher {
+  readonly #broker: PublishingBroker
+  readonly #schemas: SchemaTable
+  readonly #rules: HistoryRules
+  readonly #maxBytes: number
+  #mayPublish: (topic: Topic) => boolean = () => true
+
+  constructor(broker: PublishingBroker, schemas: SchemaTable, rules: HistoryRules, maxBytes: number) {
+    this.#broker = broker
+    this.#schemas = schemas
+    this.#rules = rules
+    this.#maxBytes = maxBytes
+  }
+
+  /** The same for somebody who may publish on some topics alone. */
+  restrictedTo(mayPublish: (topic: Topic) => boolean): Publisher {
+    const restricted = new Publisher(this.#broker, this.#schemas, this.#rules, this.#maxBytes)
+    restricted.#mayPublish = mayPublish
+    return restricted
+  }
+
+  readonly publish: Publish = (async (to: unknown, message?: unknown) => {
+    if (typeof to === 'string') return unwrap((await this.#send(this.#expand([to], message)))[0]!)
+    if (!Array.isArray(to)) throw new errors.TOPIC(topicProblem(to) ?? 'no topic was given')
+    if (message !== undefined) return this.publishAll([{ ...(message as object), to }])
+    return this.publishAll(to)
+  }) as Publish
+
+  /** Publishes up to 1,000 requests in one round trip; items that fail do not keep the others back. */
+  async publishAll(requests: readonly unknown[]): Promise<(PublishResult | PublishFailure)[]> {
+    const size = requests.reduce<number>((sum, request) => sum + sizeOf(request), 0)
+    if (size > MAX_BATCH) {
+      throw new errors.TOO_LARGE(`the batch has ${size} publications; at most ${MAX_BATCH} are taken at once`)
+    }
+    return this.#send(requests.flatMap(request => this.#draftsOf(request)))
+  }
+
+  /** Commands the connections of `target`, on every node, and waits for what the nodes did. */
+  async command(target: string, control: Control): Promise<PublishResult> {
+    if (!isTarget(target)) {
+      throw new errors.TOPIC(topicProblem(target) ?? `${JSON.stringify(target)} is neither user:ID nor connection:ID`)
+    }
+    const receipt = newToken()
+    return unwrap(
+      (await this.#send([{ topic: target, envelope: encodeControl({ ...control, receipt }), receipt }]))[0]!,
+    )
+  }
+
+  #draftsOf(request: unknown): Draft[] {
+    if (typeof request !== 'object' || request === null || Array.isArray(request)) {
+      return [failed('', new errors.FIELD('a publication is an object such as {"to":"user:42","type":"notice"}'))]
+    }
+    const { to, ...message } = request as { to?: unknown }
+    const topics = Array.isArray(to) ? to : [to]
+    if (topics.length === 0) return [failed('', new errors.TOPIC('to is an empty list: name at least one topic'))]
+    const unknown = unknownKey(request, requestKeys)
+    return unknown ? topics.map(topic => failed(topic, new errors.UNKNOWN_KEY(unknown))) : this.#expand(topics, message)
+  }
+
+  /** One draft for each topic. The message is the same for all of them, but each receipt has a token of its own. */
+  #expand(topics: readonly unknown[], message: unknown): Draft[] {
+    let written: Written | PushError | undefined
+    return topics.map(topic => {
+      try {
+        const badTopic = topicProblem(topic)
+        if (badTopic) throw new errors.TOPIC(badTopic)
+        if (!this.#mayPublish(topic as Topic)) throw new errors.FORBIDDEN(`this key may not publish on ${topic}`)
+        written ??= this.#write(message)
+        if (isPushError(written)) throw written
+        const recording = this.#recording(topic as Topic, message as PublishOptions)
+        return { topic: topic as Topic, ...written(), ...recording }
+      } catch (error) {
+        if (!isPushError(error)) throw error
+        return failed(topic, error)
+      }
+    })
+  }
+
+  /**
+   * Checks the message and writes it out, which takes milliseconds where it is large: once for all of its topics, and
+   * what is wrong with it is found once as well.
+   */
+  #write(message: unknown): Written | PushError {
+    const { receipt: wanted, ack } = (message ?? {}) as PublishOptions
+    const first = wanted || ack ? newToken() : undefined
+    try {
+      const envelope = this.#envelope(message, first)
+      if (first === undefined) return () => ({ envelope, receipt: undefined })
+      // Behind the token there is no more than ack: whatever the payload holds, the last one is it.
+      const at = envelope.lastIndexOf(first)
+      const [before, after] = [envelope.slice(0, at), envelope.slice(at + first.length)]
+      return () => {
+        const receipt = newToken()
+        return { envelope: `${before}${receipt}${after}`, receipt }
+      }
+    } catch (error) {
+      if (!isPushError(error)) throw error
+      return error
+    }
+  }
+
+  /** Whether and how the publication is recorded. Throws when it asks for what does not go together. */
+  #recording(topic: Topic, { history, idempotencyKey }: PublishOptions): Pick<Outgoing, 'history' | 'idempotencyKey'> {
+    const retention = history ?? this.#rules.of(topic)
+    if (retention && topicKind(topic) === 'connection') {
+      throw new errors.FIELD(`history: ${topic} is never recorded, for it ends with the connection`)
+    }
+    if (!retention && idempotencyKey !== undefined) {
+      throw new errors.FIELD(`idempotencyKey: ${topic} is not recorded; give history, or a rule in the option history`)
+    }
+    return retention ? { history: retention, idempotencyKey } : {}
+  }
+
+  #envelope(message: unknown, token: string | undefined): string {
+    if (typeof message !== 'object' || message === null || Array.isArray(message)) {
+      throw new errors.FIELD('the message is not an object such as { type, payload }')
+    }
+    const unknown = unknownKey(message, messageKeys)
+    if (unknown) throw new errors.UNKNOWN_KEY(unknown)
+    const { type, payload, seq, except, ack } = checkFields(message as Record<string, unknown>)
+    const mismatch = this.#schemas.problem(type, payload)
+    if (mismatch) throw new errors.SCHEMA(mismatch)
+    const envelope = encode({ type, payload, seq, except, receipt: token, ack: ack || undefined })
+    const bytes = Buffer.byteLength(envelope)
+    if (bytes > this.#maxBytes) {
+      throw new errors.TOO_LARGE(`the publication has ${bytes} bytes; limits.publication allows ${this.#maxBytes}`)
+    }
+    return envelope
+  }
+
+  async #send(drafts: readonly Draft[]): Promise<Outcome[]> {
+    const outgoing = drafts.filter(draft => !('error' in draft)) as Outgoing[]
+    const sent = outgoing.length > 0 ? await this.#broker.publish(outgoing) : []
+    let next = 0
+    return drafts.map(draft => ('error' in draft ? draft : resultOf(draft.topic, sent[next++]!)))
+  }
+}
+
+/** How many publications a request asks for, before any of them is written out. */
+function sizeOf(request: unknown): number {
+  const { to } = (request ?? {}) as { to?: unknown }
+  return Array.isArray(to) ? Math.max(1, to.length) : 1
+}
+
+type Draft = Outgoing | Failed
+
+/** The message as it goes to one more topic. */
+type Written = () => Pick<Outgoing, 'envelope' | 'receipt'>
+type Fields = Omit<Static<typeof PublishRequestSchema>, 'to'>
+
+function checkFields(message: Record<string, unknown>): Fields {
+  const badType = typeProblem(message.type)
+  if (badType) throw new errors.TYPE(badType)
+  if (isReservedType(message.type as string)) throw new errors.RESERVED_TYPE(message.type as string)
+  const { seq, receipt, ack, history, idempotencyKey } = message
+  if (seq !== undefined && !(Number.isSafeInteger(seq) && (seq as number) >= 0)) {
+    throw new errors.FIELD('seq is not an integer from 0 to 2^53 - 1')
+  }
+  if (receipt !== undefined && typeof receipt !== 'boolean') throw new errors.FIELD('receipt is neither true nor false')
+  if (ack !== undefined && typeof ack !== 'boolean') throw new errors.FIELD('ack is neither true nor false')
+  const badExcept = exceptProblem(message.except)
+  if (badExcept) throw new errors.FIELD(badExcept)
+  const badHistory = history === undefined ? undefined : historyRuleProblem(history)
+  if (badHistory) throw new errors.FIELD(`history ${badHistory}`)
+  if (idempotencyKey !== undefined && !isKey(idempotencyKey)) {
+    throw new errors.FIELD(`idempotencyKey is not a string of 1 to ${MAX_KEY_BYTES} bytes`)
+  }
+  return message as Fields
+}
+
+function isKey(value: unknown): value is string {
+  return typeof value === 'string' && value !== '' && Buffer.byteLength(value) <= MAX_KEY_BYTES
+}
+
+function encode(parts: Parameters<typeof encodeEnvelope>[0]): string {
+  try {
+    return encodeEnvelope(parts)
+  } catch (cause) {
+    throw new errors.FIELD(`payload cannot be written as JSON: ${(cause as Error).message}`, { cause })
+  }
+}
+
+function newToken(): string {
+  return randomBytes(12).toString('base64url')
+}

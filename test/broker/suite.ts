@@ -1,0 +1,440 @@
+import assert from 'node:assert/strict'
+import { type TestContext, test } from 'node:test'
+import fc from 'fast-check'
+import type { Broker, Incoming, NodeAnswer, Sent, Subscriber } from '../../src/broker/broker.ts'
+import type { PushError } from '../../src/protocol/errors.ts'
+import type { GapReason } from '../../src/protocol/messages.ts'
+import type { Position } from '../../src/protocol/position.ts'
+import type { Topic } from '../../src/protocol/topic.ts'
+import { Inbox, within } from '../helpers/waiting.ts'
+
+/** Brokers that form one cluster, and how a test looks behind them. */
+export interface Cluster {
+  nodes: Broker[]
+  /** Lets `seconds` pass for tickets. */
+  passTime(seconds: number): Promise<void>
+  /** Notes of rejected envelopes, newest first; resolves when there are `count`. */
+  notes(count: number): Promise<{ topic: string; reason: string; size: number }[]>
+  /** Topics that the brokers hold where publications come from; undefined where there is no such place. */
+  held?(): Promise<string[]>
+}
+
+export type MakeNodes = (t: TestContext, options: { publishTimeout: number }) => Promise<Cluster>
+
+export type Event = { topic: Topic; text: string } | { lost: GapReason }
+
+/** The side of a node that a broker talks to: records what it is handed, and answers receipts unless it is mute. */
+export class FakeSubscriber implements Subscriber {
+  readonly held = new Set<Topic>()
+  readonly bytes: Uint8Array[] = []
+  isMute = false
+  answer: Omit<NodeAnswer, 'node'> = { delivered: 1, skipped: 0 }
+  readonly #broker: Broker
+  readonly #events = new Inbox<Event>('a message of the broker')
+
+  constructor(broker: Broker) {
+    this.#broker = broker
+    broker.attach(this)
+  }
+
+  receive(incoming: Incoming): void {
+    const text = incoming.envelope.view().toString()
+    if (this.held.has(incoming.topic)) {
+      this.bytes.push(incoming.envelope.view())
+      this.#events.put({ topic: incoming.topic, text })
+    }
+    const token = /"receipt":"([^"]+)"/.exec(text)?.[1]
+    if (!token || this.isMute) return
+    const nothing = { delivered: 0, skipped: 0 }
+    this.#broker.answer(incoming, token, this.held.has(incoming.topic) ? this.answer : nothing)
+  }
+
+  lost(reason: GapReason): void {
+    this.#events.put({ lost: reason })
+  }
+
+  filled(): void {}
+
+  isRecorded(topic: Topic): boolean {
+    return topic.startsWith('channel:recorded')
+  }
+
+  holds(topic: Topic): boolean {
+    return this.held.has(topic)
+  }
+
+  topics(): Iterable<Topic> {
+    return this.held
+  }
+
+  async join(topic: Topic): Promise<Position | undefined> {
+    this.held.add(topic)
+    return (await this.#broker.subscribe([topic])).get(topic)
+  }
+
+  leave(topic: Topic): void {
+    this.held.delete(topic)
+    this.#broker.unsubscribe(topic)
+  }
+
+  next(): Promise<Event> {
+    return this.#events.take()
+  }
+
+  /** The next message; what a first connection to the broker tells is left out. */
+  async text(): Promise<string> {
+    const event = await this.next()
+    return 'text' in event ? event.text : this.text()
+  }
+
+  /** Forgets what happened so far. */
+  clear(): void {
+    this.#events.clear()
+  }
+}
+
+export const envelope = (n: number | string, receipt?: string) => JSON.stringify({ type: 'a', payload: n, receipt })
+
+export async function publishOne(broker: Broker, topic: Topic, text: string, receipt?: string): Promise<Sent> {
+  const [sent] = await broker.publish([{ topic, envelope: text, receipt }])
+  assert.ok(sent && !(sent instanceof Error), `published: ${sent}`)
+  return sent
+}
+
+export function codeOf(result: Sent | PushError | undefined): string {
+  return result instanceof Error ? result.code : `sent to ${result?.nodes}`
+}
+
+/** What every broker has to do. */
+export function brokerSuite(name: string, makeNodes: MakeNodes): void {
+  const suiteTest = (
+    title: string,
+    body: (t: TestContext, cluster: Cluster, subscribers: FakeSubscriber[]) => Promise<void>,
+    publishTimeout = 1000,
+  ) =>
+    test(`${name}: ${title}`, { timeout: 120_000 }, async t => {
+      const cluster = await makeNodes(t, { publishTimeout })
+      const subscribers = cluster.nodes.map(node => new FakeSubscriber(node))
+      await Promise.all(subscribers.map(subscriber => subscriber.join('all')))
+      for (const subscriber of subscribers) subscriber.clear()
+      await body(t, cluster, subscribers)
+    })
+
+  suiteTest(
+    'a publication reaches the nodes that hold the topic, and no others',
+    async (_t, { nodes }, subscribers) => {
+      const [first] = subscribers
+      await first!.join('channel:x')
+      const sent = await publishOne(nodes.at(-1)!, 'channel:x', envelope(1))
+      assert.deepEqual(sent, { nodes: 1 })
+      await publishOne(nodes[0]!, 'all', envelope('marker'))
+      assert.equal(await first!.text(), envelope(1))
+      for (const subscriber of subscribers) assert.equal(await subscriber.text(), envelope('marker'))
+    },
+  )
+
+  suiteTest('nodes are counted: all, one, nobody', async (_t, { nodes }, [first]) => {
+    await first!.join('user:1')
+    const sent = await nodes[0]!.publish([
+      { topic: 'all', envelope: envelope(1) },
+      { topic: 'user:1', envelope: envelope(2) },
+      { topic: 'user:2', envelope: envelope(3) },
+    ])
+    assert.deepEqual(sent, [{ nodes: nodes.length }, { nodes: 1 }, { nodes: 0 }])
+    assert.equal(await nodes[0]!.nodes(), nodes.length)
+    assert.deepEqual(await nodes[0]!.publish([]), [])
+  })
+
+  suiteTest('one publisher’s order is kept, across calls and inside a batch', async (_t, { nodes }, subscribers) => {
+    const calls = Array.from({ length: 100 }, (_, i) =>
+      nodes[0]!.publish([0, 1, 2].map(j => ({ topic: 'all' as const, envelope: envelope(i * 3 + j) }))),
+    )
+    await Promise.all(calls)
+    for (const subscriber of subscribers) {
+      for (let n = 0; n < 300; n++) assert.equal(await subscriber.text(), envelope(n))
+    }
+  })
+
+  suiteTest('the bytes of an envelope are handed on as they are', async (_t, { nodes }, subscribers) => {
+    const texts = [
+      '',
+      ' ',
+      '{"a":"\\u0000\u0000\r\n*?[]"}',
+      'é😀\u2028\ufeff',
+      '12345678901234567890',
+      'x'.repeat(300_000),
+    ]
+    for (const text of texts) await publishOne(nodes[0]!, 'all', text)
+    for (const subscriber of subscribers) {
+      for (const text of texts) assert.equal(await subscriber.text(), text)
+      assert.ok(subscriber.bytes.every((bytes, i) => Buffer.from(texts[i]!).equals(bytes)))
+    }
+  })
+
+  suiteTest('topics are literal: no patterns, no surprise names', async (_t, { nodes }, [first]) => {
+    const odd: Topic[] = ['channel:*', 'channel:a?', 'channel:[a]', 'channel:__proto__', 'channel:é', 'user:a:b']
+    await Promise.all(odd.map(topic => first!.join(topic)))
+    for (const topic of ['channel:x', 'channel:ab', 'channel:a', 'channel:e\u0301'] as Topic[]) {
+      assert.deepEqual(await publishOne(nodes[0]!, topic, envelope(topic)), { nodes: 0 }, topic)
+    }
+    for (const topic of odd) {
+      assert.deepEqual(await publishOne(nodes[0]!, topic, envelope(topic)), { nodes: 1 }, topic)
+      assert.equal(await first!.text(), envelope(topic))
+    }
+  })
+
+  suiteTest('a receipt brings the answer of every node', async (_t, { nodes }, subscribers) => {
+    subscribers.forEach((subscriber, i) => {
+      subscriber.answer = { delivered: i + 1, skipped: 1, reasons: { except: 1 } }
+    })
+    const { answers = [], ...sent } = await publishOne(nodes[0]!, 'all', envelope(1, 'tok1'), 'tok1')
+    assert.deepEqual(sent, { nodes: nodes.length, complete: true })
+    assert.deepEqual(
+      answers.toSorted((a, b) => a.delivered - b.delivered),
+      nodes.map(({ node }, i) => ({ node, delivered: i + 1, skipped: 1, reasons: { except: 1 } })),
+    )
+    const nobody = await publishOne(nodes[0]!, 'user:9', envelope(1, 'tok2'), 'tok2')
+    assert.deepEqual(nobody, { nodes: 0, answers: [], complete: true })
+  })
+
+  suiteTest(
+    'a mute node leaves a receipt incomplete at the deadline, and holds no other up',
+    async (_t, { nodes }, subscribers) => {
+      await subscribers[0]!.join('channel:x')
+      subscribers.at(-1)!.isMute = true
+      const start = performance.now()
+      const order: string[] = []
+      const [sent] = await Promise.all([
+        publishOne(nodes[0]!, 'all', envelope(1, 'tok'), 'tok').finally(() => order.push('receipt')),
+        publishOne(nodes[0]!, 'channel:x', envelope(2)).finally(() => order.push('plain')),
+      ])
+      assert.equal(sent.complete, false)
+      assert.equal(sent.answers?.length, nodes.length - 1)
+      const elapsed = performance.now() - start
+      assert.ok(elapsed > 900, `${elapsed} ms for a publish timeout of 1000`)
+      assert.deepEqual(order, ['plain', 'receipt'])
+    },
+  )
+
+  suiteTest('what was left is no longer received', async (_t, { nodes }, [first]) => {
+    await first!.join('channel:x')
+    first!.leave('channel:x')
+    await first!.join('channel:y')
+    assert.deepEqual(await publishOne(nodes[0]!, 'channel:x', envelope(1)), { nodes: 0 })
+    await publishOne(nodes[0]!, 'channel:y', envelope(2))
+    assert.equal(await first!.text(), envelope(2))
+  })
+
+  suiteTest(
+    'subscribers of one broker share it: the topic stays while one holds it',
+    async (_t, { nodes }, [first]) => {
+      const second = new FakeSubscriber(nodes[0]!)
+      await Promise.all([first!.join('channel:x'), second.join('channel:x')])
+      assert.deepEqual(await publishOne(nodes[0]!, 'channel:x', envelope(1)), { nodes: 1 })
+      assert.deepEqual(await Promise.all([first!.text(), second.text()]), [envelope(1), envelope(1)])
+      first!.leave('channel:x')
+      await first!.join('channel:y')
+      assert.deepEqual(await publishOne(nodes[0]!, 'channel:x', envelope(2)), { nodes: 1 })
+      assert.equal(await second.text(), envelope(2))
+      nodes[0]!.detach(second)
+      await first!.join('channel:z')
+      assert.deepEqual(await publishOne(nodes[0]!, 'channel:x', envelope(3)), { nodes: 0 })
+    },
+  )
+
+  suiteTest('answers of subscribers that share a broker are one answer of the node', async (_t, { nodes }, [first]) => {
+    const second = new FakeSubscriber(nodes[0]!)
+    await Promise.all([first!.join('channel:x'), second.join('channel:x')])
+    first!.answer = { delivered: 2, skipped: 1, reasons: { except: 1 } }
+    second.answer = {
+      delivered: 3,
+      skipped: 2,
+      reasons: { except: 1, closing: 1 },
+      rejected: { reason: 'schema', message: 'no' },
+    }
+    const sent = await publishOne(nodes[0]!, 'channel:x', envelope(1, 'tok'), 'tok')
+    const rejected = { reason: 'schema', message: 'no' }
+    const whole = { node: nodes[0]!.node, delivered: 5, skipped: 3, reasons: { except: 2, closing: 1 }, rejected }
+    assert.deepEqual(sent, { nodes: 1, answers: [whole], complete: true })
+  })
+
+  suiteTest(
+    'a topic that is left and joined at random is received exactly while it is wanted',
+    async (_t, cluster, subscribers) => {
+      const topics: Topic[] = ['channel:a', 'channel:b', 'user:1']
+      let barriers = 0
+      const step = fc.record({ who: fc.nat(subscribers.length - 1), topic: fc.nat(2), turn: fc.nat(3) })
+      const property = fc.asyncProperty(fc.array(step, { maxLength: 40 }), async steps => {
+        const joining: Promise<unknown>[] = []
+        for (const { who, topic: index, turn } of steps) {
+          const topic = topics[index]!
+          const subscriber = subscribers[who]!
+          if (subscriber.holds(topic)) subscriber.leave(topic)
+          else joining.push(subscriber.join(topic))
+          // Toggles of one turn of the event loop, of neighbouring turns, and after an answer of the broker.
+          if (turn === 1) await new Promise(setImmediate)
+          if (turn === 2) await joining.at(-1)
+        }
+        await Promise.all(joining)
+        // Commands of one node are carried out in order: with this one's answer those before it are done. It is another
+        // topic each time, since one that was left a moment ago may be held still.
+        const barrier: Topic = `channel:barrier${++barriers}`
+        await Promise.all(subscribers.map(subscriber => subscriber.join(barrier)))
+        for (const topic of topics) {
+          const holders = subscribers.filter(subscriber => subscriber.holds(topic))
+          assert.deepEqual(await publishOne(cluster.nodes[0]!, topic, envelope(topic)), { nodes: holders.length })
+          for (const holder of holders) assert.equal(await holder.text(), envelope(topic))
+        }
+        const wanted = new Set(subscribers.flatMap(subscriber => [...subscriber.held]))
+        if (cluster.held) assert.deepEqual(await cluster.held(), [...wanted].toSorted())
+        for (const subscriber of subscribers) {
+          for (const topic of subscriber.held) if (topic !== 'all') subscriber.leave(topic)
+        }
+      })
+      await fc.assert(property, { numRuns: 100 })
+    },
+  )
+
+  suiteTest('a ticket is spent by asking, on any node', async (_t, { nodes }) => {
+    await nodes[0]!.putTicket('t1', '{"user":"42"}', 30)
+    assert.equal(await nodes.at(-1)!.takeTicket('t1'), '{"user":"42"}')
+    assert.equal(await nodes[0]!.takeTicket('t1'), null)
+    assert.equal(await nodes[0]!.takeTicket('__proto__'), null)
+  })
+
+  suiteTest('a ticket expires, and is not replaced while it stands', async (_t, { nodes, passTime }) => {
+    await nodes[0]!.putTicket('t1', 'first', 30)
+    await passTime(15)
+    assert.equal(await nodes.at(-1)!.takeTicket('t1'), 'first')
+    await nodes[0]!.putTicket('t2', 'first', 30)
+    await passTime(31)
+    assert.equal(await nodes[0]!.takeTicket('t2'), null)
+    await nodes[0]!.putTicket('t3', 'first', 30)
+    await nodes[0]!.putTicket('t3', 'second', 30).catch(() => {})
+    assert.equal(await nodes[0]!.takeTicket('t3'), 'first')
+  })
+
+  suiteTest('envelopes that could not be used are noted', async (_t, { nodes, notes }) => {
+    const note = { topic: 'user:1' as Topic, reason: 'json', message: 'broken' }
+    nodes[0]!.note({ ...note, envelope: Buffer.from('{') })
+    nodes[0]!.note({ ...note, topic: 'all', envelope: Buffer.alloc(5000, 0xff) })
+    const found = await notes(2)
+    assert.deepEqual(
+      found.map(({ topic, reason, size }) => ({ topic, reason, size })),
+      [
+        { topic: 'all', reason: 'json', size: 5000 },
+        { topic: 'user:1', reason: 'json', size: 1 },
+      ],
+    )
+  })
+
+  // ── recorded ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  const R: Topic = 'channel:recorded'
+  const history = { size: 5, ttl: 60 }
+  const ALL = { count: 100, bytes: 1e6 }
+
+  async function record(broker: Broker, n: number | string, idempotencyKey?: string): Promise<Required<Sent>> {
+    const [sent] = await broker.publish([{ topic: R, envelope: envelope(n), history, idempotencyKey }])
+    assert.ok(sent && !(sent instanceof Error), `recorded: ${sent}`)
+    return sent as Required<Sent>
+  }
+
+  suiteTest('what is recorded is numbered, wherever it is published', async (_t, { nodes }, subscribers) => {
+    const starts = await Promise.all(subscribers.map(subscriber => subscriber.join(R)))
+    assert.deepEqual(
+      starts.map(start => start?.seq),
+      starts.map(() => 0),
+    )
+    for (let n = 1; n <= 6; n++) {
+      const { position, nodes: reached } = await record(nodes[n % nodes.length]!, n)
+      assert.deepEqual([position.seq, reached], [n, nodes.length])
+      for (const subscriber of subscribers) assert.equal(await subscriber.text(), envelope(n))
+      for (const node of nodes) assert.deepEqual((await node.subscribe([R])).get(R), position)
+    }
+    const { position } = await record(nodes[0]!, 7)
+    for (const subscriber of subscribers) await subscriber.text()
+    assert.deepEqual((await nodes.at(-1)!.subscribe([R])).get(R), position)
+  })
+
+  suiteTest('what comes after a place is read on any node, in pages', async (_t, { nodes }, [first]) => {
+    const start = await first!.join(R)
+    const positions: Position[] = []
+    for (let n = 1; n <= 5; n++) positions.push((await record(nodes[0]!, n)).position)
+    const node = nodes.at(-1)!
+    const whole = await node.history(R, start!.id, ALL)
+    assert.deepEqual([whole.gap, whole.isComplete, whole.head], [undefined, true, positions[4]])
+    assert.deepEqual(
+      whole.entries.map(({ position, envelope: bytes }) => [position, Buffer.from(bytes).toString()]),
+      positions.map((position, i) => [position, envelope(i + 1)]),
+    )
+    const page = await node.history(R, positions[0]!.id, { count: 2, bytes: 1e6 })
+    assert.deepEqual([page.entries.map(({ position }) => position.seq), page.isComplete], [[2, 3], false])
+    const rest = await node.history(R, page.entries[1]!.position.id, { count: 2, bytes: 1 })
+    assert.deepEqual([rest.entries.map(({ position }) => position.seq), rest.isComplete], [[4], false])
+    assert.deepEqual(await node.history(R, positions[4]!.id, ALL), {
+      head: positions[4],
+      entries: [],
+      isComplete: true,
+    })
+    await record(nodes[0]!, 6)
+    assert.equal((await node.history(R, start!.id, ALL)).gap, 'history_trimmed')
+    assert.equal((await node.history(R, 'junk', ALL)).gap, 'unknown_id')
+    assert.equal((await node.history('user:none', positions[0]!.id, ALL)).gap, 'history_expired')
+  })
+
+  suiteTest('a repeat under the same key reaches nobody', async (_t, { nodes }, subscribers) => {
+    await Promise.all(subscribers.map(subscriber => subscriber.join(R)))
+    const first = await record(nodes[0]!, 1, 'k')
+    const again = await record(nodes.at(-1)!, 2, 'k')
+    assert.deepEqual([again.position, again.duplicate, first.duplicate], [first.position, true, undefined])
+    await record(nodes[0]!, 3, 'other')
+    for (const subscriber of subscribers) {
+      assert.deepEqual([await subscriber.text(), await subscriber.text()], [envelope(1), envelope(3)])
+    }
+  })
+
+  suiteTest('recorded or not, one publisher’s order is kept', async (_t, { nodes }, subscribers) => {
+    await Promise.all(subscribers.map(subscriber => subscriber.join(R)))
+    const items = Array.from({ length: 60 }, (_, n) => ({
+      topic: R,
+      envelope: envelope(n),
+      ...(n % 3 > 0 && { history }),
+      ...(n % 3 === 2 && { idempotencyKey: `k${n}` }),
+    }))
+    const sent = await nodes[0]!.publish(items)
+    assert.deepEqual(
+      sent.map(result => 'position' in result),
+      items.map((_, n) => n % 3 > 0),
+    )
+    for (const subscriber of subscribers) {
+      for (let n = 0; n < 60; n++) assert.equal(await subscriber.text(), envelope(n))
+    }
+  })
+
+  suiteTest(
+    'close settles everything, and nothing hangs afterwards',
+    async (_t, { nodes }, subscribers) => {
+      const [node] = nodes
+      for (const subscriber of subscribers) subscriber.isMute = true
+      const waiting = node!.publish([{ topic: 'all', envelope: envelope(1, 'tok'), receipt: 'tok' }])
+      const subscribing = subscribers[0]!.join('channel:late')
+      await subscribers[0]!.text()
+      const ended = Promise.all([waiting, subscribing, node!.close()])
+      const [[sent]] = await within(ended, 'the end of what would wait for 60 s')
+      assert.ok(sent instanceof Error || sent?.complete === false, JSON.stringify(sent))
+      assert.equal(node!.connected, false)
+      const after = await node!.publish([
+        { topic: 'all', envelope: '1' },
+        { topic: 'user:1', envelope: '2', receipt: 't' },
+      ])
+      assert.deepEqual(after.map(codeOf), ['PUSH_ERR_CLOSED', 'PUSH_ERR_CLOSED'])
+      await subscribers[0]!.join('channel:later')
+      node!.unsubscribe('channel:later')
+      node!.note({ topic: 'all', reason: 'json', message: '', envelope: Buffer.from('x') })
+      node!.detach(subscribers[0]!)
+      await node!.close()
+    },
+    60_000,
+  )
+}

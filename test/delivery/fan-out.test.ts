@@ -1,0 +1,168 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import type { NodeAnswer } from '../../src/broker/broker.ts'
+import { Connection } from '../../src/connection/connection.ts'
+import { Registry } from '../../src/connection/registry.ts'
+import { Acknowledgements } from '../../src/delivery/acks.ts'
+import { Decoder } from '../../src/delivery/decoder.ts'
+import { Delivery } from '../../src/delivery/delivery.ts'
+import { Slice } from '../../src/protocol/slice.ts'
+import type { Topic } from '../../src/protocol/topic.ts'
+import { SchemaTable } from '../../src/publish/schemas.ts'
+import { FakeTransport, WELCOME, writeQueueOf } from '../helpers/connection.ts'
+
+/** A node without a broker: what is received goes to connections whose sockets the test plays. */
+function setUpNode(nodeBuffer = 1e6) {
+  const { writeQueue, metrics, flush } = writeQueueOf({ buffer: 200_000, nodeBuffer })
+  const registry = new Registry<Connection>()
+  const answers: { token: string; answer: Omit<NodeAnswer, 'node'> }[] = []
+  const broker = {
+    answer: (_incoming: unknown, token: string, answer: Omit<NodeAnswer, 'node'>) =>
+      void answers.push({ token, answer }),
+    note: () => {},
+    backlog: 0,
+  }
+  const failed = (error: unknown) => assert.fail(String(error))
+  const decoder = new Decoder(new SchemaTable({}), 1e6, failed)
+  const acks = new Acknowledgements<Connection>(1000)
+  const delivery = new Delivery(
+    { registry, writeQueue, decoder, acks, metrics, broker, limits: { nodeBuffer } },
+    { rejected: () => assert.fail('rejected'), control: async () => 0, failed },
+  )
+  const connect = (id: string, topics: readonly Topic[]) => {
+    const transport = new FakeTransport()
+    const identity = { id, user: null, data: null, allow: [], expires: undefined }
+    const connection = new Connection(identity, transport, writeQueue)
+    registry.add(connection)
+    for (const topic of topics) registry.join(connection, topic)
+    connection.open(WELCOME)
+    return { connection, transport }
+  }
+  const publish = (topic: Topic, payload: unknown, more = '') => {
+    const envelope = new Slice(Buffer.from(`{"type":"a","payload":${JSON.stringify(payload)}${more}}`))
+    delivery.receive({ topic, envelope, sharers: 1 })
+  }
+  /** What has gathered is given to its connections. */
+  const settle = () => delivery.lost('broker_link', new Map())
+  return { registry, delivery, metrics, flush, connect, publish, settle, answers }
+}
+
+const TOPICS: Topic[] = ['channel:a', 'channel:b', 'channel:c', 'channel:d']
+
+const action = fc.oneof(
+  {
+    weight: 8,
+    arbitrary: fc.record({ to: fc.constantFrom<Topic>('all', ...TOPICS), size: fc.constantFrom(0, 10, 900, 3000) }),
+  },
+  { weight: 2, arbitrary: fc.record({ flushed: fc.nat(7) }) },
+  { weight: 1, arbitrary: fc.record({ told: fc.nat(7) }) },
+  { weight: 1, arbitrary: fc.record({ stalled: fc.nat(7) }) },
+  { weight: 1, arbitrary: fc.record({ drained: fc.nat(7) }) },
+  { weight: 1, arbitrary: fc.record({ except: fc.constantFrom(...TOPICS) }) },
+  { weight: 1, arbitrary: fc.record({ isAllFlushed: fc.constant(true) }) },
+)
+
+test('property: every connection gets what its topics get, in order and nothing else, whoever shares what with whom', t => {
+  // The clock stands still: a machine that pauses for a while would have a gap told in slices, and what follows wait.
+  t.mock.method(performance, 'now', () => 0)
+  const memberships = fc.array(fc.subarray(TOPICS), { minLength: 8, maxLength: 8 })
+  fc.assert(
+    fc.property(memberships, fc.array(action, { maxLength: 150 }), (topicsOf, actions) => {
+      const node = setUpNode()
+      const clients = topicsOf.map((topics, i) => ({
+        ...node.connect(`c${i}`, topics),
+        topics,
+        expected: [] as number[],
+      }))
+      let n = 0
+      for (const it of actions) {
+        n++
+        if ('to' in it || 'except' in it) {
+          const to = 'to' in it ? it.to : it.except
+          const pad = 'to' in it ? 'x'.repeat(it.size) : ''
+          node.publish(to, { n, pad }, 'except' in it ? ',"except":"connection:c0"' : '')
+          for (const [i, { topics, expected }] of clients.entries()) {
+            const isMember = to === 'all' || topics.includes(to)
+            if (isMember && !('except' in it && i === 0)) expected.push(n)
+          }
+        } else if ('told' in it) {
+          // Direct messages come behind what was published before.
+          node.settle()
+          clients[it.told]!.connection.send('a', { n })
+          clients[it.told]!.expected.push(n)
+        } else if ('flushed' in it) clients[it.flushed]!.connection.flush()
+        else if ('stalled' in it) clients[it.stalled]!.transport.room = 1
+        else if ('drained' in it) clients[it.drained]!.transport.drain()
+        else node.flush()
+      }
+      node.settle()
+      node.flush()
+      for (const { transport, expected } of clients) {
+        transport.drain()
+        node.flush()
+        const numbers = transport.messages.filter(({ type }) => type === 'a').map(({ payload }) => payload.n)
+        assert.deepEqual(numbers, expected)
+        assert.equal(transport.closed, undefined)
+      }
+      node.delivery.clear()
+    }),
+    { numRuns: 300 },
+  )
+})
+
+test('a small topic whose members have the same is written from memory that they share', () => {
+  const node = setUpNode()
+  const clients = ['c1', 'c2', 'c3'].map(id => node.connect(id, ['channel:a']))
+  for (let n = 0; n < 5; n++) node.publish('channel:a', { n })
+  node.flush()
+  const [first, ...others] = clients.map(({ transport }) => transport.writes.map(String))
+  // The welcome, and everything else in one.
+  assert.equal(first!.length, 2)
+  for (const other of others) assert.deepEqual(other, first)
+  node.delivery.clear()
+})
+
+test('what comes while clients are being told of a gap waits behind it; beyond the bound it is told as overload', async () => {
+  const node = setUpNode(1000)
+  const clients = Array.from({ length: 20 }, (_, i) => node.connect(`c${i}`, ['channel:a']))
+  // Telling takes so long that it is cut into slices.
+  for (const { connection } of clients) {
+    const tell = connection.gap.bind(connection)
+    connection.gap = (...gap) => {
+      for (const end = performance.now() + 2; performance.now() < end; );
+      tell(...gap)
+    }
+  }
+  node.delivery.lost('broker_link', new Map([['channel:a', undefined]]))
+  for (let n = 0; n < 10; n++) node.publish('channel:a', { n, pad: 'x'.repeat(200) })
+  node.publish('channel:a', {}, ',"receipt":"r1"')
+  node.publish('channel:a', {}, ',"x-y":"\\"receipt\\""')
+  assert.deepEqual(node.answers, [
+    {
+      token: 'r1',
+      answer: {
+        delivered: 0,
+        skipped: 0,
+        rejected: { reason: 'overload', message: 'more came in than this node could deal with' },
+      },
+    },
+  ])
+  const dropped = node.metrics.snapshot()['messages_dropped_total{overload}']!
+  assert.ok(dropped >= 3 && dropped < 12, `${dropped}`)
+  const isOver = () => clients.every(({ transport }) => transport.texts.some(text => text.includes('"overload"')))
+  while (!isOver()) {
+    await new Promise(resolve => setImmediate(resolve))
+    node.flush()
+  }
+  const kept = 12 - dropped
+  for (const { transport } of clients) {
+    const seen = transport.messages.map(({ type, payload }) => (type === 'gap' ? payload.reason : type))
+    const [welcome, ...rest] = seen
+    assert.equal(welcome, 'welcome')
+    assert.equal(rest[0], 'broker_link')
+    assert.equal(rest.filter(it => it === 'overload').length, 1, 'one gap for all of them')
+    assert.equal(rest.filter(it => it === 'a').length, kept)
+  }
+  node.delivery.clear()
+})

@@ -1,0 +1,23 @@
+import { readdirSync } from 'node:fs'
+import { join, sep } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+const FOLDER = fileURLToPath(new URL('./', import.meta.url))
+
+/** What `npm test` leaves out: commands and helpers of their own. */
+const APART = /^(interop|bench|chaos|helpers|types)\//
+
+/** The files of `npm test`, which mirror `src/`; or with `folder` those of it alone. */
+export function testFiles(folder?: 'interop'): string[] {
+  const isMeant = (name: string) => (folder ? name.startsWith(`${folder}/`) : !APART.test(name))
+  return readdirSync(FOLDER, { recursive: true, encoding: 'utf8' })
+    .map(name => name.split(sep).join('/'))
+    .filter(name => name.endsWith('.test.ts') && !name.includes('node_modules/') && isMeant(name))
+    .sort()
+    .map(name => join(FOLDER, name))
+}
+
+/** `client/recovery` for test/client/recovery.test.ts. */
+export function testName(file: string): string {
+  return file.slice(FOLDER.length, -'.test.ts'.length)
+}
