@@ -1,5 +1,6 @@
 import { ownTopics, type Topic, topicKind } from '../protocol/topic.ts'
 import { ownText } from './identity.ts'
+import type { Tail } from './tail.ts'
 
 /** What the registry needs to know of a connection. */
 export interface Member {
@@ -11,6 +12,12 @@ export interface Member {
 /** Topics beyond those that every connection has. A single one, which is what most have, needs no set of 150 bytes. */
 export type Joined = Topic | Set<Topic> | undefined
 
+/** The connections of a topic that has several. */
+export class Group<M> extends Set<M> {
+  /** The tail that all of them had when it was set; who joins later does not have it. */
+  tail: Tail | undefined
+}
+
 const NOBODY: ReadonlySet<never> = new Set()
 
 /**
@@ -19,7 +26,7 @@ const NOBODY: ReadonlySet<never> = new Set()
  */
 export class Registry<M extends Member> {
   readonly #byId = new Map<string, M>()
-  readonly #byTopic = new Map<Topic, M | Set<M>>()
+  readonly #byTopic = new Map<Topic, M | Group<M>>()
   readonly #all: Iterable<M> = { [Symbol.iterator]: () => this.#byId.values() }
 
   get size(): number {
@@ -90,20 +97,19 @@ export class Registry<M extends Member> {
     return this.#byTopic.size + this.#byId.size + (this.#byId.size > 0 ? 1 : 0)
   }
 
-  /** How many connections a publication on `topic` is for. */
-  count(topic: Topic): number {
+  /** The same as `members` for a topic that is not `all`: a single one as it is, for speed. */
+  audience(topic: Topic): M | Group<M> | undefined {
     const entry = this.#byTopic.get(topic)
-    if (entry !== undefined) return entry instanceof Set ? entry.size : 1
-    if (topic === 'all') return this.#byId.size
-    return topic.startsWith('connection:') && this.#byId.has(topic.slice('connection:'.length)) ? 1 : 0
+    if (entry !== undefined || !topic.startsWith('connection:')) return entry
+    return this.#byId.get(topic.slice('connection:'.length))
   }
 
   /** The connections that a publication on `topic` is for; may be gone through more than once. */
   members(topic: Topic): Iterable<M> {
     if (topic === 'all') return this.#all
-    if (topic.startsWith('connection:')) return one(this.#byId.get(topic.slice('connection:'.length)))
-    const entry = this.#byTopic.get(topic)
-    return entry instanceof Set ? entry : one(entry)
+    const audience = this.audience(topic)
+    if (audience === undefined) return NOBODY
+    return audience instanceof Group ? audience : [audience]
   }
 
   /** The string that the others on `topic` have: each request brings one of its own. */
@@ -115,16 +121,19 @@ export class Registry<M extends Member> {
   #join(topic: Topic, member: M): void {
     const entry = this.#byTopic.get(topic)
     if (entry === undefined) this.#byTopic.set(topic, member)
-    else if (entry instanceof Set) entry.add(member)
-    else if (entry !== member) this.#byTopic.set(topic, new Set([entry, member]))
+    else if (entry instanceof Group) {
+      entry.add(member)
+      entry.tail = undefined
+    } else if (entry !== member) this.#byTopic.set(topic, new Group([entry, member]))
   }
 
   #leave(topic: Topic, member: M): void {
     const entry = this.#byTopic.get(topic)
     if (entry === member) {
       this.#byTopic.delete(topic)
-    } else if (entry instanceof Set) {
+    } else if (entry instanceof Group) {
       entry.delete(member)
+      entry.tail = undefined
       if (entry.size === 0) this.#byTopic.delete(topic)
     }
   }
@@ -150,8 +159,4 @@ function isAmong(subscriptions: Joined, topic: Topic): subscriptions is Topic | 
 
 function isOwn({ id, user }: Member, topic: Topic): boolean {
   return topic === 'all' || topic === `connection:${id}` || (user !== null && topic === `user:${user}`)
-}
-
-function one<M>(member: M | undefined): Iterable<M> {
-  return member === undefined ? NOBODY : [member]
 }

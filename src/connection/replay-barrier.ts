@@ -92,6 +92,10 @@ export class ReplayBarrier {
 export class ReplayBarriers {
   readonly #byTopic = new Map<Topic, ReplayBarrier>()
 
+  get isEmpty(): boolean {
+    return this.#byTopic.size === 0
+  }
+
   get(topic: Topic): ReplayBarrier | undefined {
     return this.#byTopic.get(topic)
   }

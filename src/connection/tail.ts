@@ -3,7 +3,7 @@ import { BlockPool } from './buffer-pool.ts'
 import { Segment } from './queue.ts'
 
 /** A connection or two have a few messages in a round of writes; more of them share more, and there are fewer tails. */
-const BLOCKS = { small: new BlockPool(4 * 1024, 2048), large: new BlockPool(16 * 1024, 512) }
+const BLOCKS = { small: new BlockPool(8 * 1024, 1024), large: new BlockPool(16 * 1024, 512) }
 const MAX_FOR_SMALL = 4
 
 /**
@@ -52,6 +52,11 @@ export class Tail extends Segment {
   leave(isKept: boolean): void {
     this.#holders--
     this.#isKept ||= isKept
+    this.giveBackUnheld()
+  }
+
+  /** Its memory is used again when no connection has it. */
+  giveBackUnheld(): void {
     if (this.#holders === 0 && !this.#isKept) this.#blocks.giveBack(this.memory)
   }
 }

@@ -1,7 +1,8 @@
 import { CLOSE, encodeMessage, type GapReason } from '../protocol/messages.ts'
+import type { Topic } from '../protocol/topic.ts'
 import { Backlog, type HeldMemory } from './backlog.ts'
 import { countMessages, directSegment, isPublished, type Queue, queueWith, type Segment } from './queue.ts'
-import type { ReplayBarriers } from './replay-barrier.ts'
+import { ReplayBarriers } from './replay-barrier.ts'
 import type { SlowConsumers } from './slow-consumers.ts'
 import type { Tail } from './tail.ts'
 import { type Part, partBytes, type Transport } from './transport.ts'
@@ -97,9 +98,9 @@ export abstract class Writer {
     this.#onDrained = NOBODY
   }
 
-  /** The end of what waits, when it may be added to. */
-  get tail(): Tail | undefined {
-    return this.barriers === undefined ? this.#tail : undefined
+  /** The end of what waits, when a message on `topic` may be added to it. */
+  tailFor(topic: Topic): Tail | undefined {
+    return this.barriers?.get(topic) ? undefined : this.#tail
   }
 
   /** What it was given last and has not written. */
@@ -107,18 +108,46 @@ export abstract class Writer {
     return this.#tail ?? this.#queue?.last
   }
 
+  /** Whether `begin` would take a tail, as far as can be said without one. */
+  takesTail(topic: Topic): boolean {
+    return this.state === 'open' && !this.#backlog && !this.barriers?.get(topic)
+  }
+
   /**
-   * Puts `tail` at the end. False when it has to be given a segment instead: it is being opened or brought up to date,
-   * its socket takes no more, much waits, or it is closing.
+   * Puts `tail`, which holds a message on `topic`, at the end. False when it has to be given a segment instead: it is
+   * being opened or brought up to date, its socket takes no more, much waits, or it is closing.
    */
-  begin(tail: Tail): boolean {
-    if (this.state !== 'open' || this.#backlog || this.barriers) return false
+  begin(tail: Tail, topic: Topic): boolean {
+    if (!this.takesTail(topic)) return false
     if (this.#tail) this.#seal(this.#tail)
     if (this.#queue && this.#queue.bytes + tail.bytes > this.outlet.budget) return false
     this.#tail = tail
     tail.join()
     this.#schedule()
     return true
+  }
+
+  /** From now on live messages of `topic` go through a barrier: what was given before goes out before. */
+  withhold(topic: Topic): void {
+    if (this.#tail) this.#seal(this.#tail)
+    this.barriers ??= new ReplayBarriers()
+    this.barriers.close(topic)
+  }
+
+  /** Takes the barrier away. */
+  unbar(topic: Topic): void {
+    if (!this.barriers) return
+    this.barriers.forget(topic)
+    if (this.barriers.isEmpty) this.barriers = undefined
+  }
+
+  /** Gives `segment` to the connection, or to the barrier of its topic; false when it is too slow. */
+  give(segment: Segment): boolean {
+    if (this.barriers === undefined) return this.push(segment)
+    const admitted = this.barriers.admit(segment)
+    if (this.barriers.isEmpty) this.barriers = undefined
+    // What a replay brings instead counts as pushed.
+    return admitted === undefined || this.push(admitted)
   }
 
   /** Something else follows the tail. */

@@ -3,11 +3,12 @@ import type { Connection } from '../connection/connection.ts'
 import { type Extended, encodeExtended, frameBytes, writeFrame } from '../connection/frame.ts'
 import { isExcepted } from '../connection/identity.ts'
 import { Segment } from '../connection/queue.ts'
-import type { Registry } from '../connection/registry.ts'
+import { Group, type Registry } from '../connection/registry.ts'
 import { Tail } from '../connection/tail.ts'
 import type { WriteQueue } from '../connection/write-queue.ts'
 import type { Metrics } from '../metrics.ts'
 import type { Publication } from '../protocol/envelope.ts'
+import type { Position } from '../protocol/position.ts'
 import type { Topic } from '../protocol/topic.ts'
 import type { Decoder, Plain } from './decoder.ts'
 
@@ -45,11 +46,12 @@ export class FanOut {
   toAll(incoming: Incoming, taken: Plain | Publication): void {
     const { registry, decoder } = this.#parts
     const { topic, position } = incoming
-    const count = registry.count(topic)
-    if (count === 0) return
-    if (count <= FEW && taken.kind === 'plain') {
+    const audience = registry.audience(topic)
+    if (audience === undefined && (topic !== 'all' || registry.size === 0)) return
+    if (audience && taken.kind === 'plain' && !(audience instanceof Group && audience.size > FEW)) {
       const message = decoder.extended(incoming)
-      if (frameBytes(message) <= SMALL_FRAME) return this.#toFew(incoming, message, count)
+      const bytes = frameBytes(message)
+      if (bytes <= SMALL_FRAME) return this.#toFew(audience, { topic, position, message, bytes })
     }
     const frame = decoder.frame(incoming, taken, true)
     const run = this.#run
@@ -58,25 +60,51 @@ export class FanOut {
     this.#run = new Segment(frame, topic, { position })
   }
 
-  #toFew({ topic, position }: Incoming, message: Extended, count: number): void {
+  #toFew(audience: Connection | Group<Connection>, small: Small): void {
     this.endRun()
-    this.#parts.writeQueue.delivered(frameBytes(message))
-    const members = this.#parts.registry.members(topic)
-    const tail = tailOf(members, count)
-    if (tail && addTo(tail, message, topic)) {
+    this.#parts.writeQueue.delivered(small.bytes)
+    if (audience instanceof Group) this.#toGroup(audience, small)
+    else this.#toOne(audience, small)
+  }
+
+  #toOne(connection: Connection, small: Small): void {
+    const { topic } = small
+    const tail = connection.tailFor(topic)
+    if (tail?.canGrowFor(1) && addTo(tail, small)) {
+      this.#deliveries++
+      return
+    }
+    const next = connection.takesTail(topic) ? new Tail(1) : undefined
+    if (next) addTo(next, small)
+    if (next && connection.begin(next, topic)) {
+      this.#deliveries++
+      return
+    }
+    next?.giveBackUnheld()
+    this.#give(connection, segmentOf(small))
+  }
+
+  #toGroup(group: Group<Connection>, small: Small): void {
+    const { topic } = small
+    const count = group.size
+    const tail = group.tail?.canGrowFor(count) ? group.tail : tailOf(group, topic)
+    group.tail = tail
+    if (tail && addTo(tail, small)) {
       this.#deliveries += count
       return
     }
-    const next = tail || count === 1 || areInStep(members, topic) ? new Tail(count) : undefined
-    if (next) addTo(next, message, topic)
+    const next = tail || areInStep(group, topic) ? new Tail(count) : undefined
+    if (next) addTo(next, small)
+    group.tail = next
     let segment: Segment | undefined
-    for (const connection of members) {
-      if (next && connection.begin(next)) this.#deliveries++
+    for (const connection of group) {
+      if (next && connection.begin(next, topic)) this.#deliveries++
       else {
-        segment ??= new Segment(encodeExtended(message), topic, { position })
+        segment ??= segmentOf(small)
         this.#give(connection, segment)
       }
     }
+    next?.giveBackUnheld()
   }
 
   /** Gives what has gathered to its connections: something else follows. */
@@ -89,7 +117,7 @@ export class FanOut {
   }
 
   #give(connection: Connection, segment: Segment): void {
-    const skip = connection.isClosing ? 'closing' : pushTo(connection, segment) ? undefined : 'slow'
+    const skip = connection.isClosing ? 'closing' : connection.give(segment) ? undefined : 'slow'
     if (skip) this.#parts.metrics.count('deliveries_skipped_total', segment.count, skip)
     else this.#deliveries += segment.count
   }
@@ -104,7 +132,7 @@ export class FanOut {
     const skipped: Skipped = {}
     const reached: Connection[] = []
     for (const connection of registry.members(topic)) {
-      const skip = skipReason(connection, publication.except) ?? (pushTo(connection, segment) ? undefined : 'slow')
+      const skip = skipReason(connection, publication.except) ?? (connection.give(segment) ? undefined : 'slow')
       if (skip) skipped[skip] = (skipped[skip] ?? 0) + 1
       else reached.push(connection)
     }
@@ -124,41 +152,46 @@ export class FanOut {
   }
 }
 
+/** A publication that is small and plain, and how large its frame is. */
+interface Small {
+  topic: Topic
+  position: Position | undefined
+  message: Extended
+  bytes: number
+}
+
+function segmentOf({ topic, position, message }: Small): Segment {
+  return new Segment(encodeExtended(message), topic, { position })
+}
+
 /** False when there is no room for it. */
-function addTo(tail: Tail, message: Extended, topic: Topic): boolean {
-  const at = tail.reserve(frameBytes(message), topic)
+function addTo(tail: Tail, { topic, message, bytes }: Small): boolean {
+  const at = tail.reserve(bytes, topic)
   if (at === undefined) return false
   writeFrame(tail.memory, at, message)
   return true
 }
 
-/** The tail that all of these connections have, and no other. */
-function tailOf(members: Iterable<Connection>, count: number): Tail | undefined {
+/** The tail that all of a group have, and nobody else. */
+function tailOf(group: Group<Connection>, topic: Topic): Tail | undefined {
   let tail: Tail | undefined
-  for (const connection of members) {
+  for (const connection of group) {
     if (tail === undefined) {
-      tail = connection.tail
-      if (!tail?.canGrowFor(count)) return undefined
-    } else if (connection.tail !== tail) return undefined
+      tail = connection.tailFor(topic)
+      if (!tail?.canGrowFor(group.size)) return undefined
+    } else if (connection.tailFor(topic) !== tail) return undefined
   }
   return tail
 }
 
 /** Whether nothing waits for any of these connections, or the same was given to all, on this topic: more may follow. */
-function areInStep(members: Iterable<Connection>, topic: Topic): boolean {
+function areInStep(group: Group<Connection>, topic: Topic): boolean {
   let first: Connection | undefined
-  for (const connection of members) {
+  for (const connection of group) {
     first ??= connection
     if (connection.last !== first.last) return false
   }
   return first?.last === undefined || first.last.topics[0] === topic
-}
-
-/** False when the connection is too slow; what a replay brings instead counts as pushed. */
-function pushTo(connection: Connection, segment: Segment): boolean {
-  if (connection.barriers === undefined) return connection.push(segment)
-  const admitted = connection.barriers.admit(segment)
-  return admitted === undefined || connection.push(admitted)
 }
 
 function skipReason(connection: Connection, except: readonly Topic[]): SkipReason | undefined {

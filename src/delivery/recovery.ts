@@ -4,7 +4,7 @@ import type { Connection } from '../connection/connection.ts'
 import { isExcepted } from '../connection/identity.ts'
 import { gapSegment, Segment } from '../connection/queue.ts'
 import type { Registry } from '../connection/registry.ts'
-import { type ReplayBarrier, ReplayBarriers } from '../connection/replay-barrier.ts'
+import type { ReplayBarrier } from '../connection/replay-barrier.ts'
 import type { Metrics } from '../metrics.ts'
 import type { GapReason, TopicState } from '../protocol/messages.ts'
 import { isId, type Position } from '../protocol/position.ts'
@@ -117,8 +117,7 @@ export class Recovery {
   /** From now on live messages of `topic` wait for the replay. A connection's own topic ends with it: nothing waits. */
   withhold(connection: Connection, topic: Topic): void {
     if (topicKind(topic) === 'connection') return
-    connection.barriers ??= new ReplayBarriers()
-    connection.barriers.close(topic)
+    connection.withhold(topic)
   }
 
   /** Asks the broker to confirm the topics and, where the client names an id, what came after it. */

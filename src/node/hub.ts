@@ -175,7 +175,7 @@ export class Hub implements Subscriber {
       throw new errors.TOPIC(`${topic} belongs to every connection of its kind and cannot be left`)
     }
     this.registry.leave(connection, topic)
-    connection.barriers?.forget(topic)
+    connection.unbar(topic)
     if (!this.registry.holds(topic)) this.broker.unsubscribe(topic)
     connection.reply('unsubscribed', { topic }, ref)
   }

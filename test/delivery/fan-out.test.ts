@@ -10,7 +10,7 @@ import { Delivery } from '../../src/delivery/delivery.ts'
 import { Slice } from '../../src/protocol/slice.ts'
 import type { Topic } from '../../src/protocol/topic.ts'
 import { SchemaTable } from '../../src/publish/schemas.ts'
-import { FakeTransport, WELCOME, writeQueueOf } from '../helpers/connection.ts'
+import { FakeTransport, numbersIn, WELCOME, writeQueueOf } from '../helpers/connection.ts'
 
 /** A node without a broker: what is received goes to connections whose sockets the test plays. */
 function setUpNode(nodeBuffer = 1e6) {
@@ -61,6 +61,10 @@ const action = fc.oneof(
   { weight: 1, arbitrary: fc.record({ drained: fc.nat(7) }) },
   { weight: 1, arbitrary: fc.record({ except: fc.constantFrom(...TOPICS) }) },
   { weight: 1, arbitrary: fc.record({ isAllFlushed: fc.constant(true) }) },
+  { weight: 1, arbitrary: fc.record({ joining: fc.nat(7), topic: fc.constantFrom(...TOPICS) }) },
+  { weight: 1, arbitrary: fc.record({ leaving: fc.nat(7), topic: fc.constantFrom(...TOPICS) }) },
+  { weight: 1, arbitrary: fc.record({ withheld: fc.nat(7), topic: fc.constantFrom(...TOPICS) }) },
+  { weight: 1, arbitrary: fc.record({ opened: fc.nat(7), topic: fc.constantFrom(...TOPICS) }) },
 )
 
 test('property: every connection gets what its topics get, in order and nothing else, whoever shares what with whom', t => {
@@ -72,9 +76,16 @@ test('property: every connection gets what its topics get, in order and nothing 
       const node = setUpNode()
       const clients = topicsOf.map((topics, i) => ({
         ...node.connect(`c${i}`, topics),
-        topics,
+        topics: new Set(topics),
+        /** What waits at the barrier of a topic. */
+        withheld: new Map<Topic, number[]>(),
         expected: [] as number[],
       }))
+      /** Commands and replays find what was published before given to its connections. */
+      const clientOf = (i: number) => {
+        node.settle()
+        return clients[i]!
+      }
       let n = 0
       for (const it of actions) {
         n++
@@ -82,15 +93,34 @@ test('property: every connection gets what its topics get, in order and nothing 
           const to = 'to' in it ? it.to : it.except
           const pad = 'to' in it ? 'x'.repeat(it.size) : ''
           node.publish(to, { n, pad }, 'except' in it ? ',"except":"connection:c0"' : '')
-          for (const [i, { topics, expected }] of clients.entries()) {
-            const isMember = to === 'all' || topics.includes(to)
-            if (isMember && !('except' in it && i === 0)) expected.push(n)
+          for (const [i, { topics, withheld, expected }] of clients.entries()) {
+            const isMember = to === 'all' || topics.has(to)
+            if (isMember && !('except' in it && i === 0)) (withheld.get(to) ?? expected).push(n)
           }
         } else if ('told' in it) {
-          // Direct messages come behind what was published before.
-          node.settle()
-          clients[it.told]!.connection.send('a', { n })
-          clients[it.told]!.expected.push(n)
+          const { connection, expected } = clientOf(it.told)
+          connection.send('a', { n })
+          expected.push(n)
+        } else if ('joining' in it) {
+          const { connection, topics } = clientOf(it.joining)
+          node.registry.join(connection, it.topic)
+          topics.add(it.topic)
+        } else if ('leaving' in it) {
+          const { connection, topics, withheld } = clientOf(it.leaving)
+          node.registry.leave(connection, it.topic)
+          connection.unbar(it.topic)
+          topics.delete(it.topic)
+          withheld.delete(it.topic)
+        } else if ('withheld' in it) {
+          const { connection, withheld } = clientOf(it.withheld)
+          connection.withhold(it.topic)
+          withheld.set(it.topic, withheld.get(it.topic) ?? [])
+        } else if ('opened' in it) {
+          const { connection, withheld, expected } = clientOf(it.opened)
+          const waiting = connection.barriers?.get(it.topic)?.open(undefined).waiting ?? []
+          for (const segment of waiting) connection.push(segment)
+          expected.push(...(withheld.get(it.topic) ?? []))
+          withheld.delete(it.topic)
         } else if ('flushed' in it) clients[it.flushed]!.connection.flush()
         else if ('stalled' in it) clients[it.stalled]!.transport.room = 1
         else if ('drained' in it) clients[it.drained]!.transport.drain()
@@ -120,6 +150,33 @@ test('a small topic whose members have the same is written from memory that they
   // The welcome, and everything else in one.
   assert.equal(first!.length, 2)
   for (const other of others) assert.deepEqual(other, first)
+  node.delivery.clear()
+})
+
+test('who joins, leaves or is brought up to date is given neither more nor less than the others of a group', () => {
+  const node = setUpNode()
+  const [first, second] = ['c1', 'c2'].map(id => node.connect(id, ['channel:a']))
+  node.publish('channel:a', { n: 1 })
+  const third = node.connect('c3', [])
+  node.registry.join(third.connection, 'channel:a')
+  node.publish('channel:a', { n: 2 })
+  node.registry.leave(first!.connection, 'channel:a')
+  node.publish('channel:a', { n: 3 })
+  second!.connection.withhold('channel:a')
+  node.publish('channel:a', { n: 4 })
+  const { waiting } = second!.connection.barriers!.get('channel:a')!.open(undefined)
+  for (const segment of waiting) second!.connection.push(segment)
+  node.publish('channel:a', { n: 5 })
+  assert.equal(second!.connection.barriers, undefined, 'nothing is left of a barrier that has done its work')
+  node.flush()
+  assert.deepEqual(
+    [first!, second!, third].map(({ transport }) => numbersIn(transport).slice(1)),
+    [
+      [1, 2],
+      [1, 2, 3, 4, 5],
+      [2, 3, 4, 5],
+    ],
+  )
   node.delivery.clear()
 })
 

@@ -255,7 +255,7 @@ export class RedisSubscriber {
     else this.#subscriptions.reset(new Error(CUT_OFF))
   }
 
-  /** ReceiptAnswers and messages come in order: a node that is answered, and has not heard an older tick, hears nobody. */
+  /** Answers and messages come in order: a node that is answered, and has not heard an older tick, hears nobody. */
   #onAnswered(askedAt: number): void {
     if (this.#lag.isDeaf(askedAt)) this.#subscriptions.reset(new Error(DEAF))
   }
