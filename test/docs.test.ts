@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process'
 import { EventEmitter } from 'node:events'
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { after, before, type TestContext, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
@@ -14,6 +14,7 @@ import { ApiSchema, OptionsSchema } from '../src/options/options.ts'
 import { type Decoded, decodeEnvelope } from '../src/protocol/envelope.ts'
 import { errors } from '../src/protocol/errors.ts'
 import { CLOSE, shouldReconnect } from '../src/protocol/messages.ts'
+import { PublishRequestSchema } from '../src/publish/publish.ts'
 import { createPublisher } from '../src/publisher.ts'
 import { openConnection } from './helpers/app.ts'
 import { cleanups, temporaryFolder } from './helpers/processes.ts'
@@ -26,12 +27,13 @@ const KEY = 'a-key-of-the-documents'
 
 // ── the documents ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-const CONTRACTS = ['README.md', 'docs/protocol.md', 'docs/redis.md']
+const CONTRACTS = ['README.md', 'docs/options.md', 'docs/api.md', 'docs/protocol.md', 'docs/redis.md']
 const DOCUMENTS = [
   ...CONTRACTS,
   'docs/guarantees.md',
   'docs/operations.md',
   'docs/architecture.md',
+  'docs/comparison.md',
   'CHANGELOG.md',
   'CONTRIBUTING.md',
   'SECURITY.md',
@@ -45,6 +47,18 @@ interface Block {
 }
 
 const read = (file: string) => readFileSync(join(ROOT, file), 'utf8')
+
+interface PackageJson {
+  name: string
+  repository: { url: string }
+  homepage: string
+  bugs: { url: string }
+  scripts: Record<string, string>
+  peerDependencies: Record<string, string>
+  peerDependenciesMeta: Record<string, { optional?: boolean }>
+}
+
+const packageJson = JSON.parse(read('package.json')) as PackageJson
 const without = (text: string) => text.replaceAll('`', '')
 
 function blocksOf(file: string): Block[] {
@@ -74,6 +88,8 @@ function take(file: string, heading: string, lang: string): string[] {
   return found.map(({ code }) => code)
 }
 
+const cells = (row: string) => row.slice(2, -2).split(' | ')
+
 /** The rows of the table under a heading, as cells. */
 function tableOf(file: string, heading: string): string[][] {
   const section = read(file)
@@ -81,7 +97,21 @@ function tableOf(file: string, heading: string): string[][] {
     .find(part => part.startsWith(`${heading}\n`))
   assert.ok(section, `${file} has no heading "${heading}"`)
   const rows = section.split('\n').filter(line => line.startsWith('|'))
-  return rows.slice(2).map(row => row.slice(2, -2).split(' | '))
+  return rows.slice(2).map(cells)
+}
+
+/** The rows of every table of a text whose first column has this name. */
+function rowsOf(text: string, column: string): string[][] {
+  const tables = text.match(/^\|(?:.*\n\|)*.*$/gm) ?? []
+  const rows = tables.map(table => table.split('\n')).filter(([head]) => cells(head!)[0] === column)
+  return rows.flatMap(([, , ...body]) => body.map(cells))
+}
+
+/** A section of a document, with those below it. */
+function sectionOf(file: string, heading: string): string {
+  const [, section] = read(file).split(`\n## ${heading}\n`)
+  assert.ok(section, `${file} has no heading "${heading}"`)
+  return section.split('\n## ')[0]!
 }
 
 // ── running what they say ──────────────────────────────────────────────────────────────────────────────────────────
@@ -95,7 +125,9 @@ let server: Program
 
 const ENTRIES: Record<string, string> = {
   'fastify-push-bridge': 'src/index.ts',
+  'fastify-push-bridge/client': 'src/client/index.ts',
   'fastify-push-bridge/publisher': 'src/publisher.ts',
+  'fastify-push-bridge/testing': 'src/testing.ts',
 }
 
 /** The same text for the ports, programs and files of this test. */
@@ -110,7 +142,7 @@ function localise(code: string): string {
 
 function locate(from: string): string {
   if (ENTRIES[from]) return new URL(`../${ENTRIES[from]}`, import.meta.url).href
-  return from.startsWith('http') ? './client.mjs' : import.meta.resolve(from)
+  return from.endsWith('/client.js') ? './client.mjs' : import.meta.resolve(from)
 }
 
 /** A program that is running, and what it has printed so far. */
@@ -134,7 +166,7 @@ class Program {
 
   /** Resolves when `pattern` was printed `times` times. */
   async until(pattern: RegExp, times = 1): Promise<void> {
-    const isThere = () => (this.output.match(new RegExp(pattern, 'g')) ?? []).length >= times
+    const isThere = () => (this.output.match(new RegExp(pattern, `g${pattern.flags}`)) ?? []).length >= times
     const sentence = () => `${times} times ${pattern} in: ${this.output}`
     await until(() => isThere() || this.hasEnded, sentence, START)
     assert.ok(isThere(), `it ended without ${sentence()}`)
@@ -158,7 +190,7 @@ function runModule(code: string): Program {
     globalThis.sessionStorage ??= { getItem: name => globalThis[name] ?? null, setItem: (name, value) => { globalThis[name] = value } }\n`
   writeFileSync(file, prelude + localise(code))
   const child = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), file], {
-    cwd: ROOT,
+    cwd: folder,
     env: { ...env, REDIS_URL: redis.url },
   })
   const program = new Program(child)
@@ -199,10 +231,28 @@ async function untilDelivered(topic: string, connections: number): Promise<void>
   }
 }
 
+/** The module in a page, with what it uses of a page; what it shows is printed. */
+function runPage(page: string): Program {
+  const [, script] = /<script type="module">([\s\S]*)<\/script>/.exec(page)!
+  const document = `{
+    baseURI: 'http://127.0.0.1:${port}/',
+    body: { append: (...parts) => console.log(parts.join('')) },
+    createElement: () => '',
+    addEventListener() {},
+    removeEventListener() {},
+  }`
+  return runModule(`globalThis.document = ${document}\n${script}`)
+}
+
 before(async () => {
   redis = await startRedis(all)
   port = await freePort()
-  server = runModule(take('README.md', 'In a Fastify application', 'js')[0]!)
+  const [page] = take('README.md', 'In the browser', 'html')
+  writeFileSync(join(folder, 'page.html'), page!)
+  // The page on the push API says which option opens it.
+  const [, api] = /`(api: \{ .+ \})`/.exec(sectionOf('docs/api.md', '`POST /push`'))!
+  const [code] = take('README.md', 'In a Fastify application', 'js')
+  server = runModule(code!.replace("path: '/ws',", `path: '/ws', ${api},`))
   await server.until(/Server listening/)
   const response = await fetch(`http://127.0.0.1:${port}/ws/client.js`)
   writeFileSync(join(folder, 'client.mjs'), await response.text())
@@ -212,43 +262,26 @@ after(() => all.end())
 
 // ── README.md ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-const [PLAIN, WITH_CLIENT] = take('README.md', 'In the browser', 'js') as [string, string]
-const ORDERS = ['README.md', 'From PHP, curl and redis-cli'] as const
-
-test('README: the browser, the receipt, PHP, redis-cli and curl', async t => {
-  const plain = runModule(PLAIN)
-  await plain.until(/welcome/)
+test('README: the application, its page, the receipt and PHP', async t => {
+  const page = runPage(await (await fetch(`http://127.0.0.1:${port}/`)).text())
+  await page.until(/^open$/m)
+  await untilDelivered('channel:orders', 1)
   const [receipt] = take('README.md', 'Did anybody get it?', 'js')
   const sent = runModule(receipt!)
   await once(sent.process, 'close')
   assert.equal(sent.output.replace(/\s+/g, ' ').trim(), /\/\/ (\{.*\})/.exec(receipt!)![1])
-  await plain.until(/notice user:42 \{ text: 'hi' \}/)
-
-  const client = runModule(WITH_CLIENT)
-  await untilDelivered('channel:orders', 2)
-  const [php] = take(...ORDERS, 'php')
-  const [recorded] = take('README.md', 'Nothing lost', 'php')
-  const [cli, curl] = take(...ORDERS, 'bash')
-  const answers = [await run(t, 'php', php!), await run(t, 'redis-cli', cli!), await run(t, 'curl', curl!)]
-  const times = answers.filter(answer => answer !== undefined).length
-  if (answers[1] !== undefined) assert.equal(answers[1], '1\n')
-  if (answers[2] !== undefined) assert.equal(answers[2], '{"topic":"channel:orders","nodes":1}')
-  await plain.until(/order\.created channel:orders \{ id: 7 \}/, times)
-  await client.until(/order 7 channel:orders/, times)
-  assert.match(client.output, /^connecting$|^open$/m)
-
-  for (const _twice of [1, 2]) await run(t, 'php', recorded!)
-  if (hasProgram('php')) await client.until(/order 8 channel:orders/)
 
   const response = await fetch(`http://127.0.0.1:${port}/orders`, { method: 'POST' })
-  assert.deepEqual(await response.json(), { id: 7 })
-  await client.until(/order 7 channel:orders/, times + 1)
-  assert.doesNotMatch(client.output, /order 8 [\s\S]*order 8 /)
-  await Promise.all([plain.stop(), client.stop()])
+  assert.deepEqual(await response.json(), { topic: 'channel:orders', nodes: 1 })
+  await page.until(/order 7 on channel:orders/)
+  const [php] = take('README.md', 'From PHP', 'php')
+  if ((await run(t, 'php', php!)) !== undefined) await page.until(/order 8 on channel:orders/)
+  await page.stop()
 })
 
-test('README: serve, a ticket and nobody without one', async t => {
-  const [serve, ticket] = take('README.md', 'Without a Node application', 'bash') as [string, string]
+test('README: serve, and a ticket of the Redis contract', async t => {
+  const [serve] = take('README.md', 'Without a Node application', 'bash') as [string]
+  const [ticket] = take(REDIS, 'Tickets', 'bash') as [string]
   const own = await freePort()
   const child = spawn('bash', ['-c', localise(serve)], { cwd: ROOT, env: { ...process.env, PORT: `${own}` } })
   const program = new Program(child)
@@ -264,16 +297,17 @@ test('README: serve, a ticket and nobody without one', async t => {
 })
 
 test('README: the npm commands are there', () => {
-  const { scripts } = JSON.parse(read('package.json')) as { scripts: Record<string, string> }
-  const commands = [...take('README.md', 'See it run', 'bash'), ...take('README.md', 'Tests', 'bash')]
-  assert.deepEqual(commands, ['npm ci && npm start\n', 'npm ci && npm test\n'])
+  const { name, peerDependencies, peerDependenciesMeta } = packageJson
+  const needed = Object.keys(peerDependencies).filter(peer => !peerDependenciesMeta[peer]?.optional)
+  assert.deepEqual(take('README.md', name, 'bash'), [`npm install ${needed.join(' ')} ${name}\n`])
+  assert.deepEqual(take('README.md', 'See it run', 'bash'), ['npm ci && npm start\n'])
   for (const file of DOCUMENTS) {
     const names = [...read(file).matchAll(/npm run ([\w:-]+)/g)].map(([, name]) => name!)
-    for (const name of [...names, 'start', 'test']) assert.ok(scripts[name], `${file}: npm run ${name}`)
+    for (const name of [...names, 'start', 'test']) assert.ok(packageJson.scripts[name], `${file}: npm run ${name}`)
   }
 })
 
-test('README: the table of options is the schema', () => {
+test('options: the tables are the schema', () => {
   const expected = new Map<string, string>()
   const leaves = (schema: TSchema, at: string) => {
     for (const [key, property] of Object.entries((schema as { properties?: object }).properties ?? {})) {
@@ -289,13 +323,103 @@ test('README: the table of options is the schema', () => {
     const path = line.startsWith('    ') ? `api.${name}` : name!
     if (!expected.has(path) && ![...expected.keys()].some(key => key.startsWith(`${path}.`))) expected.set(path, '')
   }
-  const rows = tableOf('README.md', 'Options').map(([name, fallback]) => [without(name!), fallback!] as const)
+  const rows = rowsOf(read('docs/options.md'), 'option').map(([name, fallback]) => [without(name!), fallback!] as const)
   assert.deepEqual(rows.map(([name]) => name).toSorted(), [...expected.keys()].toSorted())
   for (const [name, fallback] of rows) {
     if (name === 'redis') assert.equal(fallback, '`false`')
     else if (expected.get(name)) assert.equal(fallback, `\`${expected.get(name)}\``, name)
     else assert.doesNotMatch(fallback, /^`/, `${name} has no default in the schema`)
   }
+})
+
+test('options: the example', async t => {
+  const app = Fastify()
+  t.after(() => app.close())
+  const [code] = take('docs/options.md', 'Options', 'js')
+  const process = { env: { REDIS_URL: redis.url, PUSH_API_KEY: KEY } }
+  const AsyncFunction = (async () => {}).constructor as new (
+    ...parts: string[]
+  ) => (...args: unknown[]) => Promise<void>
+  await new AsyncFunction('app', 'pushBridge', 'process', code!)(app, pushBridge, process)
+  const { welcome } = await openConnection(app, '/ws/orders.7?user=42')
+  assert.ok('channel:news' in welcome.topics && 'channel:orders.7' in welcome.topics)
+  const push = (to: string) =>
+    app.inject({
+      method: 'POST',
+      url: '/push',
+      headers: { authorization: `Bearer ${KEY}` },
+      payload: { to, type: 'notice' },
+    })
+  assert.equal((await push('channel:orders.7')).json().seq, 1)
+  assert.equal((await push('channel:news')).statusCode, 403)
+})
+
+// ── docs/api.md ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const API = 'docs/api.md'
+
+test('api: publishing over HTTP, with curl and PHP', async t => {
+  const socket = new WebSocket(`ws://127.0.0.1:${port}/ws?user=7`)
+  t.after(() => socket.terminate())
+  await once(socket, 'message')
+  const [single, batch] = take(API, '`POST /push`', 'bash') as [string, string]
+  const [result, results] = take(API, '`POST /push`', 'json') as [string, string]
+  const [php] = take(API, '`POST /push`', 'php') as [string]
+  for (const [program, code, expected] of [
+    ['curl', single, result],
+    ['php', php, result],
+    ['curl', batch, results],
+  ] as const) {
+    const answer = await run(t, program, code)
+    if (answer !== undefined) assert.equal(answer.trim(), expected.trim())
+  }
+})
+
+test('api: the publisher, the client and the test of an application', async () => {
+  const client = runModule(take(API, 'The client', 'js')[0]!)
+  await client.until(/^open$/m)
+  for (const heading of ['`createPublisher`', 'Testing']) {
+    const [code] = take(API, heading, 'js')
+    const program = runModule(code!)
+    await once(program.process, 'close')
+    assert.equal(program.output.replace(/\s+/g, ' ').trim(), /\) \/\/ (.*)/.exec(code!)![1])
+  }
+  await untilDelivered('channel:orders', 1)
+  await fetch(`http://127.0.0.1:${port}/orders`, { method: 'POST' })
+  await client.until(/^order 7$/m)
+  await client.stop()
+})
+
+/** The names that a table gives to what it lists; several may share a row. */
+const namesIn = (rows: string[][]) =>
+  [...new Set(rows.flatMap(([cell]) => [...cell!.matchAll(/`(\w+)/g)].map(([, name]) => name!)))].toSorted()
+
+/** The members of an interface in the source. */
+function membersOf(file: string, name: string): string[] {
+  const [, body] =
+    new RegExp(`interface ${name}\\b[^{]*(?:\\{\\s*\\}[^{]*)?\\{\\n([\\s\\S]*?)\\n\\}`).exec(read(file)) ?? []
+  assert.ok(body, `${file} has no interface ${name}`)
+  return [...new Set([...body.matchAll(/^ {2}(?:readonly )?(\w+)[?:(<]/gm)].map(([, member]) => member!))].toSorted()
+}
+
+test('api: every table is complete', async t => {
+  const app = Fastify()
+  t.after(() => app.close())
+  await app.register(pushBridge, { path: '/ws' })
+  await app.ready()
+  const methods = Object.getOwnPropertyNames(Object.getPrototypeOf(app.push)).filter(name => name !== 'constructor')
+  const rows = (heading: string, column: string) => namesIn(rowsOf(sectionOf(API, heading), column))
+  assert.deepEqual(namesIn(tableOf(API, '`app.push`')), [...methods, ...Object.keys(app.push)].toSorted())
+  const { to: _to, ...message } = PublishRequestSchema.properties
+  assert.deepEqual(namesIn(tableOf(API, 'The message')), Object.keys(message).toSorted())
+  assert.deepEqual(namesIn(tableOf(API, 'The result')), membersOf('src/publish/result.ts', 'PublishResult'))
+  assert.deepEqual(rows('`createPublisher`', 'option'), membersOf('src/publisher.ts', 'CreatePublisherOptions'))
+  assert.deepEqual(rows('The client', 'option'), membersOf('src/client/options.ts', 'ClientOptions'))
+  assert.deepEqual(rows('The client', 'member'), membersOf('src/client/index.ts', 'Client'))
+  assert.deepEqual(rows('The client', 'event'), membersOf('src/client/index.ts', 'ClientEvents'))
+  assert.deepEqual(rows('Testing', 'member'), membersOf('src/testing.ts', 'TestConnection'))
+  const identity = namesIn(tableOf('docs/options.md', 'The identity'))
+  assert.deepEqual(identity, membersOf('src/options/options.ts', 'Authentication'))
 })
 
 // ── docs/protocol.md ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -747,8 +871,39 @@ test('architecture: what it names exists', () => {
   }
 })
 
-test('README has fewer than 250 lines', () => {
-  assert.ok(read('README.md').split('\n').length < 250)
+test('README has at most 150 lines', () => {
+  assert.ok(read('README.md').trimEnd().split('\n').length <= 150)
+})
+
+/** Where the repository is: `repository` in package.json says it, and every link must say the same. */
+const REPOSITORY = packageJson.repository.url.replace(/^git\+/, '').replace(/\.git$/, '')
+
+test('package.json and the documents name one repository', () => {
+  assert.match(packageJson.repository.url, /^git\+https:\/\/github\.com\/[\w-]+\/fastify-push-bridge\.git$/)
+  assert.equal(packageJson.homepage, `${REPOSITORY}#readme`)
+  assert.equal(packageJson.bugs.url, `${REPOSITORY}/issues`)
+  for (const file of DOCUMENTS) {
+    for (const [url] of read(file).matchAll(/https?:\/\/[^\s)]*fastify-push-bridge[^\s)]*/g)) {
+      const path = url.slice(REPOSITORY.length)
+      assert.ok(url.startsWith(REPOSITORY), `${file}: ${url} is not in ${REPOSITORY}`)
+      const [, kind, target] = /^\/(blob|tree|raw)\/HEAD\/([^#]+)$/.exec(path) ?? []
+      if (path === '') continue
+      assert.ok(target, `${file}: ${url} names no file of the default branch`)
+      const isFolder = statSync(join(ROOT, target), { throwIfNoEntry: false })?.isDirectory()
+      assert.equal(isFolder, kind === 'tree', `${file}: ${target} is not there, or is not a ${kind}`)
+    }
+  }
+})
+
+test('what README and its pages link to relatively is in the package', async () => {
+  const { stdout } = await execute('npm', ['pack', '--dry-run', '--json', '--ignore-scripts'], { cwd: ROOT })
+  const [{ files }] = JSON.parse(stdout) as [{ files: { path: string }[] }]
+  const packed = new Set(files.map(({ path }) => path))
+  for (const file of ['README.md', 'docs/options.md', 'docs/api.md', 'docs/comparison.md']) {
+    for (const [, target] of read(file).matchAll(/\]\(([^)\s#:]+)[^)\s]*\)/g)) {
+      if (!target!.startsWith('https')) assert.ok(packed.has(join(dirname(file), target!)), `${file}: ${target}`)
+    }
+  }
 })
 
 const slug = (heading: string) =>
