@@ -875,7 +875,10 @@ test('README has at most 150 lines', () => {
   assert.ok(read('README.md').trimEnd().split('\n').length <= 150)
 })
 
-/** Where the repository is: `repository` in package.json says it, and every link must say the same. */
+/**
+ * Where the repository is: `repository` in package.json says it, and every link must say the same. To move it, replace
+ * OWNER/fastify-push-bridge in package.json, README.md and docs/*.md by one and the same text.
+ */
 const REPOSITORY = packageJson.repository.url.replace(/^git\+/, '').replace(/\.git$/, '')
 
 test('package.json and the documents name one repository', () => {
