@@ -6,16 +6,16 @@ import { rawValue } from './raw-json.ts'
 import { isTopic, type Topic, topicKind, topicProblem } from './topic.ts'
 import { unknownKey } from './unknown-keys.ts'
 
-/** The newest version of the envelope that this code reads; one that says more is refused, never guessed at. */
+/** The newest envelope version that this code reads. Newer ones are rejected: nobody here knows what they mean. */
 export const ENVELOPE_VERSION = 1
 
 const MAX_EXCEPT = 100
 
 const shared = {
   v: Type.Optional(Type.Integer({ minimum: 1, description: 'version of the envelope, 1 when left out' })),
-  ext: Type.Optional(Type.Object({}, { description: 'what later versions add and this one passes over' })),
+  ext: Type.Optional(Type.Object({}, { description: 'additions of later versions; ignored' })),
   receipt: Type.Optional(
-    Type.String({ pattern: '^[A-Za-z0-9_-]{1,64}$', description: 'token: each node that got it says what it did' }),
+    Type.String({ pattern: '^[A-Za-z0-9_-]{1,64}$', description: 'token: each node reports what it did' }),
   ),
 }
 
@@ -34,7 +34,7 @@ const publicationFields = {
 /** What a publisher writes to Redis: `{"type":"notice","payload":{…}}`. */
 export const EnvelopeSchema = Type.Object({ ...shared, ...publicationFields })
 
-/** What a node writes to command the connections of a topic on every node. */
+/** What a node writes to control the connections of a topic on every node. */
 export const ControlSchema = Type.Object({
   ...shared,
   control: Type.Union([Type.Literal('close'), Type.Literal('subscribe'), Type.Literal('unsubscribe')]),
@@ -60,7 +60,7 @@ export type RejectReason =
   | 'field'
   | 'schema'
 
-/** Why an envelope cannot be used. `receipt` is the token it carried, so that even then the publisher is answered. */
+/** Why an envelope cannot be used. `receipt` is its token: a publisher who waits for a receipt gets an answer. */
 export interface Rejection {
   reason: RejectReason
   message: string
@@ -72,11 +72,11 @@ export interface Publication {
   type: string
   /** JSON text exactly as the publisher wrote it; undefined when it wrote none. */
   payload: string | undefined
-  /** The same, parsed: what schemas are checked against. */
+  /** The parsed payload, for the schemas. */
   value: unknown
   seq: number | undefined
   except: readonly Topic[]
-  /** Clients are to acknowledge; the answers to the receipt count those that did. */
+  /** Clients are asked to acknowledge; the receipt counts those that did. */
   ack: boolean
   receipt: string | undefined
 }
@@ -98,7 +98,7 @@ export type Control = CloseControl | TopicControl
 
 export type Decoded = Publication | Control | ({ kind: 'rejected' } & Rejection)
 
-/** Reads what any program may have written to Redis. Never throws. */
+/** Reads an envelope that any program may have written to Redis. Never throws. */
 export function decodeEnvelope(bytes: Uint8Array, maxBytes: number): Decoded {
   if (bytes.length > maxBytes) {
     return rejected('too_large', `the envelope has ${bytes.length} bytes; limits.publication allows ${maxBytes}`)
@@ -142,12 +142,12 @@ function publicationProblem(value: object) {
   if (isReservedType(type as string)) {
     return rejected('reserved_type', `type "${type}" is reserved for the protocol: choose another`)
   }
-  // Most have a type and a payload and nothing else.
-  const isBare = v === undefined && seq === undefined && receipt === undefined && ack === undefined
-  if (isBare && except === undefined && ext === undefined) return undefined
+  // Most have a type and a payload and nothing else: they need no check against the schema.
+  const isPlain = v === undefined && seq === undefined && receipt === undefined && ack === undefined
+  if (isPlain && except === undefined && ext === undefined) return undefined
   const badExcept = exceptProblem(except)
   if (badExcept) return rejected('field', badExcept)
-  if (ack === true && receipt === undefined) return rejected('field', 'ack needs a receipt: a token to count by')
+  if (ack === true && receipt === undefined) return rejected('field', 'ack needs a receipt: a token for the answers')
   return envelopeCheck.Check(value) ? undefined : rejected('field', fieldProblem(envelopeCheck.Errors(value)))
 }
 
@@ -175,10 +175,10 @@ function versionProblem(v: number): string {
 function fieldProblem(found: readonly { instancePath: string; message: string }[]): string {
   const first = found[0]
   const path = first?.instancePath.slice(1).replaceAll('/', '.')
-  return `${path || 'the envelope'} ${first?.message ?? 'is not as it should be'}`
+  return `${path || 'the envelope'} ${first?.message ?? 'is not valid'}`
 }
 
-/** Why a connection cannot be made to join `topic`; undefined when it can. */
+/** Why the server cannot subscribe a connection to `topic`; undefined when it can. */
 export function joinProblem(topic: unknown): string | undefined {
   const problem = topicProblem(topic)
   if (problem) return problem
@@ -232,7 +232,7 @@ function listOf(except: string | readonly string[] | undefined): readonly string
   return except === undefined ? NONE : typeof except === 'string' ? [except] : except
 }
 
-/** What a publisher writes of one message, before it is text. */
+/** The members of an envelope before it becomes text. */
 export interface EnvelopeParts {
   type: string
   payload?: unknown
@@ -242,7 +242,7 @@ export interface EnvelopeParts {
   ack?: boolean | undefined
 }
 
-/** The JSON text that goes to the broker. Throws what JSON.stringify throws: a cycle, a BigInt. */
+/** The JSON text for the broker. Throws what JSON.stringify throws, for a cycle or a BigInt. */
 export function encodeEnvelope({ type, payload, seq, except, receipt, ack }: EnvelopeParts): string {
   return JSON.stringify({ type, payload, seq, except, receipt, ack })
 }
@@ -253,7 +253,7 @@ export function encodeControl(control: Control): string {
     : JSON.stringify({ control: control.kind, topic: control.topic, receipt: control.receipt })
 }
 
-/** Connections and users can be commanded from afar; a whole channel or everybody cannot by one slip. */
+/** Only users and connections can be controlled: one slip must not close a whole channel or everybody. */
 export function isTarget(value: unknown): value is Topic {
   return isTopic(value) && (topicKind(value) === 'user' || topicKind(value) === 'connection')
 }

@@ -1,8 +1,8 @@
 import createError from '@fastify/error'
 
 /**
- * Every error this package throws or sends: check `code`, not the class. `%s` is filled with what was wrong and where.
- * The same codes stand in HTTP answers, in `error` messages on the WebSocket and in rejected promises.
+ * Every error that this package throws or sends: check `code`, not the class. `%s` becomes what was wrong and where.
+ * HTTP answers, `error` messages on the WebSocket and rejected promises have the same codes.
  */
 export const errors = {
   OPTIONS: createError('PUSH_ERR_OPTIONS', 'fastify-push-bridge: %s', 500, TypeError),
@@ -24,7 +24,7 @@ export const errors = {
   UNSUBSCRIBED: createError('PUSH_ERR_UNSUBSCRIBED', '%s was left before the subscription was confirmed', 409),
   UPGRADE_REQUIRED: createError('PUSH_ERR_UPGRADE_REQUIRED', '%s', 426),
   LIMIT: createError('PUSH_ERR_LIMIT', '%s', 429),
-  /** The cause stands in the log, not in the message. */
+  /** The cause is in the log, not in the message. */
   INTERNAL: createError('PUSH_ERR_INTERNAL', '%s', 500),
   HANDLER: createError('PUSH_ERR_HANDLER', 'the handler failed', 500),
   UNSUPPORTED: createError('PUSH_ERR_UNSUPPORTED', '%s', 501),

@@ -1,10 +1,12 @@
 import type { Topic } from './topic.ts'
 import { unknownKey } from './unknown-keys.ts'
 
-/** The version of what is said over a WebSocket: one that is not compatible has another number. */
+/** Version of the WebSocket protocol. An incompatible change gets a new number. */
 export const PROTOCOL_VERSION = 1
 
-/** Why a connection was closed. RFC 6455 section 7.4 where it has a code, else 44xx the client's fault, 45xx ours. */
+/**
+ * Why a connection was closed. RFC 6455 section 7.4 where a code fits, else 44xx (client error) or 45xx (server error).
+ */
 export const CLOSE = {
   NORMAL: 1000,
   GOING_AWAY: 1001,
@@ -27,17 +29,17 @@ export function shouldReconnect(code: number): boolean {
   return !(code === CLOSE.NORMAL || code === CLOSE.POLICY || code === CLOSE.TOO_BIG || (code >= 4400 && code <= 4499))
 }
 
-/** Whether a program may close a connection with `code`: not those that RFC 6455 section 7.4.1 keeps off the wire. */
+/** Whether an application may close a connection with `code`. Some codes are never sent (RFC 6455 section 7.4.1). */
 export function isCloseCode(code: unknown): code is number {
   if (!Number.isInteger(code)) return false
   const n = code as number
   return [1000, 1001, 1008, 1009, 1011, 1012, 1013].includes(n) || (n >= 3000 && n <= 4999)
 }
 
-/** RFC 6455 section 5.5: a control frame carries 125 bytes, two of which are the code. */
+/** RFC 6455 section 5.5: a control frame carries at most 125 bytes, and the code takes two. */
 export const MAX_CLOSE_REASON_BYTES = 123
 
-/** Why a connection cannot be closed with these; undefined when it can. */
+/** Why a connection cannot be closed with this code and reason; undefined when it can. */
 export function closeProblem(code: unknown, reason: unknown): string | undefined {
   if (!isCloseCode(code)) return 'code is none of 1000, 1001, 1008, 1009, 1011, 1012, 1013 or 3000 to 4999'
   if (typeof reason !== 'string') return 'reason is not a string'
@@ -71,14 +73,14 @@ export function isReservedType(type: string): boolean {
   return RESERVED.has(type) || type.startsWith('push.')
 }
 
-/** Why `type` cannot be the type of a message; undefined when it can. Says nothing of reserved words. */
+/** Why `type` cannot be the type of a message; undefined when it can. Reserved types are not checked here. */
 export function typeProblem(type: unknown): string | undefined {
   if (type === undefined) return 'type is missing: every message needs one, for example "order.created"'
   if (typeof type !== 'string') return 'type is not a string'
   return TYPE.test(type) ? undefined : 'type is not 1 to 128 of A-Z a-z 0-9 _ . : / -'
 }
 
-/** What a client quotes to find the answer to one of its messages. */
+/** A client sends it with a message and finds it in the answer. */
 export type Ref = number | string
 
 export const MAX_REF_LENGTH = 64
@@ -96,7 +98,7 @@ export interface BadMessage {
 
 const KEYS_OF_CLIENT_MESSAGE = ['type', 'payload', 'ref']
 
-/** Reads one text message of a client. A key that is not known is refused: what was meant by it would be lost. */
+/** Reads a text message of a client. An unknown key is an error: to ignore a mistyped `since` would lose messages. */
 export function parseClientMessage(text: string): ClientMessage | BadMessage {
   let value: unknown
   try {
@@ -111,7 +113,7 @@ export function parseClientMessage(text: string): ClientMessage | BadMessage {
   if (ref !== undefined && !isRef(ref)) {
     return { problem: `ref is neither an integer nor a string of up to ${MAX_REF_LENGTH} characters`, ref: undefined }
   }
-  // A ping is a sign of life, whatever is in it.
+  // A ping is answered whatever it contains: without an answer the client would take the connection for dead.
   const problem = typeProblem(type) ?? (type === 'ping' ? undefined : unknownKey(value, KEYS_OF_CLIENT_MESSAGE))
   return problem ? { problem, ref } : { type: type as string, payload, ref }
 }
@@ -120,7 +122,7 @@ function isRef(value: unknown): value is Ref {
   return Number.isSafeInteger(value) || (typeof value === 'string' && value.length <= MAX_REF_LENGTH)
 }
 
-/** `payload` is JSON text and is copied as it stands, so that what the publisher wrote is what the client reads. */
+/** `payload` is JSON text and is copied unchanged: the client reads exactly what the publisher wrote. */
 export function encodePublication(topic: Topic, type: string, payload: string | undefined, origin: Origin): string {
   return `{"type":"${type}","payload":${payload ?? '{}'}${encodeOrigin(topic, origin)}`
 }
@@ -128,26 +130,26 @@ export function encodePublication(topic: Topic, type: string, payload: string | 
 interface Origin {
   id?: string | undefined
   seq?: number | undefined
-  /** The token that the client is to acknowledge. */
+  /** The token that the client sends back to acknowledge the message. */
   ack?: string | undefined
 }
 
-/** The end of a publication: where it comes from, and the closing brace. */
+/** The end of a publication: topic, number, id, token and the closing brace. */
 export function encodeOrigin(topic: Topic, { id, seq, ack }: Origin): string {
   const number = seq === undefined ? '' : `,"seq":${seq}`
   const name = id === undefined ? '' : `,"id":${JSON.stringify(id)}`
   return `,"topic":${JSON.stringify(topic)}${number}${name}${ack === undefined ? '' : `,"ack":${JSON.stringify(ack)}`}}`
 }
 
-/** Any other message of the server. A payload that JSON has no text for (a function, undefined) becomes null. */
+/** Any other message from the server. A payload that JSON cannot represent (a function, undefined) becomes null. */
 export function encodeMessage(type: string, payload: unknown, ref?: Ref): string {
   const text = JSON.stringify(payload) ?? 'null'
   return `{"type":${JSON.stringify(type)},"payload":${text}${ref === undefined ? '' : `,"ref":${JSON.stringify(ref)}`}}`
 }
 
 /**
- * What a `subscribed` or a `welcome` says of one topic: where it stands, and, when the client named the last id it holds,
- * whether all it missed follows.
+ * The position of one topic in `subscribed` or `welcome`. `recovered` is there if the client sent `since`: whether all
+ * that it missed follows.
  */
 export interface TopicState {
   id?: string
@@ -155,7 +157,7 @@ export interface TopicState {
   recovered?: boolean
 }
 
-/** What a node may offer: clients that acknowledge are counted; `since` is answered; binary messages are taken. */
+/** What a node may support: it counts acknowledgements, it answers `since`, it accepts binary messages. */
 export type Feature = 'ack' | 'recovery' | 'binary'
 
 export interface Welcome {
@@ -169,10 +171,11 @@ export interface Welcome {
 }
 
 /**
- * Why messages were or may have been missed: the link to Redis was lost (`broker_link`) or is away (`broker_away`), the
- * client reads too slowly (`slow_consumer`), the node has too much to do (`overload`), a recorded envelope could not be
- * used (`rejected`), or the history does not reach back to the id that was named: trimmed by size, too old, not the one
- * it was (Redis went back in time), or the id is none.
+ * Why messages were or may have been missed: the link to Redis was lost (`broker_link`) or Redis is away
+ * (`broker_away`), the client reads too slowly (`slow_consumer`), the node is overloaded (`overload`), a recorded
+ * envelope could not be used (`rejected`), or the history cannot be read from the id that the client named: entries
+ * were trimmed by size (`history_trimmed`), expired (`history_expired`), the history was replaced because Redis lost it
+ * or went back in time (`history_replaced`), or the id is not valid (`unknown_id`).
  */
 export type GapReason =
   | 'broker_link'
@@ -188,6 +191,6 @@ export type GapReason =
 export interface Gap {
   topics: Topic[]
   reason: GapReason
-  /** Where topics stand now, as far as known: the client goes on from there. */
+  /** Current positions of the topics, as far as known: the client continues from there. */
   positions?: Record<string, { id: string; seq: number }>
 }

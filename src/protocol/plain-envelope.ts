@@ -18,7 +18,7 @@ const LETTER_U = 0x75
 const FIRST_NOT_ASCII = 0x80
 
 const MAX_TYPE_BYTES = 128
-/** Values that are nested deeper are left to JSON.parse. */
+/** Deeper nested values are left to JSON.parse. */
 const MAX_DEPTH = 64
 
 const WORDS = new Map(['true', 'false', 'null'].map(word => [word.charCodeAt(0), Buffer.from(word)]))
@@ -29,9 +29,9 @@ const ESCAPED = table('"\\/bfnrt')
 const HEX = table('0123456789abcdefABCDEF')
 
 /**
- * Recognises envelopes that hold a type and a payload in this order and nothing else, as most do, and checks them as
- * strictly as JSON.parse would (RFC 8259), but without making a single object. It says only "plain" or "not plain":
- * whatever is unusual or wrong is left to `decodeEnvelope`, which says what.
+ * Recognises plain envelopes: a type and a payload, in this order, and nothing else, as most are. It checks them as
+ * strictly as JSON.parse (RFC 8259) but creates no objects. Whatever is unusual or wrong is "not plain" and is left to
+ * `decodeEnvelope`, which says what is wrong.
  */
 export class PlainEnvelope {
   #memory: Buffer = Buffer.alloc(0)
@@ -40,12 +40,12 @@ export class PlainEnvelope {
   #typeStart = 0
   #typeEnd = 0
   #isAscii = true
-  /** The type that was seen last: most publishers use few. */
+  /** The last type that was checked: most publishers use few types. */
   #known: Buffer = Buffer.alloc(0)
-  /** For each level of nesting the byte that closes it. */
+  /** The closing byte of each nesting level. */
   readonly #closers = new Uint8Array(MAX_DEPTH)
 
-  /** Whether `envelope` is plain. Its type is then what `type` gives until the next call. */
+  /** Whether `envelope` is plain. Then `type` returns its type until the next call. */
   matches({ memory, start, end }: Slice): boolean {
     this.#memory = memory
     this.#at = start
@@ -109,7 +109,7 @@ export class PlainEnvelope {
     return true
   }
 
-  /** One JSON value, however deep: a loop, since a publisher must not be able to overflow the stack. */
+  /** One JSON value of any depth. A loop, because a publisher must not be able to overflow the stack. */
   #takeValue(): boolean {
     let depth = 0
     for (;;) {
@@ -130,7 +130,7 @@ export class PlainEnvelope {
     }
   }
 
-  /** Behind a value: closes what ends here, up to the comma before the next value. The depth there; -1 for an error. */
+  /** After a value: takes closing bytes up to the next value. Returns the depth there, -1 for an error. */
   #closeFrom(from: number): number {
     let depth = from
     while (depth > 0) {
@@ -185,7 +185,7 @@ export class PlainEnvelope {
     return at + 5
   }
 
-  /** RFC 8259 section 6: no leading zero, no sign but a minus, digits on both sides of a point. */
+  /** RFC 8259 section 6: no leading zero, no plus sign, digits on both sides of a point. */
   #takeNumber(): boolean {
     const memory = this.#memory
     if (memory[this.#at] === MINUS) this.#at++

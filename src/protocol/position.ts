@@ -1,18 +1,18 @@
-/** Where a recorded publication stands in its topic. `id` is opaque to clients; nodes read it as below. */
+/** The place of a recorded publication in its topic. `id` is opaque to clients; nodes read it as below. */
 export interface Position {
   id: string
   seq: number
 }
 
 /**
- * `TIMELINE.SEQ.MARK`. The timeline changes when a history went back in time; `seq` is contiguous within the topic;
- * the mark (a time and a number) tells two entries apart that came to have the same place.
+ * `TIMELINE.SEQ.MARK`. The timeline changes when Redis went back in time. `seq` is contiguous within the topic. The
+ * mark (a time and a number) tells two entries apart that got the same `seq`.
  */
 const ID = /^([0-9a-z]{1,32})\.(\d{1,16})\.(\d{1,16}-\d{1,16})$/
 
 export const MAX_ID_LENGTH = 100
 
-/** Whether `value` may be sent to a broker as the last id that a client holds. */
+/** Whether `value` has the form of an id, so that a broker can be asked what comes after it. */
 export function isId(value: unknown): value is string {
   return typeof value === 'string' && value.length <= MAX_ID_LENGTH && ID.test(value)
 }
@@ -25,22 +25,22 @@ export function timelineOf(id: string): string {
   return id.slice(0, id.indexOf('.'))
 }
 
-/** The position that `id` names; undefined when it is none. */
+/** The position that `id` names; undefined when `id` is not valid. */
 export function positionOf(id: string): Position | undefined {
   const seq = ID.exec(id)?.[2]
   return seq === undefined ? undefined : { id, seq: Number(seq) }
 }
 
 /**
- * Whether whoever has everything up to `by` has `position` too. Positions of two timelines cannot be compared; and what
- * has a lower number but a later mark is of a history that began anew, because its head was evicted, say.
+ * Whether a reader that has everything up to `by` also has `position`. Positions of two timelines cannot be compared. A
+ * lower number with a later mark belongs to a history that began anew, for example because its head was evicted.
  */
 export function isCovered(position: Position, by: Position): boolean {
   if (position.seq > by.seq || timelineOf(position.id) !== timelineOf(by.id)) return false
   return position.id === by.id || !isLater(position.id, by.id)
 }
 
-/** Whether the mark of `id` is later than that of the other. */
+/** Whether the mark of `id` is later than that of `than`. */
 export function isLater(id: string, than: string): boolean {
   const [time, otherTime] = [timeOf(id), timeOf(than)]
   return time === otherTime ? numberOf(id) > numberOf(than) : time > otherTime

@@ -1,6 +1,6 @@
 /**
  * The text of the value under a top-level `key` of a JSON object that JSON.parse has accepted.
- * Copied instead of parsed and written anew: 12345678901234567890, 1.0 and the order of keys arrive as they were sent.
+ * Copied, not parsed and written again: 12345678901234567890, 1.0 and the order of keys arrive as they were sent.
  */
 export function rawValue(text: string, key: string): string | undefined {
   let found: string | undefined
@@ -39,7 +39,7 @@ function isEscaped(text: string, at: number): boolean {
   return backslashes % 2 === 1
 }
 
-/** Where the value that begins at `from` ends: at the comma or brace behind it, white space included. */
+/** Where the value that begins at `from` ends: at the comma or brace after it, white space included. */
 function skipValue(text: string, from: number): number {
   let depth = 0
   for (let i = from; i < text.length; i++) {

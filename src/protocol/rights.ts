@@ -1,26 +1,26 @@
 import { matchesPattern, patternProblem, type Topic } from './topic.ts'
 import { unknownKey } from './unknown-keys.ts'
 
-/** What one may be allowed to do with a topic. Whoever may subscribe to it is also sent what it missed. */
+/** What a client or a key may be allowed to do with a topic. `subscribe` includes recovery of missed messages. */
 export const ACTIONS = ['subscribe', 'publish', 'presence', 'history'] as const
 
 export type Action = (typeof ACTIONS)[number]
 
-/** These actions on the topics that these patterns cover. */
+/** Allows `actions` on the topics that `topics` covers. */
 export interface Grant {
   topics: string | readonly string[]
   actions: readonly Action[]
 }
 
-/** One of a list of rights: a topic or a pattern by itself is for subscribing. */
+/** An entry of a list of rights. A topic or pattern alone allows only to subscribe. */
 export type Right = string | Grant
 
-/** What `true` grants and a pattern by itself: never more, so that what is added later is open to nobody. */
+/** What `true` and a pattern alone grant. It never grows: an action that is added later must be granted by name. */
 const ORDINARY: readonly Action[] = ['subscribe']
 
 const KEYS = ['topics', 'actions']
 
-/** What of `rights` concerns `topic`. */
+/** The actions on `topic` that `rights` allow. */
 export function actionsOn(rights: readonly Right[], topic: Topic): readonly Action[] {
   return rights.flatMap(right => {
     if (typeof right === 'string') return matchesPattern(right, topic) ? ORDINARY : []
@@ -28,7 +28,7 @@ export function actionsOn(rights: readonly Right[], topic: Topic): readonly Acti
   })
 }
 
-/** What the answer of an `authorize` grants. Throws a TypeError for what is none. */
+/** The actions that an answer of `authorize` grants. Throws a TypeError when it is not a valid answer. */
 export function grantedActions(answer: unknown): readonly Action[] {
   if (answer === true) return ORDINARY
   if (answer === false || answer === undefined || answer === null) return []
@@ -37,12 +37,12 @@ export function grantedActions(answer: unknown): readonly Action[] {
   return answer as readonly Action[]
 }
 
-/** Why `value` is no right; undefined when it is one. */
+/** Why `value` is not a right; undefined when it is one. */
 export function rightProblem(value: unknown): string | undefined {
   return typeof value === 'object' && value !== null ? grantProblem(value) : patternProblem(value)
 }
 
-/** Why `value` is no grant, whatever else it has of `own`; undefined when it is one. */
+/** Why `value` is not a grant; undefined when it is one. It may also have the keys `own`. */
 export function grantProblem(value: object, own: readonly string[] = []): string | undefined {
   const unknown = unknownKey(value, [...own, ...KEYS])
   if (unknown) return unknown

@@ -1,6 +1,6 @@
 /**
- * Bytes that stand in memory which they share with others. A Buffer of their own would cost more than everything else
- * that is done for a small message, and it is what the garbage collector would spend its time on.
+ * A range of bytes in shared memory. To create a Buffer for each small message would cost more than all other work on
+ * it, and would keep the garbage collector busy.
  */
 export class Slice {
   readonly memory: Buffer
@@ -17,16 +17,16 @@ export class Slice {
     return this.end - this.start
   }
 
-  /** The same bytes as a Buffer. It keeps the whole memory alive, as the slice does. */
+  /** The same bytes as a Buffer. Like the slice it keeps the whole memory alive. */
   view(): Buffer {
     return this.memory.subarray(this.start, this.end)
   }
 }
 
-/** Up to this many bytes a loop is faster than a call that needs a view of the source first. */
+/** Up to this many bytes a loop is faster than `set`, which needs a view of the source. */
 const FEW_BYTES = 48
 
-/** Copies `source` to `at` in `target`; says where it ends. */
+/** Copies bytes of `source` to `at` in `target` and returns where they end. */
 export function copyInto(target: Buffer, at: number, source: Buffer, start: number, end: number): number {
   const length = end - start
   if (length > FEW_BYTES) target.set(source.subarray(start, end), at)

@@ -8,19 +8,20 @@ export type TopicKind = 'channel' | 'user' | 'connection' | 'all'
 
 export const MAX_NAME_BYTES = 200
 
-/** What begins every name in Redis. With the name of a kind in it, nobody could tell where the topic begins. */
+/** The prefix of every name in Redis. It must not contain the name of a kind: the topic after it could not be found. */
 export const PREFIX_PATTERN = '^(?!.*(?:channel|user|connection):)[^\\s{}*?\\[\\]\\\\]{1,64}$'
 
-/** What a UTF-16 code unit takes in UTF-8, at most: most names are so short that nobody has to count. */
+/** A UTF-16 code unit takes at most this many bytes in UTF-8, so the bytes of a short name need not be counted. */
 const MAX_UNIT_BYTES = 3
 
 const KINDS = ['channel', 'user', 'connection']
 
-// Braces would be a Redis Cluster hash tag; a star in a name would make a pattern of it; white space would split a command
-// in `redis-cli` or a log line; a lone surrogate (Cs) has no UTF-8 form, so two different names would become one on the wire.
+// Braces would be a Redis Cluster hash tag. A star would turn a name into a pattern. White space would split a command
+// in `redis-cli` or a log line. A lone surrogate (Cs) has no UTF-8 form, so two different names would be the same on
+// the wire.
 const FORBIDDEN = /[\s\p{Cc}\p{Cs}{}*]/u
 
-/** Why `value` is no topic, as a sentence for the person who wrote it; undefined when it is one. */
+/** Why `value` is not a topic, as a sentence for the person who wrote it; undefined when it is one. */
 export function topicProblem(value: unknown): string | undefined {
   if (typeof value !== 'string') return `a topic is a string such as "channel:orders", not ${kindOf(value)}`
   if (value === 'all') return undefined
@@ -32,7 +33,7 @@ export function topicProblem(value: unknown): string | undefined {
   return problem && `${quote(value)} is no topic: what follows "${value.slice(0, colon)}:" ${problem}`
 }
 
-/** Why `name` cannot stand behind `channel:`, `user:` or `connection:`; undefined when it can. */
+/** Why `name` cannot follow `channel:`, `user:` or `connection:`; undefined when it can. */
 export function nameProblem(name: string): string | undefined {
   if (name === '') return 'is empty'
   if (FORBIDDEN.test(name)) return 'has white space, a control character, a lone surrogate, a brace or a star in it'
@@ -49,14 +50,15 @@ export function topicKind(topic: Topic): TopicKind {
   return topic === 'all' ? 'all' : (topic.slice(0, topic.indexOf(':')) as TopicKind)
 }
 
-/** The topics that a connection has by being one. */
+/** The topics that every connection has without subscribing. */
 export function ownTopics(id: string, user: string | null): Topic[] {
   return user === null ? ['all', `connection:${id}`] : ['all', `connection:${id}`, `user:${user}`]
 }
 
 /**
- * Whether `topic` is covered by `pattern`, in which every `*` stands for any run of characters (none included).
- * Linear in practice and never a RegExp: patterns come from tickets that other programs write (CVE-2024-31228 class).
+ * Whether `pattern` covers `topic`. Each `*` in it matches any run of characters, an empty one too.
+ * Linear in practice, and never a RegExp: patterns come from tickets that other programs write, and one that backtracks
+ * could block the event loop (as in CVE-2024-31228).
  */
 export function matchesPattern(pattern: string, topic: string): boolean {
   let p = 0
@@ -81,7 +83,7 @@ export function matchesPattern(pattern: string, topic: string): boolean {
   return p === pattern.length
 }
 
-/** Why `value` is neither a topic nor a pattern of topics such as `channel:orders.*`; undefined when it is one. */
+/** Why `value` is neither a topic nor a pattern such as `channel:orders.*`; undefined when it is one. */
 export function patternProblem(value: unknown): string | undefined {
   if (typeof value === 'string' && value.includes('*')) {
     const literal = value.replaceAll('*', 'x')

@@ -1,6 +1,6 @@
 /**
- * The first key of `value` that is not in `known`, with the known key that was probably meant.
- * Keys that begin with `x-` belong to the publisher and pass where `own` allows them.
+ * Names the first key of `value` that is not in `known`, and the known key that was probably meant.
+ * Keys that begin with `x-` belong to the publisher and are accepted if `own` says so.
  */
 export function unknownKey(value: object, known: readonly string[], own: 'x-' | 'none' = 'none'): string | undefined {
   for (const key in value) {
@@ -14,7 +14,7 @@ function suggestion(key: string, known: readonly string[]): string {
   const distances = known.map(candidate => distance(key.toLowerCase(), candidate.toLowerCase()))
   const nearest = Math.min(...distances)
   const at = distances.indexOf(nearest)
-  // Two edits cover a swapped, a missing and a doubled letter; a short key is all edits.
+  // Two edits cover a swapped, a missing and a doubled letter. Two edits turn a short key into any other.
   const near = nearest <= 2 && nearest * 2 <= known[at]!.length ? known[at] : undefined
   return near ? `: did you mean "${near}"?` : `: known are ${known.join(', ')}`
 }
