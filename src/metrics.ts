@@ -1,8 +1,8 @@
-/** Counters of one node. Nothing is dropped, refused or closed without one; `reason` says why. */
+/** Counters of one node. Whatever is dropped, refused or closed is counted; `reason` says why. */
 export class Metrics {
   readonly #counters = new Map<string, number>()
 
-  /** `name` in snake case; `reason` becomes part of the key: `publications_rejected_total{json}`. */
+  /** `reason` becomes part of the key: `publications_rejected_total{json}`. */
   count(name: CounterName, by = 1, reason?: string | number): void {
     const key = reason === undefined ? name : `${name}{${reason}}`
     this.#counters.set(key, (this.#counters.get(key) ?? 0) + by)

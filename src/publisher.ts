@@ -11,17 +11,19 @@ import { type Publish, Publisher } from './publish/publish.ts'
 import { type PublicationSchemas, SchemaTable } from './publish/schemas.ts'
 
 export interface CreatePublisherOptions {
-  /** URL, ioredis options or a client, which is duplicated. */
+  /** URL, ioredis options or a client, which is duplicated and never used itself. */
   redis: RedisSource
-  /** Begins every Redis name; the same as that of the nodes. Default `push:`. */
+  /** Prefix of every Redis name, the same as on the nodes. Default `push:`. */
   redisPrefix?: string
   /** Milliseconds until a publish answers or fails. Default 2000. */
   publishTimeout?: number
   /** Bytes of one publication. Default 262144, as on the nodes. */
   maxBytes?: number
-  /** Which topics are recorded; the same rules as on the nodes. Default: none, unless `publish` says so. */
+  /**
+   * Which topics are recorded; use the same rules as on the nodes. Default: none, unless a call of `publish` says so.
+   */
   history?: Readonly<Record<string, { size: number; ttl: number }>>
-  /** Checked here before anything is sent; the nodes check their own either way. */
+  /** Payloads are checked here before anything is sent. The nodes check their own schemas in any case. */
   schemas?: PublicationSchemas
 }
 
@@ -55,7 +57,7 @@ export function createPublisher(options: CreatePublisherOptions): ScriptPublishe
     ['maxBytes', maxBytes, 1] as const,
   ]) {
     if (!Number.isInteger(value) || value < least)
-      throw new errors.OPTIONS(`option ${name} is no whole number from ${least}`)
+      throw new errors.OPTIONS(`option ${name} is not a whole number of at least ${least}`)
   }
   const problem = rulesProblem(history)
   if (problem) throw new errors.OPTIONS(`option history ${problem}`)

@@ -17,7 +17,7 @@ type HistoryRule = Static<typeof HistoryRuleSchema>
 const check = Compile(HistoryRuleSchema)
 const keys = Object.keys(HistoryRuleSchema.properties)
 
-/** Why `value` is no retention; undefined when it is one. */
+/** Why `value` is not a history rule; undefined when it is one. */
 export function historyRuleProblem(value: unknown): string | undefined {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return 'is not {size, ttl}'
   const unknown = unknownKey(value, keys)
@@ -28,9 +28,11 @@ export function historyRuleProblem(value: unknown): string | undefined {
   return field ? `has a ${field} that ${first!.message}` : 'needs size (entries) and ttl (seconds)'
 }
 
-/** Which topics are recorded: `{ 'channel:orders.*': { size: 1000, ttl: 3600 } }`, the first pattern that fits decides. */
+/**
+ * Which topics are recorded: `{ 'channel:orders.*': { size: 1000, ttl: 3600 } }`. The first matching pattern decides.
+ */
 export class HistoryRules {
-  readonly #rules: [pattern: string, retention: HistoryRule][]
+  readonly #rules: [pattern: string, rule: HistoryRule][]
 
   constructor(rules: Readonly<Record<string, HistoryRule>> = {}) {
     this.#rules = Object.entries(rules)
@@ -42,17 +44,17 @@ export class HistoryRules {
   }
 }
 
-/** What is wrong with the option `history`; undefined when nothing is. */
+/** Why `rules` cannot be the option `history`; undefined when it can. */
 export function rulesProblem(rules: unknown): string | undefined {
   if (typeof rules !== 'object' || rules === null || Array.isArray(rules)) {
     return 'must be an object such as { "channel:orders.*": { size: 1000, ttl: 3600 } }'
   }
-  for (const [pattern, retention] of Object.entries(rules)) {
-    if (pattern.startsWith('connection:')) return `["${pattern}"] cannot be: connections are never recorded`
+  for (const [pattern, rule] of Object.entries(rules)) {
+    if (pattern.startsWith('connection:')) return `["${pattern}"] is not allowed: connections are never recorded`
     const problem = patternProblem(pattern)
-    if (problem) return `["${pattern}"] cannot be: ${problem}`
-    const bad = historyRuleProblem(retention)
-    if (bad) return `["${pattern}"] ${bad}`
+    if (problem) return `["${pattern}"] is not allowed: ${problem}`
+    const badRule = historyRuleProblem(rule)
+    if (badRule) return `["${pattern}"] ${badRule}`
   }
   return undefined
 }

@@ -10,9 +10,9 @@ import { HistoryRuleSchema, type HistoryRules, historyRuleProblem } from './hist
 import {
   type Failed,
   failed,
-  type Outcome,
   type PublishFailure,
   type PublishResult,
+  type Result,
   resultOf,
   unwrap,
 } from './result.ts'
@@ -28,22 +28,22 @@ export interface Publications {}
 type PublishedType = keyof Publications extends never ? string : keyof Publications & string
 type PayloadOf<T> = T extends keyof Publications ? Publications[T] : unknown
 
-/** Options of one publication. They are the keys of `POST /push`, so that the same JSON means the same. */
+/** Options of one publication. `POST /push` has the same keys with the same meaning. */
 export interface PublishOptions {
-  /** The publisher's own number, handed on as information: 0 to 2^53 - 1. */
+  /** The publisher's own number, 0 to 2^53 - 1. Clients get it as information. */
   seq?: number | undefined
   /** Topics of connections or users to skip, at most 100. */
   except?: string | readonly string[] | undefined
-  /** Wait until every node that got it has said how many connections it was delivered to. */
+  /** Wait until every node that receives it has reported to how many connections it was delivered. */
   receipt?: boolean | undefined
-  /** Ask clients to acknowledge; the result counts those that have handled it in time. Implies `receipt`. */
+  /** Ask clients to acknowledge; the result counts those that did in time. Implies `receipt`. */
   ack?: boolean | undefined
   /**
-   * Record the publication: the newest `size` entries of the topic are kept, for `ttl` seconds. Default: what the rules
-   * of the option `history` say.
+   * Record the publication: the newest `size` entries of the topic are kept, for `ttl` seconds. Default: the rule for
+   * the topic in the option `history`, if there is one.
    */
   history?: HistoryRule | undefined
-  /** Makes a repeated publication harmless, 1 to 200 bytes; only for one that is recorded. */
+  /** 1 to 200 bytes: a publication with the same key is recorded once. Only for recorded topics. */
   idempotencyKey?: string | undefined
 }
 
@@ -56,7 +56,10 @@ export type PublishRequest = PublishOptions & { to: string | readonly string[]; 
 
 export type { PublishFailure, PublishResult }
 
-/** One topic gives a result or rejects; many give a list in the same order, in which a failed item has `error`. */
+/**
+ * One topic: resolves with a result or rejects. Many: resolves with a list in the same order; failed items have
+ * `error`.
+ */
 export interface Publish {
   <T extends PublishedType>(topic: string, message: PublishedMessage<T>): Promise<PublishResult>
   <T extends PublishedType>(
@@ -70,7 +73,7 @@ export const MAX_BATCH = 1000
 
 const MAX_KEY_BYTES = 200
 
-/** The body of `POST /push`, and what each item of a batch is made of. */
+/** The body of `POST /push`, or each item of it when it is a batch. */
 export const PublishRequestSchema = Type.Object(
   {
     to: Type.Union([Type.String(), Type.Array(Type.String(), { minItems: 1, maxItems: MAX_BATCH })], {
@@ -91,10 +94,10 @@ export const PublishRequestSchema = Type.Object(
 const requestKeys = Object.keys(PublishRequestSchema.properties)
 const messageKeys = requestKeys.filter(key => key !== 'to')
 
-/** Where publications go; a whole broker, or what a script has of one. */
+/** The part of a broker that publishes: a script without Fastify has no more. */
 export type PublishingBroker = Pick<Broker, 'publish'>
 
-/** Everything that can publish does it through this: the same checks, the same result. */
+/** Every way to publish goes through this class: the same checks, the same results. */
 export class Publisher {
   readonly #broker: PublishingBroker
   readonly #schemas: SchemaTable
@@ -109,7 +112,7 @@ export class Publisher {
     this.#maxBytes = maxBytes
   }
 
-  /** The same for somebody who may publish on some topics alone. */
+  /** A publisher that may publish on some topics only. */
   restrictedTo(mayPublish: (topic: Topic) => boolean): Publisher {
     const restricted = new Publisher(this.#broker, this.#schemas, this.#rules, this.#maxBytes)
     restricted.#mayPublish = mayPublish
@@ -123,7 +126,7 @@ export class Publisher {
     return this.publishAll(to)
   }) as Publish
 
-  /** Publishes up to 1,000 requests in one round trip; items that fail do not keep the others back. */
+  /** Publishes up to 1,000 requests in one round trip. An item that fails does not stop the others. */
   async publishAll(requests: readonly unknown[]): Promise<(PublishResult | PublishFailure)[]> {
     const size = requests.reduce<number>((sum, request) => sum + sizeOf(request), 0)
     if (size > MAX_BATCH) {
@@ -132,7 +135,7 @@ export class Publisher {
     return this.#send(requests.flatMap(request => this.#draftsOf(request)))
   }
 
-  /** Commands the connections of `target`, on every node, and waits for what the nodes did. */
+  /** Controls the connections of `target` on every node, and waits until the nodes have reported what they did. */
   async command(target: string, control: Control): Promise<PublishResult> {
     if (!isTarget(target)) {
       throw new errors.TOPIC(topicProblem(target) ?? `${JSON.stringify(target)} is neither user:ID nor connection:ID`)
@@ -154,7 +157,7 @@ export class Publisher {
     return unknown ? topics.map(topic => failed(topic, new errors.UNKNOWN_KEY(unknown))) : this.#expand(topics, message)
   }
 
-  /** One draft for each topic. The message is the same for all of them, but each receipt has a token of its own. */
+  /** One draft for each topic. They share the message, but each receipt has its own token. */
   #expand(topics: readonly unknown[], message: unknown): Draft[] {
     let written: Written | PushError | undefined
     return topics.map(topic => {
@@ -174,8 +177,8 @@ export class Publisher {
   }
 
   /**
-   * Checks the message and writes it out, which takes milliseconds where it is large: once for all of its topics, and
-   * what is wrong with it is found once as well.
+   * Checks and encodes the message, or returns what is wrong with it: once for all topics, because a large message
+   * takes milliseconds.
    */
   #write(message: unknown): Written | PushError {
     const { receipt: wanted, ack } = (message ?? {}) as PublishOptions
@@ -183,7 +186,7 @@ export class Publisher {
     try {
       const envelope = this.#envelope(message, first)
       if (first === undefined) return () => ({ envelope, receipt: undefined })
-      // Behind the token there is no more than ack: whatever the payload holds, the last one is it.
+      // Only ack follows the token, so the last match is the token, whatever the payload contains.
       const at = envelope.lastIndexOf(first)
       const [before, after] = [envelope.slice(0, at), envelope.slice(at + first.length)]
       return () => {
@@ -196,16 +199,16 @@ export class Publisher {
     }
   }
 
-  /** Whether and how the publication is recorded. Throws when it asks for what does not go together. */
+  /** Whether and how the publication is recorded. Throws when its options contradict each other. */
   #recording(topic: Topic, { history, idempotencyKey }: PublishOptions): Pick<Outgoing, 'history' | 'idempotencyKey'> {
-    const retention = history ?? this.#rules.of(topic)
-    if (retention && topicKind(topic) === 'connection') {
-      throw new errors.FIELD(`history: ${topic} is never recorded, for it ends with the connection`)
+    const rule = history ?? this.#rules.of(topic)
+    if (rule && topicKind(topic) === 'connection') {
+      throw new errors.FIELD(`history: ${topic} is never recorded, because it ends with the connection`)
     }
-    if (!retention && idempotencyKey !== undefined) {
+    if (!rule && idempotencyKey !== undefined) {
       throw new errors.FIELD(`idempotencyKey: ${topic} is not recorded; give history, or a rule in the option history`)
     }
-    return retention ? { history: retention, idempotencyKey } : {}
+    return rule ? { history: rule, idempotencyKey } : {}
   }
 
   #envelope(message: unknown, token: string | undefined): string {
@@ -225,7 +228,7 @@ export class Publisher {
     return envelope
   }
 
-  async #send(drafts: readonly Draft[]): Promise<Outcome[]> {
+  async #send(drafts: readonly Draft[]): Promise<Result[]> {
     const outgoing = drafts.filter(draft => !('error' in draft)) as Outgoing[]
     const sent = outgoing.length > 0 ? await this.#broker.publish(outgoing) : []
     let next = 0
@@ -233,7 +236,7 @@ export class Publisher {
   }
 }
 
-/** How many publications a request asks for, before any of them is written out. */
+/** How many publications a request asks for; counted before any of them is encoded. */
 function sizeOf(request: unknown): number {
   const { to } = (request ?? {}) as { to?: unknown }
   return Array.isArray(to) ? Math.max(1, to.length) : 1
@@ -241,7 +244,7 @@ function sizeOf(request: unknown): number {
 
 type Draft = Outgoing | Failed
 
-/** The message as it goes to one more topic. */
+/** Gives the message for one more topic, with a new token if it has one. */
 type Written = () => Pick<Outgoing, 'envelope' | 'receipt'>
 type Fields = Omit<Static<typeof PublishRequestSchema>, 'to'>
 

@@ -2,26 +2,28 @@ import type { NodeAnswer, Sent } from '../broker/broker.ts'
 import type { PushError } from '../protocol/errors.ts'
 import type { Topic } from '../protocol/topic.ts'
 
-/** What became of a publication on one topic. */
+/** The result of a publication on one topic. */
 export interface PublishResult {
   topic: string
-  /** How many nodes the broker saw listening. 0: nobody is there. */
+  /**
+   * How many nodes were listening, as a hint: Redis counts other subscribers of the channel too. 0: nobody is there.
+   */
   nodes: number
-  /** With a receipt: how many connections it was queued for, on all nodes. */
+  /** With a receipt: for how many connections it was queued, on all nodes. */
   delivered?: number
   skipped?: number
-  /** With `ack`: how many connections acknowledged that they have handled it. */
+  /** With `ack`: how many clients acknowledged in time that they have handled it. */
   acknowledged?: number
-  /** Why connections were skipped; only when some were. */
+  /** How many connections were skipped for each reason; absent if none were. */
   reasons?: Record<string, number>
   /** False when a node had not answered by the deadline. */
   complete?: boolean
-  /** Of a recorded publication: what a client names to get what comes after it, and its number in the topic. */
+  /** Of a recorded publication: a client that names `id` gets what comes after it; `seq` is its number in the topic. */
   id?: string
   seq?: number
-  /** True when it had been recorded before under the same idempotency key; then nothing was done now. */
+  /** True if it had been recorded before with the same idempotency key: nothing was published now. */
   duplicate?: boolean
-  /** Why nodes refused it, for example because its payload does not match their schema. */
+  /** Why nodes rejected it, for example because the payload does not match their schema. */
   rejected?: { node: string; reason: string; message: string }[]
 }
 
@@ -30,9 +32,9 @@ export interface PublishFailure {
   error: { code: string; message: string }
 }
 
-export type Outcome = PublishResult | Failed
+export type Result = PublishResult | Failed
 
-/** Keeps the error itself for the caller of a single publication, out of the JSON that a batch is answered with. */
+/** Keeps the error itself, which a single publication rejects with, out of the JSON that answers a batch. */
 export class Failed implements PublishFailure {
   readonly topic: string
   readonly error: { code: string; message: string }
@@ -53,13 +55,13 @@ export function failed(topic: unknown, error: PushError): Failed {
   return new Failed(typeof topic === 'string' ? topic : '', error)
 }
 
-export function unwrap(result: Outcome): PublishResult {
+export function unwrap(result: Result): PublishResult {
   if (result instanceof Failed) throw result.cause
   return result
 }
 
-/** What the broker said, for whoever published. */
-export function resultOf(topic: Topic, sent: Sent | PushError): Outcome {
+/** The answer of the broker as a result for the publisher. */
+export function resultOf(topic: Topic, sent: Sent | PushError): Result {
   if (sent instanceof Error) return failed(topic, sent)
   const { answers, position, duplicate } = sent
   const recorded = position ? { ...position, ...(duplicate && { duplicate }) } : {}

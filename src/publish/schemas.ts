@@ -2,10 +2,10 @@ import type { TSchema } from 'typebox'
 import { Compile } from 'typebox/compile'
 import { errors } from '../protocol/errors.ts'
 
-/** TypeBox (or any JSON) schema of the payload for each published type; a type without one passes. */
+/** A TypeBox or other JSON schema of the payload for each published type. A type without a schema is not checked. */
 export type PublicationSchemas = Record<string, TSchema>
 
-/** Says what is wrong with a payload, as a sentence that names the path; undefined when it is right. */
+/** Returns what is wrong with a payload, as a sentence that names the path; undefined when it matches. */
 export type PayloadCheck = (payload: unknown) => string | undefined
 
 export function compilePayloadCheck(where: string, schema: TSchema): PayloadCheck {
@@ -16,7 +16,7 @@ export function compilePayloadCheck(where: string, schema: TSchema): PayloadChec
       const [first] = validator.Errors(payload)
       return `payload${first?.instancePath.replaceAll('/', '.') ?? ''} ${first?.message ?? 'does not match the schema'}`
     } catch (error) {
-      // A recursive schema and 20,000 brackets overflow the stack.
+      // For example a recursive schema and 20,000 nested brackets, which overflow the stack.
       return `payload cannot be checked: ${(error as Error).message}`
     }
   }
@@ -30,7 +30,7 @@ function compile(where: string, schema: TSchema) {
   }
 }
 
-/** Checks published payloads. A payload that was left out is `{}`, which is what subscribers will see. */
+/** Checks published payloads. A missing payload is checked as `{}`, because that is what clients get. */
 export class SchemaTable {
   readonly #checks = new Map<string, PayloadCheck>()
 
@@ -40,7 +40,7 @@ export class SchemaTable {
     }
   }
 
-  /** Whether payloads are checked at all. */
+  /** True when there is nothing to check. */
   get isEmpty(): boolean {
     return this.#checks.size === 0
   }

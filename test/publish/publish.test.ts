@@ -370,8 +370,8 @@ test('createPublisher: what a node would refuse at its start is refused here too
     [{ redis, prefix: 'x' }, /unknown key "prefix"/],
     [{ redis, redisPrefix: 'my-channel:' }, /option redisPrefix/],
     [{ redis, redisPrefix: '' }, /option redisPrefix/],
-    [{ redis, publishTimeout: 0 }, /option publishTimeout is no whole number from 10/],
-    [{ redis, maxBytes: Number.NaN }, /option maxBytes is no whole number from 1/],
+    [{ redis, publishTimeout: 0 }, /option publishTimeout is not a whole number of at least 10/],
+    [{ redis, maxBytes: Number.NaN }, /option maxBytes is not a whole number of at least 1/],
     [{ redis, history: { x: {} } }, /option history/],
   ] as [object, RegExp][]) {
     assert.throws(() => createPublisher(options as CreatePublisherOptions), { code: 'PUSH_ERR_OPTIONS', message })
