@@ -4,16 +4,16 @@ import type { Position } from '../protocol/position.ts'
 import type { Slice } from '../protocol/slice.ts'
 import type { Topic } from '../protocol/topic.ts'
 
-/** One publication or command on its way to the nodes. */
+/** A publication or control message for the nodes. */
 export interface Outgoing {
   topic: Topic
   /** Envelope as JSON text. */
   envelope: string
-  /** The token inside the envelope, when the publisher wants to know what the nodes did. */
+  /** The token inside the envelope, if the publisher wants a receipt. */
   receipt?: string | undefined
-  /** Present when the publication is to be recorded. */
+  /** Present if the publication is to be recorded. */
   history?: HistoryRule | undefined
-  /** Makes a repeated recorded publication harmless. */
+  /** A recorded publication with the same key is recorded and sent once. */
   idempotencyKey?: string | undefined
 }
 
@@ -28,46 +28,46 @@ export interface NodeAnswer {
   node: string
   delivered: number
   skipped: number
-  /** How many connections acknowledged it in time, when that was asked for. */
+  /** How many connections acknowledged it in time, if the publisher asked for that. */
   acknowledged?: number
-  /** How many were skipped for each reason; left out when none was. */
+  /** How many were skipped for each reason; absent if none were. */
   reasons?: Record<string, number>
   /** Why the node could not use the envelope. */
   rejected?: { reason: string; message: string }
 }
 
-/** `answers` and `complete` come with a receipt; `complete` is false when a node stayed silent until the deadline. */
+/** `answers` and `complete` come with a receipt. `complete` is false if a node had not answered by the deadline. */
 export interface Sent {
   nodes: number
   answers?: NodeAnswer[]
   complete?: boolean
-  /** Where it was recorded. */
+  /** Its position, if it was recorded. */
   position?: Position
-  /** It had been recorded before, under the same idempotency key: nothing was done. */
+  /** True if it had been recorded before with the same idempotency key: nothing was published now. */
   duplicate?: boolean
 }
 
-/** One publication as the broker hands it to a node: bytes, because any program may have written them. */
+/** A publication as the broker gives it to a node: bytes, because any program may have written them. */
 export interface Incoming {
   topic: Topic
   envelope: Slice
-  /** How many subscribers of this node were handed it: their answers make one answer of the node. */
+  /** How many subscribers of this process received it: their answers are added up to one answer of the node. */
   sharers: number
-  /** Where a recorded publication stands. */
+  /** The position of a recorded publication. */
   position?: Position | undefined
 }
 
-/** A recorded publication as it is read back. */
+/** A recorded publication, read from the history. */
 export interface HistoryEntry {
   position: Position
   envelope: Buffer
 }
 
-/** What of a topic's history comes after a position. */
+/** A part of a topic's history, after a position. */
 export interface HistoryPage {
-  /** Why it cannot be shown that nothing is missing; then there are no entries. */
+  /** Why the entries may not be complete; then there are none. */
   gap?: GapReason
-  /** Where the topic stood when it was read. */
+  /** The head of the topic at the time of reading. */
   head: Position
   entries: readonly HistoryEntry[]
   /** Whether the entries reach the head. */
@@ -76,7 +76,7 @@ export interface HistoryPage {
 
 export interface PageLimits {
   count: number
-  /** Of envelopes; one that is larger than this comes alone. */
+  /** Bytes of envelopes. A larger envelope comes alone. */
   bytes: number
 }
 
@@ -88,20 +88,20 @@ export interface RejectedNote {
   envelope: Uint8Array
 }
 
-/** The side of a node that a broker talks to. None of these may throw. */
+/** What a broker calls on a node. None of these may throw. */
 export interface Subscriber {
   receive(incoming: Incoming): void
   /**
-   * Messages of these topics were or may have been missed before what is received next. A client that was told so goes
-   * on from the position given.
+   * Messages of these topics were or may have been missed before the next one that is received. A client that is told
+   * so continues from the given position.
    */
   lost(reason: GapReason, topics: ReadonlyMap<Topic, Position | undefined>): void
-  /** So many publications of `topic` that were missed have been received from its history: for the counters. */
+  /** For the counters: this many missed publications of `topic` were received from its history. */
   filled(topic: Topic, publications: number): void
   holds(topic: Topic): boolean
   /** Whether a rule of this node says that publications on `topic` are recorded. */
   isRecorded(topic: Topic): boolean
-  /** Every topic that is held, each once. */
+  /** Every topic that has a connection here, each once. */
   topics(): Iterable<Topic>
 }
 
@@ -111,42 +111,42 @@ export interface Broker {
   readonly node: string
   /** False while publications cannot be sent or received. */
   readonly connected: boolean
-  /** Whether publications can be recorded, as far as known. */
+  /** Whether publications can be recorded, as far as is known. */
   readonly canRecord: boolean
-  /** Topics that are being filled from their history: what their connections get is late. */
+  /** How many topics are being filled from their history: their connections get messages late. */
   readonly filling: number
-  /** Bytes that have come in and wait to be handed to the subscribers. */
+  /** Bytes that were read and wait for the subscribers. */
   readonly backlog: number
-  /** Milliseconds that what is received is late: it was published so long ago. */
+  /** How late messages are received, in milliseconds after they were published. */
   readonly lag: number
-  /** Topics that are held and cannot be received: the broker refuses them to this node. */
+  /** How many topics the broker refuses to this node: connections have them, but nothing is received. */
   readonly refused: number
 
   attach(subscriber: Subscriber): void
   detach(subscriber: Subscriber): void
 
   /**
-   * Resolves when every publication after the positions given is received: where the topics stand, without those of
-   * which that cannot be known. May take as long as Redis is away. Idempotent.
+   * Resolves when every publication after the returned positions will be received. A topic whose position is not known
+   * is left out. May take as long as Redis is away. Idempotent.
    */
   subscribe(topics: readonly Topic[]): Promise<ReadonlyMap<Topic, Position>>
   /** Leaves the topic unless an attached subscriber still holds it. */
   unsubscribe(topic: Topic): void
 
-  /** What comes after `since` in a topic. Rejects with a PushError while the broker is away. */
+  /** The publications after `since`. Rejects with a PushError while the broker is away. */
   history(topic: Topic, since: string, limits: PageLimits): Promise<HistoryPage>
 
-  /** Settles within the publish timeout, one result for each item and in its order. */
+  /** Settles within the publish timeout, with one result for each item, in the same order. */
   publish(items: readonly Outgoing[]): Promise<(Sent | PushError)[]>
-  /** Tells the publisher that asked for a receipt what this node did. */
+  /** Tells the publisher of a receipt what this node did. */
   answer(incoming: Incoming, token: string, answer: Omit<NodeAnswer, 'node'>): void
-  /** Keeps a trace of an envelope that could not be used. */
+  /** Keeps a note of an envelope that could not be used, for operators. */
   note(rejected: RejectedNote): void
 
-  /** How many nodes are alive. */
+  /** How many nodes are running. */
   nodes(): Promise<number>
   putTicket(token: string, identity: string, ttlSeconds: number): Promise<void>
-  /** The identity behind a ticket, which is spent by asking; null when there is none. */
+  /** The identity of a ticket; null if there is none. The ticket is spent by this call. */
   takeTicket(token: string): Promise<string | null>
 
   close(): Promise<void>

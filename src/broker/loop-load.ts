@@ -1,16 +1,16 @@
 import { performance } from 'node:perf_hooks'
 
-/** The load is high when the event loop had work for more than this share of the time, over this many milliseconds. */
+/** The load is high if the event loop was busy for more than this share of a window of this many milliseconds. */
 const HIGH = 0.8
 const WINDOW = 20
 
-/** Whether the event loop was busy lately: then what can wait a little is cheaper done together. */
+/** Whether the event loop was busy lately. Then it is cheaper to collect work that can wait and do it together. */
 export class LoopLoad {
   readonly #idleTime: () => number
   #window: { begin: number; idle: number }
   #isHigh = false
 
-  /** `idleTime`: for how many milliseconds the event loop had nothing to do, since it began. */
+  /** `idleTime`: the milliseconds that the event loop has been idle since it started. */
   constructor(now = performance.now(), idleTime: () => number = () => performance.eventLoopUtilization().idle) {
     this.#idleTime = idleTime
     this.#window = { begin: now, idle: idleTime() }

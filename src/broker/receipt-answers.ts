@@ -1,11 +1,11 @@
 import type { Incoming, NodeAnswer } from './broker.ts'
 
-type Share = Omit<NodeAnswer, 'node'>
+type OwnAnswer = Omit<NodeAnswer, 'node'>
 
-/** A subscriber that was detached meanwhile never answers: what waits for it is forgotten with the oldest. */
+/** A subscriber that was detached never answers. So that its receipts do not pile up, the oldest is dropped. */
 const MAX_WAITING = 10_000
 
-/** Several registrations of one process are one node: their answers to a receipt token make one answer. */
+/** Several registrations of one process are one node: their answers to a receipt token become one answer. */
 export class ReceiptAnswers {
   readonly #node: string
   readonly #waiting = new Map<string, { answer: NodeAnswer; missing: number }>()
@@ -14,11 +14,13 @@ export class ReceiptAnswers {
     this.#node = node
   }
 
-  /** The answer of the node, once every subscriber that was handed `incoming` has given its share. */
-  add({ sharers, topic }: Incoming, token: string, share: Share): NodeAnswer | undefined {
+  /**
+   * Adds the answer of one subscriber. Returns the answer of the node once all that received `incoming` have answered.
+   */
+  add({ sharers, topic }: Incoming, token: string, own: OwnAnswer): NodeAnswer | undefined {
     const key = `${token} ${topic}`
     const waiting = this.#waiting.get(key)
-    const answer = waiting ? sum(waiting.answer, share) : { node: this.#node, ...share }
+    const answer = waiting ? sum(waiting.answer, own) : { node: this.#node, ...own }
     const missing = (waiting?.missing ?? sharers) - 1
     this.#waiting.delete(key)
     if (missing <= 0) return answer
@@ -32,7 +34,7 @@ export class ReceiptAnswers {
   }
 }
 
-function sum(a: NodeAnswer, b: Share): NodeAnswer {
+function sum(a: NodeAnswer, b: OwnAnswer): NodeAnswer {
   const reasons = { ...a.reasons }
   for (const [reason, count] of Object.entries(b.reasons ?? {})) reasons[reason] = (reasons[reason] ?? 0) + count
   const rejected = a.rejected ?? b.rejected

@@ -1,20 +1,22 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { isPushError } from '../protocol/errors.ts'
 
-/** Between two attempts, in milliseconds. */
+/** Milliseconds between two attempts. */
 export const RETRY = 200
 
 const TRANSIENT = new Set(['PUSH_ERR_BROKER_AWAY', 'PUSH_ERR_UNCONFIRMED', 'PUSH_ERR_BUSY'])
 const TRANSIENT_REPLY = /^(LOADING|READONLY|MASTERDOWN|BUSY|TRYAGAIN|OOM|NOREPLICAS|MISCONF)/
 
-/** Redis is away, did not answer in time or is not ready: asking again may help. */
+/** Whether a retry may help: Redis is away, did not answer in time or is not ready. */
 export function isTransient(error: unknown): boolean {
   if (!isPushError(error) || !TRANSIENT.has(error.code)) return false
   const { cause } = error
   return !(cause instanceof Error && cause.name === 'ReplyError') || TRANSIENT_REPLY.test(cause.message)
 }
 
-/** Asks until the broker answers; undefined when nobody wants to know any more. What will not get better is thrown. */
+/**
+ * Asks until the broker answers. Undefined if nobody wants the answer any more. Throws errors that a retry cannot fix.
+ */
 export async function retrying<T>(isWanted: () => boolean, ask: () => Promise<T>): Promise<T | undefined> {
   while (isWanted()) {
     try {
@@ -28,15 +30,17 @@ export async function retrying<T>(isWanted: () => boolean, ask: () => Promise<T>
 }
 
 interface Patience {
-  /** Whether it is not the fault of who is waited for. */
+  /**
+   * Whether to wait once more because the delay is not the fault of the other side. Asked at the end of each period.
+   */
   unless(): boolean
-  /** It is asked before each further time of the same length; so many there may be in all. */
+  /** How many periods to wait at most. */
   times: number
 }
 
 const NO_PATIENCE: Patience = { unless: () => false, times: 1 }
 
-/** What `result` resolves with; undefined when it does not in time, or rejects. */
+/** What `result` resolves with; undefined if it rejects or does not resolve in time. */
 export function within<T>(
   milliseconds: number,
   result: Promise<T>,
@@ -56,7 +60,7 @@ export function within<T>(
         if (left > 1 && unless()) wait(left - 1)
         else settle(undefined)
       }
-      // After the poll phase: a process that was busy itself finds the answer there.
+      // After the poll phase: if this process was busy itself, the answer is read there.
       timer = setTimeout(() => setImmediate(look), milliseconds)
     }
     wait(times)

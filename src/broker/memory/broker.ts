@@ -19,7 +19,7 @@ import { MemoryHistory } from './history.ts'
 const MAX_TICKETS = 10_000
 const MAX_REJECTED = 100
 
-/** What all registrations of one application have in common. */
+/** What all registrations of one application share. */
 class Shared {
   readonly rejected: { time: number; topic: Topic; reason: string; size: number }[] = []
   readonly subscribers = new Set<Subscriber>()
@@ -45,10 +45,9 @@ export class MemoryBroker implements Broker {
   readonly node: string
   readonly #timeout: number
   readonly #shared: Shared
-
-  /** With `first`, for another registration: they hear each other, and each waits as long as its own timeout. */
   #turn: Promise<void> | undefined
 
+  /** With `first`: another registration. Both receive each other's publications; each has its own timeout. */
   constructor(options: { node: string; publishTimeout: number }, first?: MemoryBroker) {
     this.node = options.node
     this.#timeout = options.publishTimeout
@@ -85,12 +84,12 @@ export class MemoryBroker implements Broker {
   async publish(items: readonly Outgoing[]): Promise<(Sent | PushError)[]> {
     if (this.#shared.isClosed) return items.map(() => new errors.CLOSED())
     const sent = items.map(item => this.#publishOne(item))
-    // Whoever publishes in a loop and waits each time lets sockets be written to meanwhile.
+    // Without this, a loop that awaits each publication would keep sockets from being written to.
     await this.#nextTurn()
     return Promise.all(sent)
   }
 
-  /** One for all that is published in this turn of the event loop. */
+  /** One promise for all calls in this turn of the event loop. */
   #nextTurn(): Promise<void> {
     this.#turn ??= new Promise(resolve => {
       setImmediate(() => {
@@ -159,7 +158,7 @@ export class MemoryBroker implements Broker {
     for (const [old, { expires }] of this.#shared.tickets) if (expires <= now) this.#shared.tickets.delete(old)
     if (this.#shared.tickets.size >= MAX_TICKETS)
       throw new errors.BUSY(`${MAX_TICKETS} tickets are waiting to be spent`)
-    // As with SET … NX: a ticket that stands is not replaced.
+    // Like SET … NX in Redis: an existing ticket is not replaced.
     if (!this.#shared.tickets.has(token))
       this.#shared.tickets.set(token, { identity, expires: now + ttlSeconds * 1000 })
   }

@@ -6,17 +6,17 @@ import type { Topic } from '../../protocol/topic.ts'
 import type { HistoryEntry, HistoryPage, HistoryRule, PageLimits } from '../broker.ts'
 
 interface Entry extends HistoryEntry {
-  /** Of its mark: never before that of an older entry, also where the clock went back. */
+  /** The time in its mark: never before that of an older entry, even if the clock went back. */
   time: number
 }
 
 interface Recorded {
-  /** Where it began: an older id is of a history of the same topic that was dropped. */
+  /** Where the history began: an older id belongs to a dropped history of the same topic. */
   start: Position
   head: Position
   entries: Entry[]
-  retention: HistoryRule
-  /** Idempotency keys and what was recorded under them. */
+  rule: HistoryRule
+  /** Idempotency keys, and the position of what was recorded with each. */
   once: Map<string, { position: Position; expires: number }>
   usedAt: number
 }
@@ -24,12 +24,12 @@ interface Recorded {
 const DAY = 24 * 60 * 60 * 1000
 const ONCE_TTL = 600_000
 
-/** Topics whose history is kept in this process. Nothing that is still needed is dropped for a new one. */
+/** How many topics are recorded in this process. A history that is still needed is never dropped for a new one. */
 const MAX_TOPICS = 10_000
 
-/** Histories of one process: what push.lua does in Redis, with the same promises for as long as the process lives. */
+/** The histories of one process, with the guarantees of push.lua as long as the process lives. */
 export class MemoryHistory {
-  /** Ids of another process are of another timeline. */
+  /** Each process has its own timeline, so ids of another process are recognised. */
   readonly #timeline = `${Date.now().toString(36)}${randomBytes(4).toString('hex')}`
   readonly #topics = new Map<Topic, Recorded>()
   readonly #now: () => number
@@ -38,10 +38,10 @@ export class MemoryHistory {
     this.#now = now
   }
 
-  /** Records `envelope`, unless that was done before under the same key. Throws PUSH_ERR_BUSY when there is no room. */
-  append(topic: Topic, envelope: Buffer, retention: HistoryRule, key: string | undefined) {
+  /** Records `envelope`, unless the same key was used before. Throws PUSH_ERR_BUSY when there is no room. */
+  append(topic: Topic, envelope: Buffer, rule: HistoryRule, key: string | undefined) {
     const now = this.#now()
-    const recorded = this.#topics.get(topic) ?? this.#add(topic, retention, now)
+    const recorded = this.#topics.get(topic) ?? this.#add(topic, rule, now)
     const before = key === undefined ? undefined : recorded.once.get(key)
     if (before && before.expires > now) return { position: before.position, isDuplicate: true }
     const seq = recorded.head.seq + 1
@@ -49,26 +49,26 @@ export class MemoryHistory {
     const position = { id: encodeId(this.#timeline, seq, mark), seq }
     recorded.head = position
     recorded.usedAt = now
-    recorded.retention = {
-      size: Math.max(retention.size, recorded.retention.size),
-      ttl: Math.max(retention.ttl, recorded.retention.ttl),
+    recorded.rule = {
+      size: Math.max(rule.size, recorded.rule.size),
+      ttl: Math.max(rule.ttl, recorded.rule.ttl),
     }
     recorded.entries.push({ position, envelope, time: Number.parseInt(mark, 10) })
     this.#trim(recorded, now)
     if (key !== undefined) {
-      recorded.once.set(key, { position, expires: now + Math.max(recorded.retention.ttl * 1000, ONCE_TTL) })
+      recorded.once.set(key, { position, expires: now + Math.max(recorded.rule.ttl * 1000, ONCE_TTL) })
     }
     return { position, isDuplicate: false }
   }
 
-  #add(topic: Topic, retention: HistoryRule, now: number): Recorded {
+  #add(topic: Topic, rule: HistoryRule, now: number): Recorded {
     if (this.#topics.size >= MAX_TOPICS) this.#makeRoom(now)
     const start = this.#start(now)
     const recorded: Recorded = {
       start,
       head: start,
       entries: [],
-      retention,
+      rule,
       once: new Map(),
       usedAt: now,
     }
@@ -77,16 +77,16 @@ export class MemoryHistory {
   }
 
   #makeRoom(now: number): void {
-    for (const [topic, { usedAt, retention }] of this.#topics) {
-      if (usedAt + retention.ttl * 1000 + DAY < now) this.#topics.delete(topic)
+    for (const [topic, { usedAt, rule }] of this.#topics) {
+      if (usedAt + rule.ttl * 1000 + DAY < now) this.#topics.delete(topic)
     }
     if (this.#topics.size >= MAX_TOPICS) {
-      throw new errors.BUSY(`${MAX_TOPICS} topics are recorded in this process already: use Redis for more`)
+      throw new errors.BUSY(`${MAX_TOPICS} topics are already recorded in this process: use Redis for more`)
     }
   }
 
   #trim(recorded: Recorded, now: number): void {
-    const { size, ttl } = recorded.retention
+    const { size, ttl } = recorded.rule
     const { entries, once } = recorded
     let old = Math.max(0, entries.length - size)
     while (entries[old] && entries[old]!.time < now - ttl * 1000) old++
@@ -97,7 +97,7 @@ export class MemoryHistory {
     }
   }
 
-  /** A place before the first entry; it says when that was so, and is good for a day. */
+  /** A position before the first entry. Its mark says when that was true; it is valid for a day. */
   #start(now: number): Position {
     return { id: encodeId(this.#timeline, 0, `${now}-0`), seq: 0 }
   }
@@ -118,7 +118,7 @@ export class MemoryHistory {
     return { head, entries, isComplete: entries.length === missed.length }
   }
 
-  /** Why it cannot be shown that everything after `from` is there; undefined when it can. `first` is what comes next. */
+  /** Why something after `from` may be missing; undefined if nothing is. `first` is the next entry. */
   #problem(
     from: Position,
     recorded: Recorded | undefined,
@@ -131,12 +131,12 @@ export class MemoryHistory {
     if (from.seq > recorded.head.seq) return 'history_replaced'
     if (from.seq > 0 && isLater(recorded.start.id, from.id)) return 'history_replaced'
     if (from.seq === recorded.head.seq) return undefined
-    if (!first || first.time < now - recorded.retention.ttl * 1000) return 'history_expired'
+    if (!first || first.time < now - recorded.rule.ttl * 1000) return 'history_expired'
     return first.position.seq > from.seq + 1 ? 'history_trimmed' : undefined
   }
 }
 
-/** Later than every mark before it, whatever the clock did. */
+/** Always later than the last mark, even if the clock went back. */
 function nextMark(last: string, now: number): string {
   const [time, number] = last.slice(last.lastIndexOf('.') + 1).split('-') as [string, string]
   return Number(time) >= now ? `${time}-${Number(number) + 1}` : `${now}-0`
