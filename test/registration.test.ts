@@ -322,7 +322,7 @@ test('registrations on one Redis agree on the largest publication, which Redis k
   assert.equal(
     await registrationError(options),
     'fastify-push-bridge: option limits.publication is 1000 here and 262144 in another registration with the same Redis and redisPrefix: ' +
-      'it is one number for the whole prefix: agree, or take another redisPrefix',
+      'it must be the same for the whole prefix, so use one value or another redisPrefix',
   )
   assert.equal(await registrationError({ ...options, redisPrefix: 'other:' }), 'registered')
   assert.equal(await registrationError({ ...OPEN, redis: url, publishTimeout: 10, noteRejected: false }), 'registered')

@@ -14,14 +14,16 @@ import { RedisSubscriber } from './subscriber.ts'
 export interface RedisBrokerOptions {
   node: string
   prefix: string
-  /** Bytes of the largest envelope that may be recorded. */
+  /** Size limit of a recorded envelope, in bytes. */
   maxBytes: number
 }
 
-/** What becomes of the link of the node to Redis: for the log. */
+/** Changes of the links to Redis, for the log. */
 export interface LinkNews {
   change(isUp: boolean, error: Error | undefined): void
-  /** What comes in is so many milliseconds late, or was at most before the node caught up. */
+  /**
+   * Messages are received late: `milliseconds` is the present delay, or the longest one once the node has caught up.
+   */
   lagging(isBehind: boolean, milliseconds: number): void
   refused(refusal: RefusedTopic): void
 }
@@ -29,13 +31,13 @@ export interface LinkNews {
 const MAX_REJECTED = 100
 const REJECTED_TTL = 24 * 60 * 60
 const REJECTED_SAMPLE = 200
-/** Junk may come in by the thousand; notes of it must not. */
+/** Even if thousands of envelopes are rejected, only this many notes are written. */
 const MAX_NOTES_PER_SECOND = 20
 
-/** Milliseconds that Redis has for what a node asks and writes by itself. */
+/** Milliseconds that Redis has for commands that the node sends on its own account. */
 const TIMEOUT = 2000
 
-/** The links of a process to one Redis under one prefix: what all registrations that use it have in common. */
+/** The links of a process to one Redis with one prefix. All registrations that use them share this object. */
 export class RedisBroker {
   readonly node: string
   readonly names: Names
@@ -61,7 +63,7 @@ export class RedisBroker {
     })
     const changed = (error: Error | undefined) => {
       if (this.connected) live()
-      // Before the first success the reason is what an operator looks for: a wrong password, a refused port.
+      // Until the first success an operator needs the reason, such as a wrong password or a refused port.
       const isReason = !this.#hasBeenUp && error !== undefined && error.message !== this.#lastProblem
       const isNews = this.connected !== this.#wasUp || isReason
       this.#hasBeenUp ||= this.connected
@@ -115,7 +117,7 @@ export class RedisBroker {
     return !this.#isClosed && this.commands.isUp && this.#subscriber.isLive
   }
 
-  /** Whether this server lets the node load functions or scripts; known when the links are up. */
+  /** Whether the node may load functions or scripts on this server; known once the links are up. */
   get canRecord(): boolean {
     return this.functions.isSupported
   }
@@ -152,13 +154,15 @@ export class RedisBroker {
   }
 
   #deliver(topic: Topic, envelope: Slice, position: Position | undefined): void {
-    const concerned = this.#concerned(topic)
-    const sharers = concerned.length
-    for (const subscriber of concerned) subscriber.receive({ topic, envelope, sharers, position })
+    const receivers = this.#receiversOf(topic)
+    const sharers = receivers.length
+    for (const subscriber of receivers) subscriber.receive({ topic, envelope, sharers, position })
   }
 
-  /** Those that hold the topic; when the last has just left it, one that says so to whoever wants a receipt. */
-  #concerned(topic: Topic): readonly Subscriber[] {
+  /**
+   * The subscribers that hold the topic. If the last one has just left, any other, so that a receipt gets an answer.
+   */
+  #receiversOf(topic: Topic): readonly Subscriber[] {
     const all = this.#subscribers
     if (all.length === 1) return all
     const holders = all.filter(subscriber => subscriber.holds(topic))
@@ -170,7 +174,7 @@ export class RedisBroker {
     if (whole) void this.commands.run(answerCommands(this.names, token, whole), TIMEOUT)
   }
 
-  /** `isSampled`: whether it may hold the beginning of what was rejected. */
+  /** `isSampled`: whether the note may contain the beginning of the envelope. */
   note({ topic, reason, message, envelope }: RejectedNote, isSampled: boolean): void {
     const second = Math.floor(performance.now() / 1000)
     if (this.#notes.second !== second) this.#notes = { second, count: 0 }
@@ -186,7 +190,7 @@ export class RedisBroker {
   }
 
   async close(): Promise<void> {
-    // From here on nothing is news: the links go down because they are told to.
+    // The links now go down on purpose: nothing more is reported.
     this.#isClosed = true
     this.#subscriber.close()
     this.commands.close()
@@ -195,7 +199,7 @@ export class RedisBroker {
 }
 
 function sampleOf(envelope: Uint8Array): string {
-  // A character takes up to four bytes, and what is no UTF-8 is shown as U+FFFD.
+  // A character takes up to four bytes. Bytes that are not UTF-8 become U+FFFD.
   return Buffer.from(envelope.subarray(0, REJECTED_SAMPLE * 4))
     .toString('utf8')
     .slice(0, REJECTED_SAMPLE)

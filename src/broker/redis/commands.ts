@@ -6,9 +6,9 @@ export type Command = [name: string, ...args: (string | number)[]]
 
 interface Waiting {
   commands: Command[]
-  /** Until when it waits for the link, and then for the answer. */
+  /** Until when it waits, first for the link and then for the answer. */
   deadline: number
-  /** Milliseconds that it had in all. */
+  /** The milliseconds that it had at first. */
   timeout: number
   attempt: number
   patience: number
@@ -16,42 +16,42 @@ interface Waiting {
 }
 
 export interface Patience {
-  /** Milliseconds that the answer may take once it was sent. Default: the timeout. */
+  /** Milliseconds that the answer may take after sending. Default: the timeout. */
   attempt?: number
   /**
-   * The `publishTimeout` of the registration that waits for it: until then nobody who waits less may take the link away.
-   * Default: 0, for what the node does by itself and can do again.
+   * The `publishTimeout` of the registration that waits: until then a call with less patience must not close the link.
+   * Default: 0, for commands that the node sends on its own account and can repeat.
    */
   patience?: number
 }
 
-/** What left in one write; `open` is what has neither an answer nor exceeded its time. */
+/** Calls that were sent in one write. `open` are those that have no answer and have not timed out. */
 interface Batch {
   open: Waiting[]
   timer: NodeJS.Timeout | undefined
 }
 
-/** By so many milliseconds a timer may be early. */
+/** A timer may fire this many milliseconds early. */
 const EARLY = 1
 
 /**
- * What waited for the link and has fewer milliseconds left is not sent any more: without an answer in time it would take
- * the link, and with it the answers of all that were sent together with it.
+ * A call that waited for the link and has fewer milliseconds left is not sent: without an answer in time it would close
+ * the link, and all calls that were sent with it would lose their answers.
  */
 export const MIN_TIME = 100
 
-/** More waiting calls than this are turned away at once: memory for an outage has a bound. */
+/** More calls than this are refused at once: an outage must not fill the memory. */
 const MAX_WAITING = 10_000
 
 /**
- * The connection for everything but subscribing. A call settles within its deadline, and says by its code whether
- * Redis may have executed it: PUSH_ERR_BROKER_AWAY means surely not, PUSH_ERR_UNCONFIRMED means perhaps.
+ * The connection for all commands except subscribing. A call settles by its deadline, and its error code says whether
+ * Redis may have executed it: PUSH_ERR_BROKER_AWAY means certainly not, PUSH_ERR_UNCONFIRMED means perhaps.
  */
 export class CommandLink {
   readonly #link: Link
   #waiting: Waiting[] = []
   readonly #batches = new Set<Batch>()
-  /** Something is overdue, and nothing more is sent until an answer comes. */
+  /** A call has timed out: nothing more is sent until an answer comes. */
   #isSilent = false
   #scheduled = false
   #closed = false
@@ -76,7 +76,8 @@ export class CommandLink {
   }
 
   /**
-   * One reply or PushError for each command within `timeout`. Calls of one turn of the event loop leave in one write.
+   * One reply or PushError for each command within `timeout`. Calls in one turn of the event loop are sent in one
+   * write.
    */
   run(
     commands: Command[],
@@ -85,7 +86,7 @@ export class CommandLink {
   ): Promise<(unknown | PushError)[]> {
     if (this.#closed) return Promise.resolve(commands.map(() => new errors.CLOSED()))
     if (this.#waiting.length >= MAX_WAITING) {
-      return Promise.resolve(commands.map(() => new errors.BUSY(`${MAX_WAITING} calls are waiting for Redis already`)))
+      return Promise.resolve(commands.map(() => new errors.BUSY(`${MAX_WAITING} calls are already waiting for Redis`)))
     }
     return new Promise(resolve => {
       const deadline = performance.now() + timeout
@@ -136,14 +137,14 @@ export class CommandLink {
   #watch(batch: Batch): void {
     const deadline = Math.min(...batch.open.map(call => call.deadline))
     batch.timer = setTimeout(() => {
-      // After the poll phase: a process that was busy itself finds the answers there.
+      // After the poll phase: if this process was busy itself, the answers are read there.
       setImmediate(() => this.#endOverdue(batch))
     }, deadline - performance.now())
   }
 
   /**
-   * Ends the calls whose time is up. What was sent may still be executed by a Redis that thaws, so nothing more is sent
-   * over this connection: it is given up, unless somebody who may wait longer has something on it that may be answered.
+   * Ends the calls that have timed out. A Redis that resumes may still execute what was sent, so nothing more is sent
+   * over this connection. It is closed, unless a call with more patience is still waiting on it.
    */
   #endOverdue(batch: Batch): void {
     if (!this.#batches.has(batch)) return
@@ -177,7 +178,7 @@ export class CommandLink {
     if (!this.#mayWrite) this.#sweepInTime()
   }
 
-  /** All that wait; those that are too late have their answer. */
+  /** Takes the waiting calls. Those that are too late are answered and left out. */
   #takeWaiting(isLate: (call: Waiting) => boolean): Waiting[] {
     const waiting: Waiting[] = []
     for (const call of this.#waiting) {
@@ -210,7 +211,7 @@ function toReply(reply: Reply | undefined): unknown | PushError {
   const [error, value] = reply ?? [new Error('the connection was lost')]
   if (!error) return value
   if (error.name === 'ReplyError') return new errors.BROKER_AWAY(`Redis refused: ${error.message}`, { cause: error })
-  // ioredis says so before it writes anything.
+  // ioredis reports this before it writes anything.
   if (error.message.startsWith("Stream isn't writeable")) return away(error)
   return unconfirmed(error)
 }

@@ -1,21 +1,21 @@
 import { type Position, timelineOf } from '../../protocol/position.ts'
 import type { Slice } from '../../protocol/slice.ts'
 
-/** Where a topic stands. */
+/** How far this node has delivered a topic. */
 export interface TopicCursor {
-  /** What was delivered last; undefined until Redis has said where the topic stands. */
+  /** The last position that was delivered, or the head at the time of subscribing; undefined until that is known. */
   last: Position | undefined
-  /** The newest that came while the topic was being filled; it is in the history too. */
+  /** The newest publication that came while the topic was being filled; it is in the history too. */
   newest: Position | undefined
   newestAt: number
   isFilling: boolean
-  /** Whether something came that was not recorded: what of that was missed nobody can tell. */
-  hasBare: boolean
-  /** What came bare while the topic was being filled. */
+  /** Whether unrecorded messages have come: if more of them were missed, the history does not show it. */
+  hasUnrecorded: boolean
+  /** Unrecorded messages that came while the topic was being filled. */
   waiting: Slice[]
-  /** More of that came than may wait. */
+  /** More of them came than may wait. */
   hasOverflown: boolean
-  /** Who is filling it; what an older era began comes to nothing. */
+  /** The fill that is under way; one of an older era has no effect. */
   filler: { era: number; done: Promise<void> } | undefined
 }
 
@@ -25,14 +25,14 @@ export function newCursor(): TopicCursor {
     newest: undefined,
     newestAt: 0,
     isFilling: false,
-    hasBare: false,
+    hasUnrecorded: false,
     waiting: [],
     hasOverflown: false,
     filler: undefined,
   }
 }
 
-/** Whether nothing can be between `last` and a publication; the first of all names no other. */
+/** Whether a publication comes directly after `last`. The first one of a topic has no previous id. */
 export function follows(last: Position, position: Position, previous: string): boolean {
   if (previous !== '-') return previous === last.id
   return last.seq === 0 && position.seq === 1 && timelineOf(last.id) === timelineOf(position.id)

@@ -1,10 +1,10 @@
 import type { Slice } from '../../protocol/slice.ts'
 import type { Topic } from '../../protocol/topic.ts'
 
-/** More bytes than this are lost; the gap that is about to be told says so. */
+/** Messages beyond this are dropped: the gap that follows the restoration covers them. */
 const MAX_BYTES = 16 * 1024 * 1024
 
-/** Messages that arrive while the link is being restored: they wait, so that a gap is told before them. */
+/** Messages that arrive while the link is being restored: they wait, so that the gap is told first. */
 export class EarlyMessages {
   #messages: [Topic, Slice][] = []
   #bytes = 0
@@ -15,7 +15,7 @@ export class EarlyMessages {
     this.#bytes += message.length
   }
 
-  /** Empties it. */
+  /** Returns the messages and forgets them. */
   take(): [Topic, Slice][] {
     const messages = this.#messages
     this.#messages = []

@@ -3,11 +3,11 @@ import { readFileSync } from 'node:fs'
 import { errors, isPushError, type PushError } from '../../protocol/errors.ts'
 import { type Command, type CommandLink, MIN_TIME, type Patience } from './commands.ts'
 
-/** The same as in push.lua. A library that says more is newer than this code and is left as it is. */
+/** The same as in push.lua. A library with a higher version is newer than this code and is not replaced. */
 const VERSION = 3
 
 const LIBRARY = readFileSync(new URL('./push.lua', import.meta.url), 'utf8')
-/** The same body, for servers that forbid functions: the first argument names which of them is meant. */
+/** The same body for servers that forbid functions: the first argument names the function to call. */
 const SCRIPT = `${LIBRARY.slice(LIBRARY.indexOf('\n'))}\nreturn functions[table.remove(ARGV, 1)](KEYS, ARGV)`
 const SCRIPT_SHA = createHash('sha1').update(SCRIPT).digest('hex')
 
@@ -21,10 +21,10 @@ export interface Call {
 
 type Reply = unknown | PushError
 
-/** Calls the functions of push.lua, and loads them where they are missing: after a restart, a flush or a failover. */
+/** Calls the functions of push.lua, and loads them when they are missing: after a restart, a flush or a failover. */
 export class Functions {
   readonly #commands: CommandLink
-  /** False when this server lets nobody load functions or scripts: nothing can be recorded there. */
+  /** False if this server allows neither functions nor scripts: nothing can be recorded there. */
   isSupported = true
   #isScript = false
   #loading: Promise<PushError | undefined> | undefined
@@ -33,7 +33,7 @@ export class Functions {
     this.#commands = commands
   }
 
-  /** Replaces an older library. To be called whenever another server may be behind the link. */
+  /** Replaces an older library. Called whenever the link may lead to another server. */
   async update(timeout: number): Promise<void> {
     this.#isScript = false
     this.isSupported = true
@@ -61,12 +61,12 @@ export class Functions {
 
   async #loadAndRun(calls: Call[], missing: PushError, deadline: number, timeout: number): Promise<Reply[]> {
     const left = () => deadline - performance.now()
-    // Without an answer in time the link would be given up, and with it what others are waiting for.
+    // Without an answer in time the link would be closed, and other calls would lose their answers.
     const isLate = () => left() < Math.min(MIN_TIME, timeout / 2)
     const problem = isLate() ? undefined : await this.#load(left(), missing)
     if (problem) return calls.map(() => problem)
     if (isLate()) {
-      const late = new errors.BROKER_AWAY('the functions had to be loaded, which took too long for this call')
+      const late = new errors.BROKER_AWAY('the functions had to be loaded first: no time was left for this call')
       return calls.map(() => late)
     }
     const commands = calls.map(call => this.#command(call))
@@ -74,8 +74,8 @@ export class Functions {
   }
 
   #understood({ name }: Call, reply: Reply): Reply {
-    if (!isPushError(reply) || !isReply(reply) || !FORBIDDEN.test(messageOf(reply))) return refusal(reply)
-    // Rights to some topics may be missing, which says nothing of the others.
+    if (!isPushError(reply) || !isReply(reply) || !FORBIDDEN.test(messageOf(reply))) return toPushError(reply)
+    // The user may lack the right to this topic alone, so this error says nothing about other topics.
     if (name !== 'push_publish') this.isSupported = false
     return new errors.UNSUPPORTED(`recorded topics need more rights (docs/redis.md); Redis said: ${messageOf(reply)}`)
   }
@@ -87,8 +87,8 @@ export class Functions {
   }
 
   /**
-   * Why the functions cannot be had; undefined when they are there. `missing` is how Redis said that they are not, and
-   * undefined when an older library is to be replaced.
+   * Why the functions cannot be loaded; undefined once they are loaded. `missing` is the reply that said they are
+   * missing, undefined to replace an older library.
    */
   #load(timeout: number, missing: PushError | undefined): Promise<PushError | undefined> {
     this.#loading ??= this.#loadOnce(performance.now() + timeout, missing).finally(() => {
@@ -100,7 +100,7 @@ export class Functions {
   async #loadOnce(deadline: number, missing: PushError | undefined): Promise<PushError | undefined> {
     const run = (command: Command) => this.#commands.run([command], Math.max(1, deadline - performance.now()))
     const load: Command = missing ? ['FUNCTION', 'LOAD', LIBRARY] : ['FUNCTION', 'LOAD', 'REPLACE', LIBRARY]
-    // Who may not call a function has nothing from loading it.
+    // A user who may not call functions gains nothing by loading them.
     const [reply] = missing && needsScript(missing) ? [missing] : await run(load)
     if (!isPushError(reply)) {
       this.#isScript = false
@@ -120,7 +120,7 @@ export class Functions {
     )
   }
 
-  /** Another node was faster, or it is an older library that lacks the function that was called. */
+  /** Another node was faster, or an older library lacks the function that was called. */
   async #useExisting(deadline: number): Promise<PushError | undefined> {
     const version = await this.#version(Math.max(1, deadline - performance.now()))
     if (typeof version === 'number' && version < VERSION) return this.#loadOnce(deadline, undefined)
@@ -134,12 +134,12 @@ export class Functions {
   }
 }
 
-/** What Redis said; empty when it said nothing. */
+/** What Redis said; empty if there was no reply. */
 function messageOf(error: PushError): string {
   return error.cause instanceof Error ? error.cause.message : ''
 }
 
-/** Redis answered, and refused. */
+/** Whether Redis answered with an error. */
 function isReply(error: PushError): boolean {
   return error.cause instanceof Error && error.cause.name === 'ReplyError'
 }
@@ -149,7 +149,7 @@ function isMissing(reply: Reply): boolean {
   return messageOf(reply).includes('Function not found') || needsScript(reply)
 }
 
-/** Functions cannot be called here, or it was found before that they cannot. */
+/** Functions cannot be called on this server, or the script that replaces them is not loaded. */
 function needsScript(reply: PushError): boolean {
   const message = messageOf(reply)
   if (message.startsWith('NOPERM')) return /'fcall'/i.test(message)
@@ -158,16 +158,16 @@ function needsScript(reply: PushError): boolean {
 
 type MakeError = new (message: string) => PushError
 
-/** The user may call functions, but they may not do what they have to. */
+/** The user may call functions, but the functions may not run their commands. */
 const FORBIDDEN = /NOPERM|can't (run this command|access at least one of the keys)/
 
 const CODES = new Map<string, MakeError>(Object.values(errors).map(make => [new make('').code, make as MakeError]))
 
-/** The function says by a code of ours why it did nothing. */
-function refusal(reply: Reply): Reply {
+/** A function names one of our codes to say why it did nothing. */
+function toPushError(reply: Reply): Reply {
   if (!isPushError(reply) || !isReply(reply)) return reply
   const [, code, message] = /^(PUSH_ERR_[A-Z_]+) (.*)$/s.exec(messageOf(reply)) ?? []
   const make = code === undefined ? undefined : CODES.get(code)
-  // Some codes have a sentence of their own, around what they are given: here it is whole already.
+  // Some codes put their argument into a sentence. Here the message is the whole sentence already.
   return make && message !== undefined ? Object.assign(new make(message), { message }) : reply
 }

@@ -8,7 +8,7 @@ import { follows, newCursor, type TopicCursor } from './cursor.ts'
 import type { Recorded } from './history.ts'
 
 export interface GapFillerSource {
-  /** Where these topics stand, and perhaps others. */
+  /** The heads of these topics, and perhaps of others. */
   heads(topics: readonly Topic[]): Promise<ReadonlyMap<Topic, Position>>
   read(topic: Topic, since: string, limits: PageLimits): Promise<HistoryPage>
   different(known: readonly [Topic, Position][]): Promise<Topic[]>
@@ -19,9 +19,9 @@ export interface GapFillerEvents {
   lost(reason: GapReason, topics: ReadonlyMap<Topic, Position | undefined>): void
   /** Whether a rule says that publications on `topic` are recorded. */
   isRecorded(topic: Topic): boolean
-  /** Every topic that is held. */
+  /** Every topic that has a connection on this node. */
   topics(): Iterable<Topic>
-  /** So many publications that were missed have been delivered from the history. */
+  /** This many missed publications were delivered from the history. */
   filled(topic: Topic, publications: number): void
   failed(error: unknown): void
 }
@@ -32,12 +32,12 @@ const PAGE: PageLimits = { count: 500, bytes: 512 * 1024 }
 const CONCURRENCY = 8
 const COMPARED_AT_ONCE = 500
 
-/** Bytes of bare messages that wait until their topics are filled; more are lost and told as a gap. */
+/** Bytes of unrecorded messages that may wait until their topics are filled; more are dropped and told as a gap. */
 const MAX_WAITING_BYTES = 16 * 1024 * 1024
 
 /**
- * Sees to it that recorded publications leave this room once, in order and without a hole: each names the one before
- * it, and what is missing is read from the history. Where that cannot be, it says `lost` before it goes on.
+ * Delivers recorded publications once, in order and without holes. Each names the one before it; missing ones are read
+ * from the history. If that is impossible, `lost` is called before the next delivery.
  */
 export class GapFiller {
   readonly #source: GapFillerSource
@@ -45,7 +45,7 @@ export class GapFiller {
   readonly #cursors = new Map<Topic, TopicCursor>()
   #waitingBytes = 0
   #filling = 0
-  /** Counts restorations: an older one stops when the link was lost again. */
+  /** Counts lost and restored links: work of an older era stops. */
   #era = 0
   #isClosed = false
 
@@ -54,12 +54,12 @@ export class GapFiller {
     this.#events = events
   }
 
-  /** Topics that are being filled: what clients get of these is late. */
+  /** How many topics are being filled: their clients get messages late. */
   get filling(): number {
     return this.#filling
   }
 
-  /** The topics are subscribed: says where each stands. Rejects when Redis cannot be asked. */
+  /** Call it when the topics are subscribed: resolves with their positions. Rejects if Redis cannot be asked. */
   async join(topics: readonly Topic[]): Promise<ReadonlyMap<Topic, Position>> {
     const cursors = topics.map(topic => [topic, this.#cursors.get(topic) ?? this.#add(topic)] as const)
     const unknown = cursors.filter(([, { last, isFilling }]) => !last || isFilling).map(([topic]) => topic)
@@ -67,7 +67,8 @@ export class GapFiller {
     const positions = new Map<Topic, Position>()
     for (const [topic, cursor] of cursors) {
       const head = heads?.get(topic)
-      // What has come meanwhile is newer than the answer, or the same; what came before a loss of the link may be no more.
+      // A publication that came meanwhile is at least as new as this answer. While the topic is being filled, `last`
+      // may belong to a history that is lost.
       cursor.last ??= head
       const position = cursor.isFilling && head ? head : cursor.last
       if (position) positions.set(topic, position)
@@ -89,12 +90,12 @@ export class GapFiller {
     this.#cursors.delete(topic)
   }
 
-  receiveBare(topic: Topic, envelope: Slice): void {
+  receiveUnrecorded(topic: Topic, envelope: Slice): void {
     const cursor = this.#cursors.get(topic)
     if (!cursor) return this.#events.deliver(topic, envelope, undefined)
-    cursor.hasBare = true
+    cursor.hasUnrecorded = true
     if (!cursor.isFilling) return this.#events.deliver(topic, envelope, undefined)
-    // Told behind those that wait, where it is missing, and once for all of it.
+    // Messages that do not fit are told as one gap, after those that wait: that is where they are missing.
     cursor.hasOverflown ||= this.#waitingBytes + envelope.length > MAX_WAITING_BYTES
     if (cursor.hasOverflown) return
     cursor.waiting.push(envelope)
@@ -121,9 +122,9 @@ export class GapFiller {
   }
 
   /**
-   * The link is back. From here on every recorded topic waits until it was compared with its history: called before
-   * anything is received, so that no publication overtakes one that was missed. Others have their gap now and go on: a
-   * Redis that refuses to write, for want of a replica or a disk, would keep all that is published bare from everybody.
+   * The link is back. Every recorded topic now waits until it was compared with its history. Call this before any
+   * message is received, so that none overtakes a missed one. Other topics get their gap now and continue at once: they
+   * need no history, and a Redis that refuses writes, because it lacks a replica or disk space, would hold them up.
    */
   restored(): void {
     this.#era++
@@ -131,7 +132,7 @@ export class GapFiller {
     this.#tellLost(this.#events.topics())
   }
 
-  /** For a while nothing came of these topics alone. */
+  /** Redis refused these topics for a while and now sends their messages again. */
   async regained(topics: readonly Topic[]): Promise<void> {
     const era = this.#era
     this.#tellLost(topics)
@@ -146,17 +147,17 @@ export class GapFiller {
     if (lost.size > 0) this.#events.lost('broker_link', lost)
   }
 
-  /** Whether all that can have been missed on `topic` is in its history. */
+  /** Whether everything that may have been missed on `topic` is in its history. */
   #isRecoverable(topic: Topic): boolean {
     const cursor = this.#cursors.get(topic)
-    return cursor !== undefined && !cursor.hasBare && this.#isRecorded(topic, cursor)
+    return cursor !== undefined && !cursor.hasUnrecorded && this.#isRecorded(topic, cursor)
   }
 
   #isRecorded(topic: Topic, { last }: TopicCursor): boolean {
     return last !== undefined && (last.seq > 0 || this.#events.isRecorded(topic))
   }
 
-  /** The link is lost: what is being filled goes on when it is back. */
+  /** The link is lost: filling continues when it is back. */
   interrupted(): void {
     this.#era++
   }
@@ -180,7 +181,7 @@ export class GapFiller {
     await this.#retrying(era, () => this.join(unknown.filter(topic => this.#cursors.has(topic))))
   }
 
-  /** Redis went back in time: what is known of every topic is void. */
+  /** Redis went back in time: every topic must be compared with its history. */
   invalidate(): void {
     for (const cursor of this.#cursors.values()) if (cursor.last) this.#startFilling(cursor)
   }
@@ -190,10 +191,10 @@ export class GapFiller {
     cursor.isFilling = true
   }
 
-  /** The topic stands where it stood. What came while it was looked at makes it differ after all. */
+  /** The head is unchanged. If publications have come since the comparison, the topic is filled after all. */
   #settle(topic: Topic): void {
     const cursor = this.#cursors.get(topic)
-    // Who is filling it already finishes it too.
+    // A fill that is under way finishes it.
     if (!cursor?.isFilling || cursor.filler?.era === this.#era) return
     if (cursor.newest) void this.#fill(topic, cursor, this.#era)
     else this.#finish(topic, cursor)
@@ -214,7 +215,7 @@ export class GapFiller {
     await Promise.all(Array.from({ length: Math.min(CONCURRENCY, topics.length) }, worker))
   }
 
-  /** One at a time: two that read the same page would deliver it twice. */
+  /** One at a time: two fills would deliver the same page twice. */
   #fill(topic: Topic, cursor: TopicCursor, era: number): Promise<void> {
     if (cursor.filler?.era !== era) {
       this.#startFilling(cursor)
@@ -246,10 +247,10 @@ export class GapFiller {
     }
   }
 
-  /** Delivers a page; true when the topic has caught up with everything that came meanwhile. */
+  /** Delivers a page; true if the topic has caught up with everything that came meanwhile. */
   #take(topic: Topic, cursor: TopicCursor, page: HistoryPage, askedAt: number): boolean {
     if (page.gap) {
-      // Where nothing was ever recorded there is nothing that could be missing.
+      // If nothing was ever recorded, nothing can be missing.
       const isEmpty = cursor.last!.seq === 0 && page.head.seq === 0 && !this.#events.isRecorded(topic)
       cursor.last = page.head
       if (!isEmpty) this.#events.lost(page.gap, new Map([[topic, page.head]]))
@@ -259,7 +260,8 @@ export class GapFiller {
       this.#events.deliver(topic, new Slice(envelope), position)
     }
     if (!page.isComplete) return false
-    // What came after the page was asked for may be missing on it; what came before and is missing is not of this history.
+    // A publication that came after the request may be missing on the page. If one that came before is missing, it
+    // belongs to another history.
     const { newest, newestAt } = cursor
     if (newest === undefined || isCovered(newest, cursor.last!)) return true
     if (newestAt >= askedAt) return false
@@ -279,12 +281,12 @@ export class GapFiller {
     this.#events.lost('overload', new Map([[topic, undefined]]))
   }
 
-  /** Histories cannot be read on this server. */
+  /** This server does not allow histories to be read. */
   abandon(): void {
     for (const [topic, cursor] of this.#cursors) this.#giveUp(topic, cursor)
   }
 
-  /** The history cannot be read and never will be: go on from what comes next. */
+  /** The history cannot be read, and a retry will not help: tells a gap and continues with the next message. */
   #giveUp(topic: Topic, cursor: TopicCursor): void {
     if (this.#cursors.get(topic) !== cursor || !cursor.isFilling) return
     this.#events.lost('broker_link', new Map([[topic, undefined]]))
@@ -297,7 +299,7 @@ export class GapFiller {
     cursor.waiting = []
   }
 
-  /** Undefined when the link was lost meanwhile, whose return begins anew. */
+  /** Undefined if the link was lost meanwhile: the work starts again when it is back. */
   #retrying<T>(era: number, ask: () => Promise<T>): Promise<T | undefined> {
     return retrying(() => era === this.#era && !this.#isClosed, ask)
   }

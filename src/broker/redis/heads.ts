@@ -3,12 +3,12 @@ import type { Topic } from '../../protocol/topic.ts'
 
 type Positions = ReadonlyMap<Topic, Position>
 
-/** Topics of one call: Redis does nothing else meanwhile. */
+/** Topics of one call, which blocks Redis while it runs. */
 const AT_ONCE = 500
 
 /**
- * Asks where topics stand: all that is asked in one turn of the event loop is one question. When thousands of clients
- * come at once, a call for each of them would cost more than half of what their upgrades do.
+ * Asks for the heads of topics, in one call for each turn of the event loop. When thousands of clients come at once, a
+ * call for each of them would cost more than half as much as their upgrades.
  */
 export class Heads {
   readonly #read: (topics: readonly Topic[]) => Promise<Positions>
@@ -18,7 +18,7 @@ export class Heads {
     this.#read = read
   }
 
-  /** The positions of these topics, and of others that were asked for together with them. */
+  /** The heads of these topics, and of others that were asked for in the same turn. */
   ask(topics: readonly Topic[]): Promise<Positions> {
     this.#gathering ??= { topics: new Set(), positions: this.#gather() }
     for (const topic of topics) this.#gathering.topics.add(topic)
@@ -26,7 +26,7 @@ export class Heads {
   }
 
   async #gather(): Promise<Positions> {
-    // Behind all the promises that this turn has yet to settle.
+    // After all promises that settle in this turn.
     await new Promise<void>(resolve => process.nextTick(resolve))
     const topics = [...this.#gathering!.topics]
     this.#gathering = undefined

@@ -10,18 +10,18 @@ import type { Names } from './names.ts'
 const OPEN_BRACE = 0x7b
 const SPACE = new Set([...' \t\r\n'].map(character => character.charCodeAt(0)))
 const LINE_FEED = 0x0a
-/** Two ids and a number; whatever has no line feed by then is no recorded publication. */
+/** Two ids and a number are shorter: without a line feed within these bytes it is not a recorded publication. */
 const MAX_HEAD = 300
 
-/** A recorded publication as it travels: `<id> <seq> <prev>\n<envelope>`. */
+/** A recorded publication as it is sent over pub/sub: `<id> <seq> <prev>\n<envelope>`. */
 export interface Recorded {
   position: Position
-  /** The id of the entry before; `-` when there was none. */
+  /** The id of the previous entry; `-` if there was none. */
   previous: string
   envelope: Slice
 }
 
-/** Undefined for a bare envelope, and for what only looks like a recorded one. */
+/** Undefined for an envelope that was not recorded, and for anything that only looks like a recorded one. */
 export function parseRecorded({ memory, start, end: messageEnd }: Slice): Recorded | undefined {
   const first = memory[start]!
   if (start === messageEnd || first === OPEN_BRACE || SPACE.has(first)) return undefined
@@ -44,7 +44,7 @@ export class RedisHistory {
     this.#names = names
   }
 
-  /** Where these topics stand. */
+  /** The heads of these topics. */
   async heads(topics: readonly Topic[], timeout: number): Promise<Map<Topic, Position>> {
     const call = { name: 'push_heads' as const, keys: topics.map(topic => this.#names.channel(topic)), args: [] }
     const [reply] = await this.#functions.run([call], timeout)
@@ -52,7 +52,7 @@ export class RedisHistory {
     return new Map(topics.map((topic, i) => [topic, { id: reply[2 * i], seq: Number(reply[2 * i + 1]) }]))
   }
 
-  /** What comes after `since`. */
+  /** The entries after `since`. */
   async read(topic: Topic, since: string, limits: PageLimits, timeout: number): Promise<HistoryPage> {
     const call = {
       name: 'push_history' as const,
@@ -63,7 +63,7 @@ export class RedisHistory {
     return toPage(reply)
   }
 
-  /** Which of these topics stand elsewhere in Redis. */
+  /** The topics whose head in Redis is not the known position. */
   async different(known: readonly [Topic, Position][], timeout: number): Promise<Topic[]> {
     const call = {
       name: 'push_compare' as const,
@@ -90,5 +90,5 @@ function toPage(reply: unknown | PushError): HistoryPage {
 }
 
 function unreadable(): PushError {
-  return new errors.INTERNAL('a history in Redis is not as push_v1 writes it')
+  return new errors.INTERNAL('a history in Redis does not have the format of push_v1')
 }

@@ -1,39 +1,42 @@
-/** What the node publishes to itself once a second. */
+/** A message that the node publishes to itself once a second. */
 export interface Tick {
   number: number
-  /** When Redis was asked to publish it, and when it had. */
+  /** When Redis was asked to publish it, and when it had done so. */
   sentAt: number
   publishedAt: number
 }
 
 export interface LagEvents {
-  /** A tick of that time has come, and with it all that Redis wrote before. */
+  /** The tick of that time has arrived, and everything that Redis wrote before it. */
   heard(sentAt: number): void
-  /** For the log: the node is so many milliseconds behind, or was at most before it caught up. */
+  /** For the log: `milliseconds` is the present delay, or the longest one once the node has caught up. */
   told(isBehind: boolean, milliseconds: number): void
 }
 
 /**
- * Redis writes a tick before the answer to any PING that comes later. Something in between may answer a PING by itself,
- * so that a tick gets this much more time.
+ * Redis writes a tick before the answer to any later PING. But a proxy may answer the PING itself, so a tick gets this
+ * many milliseconds more.
  */
 const GRACE = 2000
 
-/** A lag is told from here on, and so often at most; what is less than the last of these is caught up with. */
+/**
+ * Milliseconds: the least lag that is reported, the least time between two reports, and the lag that counts as caught
+ * up.
+ */
 const TOLD_FROM = 3000
 const TELL_INTERVAL = 60_000
 const CAUGHT_UP = 1000
 
 /**
- * How far this node is behind what Redis has published to it. The ticks show it: they stand in line like everything
- * else, and the node knows when it published them.
+ * How far this node is behind Redis. Ticks show it: they wait in line like all other messages, and the node knows when
+ * they were published.
  */
 export class Lag {
   readonly #events: LagEvents
-  /** Oldest first. They are few: long before they were hundreds the link is given up. */
+  /** Oldest first. There are few: the link is closed long before there are hundreds. */
   #unheard: Tick[] = []
   #newestHeard = 0
-  /** The longest lag since it was told; 0 when it is not. */
+  /** The longest lag since it was reported; 0 while none is. */
   #longest = 0
   #toldAt = Number.NEGATIVE_INFINITY
 
@@ -41,20 +44,20 @@ export class Lag {
     this.#events = events
   }
 
-  /** Milliseconds at `now`; 0 when every tick has come. */
+  /** The lag at `now` in milliseconds; 0 if every tick has arrived. */
   at(now: number): number {
     const [oldest] = this.#unheard
     return oldest ? now - oldest.publishedAt : 0
   }
 
-  /** Redis says that it has published `tick`, which may have come before it says so. */
+  /** Redis has confirmed that it published `tick`, which may have arrived before this confirmation. */
   published(tick: Tick): void {
     if (tick.number <= this.#newestHeard) return this.#events.heard(tick.sentAt)
     this.#unheard.push(tick)
     this.#observe(tick.publishedAt)
   }
 
-  /** A number has come. Any program can publish to this node; what is no number changes nothing. */
+  /** A tick has arrived. Any program can publish on this channel: what is not a number has no effect. */
   heard(number: number, now: number): void {
     this.#observe(now)
     if (number > this.#newestHeard) this.#newestHeard = number
@@ -64,7 +67,7 @@ export class Lag {
     this.#settle(now)
   }
 
-  /** A PING of that time has been answered: whether a tick that was published well before should have come. */
+  /** The PING of that time was answered. Whether an older tick should have arrived before the answer, and has not. */
   isDeaf(askedAt: number): boolean {
     return this.at(askedAt) >= GRACE
   }
@@ -86,7 +89,7 @@ export class Lag {
     this.#events.told(false, Math.round(longest))
   }
 
-  /** What was published to the last connection does not come by the next. */
+  /** Ticks that were published to the last connection do not arrive on the next one. */
   clear(): void {
     this.#unheard = []
     this.#longest = 0

@@ -4,34 +4,35 @@ export interface LinkEvents {
   /** Connected and authenticated. */
   up(): void
   down(error: Error | undefined): void
-  /** Redis answered a PING of that time: what it had written before the answer has been read. */
+  /** Redis answered the PING of that time, so everything that it had written before the answer has been read. */
   answered?(askedAt: number): void
-  /** Whether bytes that were read wait to be dealt with: the answer may be among them. */
+  /** Whether bytes that were read have not been processed yet: the answer may be among them. */
   isBehind?(): boolean
 }
 
-/** How often a link is looked at, and asked for an answer when none is due. */
-const LOOK_INTERVAL = 1000
+/** Milliseconds between two checks of a link. A check sends a PING unless an answer is still due. */
+const CHECK_INTERVAL = 1000
 
 /**
- * A link is given up when an answer is due and so many looks in a row find that nothing has arrived. Looks are counted,
- * not milliseconds: a process that was stopped for ten seconds has looked once.
+ * A link is closed if an answer is due and this many checks in a row find that nothing has arrived. Checks are counted,
+ * not milliseconds, because a process that was stopped for ten seconds has checked only once.
  */
-const SILENT_LOOKS = 2
+const SILENT_CHECKS = 2
 
-/** An answer that was asked for so long before something else that has arrived never comes. */
+/** An answer is lost if something arrives that was requested this many milliseconds later. */
 const OVERTAKEN = 1000
 
 /**
- * So many looks without the answer, although bytes arrive all the time: what arrives is two minutes late, by which time
- * a gap serves better, or it is a trickle through something half dead.
+ * A link is also closed after this many checks without the answer, even if bytes arrive all the time. Either messages
+ * are two minutes late, and a gap is better by then, or something half dead lets only a trickle through.
  */
-const LATE_LOOKS = 120
+const LATE_CHECKS = 120
 
 /**
- * One connection to Redis and the knowledge whether it lives. ioredis alone sees nothing when the other side freezes:
- * its socketTimeout is armed by commands only, and a subscriber sends none (15 s of silence were observed). An answer
- * stands behind all that was published before it, seconds of it under load: late is not dead while bytes arrive.
+ * One connection to Redis, and whether it is alive. ioredis alone does not notice when the other side freezes: only
+ * commands start its socketTimeout, and a subscriber sends none (15 s of silence were observed). An answer comes after
+ * everything that was published before it, which under load takes seconds: a link is late, not dead, while bytes
+ * arrive.
  */
 export class Link {
   readonly client: Redis
@@ -40,14 +41,14 @@ export class Link {
   #isUp = false
   #isClosed = false
   #error: Error | undefined
-  /** When the answer was asked for that is due. */
+  /** When the answer that is due was requested. */
   #askedAt: number | undefined
   #bytesRead = 0
-  /** Since then, and those of them that saw nothing new. */
-  #looks = 0
-  #silentLooks = 0
-  /** The socket that was given up last; until it is closed ioredis has no other. */
-  #givenUp: Redis['stream'] | undefined
+  /** Checks since then, and how many of the last ones found nothing new. */
+  #checks = 0
+  #silentChecks = 0
+  /** The socket that was abandoned last; ioredis has no other one until it is closed. */
+  #abandoned: Redis['stream'] | undefined
 
   constructor(client: Redis, events: LinkEvents) {
     this.client = client
@@ -57,8 +58,9 @@ export class Link {
     client.on('error', error => {
       this.#error = error
     })
-    // After the poll phase: what a process that was away itself has not read yet is no silence of Redis.
-    this.#timer = setInterval(() => setImmediate(() => this.#look()), LOOK_INTERVAL)
+    // After the poll phase: if this process was stopped itself, bytes that it has not read yet must not count as
+    // silence.
+    this.#timer = setInterval(() => setImmediate(() => this.#check()), CHECK_INTERVAL)
     this.#timer.unref()
     client.connect().catch(() => {})
   }
@@ -67,7 +69,7 @@ export class Link {
     return this.#isUp
   }
 
-  /** Why it is down, as far as known. */
+  /** Why it is down, if known. */
   get lastError(): Error | undefined {
     return this.#error
   }
@@ -84,15 +86,15 @@ export class Link {
     this.#down()
   }
 
-  /** Also when it was not up: a wrong password is the reason why it never is. */
+  /** Also reported when the link was not up: a wrong password keeps it from ever being up. */
   #down(): void {
     this.#isUp = false
     this.#events.down(this.#error)
   }
 
-  #look(): void {
+  #check(): void {
     const { status } = this.client
-    // In "connect" the handshake is under way, which a frozen Redis leaves without an answer as well.
+    // In the state "connect" the handshake is under way: a frozen Redis does not answer that either.
     const isOpen = status === 'ready' || status === 'connect'
     if (this.#isClosed || !isOpen) this.#askedAt = undefined
     else if (this.#askedAt === undefined) this.#ask(status === 'ready')
@@ -100,8 +102,8 @@ export class Link {
   }
 
   #ask(isReady: boolean): void {
-    this.#looks = 0
-    this.#silentLooks = 0
+    this.#checks = 0
+    this.#silentChecks = 0
     this.#bytesRead = this.client.stream.bytesRead
     this.#askedAt = performance.now()
     if (isReady) this.#ping(this.#askedAt)
@@ -109,51 +111,51 @@ export class Link {
 
   #judge(): void {
     const { stream } = this.client
-    // Nothing arrives either while this process does not read.
+    // While this process does not read, nothing can arrive.
     const isReading = !stream.isPaused() && !this.#events.isBehind?.()
     const isSilent = isReading && stream.bytesRead === this.#bytesRead
     this.#bytesRead = stream.bytesRead
-    this.#looks++
-    this.#silentLooks = isSilent ? this.#silentLooks + 1 : 0
-    if (this.#silentLooks < SILENT_LOOKS && this.#looks < LATE_LOOKS) return
-    this.reset(new Error(`no answer for ${this.#looks * LOOK_INTERVAL} ms`))
+    this.#checks++
+    this.#silentChecks = isSilent ? this.#silentChecks + 1 : 0
+    if (this.#silentChecks < SILENT_CHECKS && this.#checks < LATE_CHECKS) return
+    this.reset(new Error(`no answer for ${this.#checks * CHECK_INTERVAL} ms`))
   }
 
   #ping(askedAt: number): void {
     this.client.ping().then(
       () => this.#onAnswer(askedAt),
       (error: Error) => {
-        // MISCONF and BUSY are answers too. Else the link is being closed, which the 'close' event tells.
+        // MISCONF and BUSY are answers too. For any other error the link closes, and 'close' reports that.
         if (error.name === 'ReplyError') this.#onAnswer(askedAt)
       },
     )
   }
 
   #onAnswer(askedAt: number): void {
-    // Else it is that of a connection which was given up since.
+    // Otherwise it belongs to a connection that was abandoned since.
     if (this.#askedAt !== askedAt) return
     this.#askedAt = undefined
     this.#events.answered?.(askedAt)
   }
 
-  /** Something has arrived here that Redis was asked for at `askedAt` over another link. */
+  /** Something has arrived here that was requested at `askedAt` over another link. */
   overtaken(askedAt: number): void {
-    // An answer that was read just before is a promise, which settles only now.
+    // The promise of an answer that was read just before settles first.
     setImmediate(() => {
       if (this.#askedAt === undefined || askedAt - this.#askedAt < OVERTAKEN) return
-      this.reset(new Error('no answer, though what was asked for later has come'))
+      this.reset(new Error('no answer to a PING, although something requested later has arrived'))
     })
   }
 
-  /** Gives this connection up and makes another. Many calls may end together: for ioredis each would be another time. */
+  /** Closes this connection and opens a new one. Only once for each socket: many calls may time out together. */
   reset(reason: Error): void {
     const { stream } = this.client
-    if (this.#isClosed || (stream && stream === this.#givenUp)) return
-    this.#givenUp = stream
+    if (this.#isClosed || (stream && stream === this.#abandoned)) return
+    this.#abandoned = stream
     this.#askedAt = undefined
     this.client.disconnect(true)
     this.#error = reason
-    // From here on nothing can be sent: calls wait for the next connection.
+    // Nothing can be sent any more: calls wait for the next connection.
     this.#down()
   }
 

@@ -1,13 +1,13 @@
 import type { Topic } from '../../protocol/topic.ts'
 
-/** Every name that this project uses in Redis begins with the prefix; `docs/redis.md` lists them. */
+/** The names in Redis. All begin with the prefix; `docs/redis.md` lists them. */
 export class Names {
   readonly prefix: string
-  /** Held by every node: `PUBSUB NUMSUB` on it says how many live. */
+  /** The channel that every node subscribes to: `PUBSUB NUMSUB` counts the running nodes. */
   readonly nodes: string
-  /** List of envelopes that could not be used. */
+  /** The list of notes about rejected envelopes. */
   readonly rejected: string
-  /** Hash: the timeline that ids begin with, and the largest envelope that may be recorded. */
+  /** A hash with the timeline that ids begin with and the size limit of recorded envelopes. */
   readonly timeline: string
 
   constructor(prefix: string) {
@@ -21,12 +21,12 @@ export class Names {
     return this.prefix + topic
   }
 
-  /** The topic behind a channel that this node subscribed to. */
+  /** The topic of a channel that this node has subscribed to. */
   topic(channel: string): Topic {
     return channel.slice(this.prefix.length) as Topic
   }
 
-  /** A channel that only this node holds, to hear whether what is published comes back. */
+  /** The channel of this node alone: its ticks come back on it, which shows that it receives messages. */
   node(id: string): string {
     return `${this.prefix}node:${id}`
   }

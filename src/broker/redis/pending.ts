@@ -1,17 +1,17 @@
 import type { Topic } from '../../protocol/topic.ts'
 
-/** Topics that are confirmed by one answer: thousands of connections wait for a few of these. */
+/** Topics that one answer confirms: thousands of connections wait for a few groups. */
 interface Group {
-  /** How many of them are neither confirmed nor left. */
+  /** How many topics of the group are neither confirmed nor left. */
   open: number
   promise: Promise<void>
   resolve(): void
 }
 
-/** Topics of which the confirmation is waited for. */
+/** Topics whose confirmation is awaited. */
 export class Pending {
   readonly #groups = new Map<Topic, Group>()
-  /** Of the topics that the next command will name. */
+  /** The group of the topics that the next command will name. */
   #gathering: Group | undefined
 
   topics(): Topic[] {
@@ -25,12 +25,12 @@ export class Pending {
     this.#groups.set(topic, this.#gathering)
   }
 
-  /** A command has named all that was added so far. */
+  /** A command has named all topics that were added so far. */
   cut(): void {
     this.#gathering = undefined
   }
 
-  /** The topic is refused for the time being: what was asked for together with it does not wait for it. */
+  /** The topic is refused for now: topics that were asked for together with it do not wait for it. */
   part(topic: Topic): void {
     if (!this.#groups.has(topic)) return
     this.settle(topic)
@@ -47,9 +47,9 @@ export class Pending {
     if (group === this.#gathering) this.#gathering = undefined
   }
 
-  /** Resolves when none of `topics` is waited for. */
+  /** Resolves when none of `topics` is awaited any more. */
   async over(topics: readonly Topic[]): Promise<void> {
-    // Looked at again each time: a topic that was left and joined meanwhile waits for another answer.
+    // Each promise may be stale: a topic that was left and joined again is in another group.
     const next = () => topics.find(topic => this.#groups.has(topic))
     for (let topic = next(); topic !== undefined; topic = next()) await this.#groups.get(topic)!.promise
   }

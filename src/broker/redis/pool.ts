@@ -12,8 +12,8 @@ interface Shared {
 const shared = new Map<string, Shared>()
 
 /**
- * The broker for a Redis and a prefix: one pair of links for a whole process, however many registrations use it.
- * `release` closes them with the last of those.
+ * The broker for a Redis and a prefix. All registrations of a process share one pair of links; the last `release`
+ * closes it.
  */
 export function acquireBroker(
   source: unknown,
@@ -37,12 +37,12 @@ export function acquireBroker(
   }
 }
 
-/** Redis keeps it for all who record: what one of two registrations publishes, the other would refuse. */
+/** The limit is stored in Redis for everybody who records: one registration would reject what the other publishes. */
 function refuseDisagreement(first: number, second: number): void {
   if (first === second) return
   throw new errors.OPTIONS(
     `option limits.publication is ${second} here and ${first} in another registration with the same Redis and ` +
-      'redisPrefix: it is one number for the whole prefix: agree, or take another redisPrefix',
+      'redisPrefix: it must be the same for the whole prefix, so use one value or another redisPrefix',
   )
 }
 

@@ -9,10 +9,10 @@ import { collectAnswers } from './receipts.ts'
 
 type Result = Sent | PushError
 
-/** An attempt that may be repeated gets this share of the time there is, so that another one fits in. */
+/** An attempt that may be repeated gets this share of the remaining time, so that there is time for another one. */
 const ATTEMPT_SHARE = 0.4
 
-/** Publishes to Redis: what a node and a script without Fastify have in common. */
+/** Publishes to Redis, for nodes and for scripts without Fastify. */
 export class PublishCommands {
   readonly #commands: CommandLink
   readonly #functions: Functions
@@ -26,7 +26,7 @@ export class PublishCommands {
     this.#timeout = timeout
   }
 
-  /** One result for each item, within the timeout; neighbours of one kind in one round trip, in the order given. */
+  /** One result for each item within the timeout. Neighbours of one kind share a round trip; the order is kept. */
   async publish(items: readonly Outgoing[]): Promise<Result[]> {
     const deadline = performance.now() + this.#timeout
     const sending = runsOf(items).map(run =>
@@ -57,7 +57,7 @@ export class PublishCommands {
   #commandsFor({ topic, envelope, receipt }: Outgoing): Command[] {
     const channel = this.#names.channel(topic)
     const publish: Command = ['PUBLISH', channel, envelope]
-    // PUBLISH counts pattern subscribers too, a debugging PSUBSCRIBE * for one, and those never answer.
+    // PUBLISH also counts pattern subscribers, for example a debugging PSUBSCRIBE *, which never answer a receipt.
     return receipt === undefined ? [publish] : [['PUBSUB', 'NUMSUB', channel], publish]
   }
 
@@ -66,16 +66,16 @@ export class PublishCommands {
     const mayRepeat = items.every(({ idempotencyKey }) => idempotencyKey !== undefined)
     const attempts = calls.map((): Attempts => ({ reply: undefined, isUnconfirmed: false }))
     await this.#attempt(calls, attempts, deadline, mayRepeat ? ATTEMPT_SHARE : 1)
-    // With a key a repeat is harmless: the answer to the first may have been lost, or Redis was away for a moment.
+    // An idempotency key makes it safe to repeat when an answer was lost or Redis was away for a moment.
     while (mayRepeat && attempts.some(isOpen) && deadline - performance.now() > RETRY + MIN_ATTEMPT) {
-      // Redis may refuse at once, while it loads its data for example.
+      // Without a pause the attempts would be used up at once, for example while Redis loads its data.
       await sleep(RETRY)
       await this.#attempt(calls, attempts, deadline, ATTEMPT_SHARE)
     }
     return Promise.all(items.map((item, i) => this.#recorded(item, attempts[i]!, deadline)))
   }
 
-  /** Makes those calls that have no answer yet. */
+  /** Makes the calls that have no final answer yet. */
   async #attempt(calls: readonly Call[], attempts: Attempts[], deadline: number, share: number): Promise<void> {
     const left = Math.max(1, deadline - performance.now())
     const open = attempts.flatMap((attempt, i) => (isOpen(attempt) ? i : []))
@@ -102,10 +102,11 @@ export class PublishCommands {
     if (isPushError(reply)) {
       return isUnconfirmed && isTransient(reply) ? new errors.UNCONFIRMED(UNANSWERED, { cause: reply }) : reply
     }
-    if (!Array.isArray(reply)) return new errors.INTERNAL('push_publish gave no list: another library has its name')
+    if (!Array.isArray(reply))
+      return new errors.INTERNAL('push_publish returned no list: another library may have its name')
     const [id, seq, nodes, duplicate] = reply as [string, number, number, number]
     const position = { id, seq: Number(seq) }
-    // What an attempt of our own recorded the nodes have answered, whoever heard that it was recorded.
+    // Otherwise an earlier attempt of this call recorded it: the nodes have received it with this receipt.
     if (duplicate === 1 && !isUnconfirmed) return { nodes: Number(nodes), position, duplicate: true }
     if (receipt === undefined) return { nodes: Number(nodes), position }
     return { ...(await this.#withAnswers(receipt, Number(nodes), undefined, deadline)), position }
@@ -119,11 +120,11 @@ export class PublishCommands {
   }
 }
 
-/** What came of a call so far. */
+/** What is known of a call so far. */
 interface Attempts {
   /** The last answer. */
   reply: unknown
-  /** Any of them may have recorded it, and its answer was lost. */
+  /** An attempt may have recorded it without an answer. */
   isUnconfirmed: boolean
 }
 
@@ -131,7 +132,7 @@ function isOpen({ reply }: Attempts): boolean {
   return reply === undefined || isTransient(reply)
 }
 
-/** Milliseconds below which an attempt has no prospect: one without an answer takes the link from all others. */
+/** An attempt with fewer milliseconds is not made: without an answer in time it would close the link for all others. */
 const MIN_ATTEMPT = 300
 
 const UNANSWERED = 'Redis did not answer in time: it may or may not have been recorded'
@@ -140,7 +141,7 @@ function isUnconfirmed(reply: unknown): boolean {
   return isPushError(reply) && reply.code === 'PUSH_ERR_UNCONFIRMED'
 }
 
-/** Neighbours that travel the same way: what is recorded and what is not stay in order, for they use one connection. */
+/** Runs of neighbours of one kind. Runs of different kinds stay in order too, because they use one connection. */
 function runsOf(items: readonly Outgoing[]): Outgoing[][] {
   const runs: Outgoing[][] = []
   for (const item of items) {

@@ -6,7 +6,7 @@ const CR = 0x0d
 const ZERO = 0x30
 const MINUS = 0x2d
 
-/** How a message begins under RESP3 and RESP2; what follows are the lengths and bytes of channel and payload. */
+/** How a message begins in RESP3 and RESP2. The lengths and bytes of channel and payload follow. */
 const MESSAGE = [Buffer.from('>3\r\n$7\r\nmessage\r\n$'), Buffer.from('*3\r\n$7\r\nmessage\r\n$')] as const
 
 const LINES = new Set([...'+-:,#(_'].map(code))
@@ -18,46 +18,49 @@ const EMPTY = Buffer.alloc(0)
 
 /** The element is not complete yet. */
 const INCOMPLETE = -1
-/** Nothing that RESP knows. */
+/** Not RESP. */
 const UNKNOWN = -2
 
-/** Elements between two looks at the clock. */
-const ELEMENTS_PER_LOOK = 8
+/** How many elements are read before the clock is checked again. */
+const ELEMENTS_PER_CHECK = 8
 
 const never = () => false
 
 export interface PushReaderEvents {
-  /** The payload is a slice of the bytes that were read and keeps those in memory for as long as it lives. */
+  /** The payload is a slice of the chunk that was read and keeps the whole chunk in memory. */
   message(topic: Topic, payload: Slice): void
-  /** Whole elements of any other kind, for the client that sent the commands. */
+  /** Complete elements of any other kind, for the client that sent the commands. */
   other(bytes: Buffer): void
 }
 
 /**
- * Picks published messages out of the bytes of a Redis connection and hands everything else on, in order. A subscriber
- * spends more time in a general RESP decoder than in all else it does for a message to a single connection.
+ * Reads published messages from the bytes of a Redis connection and passes everything else on, in order. In a general
+ * RESP decoder a subscriber would spend more time than in all other work on a message for a single connection.
  */
 export class PushReader {
-  readonly #names: TopicCache
+  readonly #topics: TopicCache
   readonly #events: PushReaderEvents
-  /** What is being read, and how far that has got. */
+  /** The bytes that are being read, and the place reached. */
   #bytes: Buffer = EMPTY
   #at = 0
-  /** The beginning of an element that has not come whole. */
+  /** The beginning of an incomplete element. */
   #rest: Buffer[] = []
   #restBytes = 0
-  /** How many bytes that element has at least. */
+  /** The least number of bytes that the element has. */
   #needed = 0
-  #isLost = false
+  #hasGivenUp = false
 
-  constructor(names: TopicCache, events: PushReaderEvents) {
-    this.#names = names
+  constructor(topics: TopicCache, events: PushReaderEvents) {
+    this.#topics = topics
     this.#events = events
   }
 
-  /** False when `isLate` said so before all that is complete was handed on: `resume` goes on, before anything is written. */
+  /**
+   * False if `isLate` stopped it before all complete elements were passed on. Then call `resume` before the next
+   * `write`.
+   */
   write(chunk: Buffer, isLate: () => boolean = never): boolean {
-    if (this.#isLost) {
+    if (this.#hasGivenUp) {
       this.#events.other(chunk)
       return true
     }
@@ -78,8 +81,8 @@ export class PushReader {
     const bytes = this.#bytes
     let othersFrom = this.#at
     for (let n = 1; this.#at < bytes.length; n++) {
-      if (n % ELEMENTS_PER_LOOK === 0 && isLate()) {
-        this.#handOn(othersFrom, this.#at)
+      if (n % ELEMENTS_PER_CHECK === 0 && isLate()) {
+        this.#passOn(othersFrom, this.#at)
         return false
       }
       this.#needed = 0
@@ -90,12 +93,12 @@ export class PushReader {
       this.#at = end
       if (isMessage) othersFrom = end
     }
-    this.#handOn(othersFrom, this.#at)
+    this.#passOn(othersFrom, this.#at)
     this.#keepRest()
     return true
   }
 
-  #handOn(from: number, to: number): void {
+  #passOn(from: number, to: number): void {
     if (to > from) this.#events.other(this.#bytes.subarray(from, to))
   }
 
@@ -109,7 +112,7 @@ export class PushReader {
     this.#bytes = EMPTY
   }
 
-  /** Hands the message at `at` on, after what came before it; says where it ends. */
+  /** Passes on what came before the message at `at`, then the message. Returns where it ends. */
   #readMessage(bytes: Buffer, at: number, othersFrom: number): number {
     const channelLine = at + MESSAGE[0].length
     const channelStart = endOfLength(bytes, channelLine)
@@ -123,8 +126,8 @@ export class PushReader {
       this.#needed = payloadEnd + 2
       return INCOMPLETE
     }
-    this.#handOn(othersFrom, at)
-    this.#events.message(this.#names.at(bytes, channelStart, channelEnd), new Slice(bytes, payloadStart, payloadEnd))
+    this.#passOn(othersFrom, at)
+    this.#events.message(this.#topics.at(bytes, channelStart, channelEnd), new Slice(bytes, payloadStart, payloadEnd))
     return payloadEnd + 2
   }
 
@@ -152,9 +155,9 @@ export class PushReader {
     return INCOMPLETE
   }
 
-  /** Whatever this is, the decoder of the client knows better: from here on it gets everything. */
+  /** These bytes are not understood: from here on the decoder of the client gets everything. */
   #giveUp(bytes: Buffer): boolean {
-    this.#isLost = true
+    this.#hasGivenUp = true
     this.#bytes = EMPTY
     this.#events.other(bytes)
     return true
@@ -167,18 +170,18 @@ function code(character: string): number {
 
 function startsWithMessage(bytes: Buffer, at: number): boolean {
   const start = bytes[at] === MESSAGE[0][0] ? MESSAGE[0] : MESSAGE[1]
-  // Byte by byte: for so few of them a call into C++ costs more.
+  // A loop, because a call into C++ costs more for so few bytes.
   for (let i = 0; i < start.length; i++) if (bytes[at + i] !== start[i]) return false
   return true
 }
 
-/** Where the line that `at` stands in is over, its line break included. */
+/** Where the line at `at` ends, with its line break. */
 function endOfLine(bytes: Buffer, at: number): number {
   const end = bytes.indexOf(CR, at)
   return end < 0 || end + 1 >= bytes.length ? INCOMPLETE : end + 2
 }
 
-/** As `endOfLine`, of a line that is a length: a few digits, for which a call into C++ costs more than they do. */
+/** Like `endOfLine`, for a line that is a length: a call into C++ costs more than a loop over a few digits. */
 function endOfLength(bytes: Buffer, at: number): number {
   let end = at
   while (bytes[end]! >= ZERO) end++

@@ -1,13 +1,13 @@
 #!lua name=push_v1
--- Recorded publications, in one atomic step each. The contract is docs/redis.md; the same body is loaded as a library
--- of functions and, on servers that forbid functions, as a script. Nothing is ever encoded again: Lua's cjson would
--- make {} of [] and 1e+17 of 100000000000000001.
+-- Recorded publications, each in one atomic step. The contract is docs/redis.md. The same body is loaded as a library
+-- of functions or, on servers that forbid functions, as a script. JSON is never encoded again: Lua's cjson would turn
+-- [] into {} and 100000000000000001 into 1e+17.
 
 local VERSION = 3
 local DAY = 86400
 local MAX_SIZE = 100000
 local MAX_TTL = 366 * DAY
--- How long a repeated publication with the same idempotency key is recognised, at least.
+-- Seconds for which an idempotency key is remembered, at least.
 local ONCE_TTL = 600
 local READ_AT_ONCE = 16
 local RESERVED = {
@@ -23,7 +23,7 @@ local function refuse(code, message)
   return redis.error_reply('PUSH_ERR_' .. code .. ' ' .. message)
 end
 
--- The prefix is what stands before the topic: it may not contain the name of a kind itself.
+-- Returns prefix and topic. The prefix does not contain the name of a kind, so the first one begins the topic.
 local function split(channel)
   local at = nil
   for _, kind in ipairs({ 'channel:', 'user:', 'connection:' }) do
@@ -36,7 +36,7 @@ local function split(channel)
 end
 
 local function topic_problem(topic)
-  if not topic then return 'the key is no channel of a topic: write for example push:user:42' end
+  if not topic then return 'the key is not the channel of a topic: write for example push:user:42' end
   if topic:sub(1, 11) == 'connection:' then return 'connection: is never recorded' end
   local name = topic:match('^channel:(.*)$') or topic:match('^user:(.*)$') or (topic == 'all' and 'all')
   if not name or name == '' then return 'the topic has no name' end
@@ -65,14 +65,14 @@ local function is_utf8(text)
   return true
 end
 
--- A code and a sentence when the envelope cannot be used; what cjson lets pass and JSON does not, nodes tell as a gap.
+-- Returns a code and a sentence if the envelope cannot be used. For invalid JSON that cjson accepts, nodes send a gap.
 local function envelope_problem(envelope, max)
   if #envelope > max then
     return 'TOO_LARGE', 'the envelope has ' .. #envelope .. ' bytes; limits.publication allows ' .. max
   end
   if not is_utf8(envelope) then return 'JSON', 'the envelope is not UTF-8' end
   if envelope:sub(1, 1) ~= '{' then return 'JSON', 'the envelope does not begin with {' end
-  -- cjson refuses half a surrogate pair, which JSON.stringify writes of a text that was cut inside an emoji.
+  -- cjson rejects a lone surrogate, which JSON.stringify writes for a text that was cut inside an emoji.
   local ok, value = pcall(cjson.decode, (envelope:gsub('\\u[dD][89a-fA-F]%x%x', '\\u0000')))
   if not ok or type(value) ~= 'table' then return 'JSON', 'the envelope is broken JSON' end
   if value.control ~= nil then return 'FIELD', 'commands are not recorded' end
@@ -87,11 +87,11 @@ local function envelope_problem(envelope, max)
   if RESERVED[value.type] or value.type:sub(1, 5) == 'push.' then
     return 'RESERVED_TYPE', 'type "' .. value.type .. '" is reserved for the protocol: choose another'
   end
-  if value.ack == true and value.receipt == nil then return 'FIELD', 'ack needs a receipt: a token to count by' end
+  if value.ack == true and value.receipt == nil then return 'FIELD', 'ack needs a receipt: a token for the answers' end
   if value.ext ~= nil and (type(value.ext) ~= 'table' or value.ext[1] ~= nil) then
-    return 'FIELD', 'ext is no object'
+    return 'FIELD', 'ext is not an object'
   end
-  if value.v ~= nil and value.v ~= 1 then return 'FIELD', 'the envelope is of a version that is not known' end
+  if value.v ~= nil and value.v ~= 1 then return 'FIELD', 'the envelope has an unknown version' end
   return nil
 end
 
@@ -116,8 +116,8 @@ local function timeline_of(prefix)
   return timeline
 end
 
--- Later than every mark before it, whatever the clock did. Where none is known, because a head was evicted say, the number
--- is one that what was recorded before within the same millisecond cannot have.
+-- Always later than the last mark, even if the clock went back. Without a last mark, for example because the head was
+-- evicted, the number is one that no earlier entry of the same millisecond can have.
 local function next_mark(last, milliseconds, time)
   if not last then return string.format('%.0f-%d', milliseconds, (tonumber(time[2]) % 1000) * 1000) end
   local last_time, last_number = last:match('%.(%d+)%-(%d+)$')
@@ -132,8 +132,8 @@ local function names(channel)
   return tag .. ':history', tag .. ':head', tag .. ':once:'
 end
 
--- Where a topic stands: id, seq, size, ttl; nothing when nothing was ever recorded. A head of an older timeline counts as
--- one of this, so that whoever is told of the break has a place to go on from, and nobody who was not has it.
+-- Returns id, seq, size and ttl of the head; id is nil if nothing was recorded. A head of an older timeline gets the
+-- present one: a client that is told the gap can continue from it, and no other client holds this id.
 local function head_of(head, timeline)
   local state = redis.call('HMGET', head, 'id', 'seq', 'size', 'ttl')
   if not state[1] then return nil, 0, 0, 0 end
@@ -141,7 +141,7 @@ local function head_of(head, timeline)
   return id, tonumber(state[2]), tonumber(state[3]), tonumber(state[4])
 end
 
--- A command that is refused half way would leave an entry behind that nobody was told of.
+-- Checks the rights first: a command that is refused half way would leave an entry that was never published.
 local function forbidden(history, head, channel)
   if not redis.acl_check_cmd then return nil end
   local needed = {
@@ -163,9 +163,9 @@ local function push_publish(keys, args)
   if problem then return refuse('TOPIC', problem) end
   local envelope, size, ttl, key = args[1], integer(args[2], MAX_SIZE), integer(args[3], MAX_TTL), args[4]
   if not envelope then return refuse('FIELD', 'the envelope is missing') end
-  if not size then return refuse('FIELD', 'SIZE is no integer from 1 to ' .. MAX_SIZE) end
-  if not ttl then return refuse('FIELD', 'TTL is no number of seconds from 1 to ' .. MAX_TTL) end
-  if key and (key == '' or #key > 200) then return refuse('FIELD', 'the idempotency key has not 1 to 200 bytes') end
+  if not size then return refuse('FIELD', 'SIZE is not an integer from 1 to ' .. MAX_SIZE) end
+  if not ttl then return refuse('FIELD', 'TTL is not a whole number of seconds from 1 to ' .. MAX_TTL) end
+  if key and (key == '' or #key > 200) then return refuse('FIELD', 'the idempotency key is not 1 to 200 bytes long') end
   local max = tonumber(redis.call('HGET', prefix .. 'timeline', 'max') or '') or 262144
   local code, why = envelope_problem(envelope, max)
   if code then return refuse(code, why) end
@@ -184,7 +184,7 @@ local function push_publish(keys, args)
   size = math.max(size, old_size)
   ttl = math.max(ttl, old_ttl)
   local mark = next_mark(previous, milliseconds, time)
-  -- Without a head what is left of a history is of no use: nothing says where it ends.
+  -- Without a head the rest of a history is useless: nothing says where it ends.
   if not previous then redis.call('UNLINK', history) end
   previous = previous or '-'
   local number = string.format('%.0f', seq)
@@ -210,7 +210,7 @@ local function gap(reason, id, seq)
   return { reason, id, seq, 1 }
 end
 
--- Why something is missing between `since` and the first entry behind it; nil when nothing is.
+-- Why something is missing between `since` and the first entry after it; nil if nothing is.
 local function gap_before(entry, since, since_seq, oldest)
   if tonumber(entry[1]:match('^(%d+)')) < oldest then return 'history_expired' end
   local entry_seq = entry_seq_of(entry[2][2])
@@ -218,8 +218,8 @@ local function gap_before(entry, since, since_seq, oldest)
   return entry_seq > since_seq + 1 and 'history_trimmed' or 'history_replaced'
 end
 
--- Adds id and envelope of each entry, as many as there may be. They are read a few at a time: hundreds of large ones,
--- of which a handful fits, would stop Redis for half a second.
+-- Adds id and envelope of each entry, up to the limits. Entries are read a few at a time: to read hundreds of large
+-- ones, of which only a handful fit, would block Redis for half a second.
 local function take_entries(result, history, from, count, bytes)
   local taken, number = 0, 0
   while number < count do
@@ -239,12 +239,12 @@ local function take_entries(result, history, from, count, bytes)
   return result
 end
 
--- A place before the first entry, which says when that was so.
+-- A position before the first entry. Its mark says when that was true.
 local function start_of(timeline, milliseconds)
   return timeline .. '.0.' .. string.format('%.0f', milliseconds) .. '-0'
 end
 
--- KEYS: channels. → {id, seq, id, seq, …}: where each of them stands.
+-- KEYS: channels. → {id, seq, id, seq, …}: the head of each.
 local function push_heads(keys)
   local heads = {}
   local timeline = keys[1] and timeline_of((split(keys[1])))
@@ -258,7 +258,7 @@ local function push_heads(keys)
   return heads
 end
 
--- KEYS: the channel. ARGV: the last id held, how many entries, how many bytes.
+-- KEYS: the channel. ARGV: the last id that the reader has, the most entries, the most bytes.
 -- → {reason for a gap or '', head id, head seq, 1 when complete, id, envelope, id, envelope, …}
 local function push_history(keys, args)
   local channel = keys[1]
@@ -275,7 +275,7 @@ local function push_history(keys, args)
   if not since_timeline then return gap('unknown_id', id, seq) end
   if since_timeline ~= timeline then return gap('history_replaced', id, seq) end
   since_seq = tonumber(since_seq)
-  -- A place before the first entry is good for as long as a head is sure to be kept.
+  -- A position before the first entry is valid only for as long as a head is certainly kept.
   if since_seq == 0 and milliseconds - tonumber(since_time) > DAY * 1000 then return gap('history_expired', id, seq) end
   if is_new then
     if since_seq == 0 then return { '', id, 0, 1 } end
@@ -285,7 +285,7 @@ local function push_history(keys, args)
 
   local from = since_seq == 0 and '-' or '(' .. since:match('(%d+%-%d+)$')
   local first = redis.call('XRANGE', history, from, '+', 'COUNT', 1)[1]
-  -- The head is ahead and nothing is left between: the entries have expired, or were evicted.
+  -- The head is later, but there are no entries: they have expired or were evicted.
   if not first then return gap('history_expired', id, seq) end
   local reason = gap_before(first, since, since_seq, milliseconds - ttl * 1000)
   if reason then return gap(reason, id, seq) end
@@ -294,8 +294,8 @@ local function push_history(keys, args)
   return result
 end
 
--- KEYS: channels. ARGV: the last id that a node has of each. → the places in that list where the head is another.
--- Heads that a node holds are kept: a topic may be quiet for longer than a day without losing its place.
+-- KEYS: channels. ARGV: the last id that a node has of each. → the indexes of those whose head is another one.
+-- It also prolongs the heads: a topic that nodes hold may be quiet for longer than a day and keep its position.
 local function push_compare(keys, args)
   local different = {}
   local timeline = keys[1] and timeline_of((split(keys[1])))
@@ -309,26 +309,26 @@ local function push_compare(keys, args)
   return different
 end
 
--- What a node does every second. KEYS: PREFIXtimeline, PREFIXtick:NODE, PREFIXnode:NODE (its own channel).
+-- Called by each node every second. KEYS: PREFIXtimeline, PREFIXtick:NODE, PREFIXnode:NODE (the node's own channel).
 -- ARGV: the last tick that was answered ('' at first), the next one, a new timeline, '1' to begin it in any case,
 -- the largest envelope allowed, when the last tick was answered, the timeline that it was answered with.
--- → {timeline, how many hear the node's own channel, now}
--- A Redis that does not know the last tick has gone back in time: what was published since then is gone. A timeline that
--- began after the last tick is that of another node that noticed before.
+-- → {timeline, number of subscribers of the node's own channel, now}
+-- A Redis that does not know the last tick has gone back in time: later publications are lost. If the timeline began
+-- after the last tick, another node has noticed this before.
 local function push_tick(keys, args)
   local timeline = timeline_of(keys[1]:sub(1, -9))
   local tick = tonumber(redis.call('GET', keys[2]) or '')
   local known = tonumber(args[1])
   local milliseconds = now()
   local began, answered = tonumber(redis.call('HGET', keys[1], 'began') or ''), tonumber(args[6] or '')
-  -- A clock that was ahead when a timeline began must not make it look like a new one.
+  -- The names are compared too: if the clock was ahead when the timeline began, it must not look like a new one.
   local is_noticed = began and answered and began > answered and args[7] ~= timeline
   if not is_noticed and (args[4] == '1' or (known and (not tick or tick < known))) then
     timeline = args[3]
     redis.call('HSET', keys[1], 'timeline', timeline, 'began', string.format('%.0f', milliseconds))
   end
   redis.call('HSET', keys[1], 'max', args[5])
-  -- One that was long under way on a link given up since must not overtake a later one: that would look like a rollback.
+  -- A late tick from an abandoned link must not replace a later one: that would look like a rollback.
   if not tick or tick < tonumber(args[2]) then redis.call('SET', keys[2], args[2], 'EX', DAY) end
   return { timeline, redis.call('PUBLISH', keys[3], args[2]), string.format('%.0f', milliseconds) }
 end
@@ -346,11 +346,11 @@ local functions = {
   push_version = push_version,
 }
 
--- There in a library, not in a script, to which src/redis/functions.ts adds the line that calls one of them. While a
--- library is loaded Lua has no pairs().
+-- Only a library registers functions. For a script, functions.ts adds a line that calls one of them. There is no loop
+-- here because Lua has no pairs() while a library is loaded.
 if redis.register_function then
   redis.register_function('push_publish', push_publish)
-  -- A Redis that is full takes nothing more, but nodes must be able to read on.
+  -- When Redis is full, nodes must still be able to read.
   local flags = { 'allow-oom' }
   redis.register_function({ function_name = 'push_heads', callback = push_heads, flags = flags })
   redis.register_function({ function_name = 'push_history', callback = push_history, flags = flags })

@@ -1,11 +1,11 @@
 import type { PushReader } from './push-reader.ts'
 
-/** How long what was read is dealt with before sockets are written to and other events of the process get a turn. */
+/** Milliseconds of processing before sockets are written to and other events of the process get a turn. */
 const SLICE = 8
 
 /**
- * Bytes that wait here for their turn. Beyond that nothing is read: then they wait in the kernel and in Redis, which cuts
- * a subscriber off at its own limit (`client-output-buffer-limit pubsub`).
+ * Limit of the bytes that wait here. Beyond it nothing is read: bytes wait in the kernel and in Redis, which cuts a
+ * subscriber off at its own limit (`client-output-buffer-limit pubsub`).
  */
 const MAX_BYTES = 128 * 1024 * 1024
 
@@ -21,17 +21,16 @@ interface Read {
 }
 
 /**
- * What was read from Redis and is still to be dealt with, as the chunks that came: a burst is taken off Redis at once,
- * whose limit for subscribers is low, but becomes objects only when there is time for them. Parsed ahead, they would be
- * old by then, and the garbage collector would copy all of them. Chunks of a link that was lost come before those of the
- * next one.
+ * Chunks that were read from Redis and have not been processed. A burst is read at once, because Redis has a low limit
+ * for subscribers, but is parsed only when there is time: objects that wait would grow old, and the garbage collector
+ * would copy them all. Chunks of a lost link come before those of the next one.
  */
 export class ReadAhead {
   readonly #waiting: Read[] = []
   readonly #paused = new Set<Source>()
   #first = 0
   #bytes = 0
-  /** The first of those that wait was begun. */
+  /** The first waiting chunk was read in part. */
   #isBegun = false
   #sliceEnd = 0
   #scheduled: NodeJS.Immediate | undefined
@@ -47,7 +46,7 @@ export class ReadAhead {
     this.#waiting.push({ reader, source, chunk })
     this.#bytes += chunk.length
     if (this.#scheduled === undefined) {
-      // The first of a turn of the event loop: what comes alone is dealt with at once.
+      // The first chunk in a turn of the event loop is processed at once.
       this.#scheduled = setImmediate(() => this.#onTurn())
       this.#sliceEnd = performance.now() + SLICE
     }

@@ -3,16 +3,18 @@ import type { NodeAnswer } from '../broker.ts'
 import type { Command, CommandLink } from './commands.ts'
 import type { Names } from './names.ts'
 
-/** Seconds that the answers of the nodes can be read, by BLPOP in a PHP script for example. */
+/** Seconds for which the answers of the nodes can be read, for example by BLPOP in a PHP script. */
 export const RECEIPT_TTL = 60
 
-/** Nodes answer within a few milliseconds. Looking again costs one command, a blocking BLPOP would cost a connection. */
-const FIRST_LOOK = 1
-const SLOWEST_LOOK = 50
-const LOOK_TIMEOUT = 2000
+/**
+ * Nodes answer within a few milliseconds. Polling costs a command each time; a blocking BLPOP would need a connection.
+ */
+const FIRST_WAIT = 1
+const LONGEST_WAIT = 50
+const READ_TIMEOUT = 2000
 const LATE: unknown[] = []
 
-/** What a node writes when it has dealt with an envelope that carried a token. */
+/** The commands with which a node answers the receipt of an envelope. */
 export function answerCommands(names: Names, token: string, answer: NodeAnswer): Command[] {
   const key = names.receipt(token)
   return [
@@ -21,7 +23,7 @@ export function answerCommands(names: Names, token: string, answer: NodeAnswer):
   ]
 }
 
-/** The answers of `expected` nodes, or those that were there by `deadline`. */
+/** The answers of `expected` nodes, or those that have come by `deadline`. */
 export async function collectAnswers(
   commands: CommandLink,
   names: Names,
@@ -30,12 +32,12 @@ export async function collectAnswers(
   deadline: number,
 ): Promise<NodeAnswer[]> {
   let answers: NodeAnswer[] = []
-  for (let wait = FIRST_LOOK; ; wait = Math.min(wait * 2, SLOWEST_LOOK)) {
+  for (let wait = FIRST_WAIT; ; wait = Math.min(wait * 2, LONGEST_WAIT)) {
     const left = deadline - performance.now()
     if (answers.length >= expected || left <= 0) return answers
     await sleep(Math.min(wait, left))
     const [reply] = await Promise.race([
-      look(commands, names.receipt(token)),
+      readList(commands, names.receipt(token)),
       sleep(Math.max(left - wait, 0), LATE, { ref: false }),
     ])
     if (!Array.isArray(reply)) return answers
@@ -43,12 +45,12 @@ export async function collectAnswers(
   }
 }
 
-/** A look that comes too late for one receipt says nothing of the link, so it has a deadline of its own. */
-function look(commands: CommandLink, key: string): Promise<unknown[]> {
-  return commands.run([['LRANGE', key, 0, -1]], LOOK_TIMEOUT)
+/** It has its own timeout: if a reply is too late for one receipt, the link must not be closed for that. */
+function readList(commands: CommandLink, key: string): Promise<unknown[]> {
+  return commands.run([['LRANGE', key, 0, -1]], READ_TIMEOUT)
 }
 
-/** Any program can write to the list: what is no answer is left out. */
+/** Any program can write to the list: whatever is not an answer is ignored. */
 function parseAnswer(text: unknown): NodeAnswer[] {
   try {
     const answer = JSON.parse(String(text)) as NodeAnswer

@@ -1,9 +1,9 @@
 import type { Topic } from '../../protocol/topic.ts'
 
 export interface RefusedTopicsEvents {
-  /** So many topics are refused, of which this one is told as an example, with what Redis said. */
+  /** For the log: the number of refused topics, with one as an example and the error of Redis. */
   told(refusal: RefusedTopic): void
-  /** It is time to ask for these again; resolves when each has been granted or is added again. */
+  /** Asks for these topics again; resolves when each has been granted or added again. */
   retry(topics: readonly Topic[]): Promise<unknown>
 }
 
@@ -13,17 +13,19 @@ export interface RefusedTopic {
   error: Error
 }
 
-/** Between two attempts, and topics of one attempt: who lacks the right to thousands must not keep Redis busy. */
+/**
+ * Milliseconds between two attempts, and topics of one attempt: thousands of refused topics must not keep Redis busy.
+ */
 const RETRY_INTERVAL = 2000
 const RETRY_AT_ONCE = 500
 
-/** For the log: one line at once, and then of what is new so often at most. */
+/** For the log: the first line at once, then at most one line for new topics in this many milliseconds. */
 const TELL_INTERVAL = 10_000
 
-/** Topics that Redis does not let this node subscribe: each is asked for again, until it is granted or nobody wants it. */
+/** Topics that Redis refuses to this node. Each is asked for again until it is granted or nobody wants it any more. */
 export class RefusedTopics {
   readonly #events: RefusedTopicsEvents
-  /** In the order in which they are asked for again. */
+  /** In the order of the next attempts. */
   readonly #topics = new Set<Topic>()
   #untold: Omit<RefusedTopic, 'topics'> | undefined
   #toldAt = Number.NEGATIVE_INFINITY
@@ -49,7 +51,7 @@ export class RefusedTopics {
     if (!this.#isAsking) this.#retryIn(RETRY_INTERVAL)
   }
 
-  /** True when it was one of them. */
+  /** True if the topic was refused. */
   delete(topic: Topic): boolean {
     return this.#topics.delete(topic)
   }
@@ -66,12 +68,12 @@ export class RefusedTopics {
     await this.#events.retry(asked)
     this.#isAsking = false
     if (this.#topics.size === 0) return
-    // The rights have changed: the others are not kept waiting.
+    // If one was granted, the rights have changed: the others are asked for at once.
     const isGranting = asked.some(topic => !this.#topics.has(topic))
     this.#retryIn(isGranting ? 0 : RETRY_INTERVAL)
   }
 
-  /** Tells what is new, unless something was told a short time ago; then the next attempt does. */
+  /** Reports newly refused topics. Too soon after the last report, the next attempt does it. */
   tell(now: number): void {
     if (!this.#untold || now - this.#toldAt < TELL_INTERVAL) return
     const refusal = this.#untold

@@ -16,14 +16,14 @@ import type { RedisBroker } from './broker.ts'
 import type { Command } from './commands.ts'
 import { PublishCommands } from './publish-commands.ts'
 
-/** What each registration decides for itself, whoever shares the links. */
+/** Options that each registration has for itself, although the links are shared. */
 export interface RedisRegistrationOptions {
   publishTimeout: number
-  /** Whether `push:rejected` holds the beginning of what was rejected. */
+  /** Whether `push:rejected` contains the beginning of rejected envelopes. */
   noteRejected: boolean
 }
 
-/** Carries the publications of one registration over Redis pub/sub: `docs/redis.md` is the contract. */
+/** The broker of one registration, over Redis pub/sub: `docs/redis.md` is the contract. */
 export class RedisRegistration implements Broker {
   readonly kind = 'redis'
   readonly #shared: RedisBroker

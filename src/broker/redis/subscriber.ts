@@ -20,7 +20,7 @@ import { Timeline } from './timeline.ts'
 export interface RedisSubscriberOptions {
   node: string
   timeout: number
-  /** Bytes of the largest envelope that may be recorded. */
+  /** Size limit of a recorded envelope, in bytes. */
   maxBytes: number
 }
 
@@ -28,31 +28,31 @@ export interface RedisSubscriberEvents {
   deliver(topic: Topic, envelope: Slice, position: Position | undefined): void
   lost(reason: GapReason, topics: ReadonlyMap<Topic, Position | undefined>): void
   isRecorded(topic: Topic): boolean
-  /** Every topic that is held. */
+  /** Every topic that has a connection on this node. */
   topics(): Iterable<Topic>
-  /** So many publications of a topic that were missed have been delivered from its history. */
+  /** This many missed publications of `topic` were delivered from its history. */
   filled(topic: Topic, publications: number): void
-  /** Whether everything arrives has changed, or why it does not. */
+  /** The state of the link has changed, or the reason why it is down. */
   change(error: Error | undefined): void
-  /** For the log: the node is so many milliseconds behind, or was at most before it caught up. */
+  /** For the log: `milliseconds` is the present delay, or the longest one once the node has caught up. */
   lagging(isBehind: boolean, milliseconds: number): void
   refused(refusal: RefusedTopic): void
 }
 
-/** Heads are compared this often: what was lost in a way that nothing else notices is found after half a minute. */
+/** Heads are compared this often: a loss that nothing else notices is found after half a minute. */
 const COMPARE_INTERVAL = 30_000
 
-/** What comes on the node's own channel is the number of a tick. */
+/** Longest tick number on the node's own channel. */
 const MAX_DIGITS = 16
 
-const DEAF = 'this node does not hear what it publishes to itself'
-const CUT_OFF = 'Redis does not send to this node any more: killed, or cut off by client-output-buffer-limit'
+const DEAF = 'this node does not receive what it publishes to itself'
+const CUT_OFF = 'Redis no longer sends to this node: killed, or cut off by client-output-buffer-limit'
 
-const NOWHERE: ReadonlyMap<Topic, Position> = new Map()
+const NO_POSITIONS: ReadonlyMap<Topic, Position> = new Map()
 
 /**
- * What comes in from Redis, whole: subscriptions bring it, the timeline tells whether Redis is the one it was, and
- * gapFiller fills what is missing. After the link was lost they do so in this order.
+ * Receives publications from Redis without holes: Subscriptions receives messages, Timeline notices when Redis went
+ * back in time, GapFiller reads missed publications from the history. After an outage they act in this order.
  */
 export class RedisSubscriber {
   readonly #options: RedisSubscriberOptions
@@ -66,7 +66,7 @@ export class RedisSubscriber {
   #isCaughtUp = false
   #isClosed = false
   #restoration = 0
-  /** Since when the subscriptions are live. */
+  /** When the subscriptions became live. */
   #liveSince = Number.POSITIVE_INFINITY
   readonly #lag: Lag
 
@@ -91,7 +91,7 @@ export class RedisSubscriber {
     )
     this.#timeline = new Timeline(commands, functions, names, options, {
       changed: () => this.#onTimelineChanged(),
-      ticked: (tick, hearing) => this.#onTicked(tick, hearing),
+      ticked: (tick, receivers) => this.#onTicked(tick, receivers),
     })
     this.#lag = new Lag({
       heard: sentAt => this.#subscriptions.overtaken(sentAt),
@@ -118,41 +118,41 @@ export class RedisSubscriber {
     return this.#subscriptions.isLive && this.#isCaughtUp
   }
 
-  /** Bytes that were read and are still to be dealt with. */
+  /** Bytes that were read and have not been processed. */
   get backlog(): number {
     return this.#subscriptions.backlog
   }
 
-  /** Topics that are being filled from their history. */
+  /** How many topics are being filled from their history. */
   get filling(): number {
     return this.#gapFiller.filling
   }
 
-  /** Milliseconds that what comes in is late. */
+  /** How many milliseconds late messages arrive. */
   get lag(): number {
     return this.#lag.at(performance.now())
   }
 
-  /** Topics that Redis refuses to this node. */
+  /** How many topics Redis refuses to this node. */
   get refused(): number {
     return this.#subscriptions.refused
   }
 
   async subscribe(topics: readonly Topic[]): Promise<ReadonlyMap<Topic, Position>> {
     await this.#subscriptions.subscribe(topics)
-    if (!this.#functions.isSupported) return NOWHERE
-    // A topic may be left meanwhile: nobody would take care of it any more.
-    const wanted = () => topics.filter(topic => isLocated(topic) && this.#subscriptions.wants(topic))
+    if (!this.#functions.isSupported) return NO_POSITIONS
+    // A topic that was left meanwhile must not get a cursor: nobody would remove it.
+    const wanted = () => topics.filter(topic => isRecordable(topic) && this.#subscriptions.wants(topic))
     try {
       return (
         (await retrying(
           () => !this.#isClosed,
           () => this.#gapFiller.join(wanted()),
-        )) ?? NOWHERE
+        )) ?? NO_POSITIONS
       )
     } catch (error) {
       if (this.#functions.isSupported && !this.#isClosed) throw error
-      return NOWHERE
+      return NO_POSITIONS
     }
   }
 
@@ -169,19 +169,19 @@ export class RedisSubscriber {
     return this.#whileKnown(() => this.#history.heads(topics, this.#options.timeout))
   }
 
-  /** What a Redis says of which it is not known whether it is the one it was may be of the past: nobody is told that. */
+  /** Refuses an answer unless the timeline was checked since the link came up: Redis may have gone back in time. */
   async #whileKnown<T>(ask: () => Promise<T>): Promise<T> {
     if (!this.#isKnownSince(performance.now())) await this.#timeline.tick()
     const askedAt = performance.now()
     this.#requireKnownSince(askedAt)
     const answer = await ask()
-    // It may have waited for the link, and gone out before anything else over a new one.
+    // The question may have waited for a new link and been sent before the timeline was checked there.
     this.#requireKnownSince(askedAt)
     return answer
   }
 
   #requireKnownSince(time: number): void {
-    if (!this.#isKnownSince(time)) throw new errors.BROKER_AWAY('Redis cannot be reached, or is back only now')
+    if (!this.#isKnownSince(time)) throw new errors.BROKER_AWAY('Redis cannot be reached, or has only just come back')
   }
 
   #isKnownSince(time: number): boolean {
@@ -192,7 +192,7 @@ export class RedisSubscriber {
     this.#timeline.linkLost()
   }
 
-  /** There is a new connection for commands, behind which may be another server. */
+  /** The connection for commands is new and may lead to another server. */
   async commandsUp(): Promise<void> {
     await this.#functions.update(this.#options.timeout)
     await this.#timeline.tick()
@@ -201,7 +201,7 @@ export class RedisSubscriber {
   #receive(topic: Topic, message: Slice): void {
     const recorded = parseRecorded(message)
     if (recorded) this.#gapFiller.receive(topic, recorded)
-    else this.#gapFiller.receiveBare(topic, message)
+    else this.#gapFiller.receiveUnrecorded(topic, message)
   }
 
   #interrupt(): void {
@@ -212,7 +212,7 @@ export class RedisSubscriber {
     this.#gapFiller.interrupted()
   }
 
-  /** Every topic is subscribed again. Which Redis this is must be known before a history is read. */
+  /** Every topic is subscribed again. The timeline must be checked before a history is read. */
   async #restore(): Promise<void> {
     const restoration = ++this.#restoration
     this.#liveSince = performance.now()
@@ -243,19 +243,19 @@ export class RedisSubscriber {
     void this.#catchUp(++this.#restoration)
   }
 
-  /** What is late is not missing: to read all of that from the histories would make it later still. */
+  /** Not while messages are late: they are not missing, and to read them from the histories would add delay. */
   async #compare(): Promise<void> {
     if (this.isLive && this.lag === 0) await this.#catchUp(this.#restoration)
   }
 
-  /** The tick was published to this node alone. If nobody was there to take it, the link is dead. */
-  #onTicked(tick: Tick, hearing: number): void {
+  /** A tick was published to the channel of this node. If Redis had no subscriber there, the link is dead. */
+  #onTicked(tick: Tick, receivers: number): void {
     if (this.#liveSince > tick.sentAt) return
-    if (hearing > 0) this.#lag.published(tick)
+    if (receivers > 0) this.#lag.published(tick)
     else this.#subscriptions.reset(new Error(CUT_OFF))
   }
 
-  /** Answers and messages come in order: a node that is answered, and has not heard an older tick, hears nobody. */
+  /** Answers and messages come in order: a node that gets an answer but not an older tick receives no messages. */
   #onAnswered(askedAt: number): void {
     if (this.#lag.isDeaf(askedAt)) this.#subscriptions.reset(new Error(DEAF))
   }
@@ -269,7 +269,7 @@ export class RedisSubscriber {
   }
 }
 
-/** The topic of a connection is never recorded: it ends with it. */
-function isLocated(topic: Topic): boolean {
+/** The topic of a connection is never recorded, because it ends with the connection. */
+function isRecordable(topic: Topic): boolean {
   return !topic.startsWith('connection:')
 }

@@ -13,43 +13,43 @@ import { TopicCache } from './topic-cache.ts'
 
 export interface SubscriptionEvents {
   message(topic: Topic, envelope: Slice): void
-  /** A message on the channel that only this node holds. */
+  /** A message on the node's own channel. */
   heard(message: Buffer): void
-  /** A PING of that time was answered. */
+  /** The PING of that time was answered. */
   answered(askedAt: number): void
-  /** Every wanted topic that is not refused is subscribed again; what was published before may have been missed. */
+  /** Every wanted topic is subscribed again, except refused ones. Earlier publications may have been missed. */
   restored(): void
-  /** Redis refused these until now. */
+  /** Redis has granted these topics, which it refused before. */
   granted(topics: readonly Topic[]): void
   refused(refusal: RefusedTopic): void
   change(isUp: boolean, error: Error | undefined): void
 }
 
-/** Channels of one SUBSCRIBE: keeps a single command, and its reply, from blocking others. */
+/** Channels of one SUBSCRIBE: a larger command and its reply would block others. */
 const BATCH = 1000
 
-/** After an error that leaves the connection up another one is made. */
+/** Milliseconds until a connection that is up but failed is replaced. */
 const FAILED_RETRY = 2000
 
-/** For so long a busy node gathers topics for one command: clients that come by the thousand come a few at a time. */
+/** For this many milliseconds a busy node collects topics for one command: clients arrive a few at a time. */
 const GATHER = 10
 
 /**
- * The connection that subscribes. What is wanted and what Redis was last told are two sets; a flush per turn of the
- * event loop sends the difference, so that a topic that is left and joined at once costs nothing. Commands of one
- * connection are executed in order, hence the last one sent decides.
+ * The connection that subscribes. It keeps the set of wanted topics and the set that Redis was told. Once in a turn of
+ * the event loop it sends the difference, so a topic that is left and joined again at once costs nothing. Redis
+ * executes the commands of a connection in order, so the last one decides.
  */
 export class Subscriptions {
   readonly #link: Link
   readonly #names: Names
   readonly #events: SubscriptionEvents
   readonly #wanted = new Set<Topic>()
-  /** What Redis was last told to send, and by which SUBSCRIBE. */
+  /** The topics that Redis was told to send, with the number of the SUBSCRIBE. */
   readonly #told = new Map<Topic, number>()
   readonly #pending = new Pending()
   readonly #dirty = new Set<Topic>()
   readonly #refusedTopics: RefusedTopics
-  /** The channel that only this node holds. */
+  /** The node's own channel. */
   readonly #own: Topic
   readonly #load = new LoopLoad()
   readonly #readAhead = new ReadAhead()
@@ -57,9 +57,9 @@ export class Subscriptions {
   readonly #early = new EarlyMessages()
   #flushing: NodeJS.Timeout | NodeJS.Immediate | undefined
   #batch = 0
-  /** The last SUBSCRIBE that was answered; answers come in the order of the commands. */
+  /** The number of the last SUBSCRIBE that was answered. Answers come in the order of the commands. */
   #answered = 0
-  /** Counts connections: what an older one answers says nothing of the present. */
+  /** Counts connections: an answer from an older one says nothing about the present one. */
   #era = 0
   #isLive = false
   #isClosed = false
@@ -74,7 +74,7 @@ export class Subscriptions {
       told: refusal => events.refused(refusal),
       retry: topics => Promise.all(topics.map(topic => this.#send([topic]))),
     })
-    // Only the Buffer event: a 'message' listener would have ioredis decode every message to a string first.
+    // Only the Buffer event: with a 'message' listener ioredis would decode every message to a string.
     client.on('messageBuffer', (channel: Buffer, message: Buffer) => {
       this.#onMessage(names.topic(channel.toString()), new Slice(message))
     })
@@ -86,22 +86,22 @@ export class Subscriptions {
     })
   }
 
-  /** Whether messages of every wanted topic that Redis does not refuse are being received. */
+  /** Whether messages of all wanted topics are being received, except of refused ones. */
   get isLive(): boolean {
     return this.#isLive
   }
 
-  /** Bytes that were read and are still to be dealt with. */
+  /** Bytes that were read and have not been processed. */
   get backlog(): number {
     return this.#readAhead.bytes
   }
 
-  /** How many topics are wanted that Redis refuses. */
+  /** How many wanted topics Redis refuses. */
   get refused(): number {
     return this.#refusedTopics.size
   }
 
-  /** Resolves when every one of `topics` is subscribed, or left. */
+  /** Resolves when each of `topics` is subscribed or was left. */
   async subscribe(topics: readonly Topic[]): Promise<void> {
     if (this.#isClosed) return
     for (const topic of topics) {
@@ -138,7 +138,7 @@ export class Subscriptions {
   #flush(): void {
     this.#flushing = undefined
     this.#pending.cut()
-    // While the link is down or being restored, the restoration reads what is wanted.
+    // While the link is down, nothing is sent: the restoration subscribes all wanted topics.
     if (!this.#link.isUp) return this.#dirty.clear()
     const dirty = [...this.#dirty]
     this.#dirty.clear()
@@ -151,7 +151,7 @@ export class Subscriptions {
     void this.#tell(join)
   }
 
-  /** Subscribes `topics`; true when Redis has granted or refused each of them on the present connection. */
+  /** Subscribes `topics`. True if Redis has granted or refused each of them on the present connection. */
   async #tell(topics: readonly Topic[]): Promise<boolean> {
     const answers: Promise<boolean>[] = []
     for (let i = 0; i < topics.length; i += BATCH) answers.push(this.#send(topics.slice(i, i + BATCH)))
@@ -186,11 +186,11 @@ export class Subscriptions {
     if (topics.length > 0) this.#events.granted(topics)
   }
 
-  /** NOPERM does not say for which of the topics: halves are asked for, until those are found that are refused alone. */
+  /** NOPERM does not say which topic is refused: the topics are asked for in halves until each refused one is found. */
   async #onRefused(error: Error, topics: readonly Topic[], batch: number): Promise<boolean> {
-    // What was left or told again meanwhile has an answer of its own to come.
+    // A topic that was left or asked for again meanwhile waits for its own answer.
     const refused = topics.filter(topic => this.#told.get(topic) === batch)
-    // Else the answer to a later command would confirm them.
+    // Otherwise the answer to a later command would confirm them.
     for (const topic of refused) this.#told.delete(topic)
     if (error.name !== 'ReplyError') return this.#fail(error)
     const wanted = refused.filter(topic => this.#wanted.has(topic))
@@ -206,14 +206,14 @@ export class Subscriptions {
     return true
   }
 
-  /** The connection is up and of no use: after a while another one is made. */
+  /** The connection is up but useless: after a while it is replaced. */
   #fail(error: Error): false {
     this.#events.change(false, error)
     this.#retry ??= setTimeout(() => this.#link.reset(error), FAILED_RETRY)
     return false
   }
 
-  /** A topic that was left and joined again meanwhile waits for the answer to its last SUBSCRIBE. */
+  /** A topic that was left and joined again still waits for the answer to its last SUBSCRIBE. */
   #settleConfirmed(topics: Iterable<Topic>): void {
     for (const topic of topics) if (this.#isConfirmed(topic)) this.#pending.settle(topic)
   }
@@ -223,11 +223,11 @@ export class Subscriptions {
     this.#told.clear()
     await this.#readDirectly()
     if (era !== this.#era) return
-    // Without its own channel the node would not notice that it hears nothing.
+    // Without its own channel the node would not notice that it receives nothing.
     const error = await this.#subscribe([this.#names.nodes, this.#names.channel(this.#own)])
     if (era !== this.#era) return
     if (error) return void this.#fail(error)
-    // The answers to SUBSCRIBE are the barrier: from the last of them on nothing is missed.
+    // The answers to SUBSCRIBE are the barrier: after the last of them nothing is missed.
     const done = await this.#tell([...this.#wanted])
     if (!done || era !== this.#era) return
     this.#isLive = true
@@ -238,8 +238,8 @@ export class Subscriptions {
   }
 
   /**
-   * Puts our reader between the socket and the decoder of ioredis, which gets all that is no message. Once every
-   * command is answered no element is under way, so that both begin at the beginning of one.
+   * Puts our reader between the socket and the decoder of ioredis, which gets everything except messages. Once every
+   * command is answered, no RESP element is incomplete, so both readers start at the beginning of one.
    */
   async #readDirectly(): Promise<void> {
     const { client } = this.#link
@@ -249,9 +249,10 @@ export class Subscriptions {
     if (client.commandQueue.length > 0 || listeners.length === 0) return
     const era = this.#era
     const reader = new PushReader(this.#topics, {
-      message: (topic, payload) => (era === this.#era ? this.#onMessage(topic, payload) : this.#onLate(topic, payload)),
+      message: (topic, payload) =>
+        era === this.#era ? this.#onMessage(topic, payload) : this.#onStale(topic, payload),
       other: bytes => {
-        // What an older connection answered would be taken for an answer of the present one.
+        // The answer of an older connection would be taken for one of the present connection.
         if (client.stream === stream) for (const listener of listeners) listener.call(stream, bytes)
       },
     })
@@ -271,26 +272,26 @@ export class Subscriptions {
     if (wasLive) this.#events.change(false, error)
   }
 
-  /** It came over a connection that is lost by now, and was read before anything of the next one. */
-  #onLate(topic: Topic, message: Slice): void {
+  /** The message came over a connection that is lost now; nothing of the next one has been processed yet. */
+  #onStale(topic: Topic, message: Slice): void {
     if (!this.#isLive && this.#wanted.has(topic)) this.#events.message(topic, message)
   }
 
   #onMessage(topic: Topic, message: Slice): void {
     if (topic === this.#own) return this.#events.heard(message.view())
     if (topic === ('nodes' as Topic)) return
-    // It may have been granted since, of which `granted` will tell: no message comes before the gap.
+    // If it was granted meanwhile, `granted` comes next and tells the gap: no message may be delivered before that.
     if (this.#refusedTopics.size > 0 && this.#refusedTopics.has(topic)) return
     if (this.#isLive) return this.#events.message(topic, message)
     this.#early.push(topic, message)
   }
 
-  /** Something has come that Redis was asked to publish at `askedAt`. */
+  /** A message has arrived that Redis was asked to publish at `askedAt`. */
   overtaken(askedAt: number): void {
     this.#link.overtaken(askedAt)
   }
 
-  /** Gives the connection up and makes another. */
+  /** Closes the connection and opens a new one. */
   reset(reason: Error): void {
     this.#link.reset(reason)
   }
@@ -299,7 +300,7 @@ export class Subscriptions {
     this.#isClosed = true
     clearTimeout(this.#retry)
     this.#refusedTopics.clear()
-    // An immediate, which this leaves alone, finds the link down.
+    // This does not cancel an immediate, but that will find the link down.
     clearTimeout(this.#flushing as NodeJS.Timeout)
     this.#era++
     for (const topic of this.#pending.topics()) this.#pending.settle(topic)

@@ -9,16 +9,16 @@ import type { Names } from './names.ts'
 const TICK_INTERVAL = 1000
 
 export interface TimelineEvents {
-  /** A history that is not the one this node knew. */
+  /** The histories are not those that this node knew. */
   changed(): void
-  /** Redis published a tick to the channel that only this node holds, where so many heard it. */
-  ticked(tick: Tick, hearing: number): void
+  /** Redis published a tick on the node's own channel, to this many subscribers. */
+  ticked(tick: Tick, receivers: number): void
 }
 
 /**
- * Tells whether Redis went back in time. Every second the node writes a number that only it writes: a Redis that knows
- * an older one was restored from the past, and one that was a replica may lack the end. Either begins a new timeline,
- * so that no client goes on as if nothing were missing.
+ * Detects that Redis went back in time. Every second the node writes a number that only it writes: a Redis that has an
+ * older number was restored from an older state. A promoted replica may lack the latest writes. In both cases a new
+ * timeline begins, so that no client continues as if nothing were missing.
  */
 export class Timeline {
   readonly #commands: CommandLink
@@ -31,13 +31,13 @@ export class Timeline {
   #current: string | undefined
   /** The last number that Redis confirmed. */
   #confirmed = 0
-  /** When that was, by the clock of Redis. */
+  /** When Redis confirmed it, by the clock of Redis. */
   #confirmedAt = ''
   #replication: string | undefined
   #isPromoted = false
   #isInspected = false
   #knownSince = Number.POSITIVE_INFINITY
-  /** Counts links that were lost. */
+  /** Counts lost links. */
   #link = 0
   #checking: Promise<boolean> | undefined
 
@@ -59,21 +59,21 @@ export class Timeline {
   }
 
   /**
-   * Since when it is known which Redis answers; infinite from when the link is lost until the first tick over the next
-   * one. What a Redis that went back in time says before that looks as if nothing had happened.
+   * When the timeline was first checked over the present link; infinite until then. Before the check a Redis that went
+   * back in time answers as if nothing had happened.
    */
   get knownSince(): number {
     return this.#knownSince
   }
 
-  /** The link is lost: who answers next may be another server, or the same one from the past. */
+  /** The link is lost: the next answer may come from another server, or from the same one in an older state. */
   linkLost(): void {
     this.#link++
     this.#isInspected = false
     this.#knownSince = Number.POSITIVE_INFINITY
   }
 
-  /** The link is new: is this the server that we knew? A replica that was promoted may not have got everything. */
+  /** Finds out whether a new link leads to a promoted replica, which may not have received everything. */
   async #inspect(): Promise<void> {
     const link = this.#link
     const [info] = await this.#commands.run([['INFO', 'replication']], this.#options.timeout)
@@ -88,7 +88,7 @@ export class Timeline {
     this.#replication = id
   }
 
-  /** Whether Redis could be asked. One at a time: who asks while one is under way gets its answer. */
+  /** Sends a tick; true if Redis answered. One at a time: a second caller gets the result of the first call. */
   tick(): Promise<boolean> {
     this.#checking ??= this.#tick().finally(() => {
       this.#checking = undefined
@@ -103,7 +103,7 @@ export class Timeline {
     if (!this.#isInspected) return false
     const next = ++lastTick
     const sentAt = performance.now()
-    if (!this.#functions.isSupported) return this.#tickBare(next, sentAt)
+    if (!this.#functions.isSupported) return this.#tickUnrecorded(next, sentAt)
     const isPromoted = this.#isPromoted
     const { node, timeout, maxBytes } = this.#options
     const call = {
@@ -130,15 +130,15 @@ export class Timeline {
     return true
   }
 
-  #ticked(number: number, sentAt: number, hearing: unknown): void {
-    this.#events.ticked({ number, sentAt, publishedAt: performance.now() }, Number(hearing))
+  #ticked(number: number, sentAt: number, receivers: unknown): void {
+    this.#events.ticked({ number, sentAt, publishedAt: performance.now() }, Number(receivers))
   }
 
-  /** Where nothing can be recorded there is no history to go back in time; what the node does not hear it notices. */
-  async #tickBare(number: number, sentAt: number): Promise<false> {
+  /** Without histories there is no timeline to check. The tick still shows whether the node receives messages. */
+  async #tickUnrecorded(number: number, sentAt: number): Promise<false> {
     const { node, timeout } = this.#options
-    const [hearing] = await this.#commands.run([['PUBLISH', this.#names.node(node), number]], timeout)
-    if (!isPushError(hearing)) this.#ticked(number, sentAt, hearing)
+    const [receivers] = await this.#commands.run([['PUBLISH', this.#names.node(node), number]], timeout)
+    if (!isPushError(receivers)) this.#ticked(number, sentAt, receivers)
     return false
   }
 
@@ -154,12 +154,12 @@ export class Timeline {
   }
 }
 
-/** Never begins again: a broker that follows another one in this process writes the same key. */
+/** Never starts again: a later broker in this process writes to the same key. */
 let lastTick = 0
 
 const takenKeys = new Set<string>()
 
-/** One process may reach one Redis by two names: the ticks of the one must not look like a rollback to the other. */
+/** One process may reach one Redis by two URLs: the ticks of one broker must not look like a rollback to the other. */
 function takeKey(key: string): string {
   let free = key
   for (let n = 2; takenKeys.has(free); n++) free = `${key}:${n}`
@@ -167,7 +167,7 @@ function takeKey(key: string): string {
   return free
 }
 
-/** Later ones sort behind earlier ones, which helps whoever looks at ids; what counts is that no two are the same. */
+/** Must be unique. It also sorts by time, which helps people who read ids. */
 function newTimeline(): string {
   return `${Date.now().toString(36)}${randomBytes(4).toString('hex')}`
 }

@@ -1,11 +1,11 @@
 import type { Topic } from '../../protocol/topic.ts'
 
-/** A power of two. Topics beyond that many share places: then a name is made anew now and then, and nothing else happens. */
+/** A power of two. Topics may share a place: then a string is created anew now and then, which does no harm. */
 const PLACES = 8192
 
 /**
- * The names of topics as strings, each made once and not for every message: the bytes of a channel lead to the string
- * that was made of the same bytes before.
+ * Topics as strings. The bytes of a channel lead to the string that was created from the same bytes before, so that no
+ * new string is created for every message.
  */
 export class TopicCache {
   readonly #prefixBytes: number
@@ -15,7 +15,7 @@ export class TopicCache {
     this.#prefixBytes = Buffer.byteLength(prefix)
   }
 
-  /** The topic whose channel stands at `start`: everything behind the prefix. */
+  /** The topic of the channel at `start`: everything after the prefix. */
   at(memory: Buffer, start: number, end: number): Topic {
     const from = start + this.#prefixBytes
     let hash = 0
@@ -29,7 +29,7 @@ export class TopicCache {
   }
 }
 
-/** False also for a name that is not ASCII, whose characters are not its bytes. */
+/** Also false for a name that is not ASCII, because its characters are not its bytes. */
 function isSame(name: string, memory: Buffer, start: number, end: number): boolean {
   if (name.length !== end - start) return false
   for (let i = 0; i < name.length; i++) if (name.charCodeAt(i) !== memory[start + i]) return false

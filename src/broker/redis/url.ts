@@ -6,8 +6,8 @@ export function urlProblem(url: string): string | undefined {
 }
 
 /**
- * The same server in the words of ioredis, which knows redis://, rediss:// and paths. Of any other scheme it makes a
- * host: it would look for the host "valkeys" for ever, and write the rest, the password too, into the log as a path.
+ * The same URL for ioredis, which knows redis://, rediss:// and paths. It takes any other scheme for a host: it would
+ * look for the host "valkeys" for ever and log the rest of the URL, with the password, as a path.
  */
 export function toIoredis(url: string): string {
   return url.replace(/^valkey(s?:\/\/)/, 'redis$1').replace(/^unix:\/\//, '')

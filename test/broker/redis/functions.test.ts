@@ -166,7 +166,7 @@ test('a refusal is an error of ours, with the code and the sentence once', async
       'push:nowhere',
       '{"type":"n"}',
       'PUSH_ERR_TOPIC',
-      'the key is no channel of a topic: write for example push:user:42',
+      'the key is not the channel of a topic: write for example push:user:42',
     ],
     [CHANNEL, '{"type":"gap"}', 'PUSH_ERR_RESERVED_TYPE', 'type "gap" is reserved for the protocol: choose another'],
     [CHANNEL, '{"type":"n","%s":1}', 'PUSH_ERR_UNKNOWN_KEY', 'unknown key "%s" in the envelope'],

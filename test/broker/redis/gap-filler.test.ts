@@ -271,7 +271,7 @@ class Node {
   hear(): void {
     const next = this.#pipe.shift()
     if (!next) return
-    if ('bare' in next) this.gapFiller.receiveBare(next.topic, new Slice(Buffer.from(next.bare)))
+    if ('bare' in next) this.gapFiller.receiveUnrecorded(next.topic, new Slice(Buffer.from(next.bare)))
     else this.gapFiller.receive(next.topic, { ...next.stored, envelope: new Slice(next.stored.envelope) })
   }
 
@@ -520,13 +520,14 @@ test('what is bare and waits has a bound, beyond which a gap is told', async () 
   node.break()
   node.restore()
   const big = Buffer.alloc(1024 * 1024, 'x')
-  for (let n = 0; n < 17; n++) node.gapFiller.receiveBare(X, new Slice(Buffer.concat([big, Buffer.from(`${n}`)])))
+  for (let n = 0; n < 17; n++) node.gapFiller.receiveUnrecorded(X, new Slice(Buffer.concat([big, Buffer.from(`${n}`)])))
   await answerAll(node)
   assert.equal(node.seen.get(X)!.bare.size, 15)
   assert.match(node.log.at(-1)!, /lost channel:recorded overload/)
   // What waited is not counted any more.
   node.gapFiller.restored()
-  for (let n = 0; n < 15; n++) node.gapFiller.receiveBare(X, new Slice(Buffer.concat([big, Buffer.from(`more${n}`)])))
+  for (let n = 0; n < 15; n++)
+    node.gapFiller.receiveUnrecorded(X, new Slice(Buffer.concat([big, Buffer.from(`more${n}`)])))
   node.compare()
   await answerAll(node)
   assert.equal(node.seen.get(X)!.bare.size, 30)

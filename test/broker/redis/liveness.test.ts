@@ -156,7 +156,7 @@ test(
     const elapsed = await lost
     assert.ok(elapsed < 5000, `noticed after ${elapsed} ms`)
     await link(true)
-    assert.match(changes.find(({ isUp }) => !isUp)?.error?.message ?? '', /does not hear/)
+    assert.match(changes.find(({ isUp }) => !isUp)?.error?.message ?? '', /does not receive/)
   },
 )
 
