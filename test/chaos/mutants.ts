@@ -16,12 +16,12 @@ interface Mutant {
 
 const LUA = 'src/broker/redis/push.lua'
 const BARRIER = 'src/connection/replay-barrier.ts'
-const CONTINUITY = 'src/broker/redis/gap-filler.ts'
+const GAP_FILLER = 'src/broker/redis/gap-filler.ts'
 const RECOVERY = 'src/delivery/recovery.ts'
 
 /** What names another one before it than was delivered last is delivered all the same. */
 const CHAIN_IGNORED: Replacement = {
-  file: CONTINUITY,
+  file: GAP_FILLER,
   find: '} else if (!cursor.last || follows(cursor.last, position, previous)) {',
   replace: '} else if (!cursor.last || !isCovered(position, cursor.last)) {',
 }
@@ -57,12 +57,12 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'does not catch up after a lost link',
     replacements: [
       {
-        file: CONTINUITY,
-        find: 'for (const [topic, cursor] of this.#tracks) if (this.#isRecorded(topic, cursor)) this.#startFilling(cursor)\n    if (lost.size > 0)',
-        replace: 'for (const cursor of this.#tracks.values()) cursor.last = undefined\n    if (lost.size > 0)',
+        file: GAP_FILLER,
+        find: 'for (const [topic, cursor] of this.#cursors) if (this.#isRecorded(topic, cursor)) this.#startFilling(cursor)\n',
+        replace: 'for (const cursor of this.#cursors.values()) cursor.last = undefined\n',
       },
       {
-        file: CONTINUITY,
+        file: GAP_FILLER,
         find: "if (lost.size > 0) this.#events.lost('broker_link', lost)",
         replace: '',
       },
@@ -76,8 +76,8 @@ export const MUTANTS: readonly Mutant[] = [
     replacements: [
       {
         file: 'src/broker/redis/subscriptions.ts',
-        find: 'const done = await this.#tell([...this.#wanted], [this.#names.nodes, this.#names.channel(this.#own)])\n',
-        replace: `const done = await this.#tell([], [this.#names.nodes, this.#names.channel(this.#own)])
+        find: 'const done = await this.#tell([...this.#wanted])\n',
+        replace: `const done = await this.#tell([])
     const topics = [...this.#wanted]
     setTimeout(() => era === this.#era && this.#tell(topics), 100)\n`,
       },
@@ -100,7 +100,7 @@ export const MUTANTS: readonly Mutant[] = [
         replace: 'if entry_seq <= since_seq + 1 then return nil end',
       },
       {
-        file: CONTINUITY,
+        file: 'src/broker/redis/cursor.ts',
         find: "if (previous !== '-') return previous === last.id",
         replace: 'if (previous !== "-") return position.seq === last.seq + 1',
       },
@@ -199,12 +199,12 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'does not fill a hole that it sees',
     replacements: [
       {
-        file: CONTINUITY,
+        file: GAP_FILLER,
         find: 'const different = new Set(await this.#retrying(era, () => this.#source.different(part)))',
         replace: 'const different = new Set<Topic>()',
       },
       CHAIN_IGNORED,
-      { file: CONTINUITY, find: '      this.#noteNewest(cursor, position)\n    } else if', replace: '    } else if' },
+      { file: GAP_FILLER, find: '      this.#noteNewest(cursor, position)\n    } else if', replace: '    } else if' },
     ],
     kinds: ['client-kill-pubsub', 'pubsub-limit'],
     caughtAs: ['hole', 'missing'],
