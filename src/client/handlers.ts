@@ -1,6 +1,6 @@
 /**
- * `code`: the server's (`PUSH_ERR_…`), or `CLOSED`, `TIMEOUT`, `BUSY`, `UNSUBSCRIBED`, or with a `cause` `TICKET`
- * (ticket() failed), `CONNECT` (no WebSocket could be made), `HANDLER` (a handler failed).
+ * `code`: a code of the server (`PUSH_ERR_…`), or `CLOSED`, `TIMEOUT`, `BUSY`, `UNSUBSCRIBED`, or, with a `cause`,
+ * `TICKET` (ticket() failed), `CONNECT` (the WebSocket could not be created) or `HANDLER` (a handler failed).
  */
 export class ClientError extends Error {
   readonly code: string
@@ -10,16 +10,16 @@ export class ClientError extends Error {
   }
 }
 
-/** What nobody should miss: the first of each goes to the console when nobody listens. */
+/** Events that nobody should miss: without a listener the first of each is logged to the console. */
 const TO_LISTEN_FOR = {
   gap: 'messages were or may have been missed: listen for "gap" and fetch again what the page shows of these topics',
   invalid:
-    'the server sent what is no message of the protocol: check the URL, and listen for "invalid" to see them all',
+    'the server sent something that is not a message of the protocol: check the URL; listen for "invalid" to see each',
 }
 
 export type Handler = (...args: never[]) => unknown
 
-/** The handlers of the application, and what becomes of one that fails. */
+/** The handlers of the application. An error in one does not affect the others. */
 export class Handlers {
   private byName = new Map<string, Set<Handler>>()
   private warned = new Set<string>()
@@ -30,18 +30,18 @@ export class Handlers {
     return () => handlers.delete(handler)
   }
 
-  /** Whether anybody listens. */
+  /** Calls the handlers; true if there are any. */
   emit(name: string, ...args: unknown[]): boolean {
     return this.run(name, args).length > 0
   }
 
-  /** Calls the handlers of a published message; true when there are any and all have succeeded. */
+  /** Calls the handlers of a published message; true if there are any and all succeeded. */
   async deliver(message: { type: string; payload: unknown }): Promise<boolean> {
     const runs = [message.type, '*'].flatMap(type => this.run(`message ${type}`, [message.payload, message]))
     return runs.length > 0 && !(await Promise.all(runs)).includes(false)
   }
 
-  /** Inside promises, so that what a handler throws or rejects with ends in one place; each says whether it succeeded. */
+  /** Promises catch thrown errors and rejections alike. Each resolves with whether its handler succeeded. */
   private run(name: string, args: unknown[]): Promise<boolean>[] {
     const handlers = [...(this.byName.get(name) ?? [])] as ((...args: unknown[]) => unknown)[]
     return handlers.map(handler =>
@@ -52,9 +52,9 @@ export class Handlers {
     )
   }
 
-  /** Not thrown on in a microtask: that would end a Node process for one odd payload. */
+  /** Reported, not thrown again: an unhandled rejection would end a Node process because of one odd payload. */
   private broke(name: string, cause: unknown): false {
-    // A failing error handler would be called with its own failure for ever.
+    // A failing error handler would be called with its own error for ever.
     if (name === 'event error') console.error(cause)
     else this.report(new ClientError('HANDLER', `the handler of the ${name} failed`, cause))
     return false

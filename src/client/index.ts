@@ -7,83 +7,88 @@ import { PushClient } from './session.ts'
 export type { ClientOptions, ClientState, PublishedMessage, Subscribed, WebSocketLike }
 export { ClientError }
 
-/** What `listen` tells of: the client itself, never a published message. */
+/** The events of `listen`. They concern the client itself; published messages go to `on`. */
 export interface ClientEvents {
   /** `code` and `reason`: why the connection ended; `delay`: milliseconds until the next attempt. */
   state: { state: ClientState; code?: number; reason?: string; delay?: number }
-  /** At every connection. `topics` are those that it has by itself, each with `recovered` as in `subscribed`. */
+  /** On every connection. `topics`: those that it has without subscribing, with `recovered` as in `subscribed`. */
   welcome: Welcome
   /**
-   * The server's answer for a topic, after every reconnect too. `recovered` says what became of the messages that came
-   * since the last one heard: true, they follow, in order and once; false, not all do, and a `gap` says so; absent, none
-   * was heard before, or the server cannot say yet.
+   * The server's answer for a topic, also after every reconnect. `recovered` is about the messages since the last one
+   * that this client received. True: they follow, in order and once. False: not all of them can follow, and a `gap`
+   * says so. Absent: this client had received none, or the server does not know yet.
    */
   subscribed: Subscribed
   /**
-   * Messages were or may have been missed: fetch again what the page shows of these topics. The first to the console when
+   * Messages were or may have been missed: fetch again what the page shows of these topics. The first one is logged if
    * nobody listens.
    */
   gap: Gap
-  /** What failed with nobody waiting for it, and every refused topic. To the console when nobody listens. */
+  /** A failure that no promise reports, and every refused topic. Logged to the console if nobody listens. */
   error: ClientError
-  /** Three attempts in a row went unanswered; trying goes on. `message`: what to check. To the console likewise. */
+  /**
+   * Three attempts in a row got no answer; the client keeps trying. `message`: what to check. Logged if nobody listens.
+   */
   unreachable: { attempts: number; message: string }
-  /** The server sent what is no message of the protocol: `data`, as it came. The first to the console likewise. */
+  /** The server sent `data`, which is not a message of the protocol. The first one is logged if nobody listens. */
   invalid: { data: string }
   binary: ArrayBuffer
-  /** The node is draining: it will close, and the next attempt follows `after` milliseconds later. */
+  /** The server will close this connection; the next attempt follows `after` milliseconds later. */
   reconnect: { after: number }
 }
 
 /** `Messages` maps types to payloads: `connect<{ 'order.created': Order }>('/ws')`. */
 export interface Client<Messages extends object = Record<string, unknown>> {
   readonly state: ClientState
-  /** What the server said when it last welcomed this client. */
+  /** The last welcome of the server. */
   readonly welcome: Welcome | undefined
   /**
-   * The id of the last message of each recorded topic at hand, also when closed: JSON to keep for the option `since`.
-   * A message counts from when its handlers are called. A topic of the option `since` that was not
-   * subscribed yet is among them.
+   * The id of the last message of each recorded topic, also when closed: JSON to keep for the option `since`. A message
+   * counts as soon as its handlers are called. Topics of the option `since` that are not subscribed yet are included.
    */
   readonly positions: Readonly<Record<string, string>>
   /**
-   * Calls `handler` for every message of a type, or of any with `'*'`; returns the way to stop it. Register before
-   * subscribing: what was missed follows at once. A handler that throws or rejects is an `error` with code `HANDLER`. A
-   * message whose publisher asked for it is acknowledged when all its handlers are done: not if one of them failed, nor
-   * if it has none.
+   * Calls `handler` for every message of a type, or of all types with `'*'`. Returns a function that stops it. Register
+   * before subscribing, because missed messages follow at once. A handler that throws or rejects causes an `error` with
+   * code `HANDLER`. If the publisher asked for it, a message is acknowledged when all its handlers have succeeded, and
+   * not if it has none.
    */
   on<Type extends keyof Messages & string>(
     type: Type,
     handler: (payload: Messages[Type], message: PublishedMessage<Messages[Type]>) => unknown,
   ): () => void
   on(type: '*', handler: (payload: unknown, message: PublishedMessage) => unknown): () => void
-  /** Calls `handler` for every such event; returns the way to stop it. */
+  /** Calls `handler` for every such event. Returns a function that stops it. */
   listen<Event extends keyof ClientEvents>(event: Event, handler: (detail: ClientEvents[Event]) => unknown): () => void
   /**
-   * Subscribes now or when next welcomed, and after every reconnect, then with what was missed. Twice is once. Rejects
-   * with the server's code when refused, and the topic is given up; with `CLOSED` (connection lost), and the topic is
-   * asked for again when next welcomed; with `TIMEOUT` (no answer in 10 s), and it is asked for again within 30 s; with
-   * `UNSUBSCRIBED`, by `unsubscribe` or by the server. It need not be awaited. A topic that was asked for before is given
-   * up when the server forbids it; at any other refusal after a reconnect it is asked for again within 30 s.
+   * Subscribes now or after the next welcome, and again after every reconnect, when missed messages follow. A second
+   * call for the same topic changes nothing. The promise need not be awaited. It rejects
+   * - with the server's code if the topic is refused: the client gives it up;
+   * - with `CLOSED` if the connection is lost: the client subscribes after the next welcome;
+   * - with `TIMEOUT` without an answer in 10 s: the client tries again within 30 s;
+   * - with `UNSUBSCRIBED` after `unsubscribe`, or if the server unsubscribes the topic.
+   *
+   * After a reconnect the client gives up a topic only if the server forbids it; after any other refusal it tries again
+   * within 30 s.
    */
   subscribe(topic: string): Promise<Subscribed>
-  /** The position of the topic is forgotten: a later `subscribe` starts afresh. */
+  /** Also forgets the position of the topic: a later `subscribe` recovers nothing. */
   unsubscribe(topic: string): void
-  /** False when not open, and then nothing is sent; true says no more than that the socket took it. */
+  /** False if the client is not open: nothing is sent. True means only that the socket accepted it. */
   send(type: string, payload?: unknown): boolean
   send(bytes: Binary): boolean
   /**
    * Resolves with the payload of the `reply`. Rejects with the server's code, `CLOSED` (not open, or lost before the
-   * answer), `TIMEOUT` (`timeout`: milliseconds, default 10,000) or `BUSY` (256 are unanswered).
+   * answer), `TIMEOUT` (`timeout`: milliseconds, default 10,000) or `BUSY` (256 requests are unanswered).
    */
   request<Reply = unknown>(type: string, payload?: unknown, options?: { timeout?: number }): Promise<Reply>
-  /** Closes for good. `code`: 1000 (default) or 3000–4999, `reason`: up to 123 bytes; RangeError for any other. */
+  /** Closes for good. `code`: 1000 (default) or 3000–4999. `reason`: at most 123 bytes. Else throws a RangeError. */
   close(code?: number, reason?: string): void
 }
 
 /**
- * Connects, and stays connected until `close` or until the server closes with a code that forbids it.
- * `url`: ws, wss, http, https or relative to the page; a TypeError for any other, and where there is no WebSocket.
+ * Connects, and reconnects until `close` is called or the server closes with a code that forbids it.
+ * `url`: ws, wss, http, https or relative to the page. Throws a TypeError for any other, and if there is no WebSocket.
  */
 export function connect<Messages extends object = Record<string, unknown>>(
   url: string | URL,

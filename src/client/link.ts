@@ -2,9 +2,9 @@ import type { Binary, WebSocketLike } from './options.ts'
 
 const PING_EVERY = 25_000
 const PING_EVERY_AT_LEAST = 1_000
-// Twice this is how long a dead connection goes unnoticed; less would cut a slow link in the middle of a large message.
+// A dead connection goes unnoticed for twice this time. Less would cut a slow link in the middle of a large message.
 const PONG_WITHIN = 10_000
-// Somebody has just looked at the page: what they see should soon be true.
+// Shorter when somebody has just come back to the page: it should soon be up to date.
 const PONG_WITHIN_AWAKE = 5_000
 const MISSED_PONGS = 2
 const OPEN = 1
@@ -15,7 +15,7 @@ interface LinkEvents {
   silent(reason: string): void
 }
 
-/** One WebSocket, until it is left, and whether anybody answers at its other end. */
+/** One WebSocket, and whether its other end still answers. */
 export class Link {
   private socket: WebSocketLike
   private events: LinkEvents
@@ -34,7 +34,7 @@ export class Link {
       if (this.pongDue) this.rest()
       events.received(event.data)
     }
-    // Only `ws` says what happened; a browser keeps it from the page.
+    // Only `ws` gives a reason; a browser hides it from the page.
     socket.onerror = (event: { message?: string }) => {
       problem = event.message ?? ''
     }
@@ -50,15 +50,16 @@ export class Link {
     return true
   }
 
-  /** From now on it is asked for life; `interval` is what the server does for its part. */
+  /** Starts to ping. `interval` is that of the server's own heartbeat. */
   watch(interval: unknown): void {
     const every = Number.isFinite(interval) ? (interval as number) : PING_EVERY
     this.every = Math.max(PING_EVERY_AT_LEAST, Math.min(PING_EVERY, every))
     this.rest()
   }
 
-  /** The page may have slept through the end of it. Looked at often, a dead link would otherwise be given time for ever. */
+  /** The connection may have ended while the page slept: asks at once. */
   wake(): void {
+    // Each call would extend the time: a page that is looked at often would never notice a dead link.
     if (this.isWaking) return
     this.isWaking = true
     this.ping(0, PONG_WITHIN_AWAKE)
@@ -67,10 +68,10 @@ export class Link {
   leave(code?: number, reason?: string): void {
     const { socket } = this
     clearTimeout(this.timer)
-    // A dead peer never ends the close handshake. The handler of nothing is for `ws`, which throws what nobody takes.
+    // A dead peer never ends the close handshake, so nothing waits for it. `ws` throws an error that has no handler.
     socket.onmessage = socket.onclose = null
     socket.onerror = () => {}
-    // A browser throws when it is asked to close with the server's own code, 1008 or 1009.
+    // If the server closed it, `code` may be 1008 or 1009, for which close() of a browser throws.
     if (!this.isClosed) socket.close(code, reason)
   }
 

@@ -1,16 +1,16 @@
 import type { TopicState } from '../protocol/messages.ts'
 
-/** `waiting`: between two attempts. `open`: welcomed by the server. `closed`: for good; `connect` makes another. */
+/** `waiting`: between two attempts. `open`: welcomed by the server. `closed`: for good; `connect` makes a new one. */
 export type ClientState = 'connecting' | 'open' | 'waiting' | 'closed'
 
-/** A message for the application. `topic` is absent when the server sent it to this connection alone. */
+/** A message for the application. `topic` is absent if the server sent it to this connection alone. */
 export type PublishedMessage<T = unknown> = { type: string; payload: T; topic?: string; seq?: number; id?: string }
 
 export type Subscribed = TopicState & { topic: string }
 
 export type Binary = ArrayBuffer | ArrayBufferView | Blob
 
-/** The part of a WebSocket that is used: the browser's, Node's own (22 and later) and that of `ws` fit. */
+/** The part of a WebSocket that is used. Those of browsers, of Node (22 and later) and of `ws` have it. */
 export interface WebSocketLike {
   binaryType: string
   readonly readyState: number
@@ -25,13 +25,13 @@ export interface ClientOptions {
   /** Topics to subscribe to from the start, as with `subscribe`. */
   topics?: readonly string[]
   /**
-   * The `positions` of an earlier client, so that a page goes on where it was before it was loaded again: what came
-   * since is sent first, or is told as a `gap`. Only for the same user: forget them when somebody else logs in.
+   * The `positions` of an earlier client: a page that was reloaded first gets what it missed, or a `gap`. Only for the
+   * same user: delete them when somebody else logs in.
    */
   since?: Readonly<Record<string, string>> | null | undefined
   /**
-   * Asked anew at every attempt, because a ticket is good for one; also when the identity of the last one has expired. A
-   * failure is an `error` and a failed attempt, and trying goes on: `close` the client when the session is over.
+   * Called for every attempt, because a ticket can be used once; also after the identity of the last one has expired. A
+   * failure is an `error` and a failed attempt, and the client keeps trying: `close` it when the session is over.
    */
   ticket?: () => Promise<string>
   /** Default: the built-in one. Node 20 has none: `import { WebSocket } from 'ws'`. */

@@ -1,16 +1,19 @@
 const WAKING = ['online', 'pageshow']
 
-/** `url` as a WebSocket takes it; a relative one belongs to the page. */
+/** `url` as a WebSocket accepts it. A relative URL is resolved against the page. */
 export function resolveUrl(url: string | URL): URL {
   const resolved = new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href)
   resolved.protocol = resolved.protocol.replace(/^http/, 'ws')
-  // A WebSocket refuses a fragment.
+  // A WebSocket URL must not have a fragment.
   resolved.hash = ''
   if (!/^wss?:$/.test(resolved.protocol)) throw new TypeError(`not ws, wss, http or https: ${resolved.protocol}`)
   return resolved
 }
 
-/** Calls `wake` when the page may have slept through the end of a connection. Node has neither object, workers one. */
+/**
+ * Calls `wake` when a connection may have ended while the page slept. Workers have no `document`; Node has no
+ * `addEventListener` either.
+ */
 export function watchPage(wake: () => void): () => void {
   const { document } = globalThis
   const visible = () => document.visibilityState === 'visible' && wake()

@@ -1,30 +1,30 @@
 import type { TopicState } from '../protocol/messages.ts'
 import { isCovered, type Position } from '../protocol/position.ts'
 
-/** With the rest of the request line it has to pass proxies, which take 8 KB. */
+/** Proxies accept 8 KB, and the rest of the request line needs space too. */
 const MAX_IN_URL = 4_000
 
 interface Place {
-  /** Everything up to here was handled, or told as lost: what a return goes on from. */
+  /** Everything up to here was handled or told as a gap: recovery continues from it. */
   id?: string | undefined
-  /** What was last given to the handlers. */
+  /** The last message that was given to the handlers. */
   last?: Position | undefined
-  /** The server was asked on this connection for what came after `id`. */
+  /** The server was asked on this connection for the messages after `id`. */
   isAsked?: boolean
-  /** Live messages run ahead of what was missed: the recorded ones are let go, since the answer brings them again. */
+  /** Live messages come before the missed ones: recorded ones are ignored, because the answer brings them again. */
   isAhead?: boolean
-  /** One was let go, which may be later than the place that the server is about to name. */
+  /** A message was ignored that may be later than the position that the server is about to send. */
   hasLetGo?: boolean
-  /** How many of this connection wait for an answer: the last of them decides. */
+  /** How many questions on this connection wait for an answer: the last answer decides. */
   questions: number
-  /** Given by the application, which may subscribe long after the first welcome. */
+  /** From the option `since`: the application may subscribe long after the first welcome. */
   isRestored?: boolean
-  /** What the welcome said of a topic that the connection has by itself. Any may be such until there was a welcome. */
+  /** What the welcome said about a topic that the connection has without subscribing. Before one, any may be. */
   own?: TopicState | undefined
   isHeld: boolean
 }
 
-/** How far the client has come in each topic that it holds or held on the connection before. */
+/** The positions of the topics that the client has, or had on the connection before. */
 export class Positions {
   private places = new Map<string, Place>()
 
@@ -38,7 +38,7 @@ export class Positions {
     return Object.fromEntries(held.map(([topic, { id }]) => [topic, id!]))
   }
 
-  /** A connection begins. JSON for its URL, of as many topics as it may have by itself and as fit; empty for none. */
+  /** For each new connection: JSON for its URL, with as many topics of its own as fit; empty if there is none. */
   forUrl(): string {
     let text = ''
     for (const [topic, place] of [...this.places].sort(([a], [b]) => rank(a) - rank(b))) {
@@ -49,15 +49,15 @@ export class Positions {
     return text && `{${text.slice(1)}}`
   }
 
-  /** Takes what a welcome says; returns the topics of its own whose missed messages have yet to be asked for. */
+  /** Reads the topics of a welcome. Returns those whose missed messages must still be asked for. */
   welcomed(topics: unknown, isWanted: (topic: string) => boolean): string[] {
     for (const [topic, place] of this.places) {
       const isHeld = isWanted(topic)
-      // Those that the server gave the connection before are kept for one more: it may give them again.
+      // Topics that the server gave the last connection are kept for one more: it may give them again.
       if (!isHeld && !place.isHeld && !place.isRestored) this.places.delete(topic)
       place.isHeld = isHeld
       place.own = undefined
-      // The server may send live messages of a topic before it says where that stands.
+      // The server may send live messages of a topic before it sends the position.
       place.isAhead = place.id !== undefined
       place.hasLetGo = false
       place.questions = 0
@@ -70,12 +70,12 @@ export class Positions {
     })
   }
 
-  /** What the welcome said of a topic that this connection has anyway. */
+  /** What the welcome said about a topic that this connection has without subscribing. */
   own(topic: string): TopicState | undefined {
     return this.places.get(topic)?.own
   }
 
-  /** The `since` of a subscription that is about to be asked for. */
+  /** The `since` for a subscription that is about to be sent. */
   ask(topic: string): string | undefined {
     const place = this.place(topic)
     place.isHeld = true
@@ -84,12 +84,12 @@ export class Positions {
     return place.id
   }
 
-  /** Whether the answer to a question about `topic` is under way. */
+  /** Whether a question about `topic` waits for its answer. */
   isAsking(topic: string): boolean {
     return !!this.places.get(topic)?.questions
   }
 
-  /** A question goes without an answer, and what was missed has still to be asked for. */
+  /** A question got no answer: the missed messages must still be asked for. */
   failed(topic: string): void {
     const place = this.places.get(topic)
     if (!place) return
@@ -98,29 +98,29 @@ export class Positions {
   }
 
   /**
-   * The server says where `topic` stands, unasked when `isNew`. False when what was missed has yet to be asked for: until
-   * it is, live messages wait.
+   * The server sends the position of `topic`, unasked if `isNew`. False if the missed messages must still be asked for:
+   * until then live messages are ignored.
    */
   answered(topic: string, { id, recovered }: TopicState, isNew = false): boolean {
     const place = isNew ? this.place(topic) : this.places.get(topic)
-    // What comes for a topic that was left meanwhile is nobody's.
+    // The topic was left meanwhile.
     if (!place) return true
     const isAsked = place.isAsked && !isNew
     place.isHeld = true
     place.isRestored = false
     if (!isNew) close(place)
-    // It answers a question from before there was anything to go on from: what was missed comes with a later answer.
+    // It answers a question that had no `since`: the missed messages come with a later answer.
     if (isAsked && place.questions && recovered === undefined) return true
     const isElsewhere = id !== place.id || !!place.hasLetGo
     place.isAhead = place.id !== undefined && !isAsked && recovered === undefined && isElsewhere
     if (place.isAhead) return false
     place.hasLetGo = false
-    // Where everything follows, `id` is the head: a break in the middle would lose what had not come yet.
+    // If everything follows, `id` is the head: a lost connection would lose what has not arrived yet.
     if (recovered === false || (recovered === undefined && !isAsked)) this.move(place, id)
     return true
   }
 
-  /** Only the position given goes for a topic: messages that were lost will not come. */
+  /** A gap was told: continues from its positions, because the missed messages will not come. */
   lost(positions: unknown): void {
     for (const [topic, position] of Object.entries(Object(positions))) {
       const place = this.places.get(topic)
@@ -128,7 +128,7 @@ export class Positions {
     }
   }
 
-  /** Whether a message is for the handlers: not one that was given to them before, or that comes again in its turn. */
+  /** Whether a message is for the handlers: not if they have had it, or if it will come again in order. */
   take({ topic, id, seq }: { topic?: string; id?: unknown; seq?: unknown }): boolean {
     const place = this.places.get(topic!)
     if (!place || typeof id !== 'string') return true
@@ -153,19 +153,19 @@ export class Positions {
     return place
   }
 
-  /** Another history may number its messages from the start. */
+  /** Forgets `last`, because the next message may belong to another history with lower numbers. */
   private move(place: Place, id: unknown): void {
     if (typeof id === 'string') place.id = id
     place.last = undefined
   }
 }
 
-/** An answer that comes after its time was up was counted then. */
+/** Not below 0: an answer that comes after its timeout was counted then. */
 function close(place: Place): void {
   place.questions = Math.max(0, place.questions - 1)
 }
 
-/** The topics of the person first. */
+/** The topics of the user come first. */
 function rank(topic: string): number {
   return topic.startsWith('channel:') ? 1 : 0
 }

@@ -2,17 +2,17 @@ import { ClientError } from './handlers.ts'
 
 const REPLY_WITHIN = 10_000
 const MAX_REQUESTS = 256
-/** setTimeout takes no more; beyond it the timer would fire at once. */
+/** The limit of setTimeout: with more, the timer would fire at once. */
 export const MAX_TIMER = 2 ** 31 - 1
 
-/** A promise with its handles, for an answer that comes, or fails, later. */
+/** A promise for a later answer, with its resolve and reject. */
 export interface Answer<T = unknown> {
   promise: Promise<T>
   resolve(payload: T): void
   reject(error: ClientError): void
 }
 
-/** What was asked on the present connection and waits for an answer with its ref. */
+/** Requests on the present connection that wait for an answer with their ref. */
 export class Requests {
   private pending = new Map<unknown, Answer>()
   private lastRef = 0
@@ -29,7 +29,7 @@ export class Requests {
     return this.pending.get(ref)
   }
 
-  /** `write` sends the text and says whether it could. */
+  /** `write` sends the text and returns false if it cannot. */
   async ask(
     write: (text: string) => boolean,
     type: string,
@@ -50,13 +50,13 @@ export class Requests {
     }
   }
 
-  /** The connection is gone, and the answers with it. */
+  /** The connection is lost, and no answer will come. */
   fail(): void {
     for (const answer of this.pending.values()) answer.reject(lost())
   }
 }
 
-/** Nobody need wait for the promise: a loss that is mended by itself must not become an unhandled rejection. */
+/** Nobody has to await the promise: a loss that the client repairs itself must not be an unhandled rejection. */
 export function defer<T>(): Answer<T> {
   const answer = {} as Answer<T>
   answer.promise = new Promise<T>((resolve, reject) => Object.assign(answer, { resolve, reject }))

@@ -7,20 +7,20 @@ import { Positions } from './positions.ts'
 import { lost, MAX_TIMER, Requests } from './requests.ts'
 import { Topics } from './topics.ts'
 
-// A SYN that meets silence takes a browser two minutes; this also bounds the application's ticket().
+// A browser waits two minutes for the answer to a SYN. This also limits the application's ticket().
 const WELCOME_WITHIN = 20_000
 const STABLE_AFTER = 10_000
 const MAX_DELAY = 30_000
 const UNREACHABLE_AFTER = 3
 const NO_CODE = 1005
 const ABNORMAL = 1006
-// Reserved for the protocol, now or later: an application never gets one as a published message.
+// Reserved for the protocol, now or later: never given to the application as a published message.
 const NOT_PUBLISHED = /^(p[io]ng|ack|(un)?subscribe|authenticated?|presence|history|push\..*)$/
 
 type Timer = ReturnType<typeof setTimeout> | undefined
 type Message = PublishedMessage & { ref?: unknown; ack?: unknown }
 
-/** One client, from the first attempt to its end: the socket of the day, what is wanted, and what waits for answers. */
+/** One client, from the first attempt to its end: its states, and which parts act in which state. */
 export class PushClient {
   state: ClientState = 'connecting'
   welcome: Welcome | undefined
@@ -31,13 +31,13 @@ export class PushClient {
   private topics: Topics
   private requests = new Requests()
   private link: Link | undefined
-  /** What ticket() brings too late finds another number here. */
+  /** Counts attempts: a ticket that comes too late finds another number. */
   private attempt = 0
-  /** Each state has one: to give the attempt up, to call the connection stable, to try again. */
+  /** Each state has one timer: to give up the attempt, to call the connection stable, or to try again. */
   private timer: Timer
   private failures = 0
   private unanswered = 0
-  /** The delay that a `reconnect` asked for, until it is over. */
+  /** The delay that a `reconnect` asked for, until the next attempt. */
   private after: number | undefined
   private leavePage = watchPage(() => this.wake())
 
@@ -71,7 +71,7 @@ export class PushClient {
 
   unsubscribe(topic: string): void {
     this.topics.forget(topic)
-    // Without a ref the answer could be taken for an unsubscription that the server decided on.
+    // Without a ref the answer would look like an unsubscription by the server.
     if (this.state === 'open')
       this.write(JSON.stringify({ type: 'unsubscribe', payload: { topic }, ref: this.requests.nextRef() }))
   }
@@ -101,7 +101,7 @@ export class PushClient {
   private connect(): void {
     this.after = undefined
     this.enter('connecting', {}, () => this.lose(ABNORMAL, 'no welcome came'), WELCOME_WITHIN)
-    // A handler of `state` may have closed it.
+    // A `state` handler may have closed the client.
     if (this.state === 'connecting') this.open(++this.attempt)
   }
 
@@ -109,7 +109,7 @@ export class PushClient {
     const { ticket, WebSocket } = this.options
     let failure: [code: string, message: string] = ['TICKET', 'ticket() failed']
     try {
-      // So that whoever called connect() can listen before anything happens.
+      // The caller of connect() can add listeners before anything happens.
       await undefined
       if (attempt !== this.attempt) return
       const url = new URL(this.url)
@@ -117,7 +117,7 @@ export class PushClient {
       if (attempt !== this.attempt) return
       const since = this.places.forUrl()
       if (since) url.searchParams.set('since', since)
-      failure = ['CONNECT', 'no WebSocket could be made']
+      failure = ['CONNECT', 'the WebSocket could not be created']
       this.attach(new WebSocket(url.href))
     } catch (cause) {
       if (attempt !== this.attempt) return
@@ -137,7 +137,7 @@ export class PushClient {
   private lose(code: number, reason: string): void {
     const answered = this.state === 'open' || (code !== NO_CODE && code !== ABNORMAL)
     this.detach()
-    // Full jitter: clients that fell together must not come back together.
+    // Full jitter: clients that were disconnected together must not return together.
     const delay = this.after ?? Math.random() * Math.min(MAX_DELAY, 1000 * 2 ** this.failures++)
     this.unanswered = answered ? 0 : this.unanswered + 1
     this.enter('waiting', { code, reason, delay }, () => this.connect(), delay)
@@ -169,7 +169,7 @@ export class PushClient {
 
   private wake(): void {
     if (this.state === 'open') this.link?.wake()
-    // What the server asked for stands: it spreads the crowd.
+    // Not before the delay that the server asked for: it spreads reconnects.
     else if (this.state === 'waiting' && this.after === undefined) this.connect()
   }
 
@@ -182,7 +182,7 @@ export class PushClient {
     if (!message || !this.dispatch(message)) this.handlers.tell('invalid', { data })
   }
 
-  /** False for what the protocol does not know. */
+  /** False if it is not a valid message of the protocol. */
   private dispatch(message: Message): boolean {
     const payload = Object(message.payload)
     switch (message.type) {
@@ -194,7 +194,7 @@ export class PushClient {
         this.requests.get(message.ref)?.resolve(message.payload)
         return true
       case 'unsubscribed':
-        // The server's own decision: it should not be undone by the next reconnect.
+        // The server decided this: the next reconnect must not subscribe again.
         if (message.ref === undefined) this.topics.left(payload.topic)
         return true
       case 'error':
@@ -220,7 +220,7 @@ export class PushClient {
       this.failures = 0
     }
     this.enter('open', {}, stable, STABLE_AFTER)
-    // A handler of `state` may have closed it.
+    // A `state` handler may have closed the client.
     if (this.state !== 'open') return true
     this.topics.begin(behind)
     this.handlers.emit('event welcome', welcome)
@@ -258,7 +258,7 @@ export class PushClient {
   }
 
   private async publish(message: Message): Promise<void> {
-    // One that comes again is not acknowledged either: its handler may have failed, or be at it still.
+    // A repeated message is not acknowledged either: its handler may have failed or may still be running.
     if (!this.places.take(message)) return
     const isHandled = await this.handlers.deliver(message)
     if (isHandled && typeof message.ack === 'string') this.send('ack', { token: message.ack })
@@ -272,7 +272,7 @@ export class PushClient {
     const message =
       `no welcome from ${this.url.origin}${this.url.pathname} in ${UNREACHABLE_AFTER} attempts (the last: ${last}). ` +
       'Check that it is the path option of the plugin, that the server runs, that the proxy passes Upgrade and ' +
-      'Connection, and that the origins option admits this page. Trying goes on.'
+      'Connection, and that the origins option admits this page. The client keeps trying.'
     if (!this.handlers.emit('event unreachable', { attempts: UNREACHABLE_AFTER, message })) console.warn(message)
   }
 }
@@ -286,8 +286,8 @@ function parse(text: string): Message | undefined {
   }
 }
 
-/** A ticket of `undefined` would be sent as that word, refused with 4401, and the client would stay closed. */
+/** A ticket `undefined` would be sent as that word and refused with 4401, and the client would stay closed. */
 function usable(ticket: string): string {
-  if (typeof ticket !== 'string' || !ticket) throw new TypeError('ticket() gave no string')
+  if (typeof ticket !== 'string' || !ticket) throw new TypeError('ticket() did not return a string')
   return ticket
 }

@@ -4,29 +4,29 @@ import type { Subscribed } from './options.ts'
 import type { Positions } from './positions.ts'
 import { type Answer, defer, lost } from './requests.ts'
 
-/** A server has so many messages of one client in hand at once (`limits.pending`) and refuses more. */
+/** A server handles a limited number of messages of a client at a time (`limits.pending`) and refuses more. */
 const MAX_UNANSWERED = 16
 const MAX_DELAY = 30_000
-// Asking again would bring the same answer. Any other refusal passes: of authorize() that failed once, or of a crowd.
+// Another attempt would get the same answer. Other refusals are temporary: authorize() failed once, or load is high.
 const FINAL = /^PUSH_ERR_(FORBIDDEN|TOPIC|BAD_MESSAGE|UNSUBSCRIBED)$/
 
-/** Asks the server on the connection at hand. */
+/** Asks the server on the present connection. */
 type Subscribe = (payload: { topic: string; since: string | undefined }) => Promise<Subscribed>
 
-/** `isRenewed`: it was asked for before, and the application was not told that it is given up. */
+/** `isRenewed`: it was asked for before, and the application still wants it. */
 type Wanted = Answer<Subscribed> & { isAsked?: boolean; isRenewed?: boolean }
 
-/** The topics to hear: what was asked for, what the connection at hand answered, and how far each was heard. */
+/** The wanted topics, and what was asked for and answered on the present connection. */
 export class Topics {
   private positions: Positions
   private handlers: Handlers
   private subscribe: Subscribe
-  /** A loss brings a new answer, not yet asked for. */
+  /** When the connection is lost, each topic gets a new promise that is not asked for yet. */
   private wanted = new Map<string, Wanted>()
-  /** To be asked for when the server has answered some of those before; without an answer to give: for what was missed. */
+  /** Topics to ask for when earlier ones are answered. Without a promise only the missed messages are asked for. */
   private queue = new Map<string, Wanted | undefined>()
   private unanswered = 0
-  /** One for all that were refused: they are asked for again together. */
+  /** One timer for all refused topics, which are asked for again together. */
   private timer: ReturnType<typeof setTimeout> | undefined
   private refusals = 0
 
@@ -43,20 +43,20 @@ export class Topics {
   }
 
   forget(topic: string): void {
-    this.wanted.get(topic)?.reject(new ClientError('UNSUBSCRIBED', `${topic} is no longer wanted`))
+    this.wanted.get(topic)?.reject(new ClientError('UNSUBSCRIBED', `${topic} was unsubscribed`))
     this.wanted.delete(topic)
     this.queue.delete(topic)
     this.positions.forget(topic)
   }
 
-  /** The server's own decision, unless it crossed a question about the topic: then the answer to that says what holds. */
+  /** The server unsubscribed the topic. If a question about it is under way, the answer to that decides. */
   left(topic: string): void {
     if (!this.isWanted(topic) || !this.positions.isAsking(topic)) this.forget(topic)
   }
 
   isWanted = (topic: string): boolean => this.wanted.has(topic)
 
-  /** Asks for `topic` on the connection at hand, unless that was done or it has the topic anyway. */
+  /** Asks for `topic` on the present connection, unless that was done or the connection has it without subscribing. */
   join(topic: string): void {
     const answer = this.wanted.get(topic)
     if (!answer || answer.isAsked) return
@@ -66,13 +66,13 @@ export class Topics {
     else this.enqueue(topic, answer)
   }
 
-  /** A connection begins; `behind` are those of its own topics whose missed messages have yet to be asked for. */
+  /** The connection was welcomed. `behind`: topics of the welcome whose missed messages must still be asked for. */
   begin(behind: readonly string[]): void {
     for (const topic of behind) this.enqueue(topic)
     this.joinAll()
   }
 
-  /** False for what is no answer about a topic; `isDecided` by the server, unasked. */
+  /** False if it is not an answer about a topic. `isDecided`: the server sent it unasked. */
   answered(state: TopicState & { topic?: unknown }, isDecided: boolean): boolean {
     const { topic } = state
     if (typeof topic !== 'string') return false
@@ -80,7 +80,7 @@ export class Topics {
     return true
   }
 
-  /** The connection at hand is gone, and with it what was asked on it. */
+  /** The connection is lost: nothing that was asked on it will be answered. */
   reset(): void {
     this.queue.clear()
     clearTimeout(this.timer)
@@ -88,7 +88,7 @@ export class Topics {
     this.refusals = 0
     for (const [topic, answer] of this.wanted) {
       if (!answer.isAsked) continue
-      // One that waits in the queue has no request that would fail.
+      // A topic in the queue has no request that could fail, so it is rejected here.
       answer.reject(lost())
       this.renew(topic)
     }
@@ -137,7 +137,7 @@ export class Topics {
     const isUnanswered = error.code === 'CLOSED' || error.code === 'TIMEOUT'
     if (isUnanswered || (answer.isRenewed && !FINAL.test(error.code))) this.renew(topic)
     else this.forget(topic)
-    // Without a connection the next welcome does it.
+    // If the connection is lost, the next welcome does it.
     if (error.code !== 'CLOSED' && this.isWanted(topic)) this.joinLater()
     this.handlers.report(error)
   }
@@ -152,12 +152,12 @@ export class Topics {
       this.timer = undefined
       this.joinAll()
     }
-    // Spread, so that a crowd does not ask again together; half of it at least, since what refused just now may still.
+    // At random, so that many clients do not ask together; at least half, because the cause of the refusal may last.
     const most = Math.min(MAX_DELAY, 1000 * 2 ** this.refusals++)
     this.timer = setTimeout(again, ((1 + Math.random()) / 2) * most)
   }
 
-  /** Nothing makes up for the messages that were let go meanwhile. */
+  /** The messages that were ignored meanwhile will not come again: tells a gap. */
   private missed(topic: string, error: ClientError): void {
     if (error.code === 'CLOSED') return
     this.positions.answered(topic, { recovered: false })

@@ -1380,7 +1380,7 @@ test('a closed client keeps no process alive', LIMIT, async t => {
   const server = await serve(t)
   const program = `
     import { WebSocket } from 'ws'
-    import { connect } from './src/client.ts'
+    import { connect } from './src/client/index.ts'
     const client = connect(${JSON.stringify(server.url)}, { WebSocket })
     client.listen('welcome', () => {
       client.request('never').catch(error => console.log(error.code))
