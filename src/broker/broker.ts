@@ -13,7 +13,7 @@ export interface Outgoing {
   receipt?: string | undefined
   /** Present if the publication is to be recorded. */
   history?: HistoryRule | undefined
-  /** A recorded publication with the same key is recorded and sent once. */
+  /** A repeat with the same key is recognised and not published again; only if it is recorded. */
   idempotencyKey?: string | undefined
 }
 
@@ -111,7 +111,7 @@ export interface Broker {
   readonly node: string
   /** False while publications cannot be sent or received. */
   readonly connected: boolean
-  /** Whether publications can be recorded, as far as is known. */
+  /** Whether publications can be recorded, as far as known. */
   readonly canRecord: boolean
   /** How many topics are being filled from their history: their connections get messages late. */
   readonly filling: number

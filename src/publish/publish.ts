@@ -43,7 +43,7 @@ export interface PublishOptions {
    * the topic in the option `history`, if there is one.
    */
   history?: HistoryRule | undefined
-  /** 1 to 200 bytes: a publication with the same key is recorded once. Only for recorded topics. */
+  /** 1 to 200 bytes: a repeat with the same key is recognised and not published again. Only for recorded topics. */
   idempotencyKey?: string | undefined
 }
 

@@ -32,7 +32,7 @@ const OURS: OurOptions = {
   // It would prefix keys but not channels.
   keyPrefix: '',
   connectTimeout: 3000,
-  // A frozen Redis never answers a FIN: without this a lost link would stay in the state of closing.
+  // A frozen Redis never answers a FIN: without this a lost link would stay "closing".
   disconnectTimeout: 100,
   retryStrategy: retryDelay,
   // A demoted master refuses writes on a connection that otherwise works.

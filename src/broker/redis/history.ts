@@ -34,7 +34,6 @@ export function parseRecorded({ memory, start, end: messageEnd }: Slice): Record
   return { position, previous, envelope: new Slice(memory, end + 1, messageEnd) }
 }
 
-/** Reads histories in Redis. */
 export class RedisHistory {
   readonly #functions: Functions
   readonly #names: Names

@@ -132,7 +132,7 @@ function isOpen({ reply }: Attempts): boolean {
   return reply === undefined || isTransient(reply)
 }
 
-/** An attempt with fewer milliseconds is not made: without an answer in time it would close the link for all others. */
+/** The least milliseconds of an attempt: without an answer in time it closes the link, for other calls too. */
 const MIN_ATTEMPT = 300
 
 const UNANSWERED = 'Redis did not answer in time: it may or may not have been recorded'

@@ -36,12 +36,10 @@ export class ReadAhead {
   #scheduled: NodeJS.Immediate | undefined
   readonly #isLate = () => performance.now() >= this.#sliceEnd
 
-  /** Bytes that wait. */
   get bytes(): number {
     return this.#bytes
   }
 
-  /** `chunk` came from `source`, for `reader`. */
   add(source: Source, reader: PushReader, chunk: Buffer): void {
     this.#waiting.push({ reader, source, chunk })
     this.#bytes += chunk.length

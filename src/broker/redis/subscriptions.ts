@@ -86,7 +86,7 @@ export class Subscriptions {
     })
   }
 
-  /** Whether messages of all wanted topics are being received, except of refused ones. */
+  /** Whether messages of all wanted topics are being received, except refused ones. */
   get isLive(): boolean {
     return this.#isLive
   }
@@ -291,7 +291,6 @@ export class Subscriptions {
     this.#link.overtaken(askedAt)
   }
 
-  /** Closes the connection and opens a new one. */
   reset(reason: Error): void {
     this.#link.reset(reason)
   }
