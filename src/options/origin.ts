@@ -1,11 +1,11 @@
-/** Why no page can have this origin as the option `origins` compares it, by its text; undefined when one can. */
+/** Why no browser sends this text as an origin, so that it could never match; undefined when one may. */
 export function originProblem(origin: string): string | undefined {
   if (origin === '*') return undefined
   if (origin.includes('*')) return `has "${origin}", but origins have no wildcards: list each of them, or only "*"`
-  // What other schemes have for an origin is up to whoever made them: capacitor://localhost.
+  // Origins of other schemes, such as capacitor://localhost, follow no common rule.
   if (!/^https?:/.test(origin)) return undefined
   const sent = originOf(origin)
-  if (sent === undefined) return `has "${origin}", which is no origin: write for example "https://app.example.com"`
+  if (sent === undefined) return `has "${origin}", which is not an origin: write for example "https://app.example.com"`
   return sent === origin ? undefined : `has "${origin}", which no browser sends: write "${sent}"`
 }
 

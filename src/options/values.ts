@@ -2,7 +2,7 @@ import type { TSchema } from 'typebox'
 import { errors } from '../protocol/errors.ts'
 import { unknownKey } from '../protocol/unknown-keys.ts'
 
-/** A value of `undefined` counts as left out, as in `{ origins: process.env.ORIGINS?.split(',') }`. */
+/** Fills in the defaults. An `undefined` value counts as left out, as in `{ origins: process.env.ORIGINS?.split(',') }`. */
 export function withDefaults(schema: TSchema, given: Record<string, unknown>): Record<string, unknown> {
   const { properties = {} } = schema as { properties?: Record<string, TSchema & { default?: unknown }> }
   const result: Record<string, unknown> = {}
@@ -14,7 +14,7 @@ export function withDefaults(schema: TSchema, given: Record<string, unknown>): R
   return result
 }
 
-/** Says of the first thing that a schema finds wrong where it is, what should stand there, and what the default is. */
+/** Throws PUSH_ERR_OPTIONS for the first error that a schema found: where it is, what is expected, and the default. */
 export function refuse(
   schema: TSchema,
   found: readonly { keyword: string; instancePath: string; message: string; params: object }[],
@@ -23,7 +23,7 @@ export function refuse(
 ): never {
   const first = found[0]!
   const keys = first.instancePath.split('/').slice(1)
-  // TypeBox reports a key that is not allowed as a failure of the schema `false` at that key.
+  // TypeBox reports an unknown key as an error of the schema `false` at that key.
   if (first.keyword === 'boolean') {
     keys.pop()
     const holder = keys.reduce<unknown>((v, key) => (v as Record<string, unknown>)[key], value)

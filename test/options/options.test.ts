@@ -3,7 +3,8 @@ import { test } from 'node:test'
 import { Redis } from 'ioredis'
 import { Type } from 'typebox'
 import { createClient, identityOf } from '../../src/broker/redis/client.ts'
-import { clientHandler, type Options, OptionsSchema, parseOptions } from '../../src/options/options.ts'
+import { clientHandler, type Options, OptionsSchema } from '../../src/options/options.ts'
+import { parseOptions } from '../../src/options/parse.ts'
 
 const PATH = { path: '/ws' }
 
@@ -120,7 +121,10 @@ const WRONG: [given: object, message: RegExp][] = [
   [{ origins: ['https://app.example.com:443'] }, /which no browser sends: write "https:\/\/app\.example\.com"$/],
   [{ origins: ['http://app.example.com:080'] }, /which no browser sends: write "http:\/\/app\.example\.com"$/],
   [{ origins: ['https://me@app.example.com'] }, /which no browser sends: write "https:\/\/app\.example\.com"$/],
-  [{ origins: ['https://x:99999'] }, /option origins has "https:\/\/x:99999", which is no origin: write for example /],
+  [
+    { origins: ['https://x:99999'] },
+    /option origins has "https:\/\/x:99999", which is not an origin: write for example /,
+  ],
   [{ publishTimeout: 9 }, /option publishTimeout must be >= 10 .*in milliseconds; default 2000\)$/],
   [{ publishTimeout: '2s' }, /option publishTimeout must be integer/],
   [{ publishTimeout: Number.POSITIVE_INFINITY }, /option publishTimeout must be /],
@@ -166,7 +170,7 @@ const WRONG: [given: object, message: RegExp][] = [
   [{ handlers: { 'a b': { schema: {}, handler() {} } } }, /handlers\["a b"\].*A-Z a-z 0-9/],
   [{ schemas: { welcome: {} } }, /schemas\["welcome"\].*reserved/],
   [{ api: true }, /option api must be an object$/],
-  [{ api: {} }, /option api needs keys or onRequest: an open push door is never the default$/],
+  [{ api: {} }, /option api needs keys or onRequest: the push API is never open to everybody by default$/],
   [{ api: { keys: undefined } }, /option api needs keys or onRequest/],
   [{ api: { path: '/push' } }, /option api needs keys or onRequest/],
   [{ api: { key: ['a'] } }, /api: unknown key "key": did you mean "keys"\?$/],
@@ -184,7 +188,7 @@ const WRONG: [given: object, message: RegExp][] = [
   [{ api: { onRequest: 'x' } }, /option api\.onRequest must be a function$/],
   [
     { prefix: '/v1' },
-    /option prefix is a word of Fastify's own .*write path: "\/v1\/ws".*redisPrefix for the names in Redis$/,
+    /option prefix is an option of Fastify itself .*write path: "\/v1\/ws".*redisPrefix for the names in Redis$/,
   ],
   [{ limit: {} }, /unknown key "limit": did you mean "limits"\?$/],
   [{ authentication: () => {} }, /unknown key "authentication": known are path, name, redisPrefix, /],
