@@ -7,14 +7,14 @@ import { nameProblem, type Topic } from '../protocol/topic.ts'
 
 export interface Identified {
   identity: Identity
-  /** Topics beyond its own that the connection has from the start. */
+  /** Topics to which the connection is subscribed from the start, besides its own. */
   topics: readonly Topic[]
 }
 
-/** Throws a TypeError that says what `giver` gave wrongly. */
+/** Checks what `giver` returned: `authenticate()`, `ticket()` or a ticket. Throws a TypeError that says what is wrong. */
 export function checkAuthentication(given: unknown, giver: string): Identified {
   if (typeof given !== 'object' || given === null || Array.isArray(given)) {
-    throw new TypeError(`${giver} gave no object such as {"user":"42"}`)
+    throw new TypeError(`${giver} gave something that is not an object such as {"user":"42"}`)
   }
   const { user, join, allow, data, expires } = given as Authentication
   const identity: Identity = {
@@ -29,9 +29,9 @@ export function checkAuthentication(given: unknown, giver: string): Identified {
 
 function checkUser(user: unknown, giver: string): string | null {
   if (user === undefined || user === null) return null
-  // JSON.parse has rounded a larger one by now: two people would be one user.
+  // JSON.parse rounds larger numbers, so two people could become one user.
   if (typeof user === 'number' && !Number.isSafeInteger(user)) {
-    throw new TypeError(`${giver} gave a user that is no safe integer: give it as a string`)
+    throw new TypeError(`${giver} gave a user that is not a safe integer: give it as a string`)
   }
   const name = typeof user === 'number' ? String(user) : user
   const problem = typeof name === 'string' ? nameProblem(name) : 'is neither a string nor a number'
@@ -45,17 +45,17 @@ function checkExpiry(expires: unknown, giver: string): number | undefined {
   if (typeof time !== 'number' || Number.isNaN(time)) {
     throw new TypeError(`${giver} gave an expires that is neither a Date nor milliseconds since 1970`)
   }
-  // The exp of a JWT is in seconds; taken for milliseconds every connection would be over before it began.
+  // The exp of a JWT is in seconds. Read as milliseconds, it would expire every connection at once.
   if (time > 0 && time < 1e11) throw new TypeError(`${giver} gave an expires in seconds: multiply it by 1000`)
   return time
 }
 
 const NONE: readonly Right[] = []
 
-/** Of the connection before: what most of an application may do is the same, and then they hold the same list. */
+/** The list of the previous connection. Most connections of an application have equal rights and then share one list. */
 let lastAllow = NONE
 
-/** A list that nobody changes: that of the application may be changed later, and may be everybody's. */
+/** A frozen copy: the application may change its list later, or use one for all connections. */
 function checkAllow(allow: unknown, giver: string): readonly Right[] {
   if (allow === undefined || allow === null) return NONE
   if (!isEqual(allow, lastAllow)) {
@@ -81,7 +81,7 @@ function checkList<T>(
   giver: string,
 ): readonly T[] {
   if (values === undefined || values === null) return []
-  if (!Array.isArray(values)) throw new TypeError(`${giver} gave ${where} that is no list of topics`)
+  if (!Array.isArray(values)) throw new TypeError(`${giver} gave ${where} that is not a list of topics`)
   for (const value of values) {
     const problem = problemOf(value)
     if (problem) throw new TypeError(`${giver} gave ${where}: ${problem}`)

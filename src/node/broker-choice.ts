@@ -7,13 +7,13 @@ import { acquireBroker } from '../broker/redis/pool.ts'
 import type { Options } from '../options/options.ts'
 import { errors } from '../protocol/errors.ts'
 
-/** New at every boot: a node is a process. */
+/** New for every process. */
 export const nodeId = randomBytes(6).toString('base64url')
 
-/** An application boots without Redis and works when it comes; this is how long it waits for it to be there already. */
+/** An application starts without Redis too, and uses it once it is up. Startup waits this long for Redis. */
 const BOOT_WAIT = 2000
 
-/** The first in-process broker of each application and prefix: two registrations of one application hear each other. */
+/** The first in-process broker of each server and prefix: registrations on one server hear each other through it. */
 const memoryBrokers = new WeakMap<object, Map<string, MemoryBroker>>()
 
 export interface OpenBroker {
@@ -21,7 +21,7 @@ export interface OpenBroker {
   release(): Promise<void>
 }
 
-/** The broker that the options ask for. Resolves in bounded time whether Redis is there or not. */
+/** The broker that the options ask for. Resolves in bounded time, with or without Redis. */
 export async function openBroker(app: FastifyInstance, options: Options): Promise<OpenBroker> {
   if (options.redis === false) return openMemoryBroker(app, options)
   const { redisPrefix: prefix, publishTimeout, noteRejected } = options
@@ -36,7 +36,7 @@ export async function openBroker(app: FastifyInstance, options: Options): Promis
     }
     app.log.info(`push: Redis channels and keys begin with "${prefix}", for example "${prefix}user:42"`)
   } else {
-    app.log.warn({ prefix }, 'push: Redis cannot be reached yet; starting without it, and trying on')
+    app.log.warn({ prefix }, 'push: Redis cannot be reached yet; starting without it and retrying')
   }
   return opened
 }
@@ -71,7 +71,7 @@ function openMemoryBroker(app: FastifyInstance, { redisPrefix, publishTimeout }:
 function hostRedis(app: FastifyInstance): unknown {
   const { redis } = app as { redis?: unknown }
   if (redis === undefined) {
-    throw new errors.OPTIONS('option redis is true, but @fastify/redis is not registered: register it before')
+    throw new errors.OPTIONS('option redis is true, but @fastify/redis is not registered: register it first')
   }
   if (typeof (redis as { duplicate?: unknown }).duplicate !== 'function') {
     throw new errors.OPTIONS(

@@ -2,14 +2,14 @@ import type { Connection } from '../connection/connection.ts'
 import type { Control } from '../protocol/envelope.ts'
 import type { Topic } from '../protocol/topic.ts'
 
-/** What commands need of the hub. */
+/** The part of the hub that commands use. */
 export interface CommandTarget {
   join(connection: Connection, topic: Topic): boolean
   confirm(connection: Connection, topic: Topic, how: { isNew: boolean; isCommand: true }): Promise<void>
   unsubscribe(connection: Connection, topic: Topic): void
 }
 
-/** Does to connections of this node what a node, or a backend, asked for: close, subscribe, unsubscribe. */
+/** Applies the commands of any node or backend to connections of this node: close, subscribe, unsubscribe. */
 export class Commands {
   readonly #target: CommandTarget
   readonly #failed: (error: unknown) => void
@@ -19,7 +19,7 @@ export class Commands {
     this.#failed = failed
   }
 
-  /** Resolves with how many connections obeyed. */
+  /** Resolves with the number of connections that obeyed. */
   async obey(connections: readonly Connection[], control: Control): Promise<number> {
     if (control.kind === 'close') {
       for (const connection of connections) connection.close(control.code, control.reason)

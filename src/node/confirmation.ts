@@ -6,20 +6,20 @@ import { type Known, knownOf, type Return, type Start } from '../delivery/recove
 import type { Position } from '../protocol/position.ts'
 import type { Topic } from '../protocol/topic.ts'
 
-/** A client is told at the latest after this long that it is subscribed; a `gap` says that it may not be yet. */
+/** After this long, a client gets `welcome` or `subscribed` even without confirmation; a `gap` then follows. */
 const CONFIRM_TIMEOUT = 1000
 
-/** Where the node itself is busy, so many times as long: its clients need no gaps on top of that. */
+/** While the node itself is busy it waits up to this many times as long, to spare its clients the gaps. */
 const MAX_TIMES = 5
 
-/** Clients that wait for the same answer of the broker. */
+/** Connections that wait for the same answer of the broker. */
 interface Group {
   confirmed: Start['confirmed']
   connections: Connection[]
   known: Promise<Known | undefined>
 }
 
-/** What a client hears of its topics beside `welcome` and `subscribed`: in time what it missed, else a `gap` as well. */
+/** Waits for the broker to confirm topics, then sends what clients missed; a `gap` if it does not answer in time. */
 export class Confirmation {
   readonly #registry: Pick<Registry<Connection>, 'has'>
   readonly #budget: number
@@ -27,7 +27,7 @@ export class Confirmation {
   readonly #load = new LoopLoad()
   #group: Group | undefined
 
-  /** `budget`: bytes that may wait for one connection. */
+  /** `budget`: bytes that may be queued for one connection. */
   constructor(registry: Pick<Registry<Connection>, 'has'>, budget: number, failed: (error: unknown) => void) {
     this.#registry = registry
     this.#budget = budget
@@ -35,8 +35,8 @@ export class Confirmation {
   }
 
   /**
-   * What `welcome` or `subscribed` says of the topics; undefined when the broker did not answer in time. A publisher whose
-   * command this is does not wait for longer, however busy the node is.
+   * What `welcome` or `subscribed` says about the topics; undefined when the broker did not answer in time. For a command
+   * the time is not extended while the node is busy, since a publisher waits for the result.
    */
   known(connection: Connection, start: Start, isCommand = false): Promise<Known | undefined> {
     if (isCommand || start.returning.size > 0) return this.#within([connection], knownOf(start), isCommand)
@@ -45,7 +45,7 @@ export class Confirmation {
     return this.#group.known
   }
 
-  /** One timer and one promise for all that come together: thousands may. */
+  /** One timer and one promise for all connections that arrive together: there may be thousands. */
   #newGroup(confirmed: Start['confirmed']): Group {
     const connections: Connection[] = []
     const known = this.#within(connections, confirmed, false)
@@ -59,12 +59,15 @@ export class Confirmation {
   #within(connections: readonly Connection[], known: Promise<Known>, isCommand: boolean): Promise<Known | undefined> {
     const isBusy = () => this.#load.isHigh(performance.now())
     isBusy()
-    // Until the welcome what is published waits in memory: a client must not be cut off for a node that is slow.
+    // Publications are queued until the welcome: a slow node must not make a client exceed its budget.
     const unless = () => isBusy() && connections.every(({ buffered }) => buffered < this.#budget / 2)
     return within(CONFIRM_TIMEOUT, known, { unless, times: isCommand ? 1 : MAX_TIMES })
   }
 
-  /** Told or not, what was missed follows as soon as the broker can be asked. */
+  /**
+   * Sends what was missed as soon as the broker answers. `isTold`: its answer came in time for `welcome` or `subscribed`;
+   * otherwise the client was told a `gap` and is now told where its topics stand.
+   */
   follow(connection: Connection, { fresh, confirmed, returning }: Start, isTold: boolean): void {
     for (const [topic, back] of returning) {
       back.then(found => this.#replay(connection, topic, found, isTold)).catch(this.#failed)
@@ -79,7 +82,7 @@ export class Confirmation {
     await replay()
   }
 
-  /** Without a place to go on from, a client that leaves before the next message would miss that one in silence. */
+  /** Without positions, a client that disconnects before the next message could not recover it. */
   #tellPlaces(connection: Connection, fresh: readonly Topic[], places: ReadonlyMap<Topic, Position>): void {
     const held = fresh.filter(topic => places.has(topic) && this.#registry.has(connection, topic))
     if (held.length === 0) return

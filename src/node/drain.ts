@@ -6,7 +6,7 @@ import { CLOSE } from '../protocol/messages.ts'
 /** Connections closed in one turn of the event loop. */
 const BATCH = 250
 
-/** Tells clients when to come back elsewhere and closes them; resolves when they are gone, or time is up. */
+/** Tells clients when to reconnect and closes them. Resolves when all are gone or the time is up. */
 export async function takeLeave(
   connections: readonly Connection[],
   gone: Promise<void>,
@@ -14,7 +14,7 @@ export async function takeLeave(
 ): Promise<void> {
   if (connections.length === 0) return
   const deadline = performance.now() + timeout
-  // A few clients come back at once; many are spread over the window, about one a millisecond.
+  // A few clients reconnect at once; many spread over the window, about one per millisecond.
   const spread = Math.min(window, connections.length)
   for (const [i, connection] of connections.entries()) {
     if (i % BATCH === BATCH - 1) await nextTurn()

@@ -1,4 +1,4 @@
-/** What the heartbeat needs to know of a connection. */
+/** The part of a connection that the heartbeat uses. */
 export interface Beating {
   idle: number
   seen: number
@@ -15,14 +15,14 @@ export interface HeartbeatEvents<B> {
   expired(connection: B): void
 }
 
-/** A peer that has not answered a close frame by then is not going to: its socket is destroyed. */
+/** A peer that has not answered a close frame after this long never will: its socket is destroyed. */
 export const CLOSE_TIMEOUT = 5000
 
 const MAX_TICK = 1000
 
 /**
- * One timer for all connections of a node. Time is counted in ticks, so that a process that was stopped for an hour
- * does not take its own absence for theirs.
+ * One timer for all connections of a node. Time is counted in ticks: after a pause of the whole process, no connection
+ * looks silent because of it.
  */
 export class Heartbeat<B extends Beating> {
   readonly #connections: { values(): Iterable<B> }
@@ -33,7 +33,7 @@ export class Heartbeat<B extends Beating> {
   readonly #deadAt: number
   readonly #closeAt: number
 
-  /** Terminates whoever is silent within `interval` + `timeout` milliseconds. */
+  /** Reports a connection as silent at most `interval` + `timeout` milliseconds after its last byte. */
   constructor(
     connections: { values(): Iterable<B> },
     options: { interval: number; timeout: number },
@@ -42,7 +42,7 @@ export class Heartbeat<B extends Beating> {
     const tick = Math.max(1, Math.min(MAX_TICK, Math.floor(options.interval / 10), Math.floor(options.timeout / 5)))
     this.#connections = connections
     this.#events = events
-    // A byte may come right after a tick and is seen at the next one, so both counts are short by that tick.
+    // A byte that comes right after a tick is seen only at the next one, so both counts are one tick short.
     this.#pingAt = Math.max(1, Math.floor(options.interval / tick) - 1)
     this.#deadAt = Math.max(this.#pingAt + 1, Math.floor((options.interval + options.timeout) / tick) - 1)
     this.#closeAt = Math.ceil(CLOSE_TIMEOUT / tick)

@@ -39,17 +39,17 @@ export interface HubOptions {
   callbacks: { onBinary?: unknown }
 }
 
-/** What the hub tells the program it is part of. */
+/** What the hub reports to the plugin. */
 export interface HubEvents {
   rejected(topic: Topic, rejection: Rejection): void
-  /** Whatever happened here must not end the process. */
+  /** An unexpected error, to be logged: it must not end the process. */
   failed(error: unknown): void
 }
 
-/** Clients acknowledge within this share of the time that the publisher waits; the rest is for the answer. */
+/** Clients have this share of the publisher's time to acknowledge; the rest is for the answer to travel back. */
 const ACK_SHARE = 0.75
 
-/** Where registry and broker meet: whatever the broker brings goes to the connections it is for. */
+/** Where registry and broker meet: what the broker receives goes to the connections that it is for. */
 export class Hub implements Subscriber {
   readonly registry = new Registry<Connection>()
   readonly broker: Broker
@@ -109,7 +109,7 @@ export class Hub implements Subscriber {
     return this.registry.size >= this.options.limits.connections
   }
 
-  /** Makes a connection of a socket. Topics that `since` names wait for what was missed. */
+  /** Makes a connection of a socket. Live messages of the topics in `since` wait for the replay. */
   connect(identity: Identity, transport: Transport, topics: readonly Topic[], since: Since = NOTHING_HELD): Connection {
     const connection = new Connection(identity, transport, this.#writeQueue)
     this.registry.add(connection)
@@ -128,7 +128,7 @@ export class Hub implements Subscriber {
     return features
   }
 
-  /** Welcomes a connection once the broker has confirmed its topics, then sends what it missed. */
+  /** Sends `welcome` once the broker has confirmed the topics, then what the connection missed. */
   async welcome(connection: Connection, since: Since = NOTHING_HELD): Promise<void> {
     const topics = topicsOf(connection)
     const start = this.#recovery.start(connection, topics, since)
@@ -140,8 +140,8 @@ export class Hub implements Subscriber {
   }
 
   /**
-   * Joins `topic` at once; `confirm` says when it holds. True when the connection did not have it. Throws when it has too
-   * many topics.
+   * Joins `topic` at once; `confirm` tells the client when the broker has confirmed it. True when the topic is new to the
+   * connection. Throws when the connection has too many topics.
    */
   join(connection: Connection, topic: Topic, since?: string): boolean {
     const isHeld = this.registry.has(connection, topic)
@@ -155,8 +155,9 @@ export class Hub implements Subscriber {
   }
 
   /**
-   * Sends `subscribed` once the broker has confirmed the topic, then what was missed. A topic that the connection had
-   * before is told without a position: what leads there may be under way still. Throws when it was left meanwhile.
+   * Sends `subscribed` once the broker has confirmed the topic, then what was missed. For a topic that the connection
+   * already had, `subscribed` has no position: messages before it may not have been sent yet. Throws when the topic was
+   * left meanwhile.
    */
   async confirm(connection: Connection, topic: Topic, { isNew, since, ref, isCommand }: Subscription): Promise<void> {
     const start = this.#recovery.start(connection, [topic], held(topic, since))
@@ -180,7 +181,7 @@ export class Hub implements Subscriber {
     connection.reply('unsubscribed', { topic }, ref)
   }
 
-  /** The client has dealt with the publication that carried `token`. */
+  /** The client has handled the publication that carried `token`. */
   acknowledge(connection: Connection, token: string): void {
     this.#acks.acknowledge(connection, token)
   }
@@ -203,11 +204,11 @@ export class Hub implements Subscriber {
 
   #endSilent(connection: Connection): void {
     connection.close(CLOSE.HEARTBEAT_TIMEOUT, 'heartbeat timeout')
-    // One turn later, so that a client that was only frozen finds the close frame when it thaws.
+    // One turn later, so that a client that was only frozen still finds the close frame.
     setImmediate(() => connection.terminate())
   }
 
-  // ── what the broker calls ──────────────────────────────────────────────────────────────────────────────────────
+  // ── called by the broker ───────────────────────────────────────────────────────────────────────────────────────
 
   holds(topic: Topic): boolean {
     return this.registry.holds(topic)
@@ -233,14 +234,14 @@ export class Hub implements Subscriber {
     return this.#rules.of(topic) !== undefined
   }
 
-  // ── the end ────────────────────────────────────────────────────────────────────────────────────────────────────
+  // ── shutdown ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** Stops accepting, tells every client when to come back elsewhere, closes with 1012; bounded by `drain.timeout`. */
+  /** Refuses upgrades, waits `drain.delay`, then tells every client when to reconnect and closes with 1012. */
   async drain(): Promise<void> {
     if (this.#draining) return
     this.#draining = true
     const { delay } = this.options.drain
-    // Load balancers go by the readiness that has just gone down; meanwhile everything works as before.
+    // Load balancers now see that the node is not ready; its connections go on working meanwhile.
     if (delay > 0 && this.registry.size > 0) await sleep(delay)
     const empty = new Promise<void>(resolve => {
       this.#onEmpty = resolve
@@ -277,6 +278,6 @@ interface Subscription {
   isNew: boolean
   since?: string | undefined
   ref?: Ref | undefined
-  /** It was not the client that asked. */
+  /** A command asked for it, not the client. */
   isCommand?: boolean
 }

@@ -16,15 +16,15 @@ export interface InboundOptions {
   onBinary?: PushBridgeOptions['onBinary']
 }
 
-/** What is remembered of a client that talks; most never do. */
+/** The state of a client that sends messages. Most never send any and have none. */
 interface Conversation {
   tokens: number
   refilled: number
   badInARow: number
   pending: number
-  /** The last of those that change subscriptions, which take effect in the order in which they came. */
+  /** The last change of subscriptions: they take effect in order of arrival. */
   lastChange: Promise<unknown>
-  /** Messages that came before the welcome was sent. */
+  /** Messages that arrived before the welcome was sent. */
   early: Inbound[] | undefined
 }
 
@@ -35,10 +35,10 @@ const NOTHING = Promise.resolve()
 /** A client that sends this many unusable messages in a row does not speak the protocol. */
 const MAX_BAD_IN_A_ROW = 10
 
-/** A ping is answered whatever the rate of messages, but a flood of them still counts for something. */
+/** A ping or an ack hardly counts against the rate of messages, but a flood of them does. */
 const CHEAP_COST = 0.1
 
-/** What the messages of clients do. */
+/** Handles the messages of clients. */
 export class Dispatcher {
   readonly #hub: Hub
   readonly #options: InboundOptions
@@ -55,7 +55,7 @@ export class Dispatcher {
     }
   }
 
-  /** Takes one message; never throws. Until `release` it is kept, since the welcome is the first thing a client hears. */
+  /** Handles one message; never throws. Messages are kept until `release`, since `welcome` comes before any answer. */
   receive(connection: Connection, data: Buffer, isBinary: boolean): void {
     if (connection.isClosing) return
     connection.idle = 0
@@ -98,16 +98,16 @@ export class Dispatcher {
   #take(connection: Connection, conversation: Conversation, inbound: Inbound): void {
     if (connection.isClosing) return
     try {
-      this.#deal(connection, conversation, inbound)
+      this.#handleInbound(connection, conversation, inbound)
     } catch (error) {
       this.#onError(error)
-      this.#refuseBad(connection, conversation, { problem: 'the message cannot be dealt with', ref: undefined })
+      this.#refuseBad(connection, conversation, { problem: 'the message cannot be handled', ref: undefined })
     }
   }
 
-  #deal(connection: Connection, conversation: Conversation, { data, isBinary }: Inbound): void {
+  #handleInbound(connection: Connection, conversation: Conversation, { data, isBinary }: Inbound): void {
     const message = isBinary ? undefined : parseClientMessage(data.toString())
-    // Neither is ever rate-limited away: a ping is a sign of life, and a server that asks for acks gets as many.
+    // Neither may cost a connection: a ping is a sign of life, and the server itself asks for acks.
     const isCheap = message && 'type' in message && (message.type === 'ping' || message.type === 'ack')
     if (!this.#pay(conversation, isCheap ? CHEAP_COST : 1)) {
       this.#hub.metrics.count('messages_refused_total', 1, 'rate')
@@ -125,7 +125,7 @@ export class Dispatcher {
     try {
       connection.reply('pong', payload ?? {}, ref)
     } catch {
-      // What JSON.parse still takes may be nested too deeply for JSON.stringify.
+      // JSON.parse accepts deeper nesting than JSON.stringify.
       this.#refuseBad(connection, conversation, { problem: 'the payload cannot be written as JSON', ref })
     }
   }
@@ -159,7 +159,7 @@ export class Dispatcher {
     connection.reply('error', { code: error.code, message: error.message }, ref)
   }
 
-  /** Runs `task` in the order of arrival, with a bound on how many of one connection may be under way. */
+  /** Starts `task` at once; limits how many tasks of one connection run at the same time. */
   async #run(
     connection: Connection,
     conversation: Conversation,
@@ -180,9 +180,9 @@ export class Dispatcher {
     }
   }
 
-  /** What an application throws with a status below 500 is meant for the client; anything else is kept in the log. */
+  /** The client sees errors that the application throws with a 4xx status; any other is logged and hidden from it. */
   #presentable(error: unknown): PushError {
-    // Anything can be thrown, undefined as well.
+    // Anything can be thrown, even undefined.
     const { statusCode, code } = (error ?? {}) as Partial<PushError>
     if (isPushError(error) && error.statusCode < 500) return error
     if (error instanceof Error && typeof statusCode === 'number' && statusCode >= 400 && statusCode < 500) {
@@ -198,7 +198,7 @@ export class Dispatcher {
     return this.#handle(connection, message)
   }
 
-  /** An `unsubscribe` must not overtake a `subscribe` that authorize() is still thinking about. */
+  /** An `unsubscribe` must not overtake a `subscribe` that still waits for authorize(). */
   #inOrder(conversation: Conversation, change: () => unknown): Promise<unknown> {
     const changed = conversation.lastChange.then(change)
     conversation.lastChange = changed.catch(() => {})
@@ -239,7 +239,7 @@ export class Dispatcher {
     await this.#inOrder(conversation, () => this.#hub.unsubscribe(connection, topic as Topic, ref))
   }
 
-  /** Throws PUSH_ERR_FORBIDDEN unless `connection` may hear `topic`. */
+  /** Throws PUSH_ERR_FORBIDDEN unless `connection` may subscribe to `topic`. */
   async authorize(connection: Authorizable, topic: Topic, since: string | undefined): Promise<void> {
     if (connection.topics.has(topic)) return
     if (topicKind(topic) === 'connection') throw new errors.FORBIDDEN(`${topic} is not this connection`)
@@ -266,7 +266,7 @@ export class Dispatcher {
   }
 }
 
-/** The payload of a message of the protocol. Throws when it has a key that is not known. */
+/** The payload of a protocol message. Throws when it has an unknown key. */
 function fieldsOf<K extends string>(payload: unknown, known: readonly K[]): { [Key in K]?: unknown } {
   const fields = typeof payload === 'object' && payload !== null ? payload : {}
   const unknown = unknownKey(fields, known)

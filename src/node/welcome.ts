@@ -3,12 +3,12 @@ import type { Known } from '../delivery/recovery.ts'
 import type { Feature, TopicState, Welcome } from '../protocol/messages.ts'
 import type { Topic } from '../protocol/topic.ts'
 
-/** The message that a client gets first. What is the same for all of a node is encoded once. */
+/** Encodes the first message that a client gets. The part that all connections of a node share is encoded once. */
 export class Welcomes {
   readonly #ofNode: string
 
   constructor(ofNode: Pick<Welcome, 'node' | 'protocol' | 'heartbeat'>) {
-    // Without its opening brace: it stands in the middle.
+    // Without its braces: it goes into the middle of an object.
     this.#ofNode = JSON.stringify(ofNode).slice(1, -1)
   }
 
@@ -31,7 +31,7 @@ function encodeState(state: TopicState | undefined): string {
   return `{"id":${quote(id)},"seq":${seq}${recovered === undefined ? '' : `,"recovered":${recovered}`}}`
 }
 
-/** What needs no escape. Nearly all names are such, and of the time that a welcome takes JSON.stringify takes half. */
+/** Text that needs no escape, as nearly all names do. JSON.stringify would take half of the time of a welcome. */
 const PLAIN = /^[\w .:@/-]*$/
 
 function quote(text: string): string {

@@ -2,7 +2,7 @@ import type { TSchema } from 'typebox'
 import { errors } from '../protocol/errors.ts'
 import { unknownKey } from '../protocol/unknown-keys.ts'
 
-/** Fills in the defaults. An `undefined` value counts as left out, as in `{ origins: process.env.ORIGINS?.split(',') }`. */
+/** Fills in defaults. An `undefined` value counts as left out, as in `{ origins: process.env.ORIGINS?.split(',') }`. */
 export function withDefaults(schema: TSchema, given: Record<string, unknown>): Record<string, unknown> {
   const { properties = {} } = schema as { properties?: Record<string, TSchema & { default?: unknown }> }
   const result: Record<string, unknown> = {}

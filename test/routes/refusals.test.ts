@@ -61,7 +61,7 @@ test('authenticate that breaks or answers nonsense: 500 and 4500, the reason in 
     })
   }
   const reasons = log.map(line => (line as { err?: { message: string } }).err?.message ?? '')
-  const unsafe = reasons.filter(reason => reason.endsWith('a user that is no safe integer: give it as a string'))
+  const unsafe = reasons.filter(reason => reason.endsWith('a user that is not a safe integer: give it as a string'))
   assert.equal(unsafe.length, 8)
   assert.ok(reasons.some(reason => /in seconds: multiply it by 1000/.test(reason)))
   assert.ok(reasons.some(reason => /join: "orders" is no topic/.test(reason)))
@@ -161,12 +161,12 @@ test('tickets: needed, single use, and checked', async t => {
     assert.equal(status, 401)
     assert.match(body?.message ?? '', text)
   }
-  await refused({ allow: 'channel:a' }, /^(the ticket|ticket\(\)) gave allow that is no list of topics/)
+  await refused({ allow: 'channel:a' }, /^(the ticket|ticket\(\)) gave allow that is not a list of topics/)
   await refused({ user: 'a b' }, /^(the ticket|ticket\(\)) gave a user that has white space/)
   // JSON.parse makes another user of it: 9007199254740992.
   await redis.admin.set('push:ticket:0123456789abcdef', '{"user":9007199254740993}')
   const rounded = await refusalOf(`ws://127.0.0.1:${port}/ws?ticket=0123456789abcdef`)
-  assert.deepEqual([rounded.status, /no safe integer: give it as a string/.test(rounded.body!.message)], [401, true])
+  assert.deepEqual([rounded.status, /not a safe integer: give it as a string/.test(rounded.body!.message)], [401, true])
   const largest = await app.push.ticket({ user: Number.MAX_SAFE_INTEGER })
   assert.equal((await openConnection(app, `/ws?ticket=${largest}`)).welcome.user, '9007199254740991')
   for (const ttl of [0, -1, 1.5, Number.NaN, 86_401]) {
