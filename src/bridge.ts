@@ -9,12 +9,12 @@ import { CLOSE, closeProblem } from './protocol/messages.ts'
 import { type Topic, topicProblem } from './protocol/topic.ts'
 import type { Publish, Publisher, PublishResult } from './publish/publish.ts'
 
-/** This node's connections, to look at. */
+/** The connections of this node. */
 export interface Connections {
   readonly size: number
   get(id: string): PushConnection | undefined
   values(): IterableIterator<PushConnection>
-  /** Those that a publication on `topic` would go to. */
+  /** The connections of this node that are subscribed to `topic`. */
   of(topic: Topic): Iterable<PushConnection>
 }
 
@@ -23,19 +23,19 @@ export interface Status {
   broker: 'memory' | 'redis'
   /** Whether publications can be sent and received. */
   connected: boolean
-  /** Nodes alive, this one included; undefined while the broker cannot be asked. */
+  /** How many nodes are alive, this one included; undefined while the broker cannot be asked. */
   nodes: number | undefined
   draining: boolean
   connections: number
   topics: number
-  /** Topics that are being filled from their history: what their connections get is late. */
+  /** Topics that this node is filling from their history: their messages arrive late. */
   fillingTopics: number
-  /** Topics that the broker refuses to this node: their connections get nothing. */
+  /** Topics that the broker refuses to this node: their connections get no messages. */
   refusedTopics: number
-  /** Milliseconds that this node is behind what is published. */
+  /** How late publications reach this node, in milliseconds. */
   lag: number
   stalledConnections: number
-  /** Bytes held for connections whose sockets take no more. */
+  /** Bytes queued for connections whose sockets are full. */
   heldBytes: number
   metrics: Record<string, number>
 }
@@ -43,10 +43,10 @@ export interface Status {
 const TICKET_TTL = 30
 const MAX_TICKET_TTL = 24 * 60 * 60
 
-/** What an application has as `app.push`. */
+/** The decorator `app.push`. */
 export class PushBridge {
   /**
-   * Publishes to every matching connection on every node. `publish('user:42', { type, payload })` gives
+   * Publishes to every subscribed connection on every node. `publish('user:42', { type, payload })` resolves with
    * `{ topic, nodes, … }` or rejects with a PUSH_ERR_ code within `publishTimeout`.
    */
   readonly publish: Publish
@@ -69,16 +69,17 @@ export class PushBridge {
     }
   }
 
-  /** Subscribes the present connections of `user:ID` or `connection:ID`, on any node, without asking `authorize`. */
+  /** Subscribes the current connections of `user:ID` or `connection:ID` on any node, without asking `authorize`. */
   subscribe(target: string, topic: string): Promise<PublishResult> {
     return this.#publisher.command(target, { kind: 'subscribe', topic: channelTopic(topic), receipt: undefined })
   }
 
+  /** Unsubscribes the current connections of `user:ID` or `connection:ID` on any node. */
   unsubscribe(target: string, topic: string): Promise<PublishResult> {
     return this.#publisher.command(target, { kind: 'unsubscribe', topic: channelTopic(topic), receipt: undefined })
   }
 
-  /** Closes the connections of `user:ID` or `connection:ID` on any node; `delivered` says how many those were. */
+  /** Closes the connections of `user:ID` or `connection:ID` on any node; `delivered` is how many were closed. */
   async close(target: string, code: number = CLOSE.NORMAL, reason = ''): Promise<PublishResult> {
     const problem = closeProblem(code, reason)
     if (problem) throw new errors.FIELD(problem)
@@ -86,12 +87,12 @@ export class PushBridge {
   }
 
   /**
-   * A single-use secret that stands for `identity`: the page connects with `?ticket=…` within `ttl` seconds, at most a
-   * day. Rejects with PUSH_ERR_FIELD what would be refused when the page connects.
+   * Resolves with a single-use secret that stands for `identity`: the page connects with `?ticket=…` within `ttl`
+   * seconds, at most a day. Rejects with PUSH_ERR_FIELD when a page with that identity would be refused.
    */
   async ticket(identity: Authentication, ttl: number = TICKET_TTL): Promise<string> {
     if (!Number.isInteger(ttl) || ttl < 1 || ttl > MAX_TICKET_TTL) {
-      throw new errors.FIELD(`the ttl of a ticket is no whole number of seconds from 1 to ${MAX_TICKET_TTL}`)
+      throw new errors.FIELD(`the ttl of a ticket must be a whole number of seconds from 1 to ${MAX_TICKET_TTL}`)
     }
     const token = randomBytes(24).toString('hex')
     await this.#hub.broker.putTicket(token, encodeTicket(identity), ttl)
@@ -112,11 +113,11 @@ export class PushBridge {
   }
 }
 
-/** Exactly what `authenticate()` may give, whatever else the object has. */
+/** Keeps only what `authenticate()` may return, whatever else the object has. */
 function encodeTicket({ user, join, allow, data, expires }: Authentication): string {
   try {
     const { identity } = checkAuthentication({ user, join, allow, data, expires }, 'ticket()')
-    if (isExpired(identity, Date.now())) throw new TypeError('ticket() gave an expires that is over')
+    if (isExpired(identity, Date.now())) throw new TypeError('ticket() gave an expires in the past')
     return JSON.stringify({ user, join, allow, data, expires: expires instanceof Date ? expires.getTime() : expires })
   } catch (error) {
     throw new errors.FIELD((error as Error).message)

@@ -22,18 +22,18 @@ declare module 'fastify' {
   }
 }
 
-/** At most this many log lines a second about envelopes that could not be used: junk must not fill a disk. */
+/** At most this many log lines per second about rejected envelopes, so that they cannot fill a disk. */
 const REJECTED_LINES_PER_SECOND = 5
 
 const pushBridge: FastifyPluginAsync<PushBridgeOptions> = async (app, input) => {
   const options = parseOptions(input)
   if (app.hasDecorator(options.name)) {
-    throw new errors.OPTIONS(`option name: app.${options.name} exists already, give this registration another name`)
+    throw new errors.OPTIONS(`option name: app.${options.name} already exists: give this registration another name`)
   }
   const schemas = new SchemaTable(options.schemas)
   const rules = new HistoryRules(options.history)
   const { broker, release } = await openBroker(app, options)
-  // Right away: a registration that fails further down must not leave connections behind.
+  // At once: a registration that fails further down must not leave links to Redis behind.
   app.addHook('onClose', release)
   const metrics = new Metrics()
   const hub = new Hub(broker, options, { schemas, rules }, metrics, hubEvents(app))
@@ -49,7 +49,7 @@ const pushBridge: FastifyPluginAsync<PushBridgeOptions> = async (app, input) => 
   })
   const { api } = options
   if (api) await app.register(pushRoutes, { api, publisher, limits })
-  // preClose comes before the server waits for its sockets, which would be for ever.
+  // In preClose, since the server then waits for its sockets, and ours would never close.
   app.addHook('preClose', () => hub.drain())
   app.addHook('onClose', async () => hub.close())
 }

@@ -4,7 +4,7 @@ import type { FastifyInstance } from 'fastify'
 import { type RawData, WebSocket } from 'ws'
 import type { Welcome } from './protocol/messages.ts'
 
-/** One message of the server; binary messages have the type `binary` and their bytes as payload. */
+/** One message of the server. A binary message has the type `binary` and its bytes as payload. */
 export interface TestMessage {
   type: string
   payload: unknown
@@ -16,24 +16,24 @@ export interface TestMessage {
 
 export interface TestConnection {
   readonly welcome: Welcome
-  /** The next message, or the next of `type`, skipping others; what came before the call counts. */
+  /** The next unread message, or the next one of `type`: the others stay unread. Rejects after `timeout`. */
   next(type?: string): Promise<TestMessage>
   send(type: string, payload?: unknown, ref?: string | number): void
   sendBinary(bytes: Uint8Array): void
-  /** Resolves when the connection is closed, by whichever side. */
+  /** Resolves when the connection is closed by either side. */
   readonly closed: Promise<{ code: number; reason: string }>
   close(): Promise<void>
 }
 
 export interface OpenOptions {
   headers?: Record<string, string>
-  /** Milliseconds that `next` waits. Default 5000. */
+  /** How long `next` waits, in milliseconds. Default 5000. */
   timeout?: number
 }
 
 /**
- * Opens a real WebSocket to `path` of `app`, which starts to listen on a free port of the loopback interface if it
- * does not yet. Rejects with the close code or the HTTP status when the connection is refused. `app.close()` ends it.
+ * Opens a real WebSocket to `path` of `app`. An app that is not listening yet is made to listen on a free port of the
+ * loopback interface. Rejects with the close code or HTTP status when the connection is refused. `app.close()` ends it.
  */
 export async function openConnection(
   app: FastifyInstance,
