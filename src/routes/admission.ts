@@ -10,7 +10,7 @@ import { CLOSE } from '../protocol/messages.ts'
 import { nameProblem, ownTopics, type Topic } from '../protocol/topic.ts'
 
 export interface Admitted extends Identified {
-  /** The last ids that the client holds. */
+  /** The last id that the client holds of each topic. */
   since: Since
 }
 
@@ -19,7 +19,7 @@ export class Admission {
   readonly #hub: Hub
   readonly #options: Options
   readonly #dispatcher: Dispatcher
-  /** The last origin that was found to be its host's own. Nearly all pages are of one, and to parse it takes a while. */
+  /** The last origin that matched its host: most pages have the same one, and parsing takes time. */
   #ownPage = { origin: '', host: '' }
 
   constructor(hub: Hub, options: Options, dispatcher: Dispatcher) {
@@ -28,7 +28,7 @@ export class Admission {
     this.#dispatcher = dispatcher
   }
 
-  /** `channel` is what stood behind the path. Throws a PushError that says why not. */
+  /** `channel` is the rest of the URL path after `path`. Throws a PushError that says why the request is refused. */
   async admit(request: FastifyRequest, channel: string): Promise<Admitted> {
     this.checkRoom()
     this.#checkOrigin(request)
@@ -36,15 +36,17 @@ export class Admission {
     const { identity, topics } = await this.#identify(request)
     if (isExpired(identity, Date.now())) throw new errors.UNAUTHENTICATED('the identity has expired')
     if (channel === '') return { identity, topics, since }
-    // A list of its own: the one that authenticate() gave may be given to others too.
+    // A new list: authenticate() may return the same one for other connections.
     return { identity, topics: [...topics, await this.#channelTopic(identity, topics, channel, since)], since }
   }
 
-  /** Throws when the node takes no more. Asked again when the socket is there, since authenticate() took its time. */
+  /** Throws when the node takes no more connections. Checked again after the upgrade: authenticate() may take long. */
   checkRoom(): void {
     if (this.#hub.isDraining) throw new errors.DRAINING()
     if (this.#hub.isFull) {
-      throw new errors.FULL(`this node has its ${this.#options.limits.connections} connections (limits.connections)`)
+      throw new errors.FULL(
+        `this node already has ${this.#options.limits.connections} connections (limits.connections)`,
+      )
     }
   }
 
@@ -82,9 +84,9 @@ export class Admission {
     try {
       return checkAuthentication(JSON.parse(text), 'the ticket')
     } catch (error) {
-      // Another program wrote it, and trying again would not make it better.
+      // Another program wrote the ticket: a 500 would make the client try again in vain.
       throw new errors.UNAUTHENTICATED(
-        error instanceof SyntaxError ? 'the ticket is no JSON' : (error as Error).message,
+        error instanceof SyntaxError ? 'the ticket is not JSON' : (error as Error).message,
       )
     }
   }
@@ -99,7 +101,7 @@ export class Admission {
   }
 }
 
-/** Which close code a page gets where another program gets the HTTP status. */
+/** The close code that a page gets instead of an HTTP status. */
 export function closeCodeOf({ statusCode }: PushError): number {
   if (statusCode === 401) return CLOSE.UNAUTHENTICATED
   if (statusCode === 403) return CLOSE.FORBIDDEN
@@ -107,7 +109,7 @@ export function closeCodeOf({ statusCode }: PushError): number {
   return statusCode < 500 ? CLOSE.BAD_MESSAGE : CLOSE.INTERNAL
 }
 
-/** Origin and Host name the same host and port; a port left out is the one of the origin's scheme. */
+/** Whether Origin and Host name the same host and port. A missing port is the default of the origin's scheme. */
 function isSameHost(origin: string, host: string): boolean {
   try {
     const { protocol, host: originHost } = new URL(origin)
@@ -122,13 +124,13 @@ function ticketOf(request: FastifyRequest): string | undefined {
   return typeof ticket === 'string' ? ticket : undefined
 }
 
-/** `since={"user:42":"<id>"}` in the URL: the topics that a connection gets by itself are recovered by it. */
+/** `since={"user:42":"<id>"}` in the URL: the last ids, for topics that a connection has without asking. */
 function sinceOf(request: FastifyRequest): Since {
   const { since } = request.query as { since?: unknown }
   if (since === undefined) return NOTHING_HELD
   const ids = parseObject(since)
   if (!ids || !Object.values(ids).every(id => typeof id === 'string')) {
-    throw new errors.BAD_MESSAGE('since in the URL is not the JSON of an object such as {"user:42":"<id>"}')
+    throw new errors.BAD_MESSAGE('since in the URL must be a JSON object such as {"user:42":"<id>"}')
   }
   return new Map(Object.entries(ids)) as Since
 }

@@ -9,7 +9,7 @@ interface Module {
 
 let loaded: Module | undefined
 
-/** From `src` as from `dist` the bundle is in the same place. */
+/** The path of the bundle is the same from `src` and from `dist`. */
 function load(): Module {
   if (!loaded) {
     const source = readFileSync(new URL('../../dist/client.module.js', import.meta.url), 'utf8')
@@ -18,12 +18,12 @@ function load(): Module {
   return loaded
 }
 
-/** Serves the browser client as one self-contained module that pages of the allowed origins may import. */
+/** Serves the browser client as one module that pages of the allowed origins may import. */
 export function clientModule(origins: readonly string[] | undefined) {
   return async (request: FastifyRequest, reply: FastifyReply): Promise<string | undefined> => {
     const { source, etag } = load()
     const { origin } = request.headers
-    // A module is fetched with CORS; and @fastify/helmet says same-origin for everything that does not say otherwise.
+    // Browsers fetch modules with CORS, and @fastify/helmet sets same-origin on every reply that sets nothing else.
     if (origin !== undefined && (origins?.includes('*') || origins?.includes(origin))) {
       reply.header('access-control-allow-origin', origin)
       reply.header('cross-origin-resource-policy', 'cross-origin')

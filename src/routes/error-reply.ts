@@ -2,7 +2,7 @@ import { STATUS_CODES } from 'node:http'
 import type { FastifyReply } from 'fastify'
 import type { PushError } from '../protocol/errors.ts'
 
-/** ReceiptAnswers as Fastify does, whatever error handler and serializers the host has set. */
+/** Replies with an error body like Fastify's, whatever error handler and serializers the host has set. */
 export function answerError(reply: FastifyReply, { statusCode, code, message }: PushError): FastifyReply {
   const body = { statusCode, code, error: STATUS_CODES[statusCode] ?? 'Error', message }
   return reply

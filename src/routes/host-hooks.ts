@@ -5,10 +5,10 @@ const REQUEST_HOOKS = ['onRequest', 'preParsing', 'preValidation', 'preHandler']
 type Hooks = Record<(typeof REQUEST_HOOKS)[number], unknown[]> & { add(name: string, hook: unknown): void }
 
 /**
- * Keeps the request hooks that `scope` inherited, and those its parents will still add, off its routes. A host that
- * verifies a JWT in a global onRequest hook would otherwise answer 401 to the key of the push API, which stands in the
- * same header. Fastify has no public way out of inherited hooks; response hooks (helmet, metrics) and onRoute
- * (rate-limit, swagger) stay. Returns false where Fastify keeps its hooks elsewhere than version 5 does.
+ * Keeps request hooks of the host, including those that it adds later, off the routes of `scope`. A host that verifies a
+ * JWT in a global onRequest hook would otherwise answer 401 to the key of the push API, which is in the same header.
+ * Fastify has no public way to do this. Response hooks (helmet, metrics) and onRoute hooks (rate-limit, swagger) stay.
+ * Returns false when Fastify does not keep its hooks where version 5 does.
  */
 export function leaveRequestHooks(scope: FastifyInstance): boolean {
   const symbol = Object.getOwnPropertySymbols(scope).find(({ description }) => description === 'fastify.hooks')

@@ -24,11 +24,11 @@ interface SocketRoutes {
   dispatcher: Dispatcher
 }
 
-/** What was decided in preHandler, for the handler that gets the socket. */
+/** What preHandler decided, for the handler that gets the socket. */
 type Decision = (Admitted | { refusal: PushError }) & { response: ServerResponse }
 
-// Properties, no WeakMaps: the values of a WeakMap outlive their keys until a full collection, and here those are what
-// is left of each upgrade. They made two thirds of the garbage among old objects.
+// Properties instead of WeakMaps: the values of a WeakMap live until a full garbage collection, even after their keys are
+// gone. With WeakMaps these objects made up two thirds of the garbage in V8's old generation.
 const DECISION = Symbol('push.decision')
 const CONNECTION = Symbol('push.connection')
 
@@ -39,14 +39,14 @@ const DEFAULT_CLOSE_CODE = 1005
 
 const NO_SOCKET = 'injectWS has no socket: use openConnection of fastify-push-bridge/testing'
 
-/** `path`, `path/` and `path/NAME`: WebSocket upgrades, and help for whoever arrives with a plain GET. */
+/** `path`, `path/` and `path/NAME`: WebSocket upgrades. A plain GET is answered with advice. */
 export function socketRoutes(app: FastifyInstance, { hub, options, admission, dispatcher }: SocketRoutes): void {
   const onRequest = (request: FastifyRequest, _reply: FastifyReply, done: () => void) => {
     if (request.ws) adoptUpgrade(app, request.raw, options.limits.handshake)
     done()
   }
 
-  // After every hook of the host, so that request.user and request.session are there.
+  // After all hooks of the host, so that request.user and request.session exist.
   const preHandler = async (request: FastifyRequest, reply: FastifyReply) => {
     if (!request.ws) return
     try {
@@ -56,7 +56,7 @@ export function socketRoutes(app: FastifyInstance, { hub, options, admission, di
     } catch (error) {
       const refusal = toRefusal(error, request)
       hub.metrics.count('upgrades_refused_total', 1, refusal.code)
-      // A page is not shown the status of a refused upgrade and would try again for ever: it gets a close code.
+      // A page cannot see the status of a refused upgrade and would retry for ever: it gets a close code.
       if (request.headers.origin === undefined || refusal.statusCode === 503) {
         endWithAnswer(request, reply)
         return answerError(reply, refusal)
@@ -80,9 +80,9 @@ export function socketRoutes(app: FastifyInstance, { hub, options, admission, di
 
   const accept = (socket: WebSocket, request: FastifyRequest, { identity, topics, since }: Admitted) => {
     const connection = hub.connect(identity, createTransport(socket, request.raw.socket), topics, since)
-    // Synchronously: a message that comes with the handshake would find no listener a tick later.
+    // Synchronously: a message that comes with the handshake would otherwise find no listener.
     listen(socket, connection)
-    // Where nobody asks for the request it does not wait for the welcome: with all that hangs on it, it is 10 kB.
+    // Without onConnect the request can be freed before the welcome: it holds about 10 kB.
     void open(connection, since, options.callbacks.onConnect && request)
   }
 
@@ -96,7 +96,7 @@ export function socketRoutes(app: FastifyInstance, { hub, options, admission, di
     }
   }
 
-  // One listener of each kind for all sockets: closures for each would be 0.3 kB a connection.
+  // Shared listeners: closures of its own would cost each connection 0.3 kB.
   function onMessage(this: Connected, data: RawData, isBinary: boolean): void {
     dispatcher.receive(this[CONNECTION]!, data as Buffer, isBinary)
   }
@@ -105,7 +105,7 @@ export function socketRoutes(app: FastifyInstance, { hub, options, admission, di
     this[CONNECTION]!.idle = 0
   }
 
-  // What ws finds wrong (1002, 1007, 1009) it answers by itself; 'close' follows.
+  // `ws` itself closes the socket after a protocol error (1002, 1007, 1009); 'close' follows.
   const onError = (error: Error) => app.log.debug({ err: error }, 'push: socket error')
 
   function onClose(this: Connected, code: number, reason: Buffer): void {
@@ -117,7 +117,7 @@ export function socketRoutes(app: FastifyInstance, { hub, options, admission, di
   const listen = (socket: Connected, connection: Connection) => {
     socket[CONNECTION] = connection
     socket.on('message', onMessage).on('error', onError).on('close', onClose)
-    // Where bytes are counted, those of a pong are as good a sign of life as any.
+    // Not needed where received bytes are counted: those of a pong are among them.
     if (connection.received === undefined) socket.on('pong', onPong)
   }
 
@@ -141,19 +141,19 @@ export function socketRoutes(app: FastifyInstance, { hub, options, admission, di
   } as const
   for (const url of [path, `${path}/*`]) app.route({ ...route, url, handler: askForUpgrade })
   app.route({ ...route, url: `${path}/client.js`, handler: clientModule(options.origins) })
-  // Before the handler: @fastify/websocket completes every upgrade that gets as far as that.
+  // In preHandler, since @fastify/websocket completes every upgrade that reaches the handler.
   const reserved = { method: 'GET', exposeHeadRoute: false, schema: route.schema } as const
   app.route({ ...reserved, url: `${path}/-/*`, preHandler: notFound, handler: notFound })
 }
 
-/** Reserved for other ways to connect: whoever had a channel there would lose it when one of them comes. */
+/** Reserved for other ways to connect: a channel name there would stop working when one is added. */
 async function notFound(request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
   if (request.ws) endWithAnswer(request, reply)
   reply.callNotFound()
   return reply
 }
 
-/** Nobody else ends the socket of a refused upgrade before the next sweep of the watch. */
+/** Closes the socket after the answer to a refused upgrade: nothing else would before the next sweep of the watch. */
 function endWithAnswer(request: FastifyRequest, reply: FastifyReply): void {
   reply.raw.once('finish', () => request.raw.socket?.destroySoon?.())
 }
@@ -162,12 +162,12 @@ function decide(request: Decided, decision: Decision): void {
   request[DECISION] = decision
 }
 
-/** Tickets and tokens stand in the query, and the line that Fastify logs for every request has the whole URL. */
+/** Fastify logs the URL of every request, and the query may hold a ticket or a token. */
 function withoutQuery({ method, url, host, ip }: FastifyRequest) {
   return { method, url: url.split('?', 1)[0], host, remoteAddress: ip }
 }
 
-/** Fastify's types say always; the request that injectWS() makes up has none. */
+/** False for the request of injectWS(), although Fastify's types promise a socket. */
 function hasSocket({ raw }: FastifyRequest): boolean {
   return typeof (raw as { socket?: Partial<Socket> }).socket?.destroySoon === 'function'
 }
@@ -184,14 +184,14 @@ function toRefusal(error: unknown, request: FastifyRequest): PushError {
 }
 
 /**
- * From here on the socket is ours: off the list whose members @fastify/websocket closes without a code when the
- * application closes, and without its error listener, which would cut off the close frame of an oversized message. Both
- * that listener and the response keep request and reply in memory, 3 kB, for as long as the socket lives.
+ * Takes the socket from @fastify/websocket: off its list of clients, which it closes without a code when the application
+ * closes, and without its error listener, which would cut off the close frame for an oversized message. That listener and
+ * the response would also keep request and reply in memory, 3 kB, for as long as the socket lives.
  */
 function takeOver(socket: WebSocket, response: ServerResponse, app: FastifyInstance): void {
   app.websocketServer.clients?.delete(socket)
   socket.removeAllListeners('error')
-  // Whoever waits for the response to close is told by the socket.
+  // A listener that waits for the response to close needs its socket.
   if (response.socket && response.listenerCount('close') === 0) response.detachSocket(response.socket)
 }
 
@@ -202,7 +202,7 @@ function refuse(socket: WebSocket, refusal: PushError): void {
   socket.once('close', () => clearTimeout(timer))
 }
 
-/** As much of `text` as a close frame carries; a character that was cut in two is left out. */
+/** As much of `text` as fits into a close frame, without half a character at the end. */
 function closeReason(text: string): string {
   return Buffer.from(text)
     .subarray(0, MAX_CLOSE_REASON_BYTES)
@@ -210,10 +210,10 @@ function closeReason(text: string): string {
     .replace(/\ufffd$/, '')
 }
 
-/** Most often nginx was not told to hand the upgrade on: show which header got lost. */
+/** Usually nginx did not forward the upgrade: show which header is missing. */
 async function askForUpgrade(request: FastifyRequest, reply: FastifyReply): Promise<void> {
   const { upgrade, connection } = request.headers
-  // A page is not shown the answer, so the operator has to find it here.
+  // A page cannot see the answer, so the log has to show it.
   request.log.info(
     { upgrade, connection, httpVersion: request.raw.httpVersion },
     'push: a plain GET came instead of an upgrade',

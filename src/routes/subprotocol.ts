@@ -1,20 +1,20 @@
 import type { IncomingMessage } from 'node:http'
 import type { WebSocketServer } from 'ws'
 
-/** What a client may ask for by name; it gets the first without a name, too. */
+/** Subprotocols that a client may ask for. One that asks for none speaks the first. */
 const KNOWN = ['push.json']
 
 const ours = new WeakSet<IncomingMessage>()
 const servers = new WeakSet<WebSocketServer>()
 
-/** The upgrade that `request` asks for belongs to a route of ours. */
+/** Notes that the upgrade of `request` goes to one of our routes. */
 export function claimUpgrade(request: IncomingMessage): void {
   if (request.headers['sec-websocket-protocol'] !== undefined) ours.add(request)
 }
 
 /**
- * `ws` selects the first subprotocol that is offered, whatever it means: a client would take ours for one that it is not.
- * On a server that the host shares with us, its own routes select as they did.
+ * By default `ws` selects the first subprotocol that is offered, known or not: a client would believe that the server
+ * speaks it. On a server that the host shares with us, the routes of the host select as before.
  */
 export function selectKnownSubprotocols(server: WebSocketServer): void {
   if (servers.has(server)) return
@@ -25,7 +25,7 @@ export function selectKnownSubprotocols(server: WebSocketServer): void {
     ours.has(request) ? (KNOWN.find(name => offered.has(name)) ?? false) : selectForOthers(offered, request)
 }
 
-/** What `ws` does by itself. */
+/** The default of `ws`. */
 function firstOf(offered: Set<string>): string | false {
   const [first] = offered
   return first ?? false

@@ -3,12 +3,12 @@ import type { Socket } from 'node:net'
 
 interface Upgrade {
   socket: Socket
-  /** It became a WebSocket: whoever has that looks after it. */
+  /** It became a WebSocket: somebody else looks after it now. */
   isDone: boolean
-  /** Bytes written by the last look; more of them are an answer, a WebSocket's or a refusal. */
+  /** Bytes written up to the last sweep. More of them mean an answer: a WebSocket's or a refusal. */
   written: number
   isAnswered: boolean
-  /** When the handshake must be done; Infinity where the path is not, or not yet, known to be ours. */
+  /** When the handshake must be done; Infinity while the path is not known to be ours. */
   deadline: number
 }
 
@@ -17,7 +17,7 @@ interface Guard {
   milliseconds: number
 }
 
-/** The listener of @fastify/websocket goes by this name, whichever context registered it. */
+/** The name of the upgrade listener of @fastify/websocket, in whichever context it is registered. */
 export const UPGRADE_LISTENER = 'onUpgrade'
 
 const SWEEP = 500
@@ -27,23 +27,23 @@ const UPGRADE = Symbol('push.upgrade')
 type Watched = IncomingMessage & { [UPGRADE]?: Upgrade }
 
 /**
- * Ends upgrades that lead nowhere. @fastify/websocket 11 answers a refused upgrade but keeps its socket open when the
+ * Ends upgrades that nobody finishes. @fastify/websocket 11 answers a refused upgrade but keeps its socket open when the
  * hook that refused was registered before it, or when the path is unknown outside its context: 20 of 20 such sockets
- * stayed in CLOSE_WAIT, which is how a server runs out of descriptors (nodetool-ai/nodetool#4673). A socket that was
- * answered and that nobody reads from cannot be used for anything else, since its HTTP parser is gone: it is destroyed.
+ * stayed in CLOSE_WAIT, and a server runs out of descriptors that way (nodetool-ai/nodetool#4673). A socket that was
+ * answered and that nobody reads from is destroyed: its HTTP parser is gone, so it is of no further use.
  */
 export class UpgradeWatch {
   readonly #server: Server
   /**
-   * Since the last sweep. No Map: V8 chains the tables of one in which thousands come and go, and once one of them is
-   * among the old objects all that follow it stay in memory until a full collection.
+   * Upgrades that are not finished. Not a Map: V8 chains the tables of a Map in which thousands of entries come and go.
+   * Once one table is in the old generation, all later ones stay in memory until a full garbage collection.
    */
   #upgrades: Upgrade[] = []
   readonly #guards = new Set<Guard>()
   #timer: NodeJS.Timeout | undefined
-  /** From here on an upgrade may find nobody who routes it. */
+  /** The application is closing: from now on there may be no listener that routes an upgrade. */
   #isClosing = false
-  /** What was found when there were so many listeners: looking again for each of thousands would take its time. */
+  /** The last result of `#isRouted` and for how many listeners: searching again for each of thousands takes time. */
   #routed = { listeners: 0, isRouted: false }
   readonly #onUpgrade = (request: Watched, socket: Socket) => this.#watch(request, socket)
 
@@ -53,20 +53,20 @@ export class UpgradeWatch {
   }
 
   /**
-   * Upgrades of these URLs must be done in time, whatever a hook is waiting for. The router decodes what is compared
-   * here as it came: those that are written otherwise are adopted by the route, after the hooks of the host.
+   * Upgrades of these URLs must be done in time, even if a hook never answers. URLs are compared undecoded: one that is
+   * percent-encoded differently is adopted by the route instead, after the hooks of the host.
    */
   guard(guard: Guard): void {
     this.#guards.add(guard)
   }
 
-  /** The router gave this request to a route of ours: whatever its URL looks like, it must be done in time. */
+  /** The router gave this request to one of our routes: its upgrade must be done in time, whatever its URL looks like. */
   adopt({ [UPGRADE]: upgrade }: Watched, milliseconds: number): void {
     if (upgrade?.deadline === Number.POSITIVE_INFINITY) upgrade.deadline = performance.now() + milliseconds
   }
 
   #watch(request: Watched, socket: Socket): void {
-    // The stream of injectWS() is no socket: nothing of it can leak.
+    // The stream of injectWS() is not a socket and cannot leak.
     if (typeof socket.destroySoon !== 'function') return
     const guard = this.#guardOf(request.url ?? '')
     if (guard && !this.#isRouted) return refuse(socket)
@@ -88,7 +88,7 @@ export class UpgradeWatch {
     if (upgrade) upgrade.isDone = true
   }
 
-  /** @fastify/websocket stops listening in preClose, and connections are accepted for some milliseconds more. */
+  /** False after @fastify/websocket stopped listening in preClose; sockets are accepted for some milliseconds more. */
   get #isRouted(): boolean {
     const count = this.#server.listenerCount('upgrade')
     if (count !== this.#routed.listeners) {
@@ -99,21 +99,20 @@ export class UpgradeWatch {
   }
 
   #sweep(now: number): void {
-    this.#upgrades = this.#upgrades.filter(upgrade => !isTaken(upgrade) && !this.#isOver(upgrade, now))
+    this.#upgrades = this.#upgrades.filter(upgrade => !isTaken(upgrade) && !this.#endIfUseless(upgrade, now))
     if (this.#upgrades.length > 0) return
     clearInterval(this.#timer)
     this.#timer = undefined
   }
 
-  /** Ends what leads nowhere. */
-  #isOver(upgrade: Upgrade, now: number): boolean {
-    const isOver = this.#leadsNowhere(upgrade, now)
-    if (isOver) upgrade.socket.destroySoon()
-    return isOver
+  #endIfUseless(upgrade: Upgrade, now: number): boolean {
+    const isUseless = this.#isUseless(upgrade, now)
+    if (isUseless) upgrade.socket.destroySoon()
+    return isUseless
   }
 
-  /** Answered, and quiet for a whole sweep since; or too late. */
-  #leadsNowhere(upgrade: Upgrade, now: number): boolean {
+  /** Whether it was answered and then quiet for a whole sweep, or is too late. */
+  #isUseless(upgrade: Upgrade, now: number): boolean {
     const { bytesWritten } = upgrade.socket
     const isQuiet = bytesWritten === upgrade.written
     if (isQuiet && upgrade.isAnswered) return true
@@ -122,13 +121,13 @@ export class UpgradeWatch {
     return now >= upgrade.deadline
   }
 
-  /** The application closes, and the server waits for its sockets: whatever still waits for a hook would hold it up. */
+  /** The application is closing, and the server waits for its sockets: a hook that never answers would block it. */
   refusePending(): void {
     this.#isClosing = true
     for (const upgrade of this.#upgrades) {
       if (isTaken(upgrade)) continue
       const { socket, isAnswered, written } = upgrade
-      // One answer is enough: a second would be read as the body of the first.
+      // A second answer would be read as the body of the first.
       if (isAnswered || socket.bytesWritten > written) socket.destroySoon()
       else refuse(socket)
     }
@@ -138,7 +137,7 @@ export class UpgradeWatch {
   close(): void {
     this.#server.off('upgrade', this.#onUpgrade)
     clearInterval(this.#timer)
-    // The server waits for its sockets before it is closed, and nobody else will end these.
+    // The server waits for its sockets before it closes, and nothing else ends these.
     for (const upgrade of this.#upgrades) if (!isTaken(upgrade)) upgrade.socket.destroySoon()
     this.#upgrades = []
   }
@@ -150,7 +149,7 @@ function refuse(socket: Socket): void {
   socket.destroySoon()
 }
 
-/** Whoever makes a WebSocket of a socket reads from it, whichever library that is. */
+/** Any library that makes a WebSocket of a socket reads from it. */
 function isTaken({ socket, isDone }: Upgrade): boolean {
   return isDone || socket.destroyed || socket.listenerCount('data') > 0 || socket.listenerCount('readable') > 0
 }

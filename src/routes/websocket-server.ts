@@ -5,10 +5,10 @@ import type { Options } from '../options/options.ts'
 import { claimUpgrade, selectKnownSubprotocols } from './subprotocol.ts'
 import { UPGRADE_LISTENER, UpgradeWatch } from './upgrade-watch.ts'
 
-/** What `ws` allows when nobody says otherwise: a client could have 100 MiB collected for one message. */
+/** The default of `ws`: a client could make the server collect 100 MiB for one message. */
 const WS_DEFAULT_MAX_PAYLOAD = 100 * 1024 * 1024
 
-/** How long @fastify/websocket's own closing may wait for a peer; ours are ended by the heartbeat. */
+/** How long `ws` waits for the peer to close after a close frame. The heartbeat ends our connections. */
 const CLOSE_TIMEOUT = 5000
 
 type UpgradeListener = Parameters<Server['off']>[1]
@@ -16,9 +16,9 @@ type UpgradeListener = Parameters<Server['off']>[1]
 const watches = new WeakMap<Server, UpgradeWatch>()
 
 /**
- * Gives `scope` routes with WebSockets: on the host's @fastify/websocket when it is registered by now, else on one of
- * our own that stays inside `scope`, so that the host can still register it later (twice in one context is an uncaught
- * exception). Each registration listens for every upgrade of the server and routes it, so one of them must remain.
+ * Gives `scope` WebSocket routes: through the host's @fastify/websocket if that is already registered, otherwise through
+ * one of our own inside `scope`, so that the host can still register it later (twice in one context is an uncaught
+ * exception). Each registration listens to every upgrade of the server and routes it, so only one may stay.
  */
 export async function shareWebSocketServer(scope: FastifyInstance, { path, limits }: Options): Promise<void> {
   const server = scope.server as Server
@@ -26,7 +26,7 @@ export async function shareWebSocketServer(scope: FastifyInstance, { path, limit
     warnIfWideOpen(scope)
   } else {
     const before = new Set(server.listeners('upgrade'))
-    // Our sockets leave the list of clients at once, and keeping it would leave a closure behind in each of them.
+    // No client tracking: it would add a closure to each socket, and ours leave the list at once.
     const settings = { maxPayload: limits.inbound, closeTimeout: CLOSE_TIMEOUT, clientTracking: false }
     await scope.register(websocket, { options: settings as { maxPayload: number } })
     const ours = server.listeners('upgrade').find(listener => !before.has(listener)) as UpgradeListener
@@ -36,13 +36,13 @@ export async function shareWebSocketServer(scope: FastifyInstance, { path, limit
   watchUpgrades(scope, server, path, limits.handshake)
 }
 
-/** The upgrade reached a route of `scope`, which knows that better than any comparison of URLs. */
+/** The router gave this upgrade to a route of `scope`. */
 export function adoptUpgrade(scope: FastifyInstance, request: IncomingMessage, milliseconds: number): void {
   claimUpgrade(request)
   watches.get(scope.server as Server)?.adopt(request, milliseconds)
 }
 
-/** The upgrade is done. */
+/** The request became a WebSocket. */
 export function finishUpgrade(scope: FastifyInstance, request: IncomingMessage): void {
   watches.get(scope.server as Server)?.finish(request)
 }
