@@ -1,9 +1,9 @@
 import { countMessages, gapSegment, isPublished, lastBytes, type Queue, queueWith, type Segment } from './queue.ts'
 
-/** The most that is joined for one write: what waits is shared with others, what is joined often is not. */
+/** The most that is joined for one write: connections share queued segments, but often not the joined bytes. */
 const PORTION_BYTES = 64 * 1024
 
-/** The memory of segments that wait, each counted once however many connections wait for it. */
+/** The memory of queued segments. Each counts once, however many connections wait for it. */
 export class HeldMemory {
   readonly #holders = new Map<Segment, number>()
   #bytes = 0
@@ -26,12 +26,12 @@ export class HeldMemory {
   }
 }
 
-/** What waits for one connection while its socket takes no more, in order. */
+/** What waits, in order, for one connection whose socket is full. */
 export class Backlog {
   readonly #held: HeldMemory
-  /** What is written next, from the last to the first: what was taken from the end is forgotten. */
+  /** What is written next, in reverse order, so that the first can be taken off the end. */
   readonly #next: Segment[] = []
-  /** What came behind that. Connections for which the same waits share it. */
+  /** What follows. Connections for which the same segments wait share it. */
   #queue: Queue | undefined
   #bytes = 0
 
@@ -43,14 +43,14 @@ export class Backlog {
     return this.#bytes
   }
 
-  /** Puts `segment` behind all others. */
+  /** Adds `segment` at the end. */
   push(segment: Segment): void {
     const own = segment.detached()
     this.#queue = queueWith(this.#queue, own)
     this.#add(own)
   }
 
-  /** As much as is worth one write, which is no longer part of it; undefined when there is nothing. */
+  /** Removes and returns enough for one write; undefined when the backlog is empty. */
   take(): Queue | undefined {
     let portion: Queue | undefined
     for (let first = this.#first(); first; first = this.#first()) {
@@ -70,11 +70,11 @@ export class Backlog {
     return this.#next.at(-1)
   }
 
-  /** Puts the last `bytes` bytes of `queue`, which the socket did not take, before all others. */
+  /** Puts back, at the front, the last `bytes` bytes of `queue`, which the socket did not take. */
   putBack(queue: Queue, bytes: number): void {
     const segments: Segment[] = []
     let left = bytes
-    // A write is made of whole frames, so what is left of it begins where a frame begins.
+    // Writes consist of whole frames, so what is left begins at a frame.
     for (let at: Queue | undefined = queue; at && left > 0; at = at.before) {
       segments.push(lastBytes(at.last, left).detached())
       left -= at.last.bytes
@@ -85,7 +85,7 @@ export class Backlog {
     }
   }
 
-  /** Empties it, and says what was in it. */
+  /** Empties the backlog and returns its segments. */
   clear(): Segment[] {
     const segments = [...this.#next.toReversed(), ...(this.#queue?.segments() ?? [])]
     for (const segment of segments) this.#remove(segment)
@@ -95,8 +95,8 @@ export class Backlog {
   }
 
   /**
-   * Drops the publications in it, and `refused` if that is one, and puts a `gap` that names their topics where they
-   * stood. Replies and errors are not for dropping. Says how many messages are lost, and whether there is a gap.
+   * Drops all publications, also `refused` if it is one, and adds a `gap` that names their topics. Other messages, such
+   * as replies and errors, are kept. Returns how many messages were lost, and whether a gap was added.
    */
   drop(refused?: Segment): { lost: number; isTold: boolean } {
     const all = refused ? [...this.clear(), refused] : this.clear()

@@ -1,16 +1,16 @@
-/** Large enough that most joins find room in what is there; what a single stalled socket can pin of it is bounded. */
+/** Large enough that most joins find room; small enough to bound what one stalled socket keeps in memory. */
 const SLAB_BYTES = 256 * 1024
 
 /**
- * Memory for bytes that are written at once and mostly gone right after: a socket that takes them on the spot gives
- * them back, so that thousands of small writes share a few kilobytes. A buffer of its own for each of them made the
- * garbage collector a third of all work where hardly two connections have the same queue.
+ * Memory for bytes that are written at once. When the socket takes them immediately, as most do, the memory is given
+ * back, so that thousands of small writes share a few kilobytes. With a new buffer for each write, and queues that
+ * hardly two connections shared, the garbage collector took a third of the processor time.
  */
 export class BufferPool {
   #bytes = Buffer.allocUnsafeSlow(SLAB_BYTES)
   #used = 0
 
-  /** `size` bytes that nobody else has, up to 64 KiB; what is larger gets a buffer of its own. */
+  /** `size` bytes for the caller alone. More than 64 KiB get a buffer of their own. */
   take(size: number): Buffer {
     if (size > SLAB_BYTES / 4) return Buffer.allocUnsafeSlow(size)
     if (this.#used + size > SLAB_BYTES) {
@@ -22,7 +22,7 @@ export class BufferPool {
     return this.#bytes.subarray(start, this.#used)
   }
 
-  /** Nobody needs `part` any more. Room is won back when it was the last one taken. */
+  /** `part` is no longer used. Its memory is reused if it was taken last. */
   giveBack(part: Uint8Array): void {
     const isLast = part.buffer === this.#bytes.buffer && part.byteOffset + part.length === this.#used
     if (isLast) this.#used = part.byteOffset
@@ -30,15 +30,15 @@ export class BufferPool {
 }
 
 /**
- * Pieces of memory of one size, taken for a fraction of a second and used again: for what a few connections have to
- * write. Each is an allocation of its own, so that one which a stalled socket keeps pins nothing else.
+ * Blocks of memory of one size, each used for a fraction of a second and then again: for what a few connections have to
+ * write. Each is an allocation of its own, so that a stalled socket keeps no other block in memory.
  */
 export class BlockPool {
   readonly bytes: number
   readonly #maxFree: number
   readonly #free: Buffer[] = []
 
-  /** Up to `maxFree` that nobody uses are kept. */
+  /** Keeps up to `maxFree` unused blocks. */
   constructor(bytes: number, maxFree: number) {
     this.bytes = bytes
     this.#maxFree = maxFree
@@ -48,7 +48,7 @@ export class BlockPool {
     return this.#free.pop() ?? Buffer.allocUnsafeSlow(this.bytes)
   }
 
-  /** Nobody reads or writes `block` any more. */
+  /** `block` is no longer read or written. */
   giveBack(block: Buffer): void {
     if (block.length === this.bytes && this.#free.length < this.#maxFree) this.#free.push(block)
   }

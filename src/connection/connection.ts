@@ -7,12 +7,12 @@ import { type Joined, topicsOf } from './registry.ts'
 import type { Transport } from './transport.ts'
 import { Writer, type WriterOutlet } from './writer.ts'
 
-/** What a connection needs of the node. */
+/** The part of the node that a connection uses. */
 export interface Outlet extends WriterOutlet {
   closing(connection: Connection): void
 }
 
-/** One socket: whose it is, what it is told, and its end. */
+/** One socket: who it belongs to, what is sent to it, and how it is closed. */
 export class Connection extends Writer implements PushConnection {
   declare protected outlet: Outlet
   readonly id: string
@@ -20,12 +20,12 @@ export class Connection extends Writer implements PushConnection {
   readonly data: unknown
   readonly allow: Identity['allow']
   readonly expires: number | undefined
-  /** Topics beyond those that every connection has; undefined while there are none. */
+  /** Topics besides its own (`all`, `connection:ID`, `user:ID`); undefined while there are none. */
   subscriptions: Joined
-  /** Ticks of the heartbeat since the last byte came in, and how many bytes had come by then. */
+  /** Heartbeat ticks since the last byte arrived, and how many bytes had arrived by then. */
   idle = 0
   seen = 0
-  /** Ticks since the close frame was sent; counted by the heartbeat. */
+  /** Heartbeat ticks since the close frame was sent. */
   closingFor = 0
 
   constructor(identity: Identity, transport: Transport, outlet: Outlet) {
@@ -41,7 +41,7 @@ export class Connection extends Writer implements PushConnection {
     return new Set(topicsOf(this))
   }
 
-  /** Not welcomed yet: what is pushed waits. */
+  /** The welcome was not sent yet: what is pushed is queued. */
   get isOpening(): boolean {
     return this.state === 'opening'
   }
@@ -50,12 +50,12 @@ export class Connection extends Writer implements PushConnection {
     return this.state === 'closing'
   }
 
-  /** Undefined where the socket does not count what it receives. */
+  /** Bytes received; undefined if the socket does not count them. */
   get received(): number | undefined {
     return this.transport.received
   }
 
-  /** Sends the welcome, then whatever was pushed meanwhile. */
+  /** Sends the welcome, then what was queued until now. */
   open(welcome: string): void {
     if (this.state === 'opening') this.start(directSegment(welcome))
   }
@@ -78,7 +78,7 @@ export class Connection extends Writer implements PushConnection {
     return this.push(segment)
   }
 
-  /** Tells the client that messages of `topics` were or may have been missed here. */
+  /** Tells the client that it missed, or may have missed, messages of `topics` at this point. */
   gap(topics: readonly Topic[], reason: GapReason, positions?: Gap['positions']): void {
     this.outlet.gapped(reason)
     this.push(gapSegment(topics, reason, positions))
@@ -86,13 +86,13 @@ export class Connection extends Writer implements PushConnection {
 
   close(code: number = CLOSE.NORMAL, reason = ''): void {
     if (this.state === 'closing') return
-    // Before anything else: ws throws for these, and a connection that is half closed is never ended.
+    // First of all: `ws` throws for these, and a half-closed connection would never end.
     const problem = closeProblem(code, reason)
     if (problem) throw new errors.FIELD(problem)
     this.flush()
     const unsent = this.discard()
     if (this.state === 'opening') this.outlet.dropped(countMessages(unsent), 'closed')
-    // One by one: joining all that waits would copy what others share.
+    // One by one: joining them would copy what connections share.
     else for (const segment of unsent) this.writeAll(segment)
     this.finish(code, reason)
   }
@@ -105,7 +105,7 @@ export class Connection extends Writer implements PushConnection {
     this.tellDrained()
   }
 
-  /** A peer that takes what is written is alive, even if its answer to a ping is behind all that. */
+  /** A peer that reads what is written is alive, even if its answer to a ping is still waiting behind it. */
   protected progressed(): void {
     this.idle = 0
   }
@@ -118,7 +118,7 @@ export class Connection extends Writer implements PushConnection {
     this.transport.terminate()
   }
 
-  /** The socket is gone: nothing is counted or written any more. */
+  /** The socket has closed. What is still queued counts as dropped. */
   gone(): void {
     this.state = 'closing'
     this.outlet.dropped(countMessages(this.discard()), 'closed')

@@ -2,21 +2,21 @@ import { copyInto, type Slice } from '../protocol/slice.ts'
 
 const TEXT = 0x81
 const BINARY = 0x82
-/** A length of up to 125 stands in the second byte; these two say that it follows in 2 or in 8 bytes. */
+/** The second byte holds a length of up to 125; these two values say that the length follows in 2 or 8 bytes. */
 const LENGTH_16 = 126
 const LENGTH_64 = 127
 
-/** Frames are built side by side in blocks of this size; one that is larger than half of it gets memory of its own. */
+/** Frames are built side by side in blocks of this size. One that is larger than half a block gets memory of its own. */
 const BLOCK_BYTES = 16 * 1024
 
-/** Where whole frames stand in memory that they share with others: RFC 6455 section 5.2, final, not masked. */
+/** Where whole frames are in memory that others share: RFC 6455 section 5.2, final, not masked. */
 export interface Frames {
   readonly memory: Buffer
   readonly start: number
   readonly end: number
 }
 
-/** One message within frames, for sockets that must frame it themselves. */
+/** One message within frames, for sockets on which `ws` must build the frame. */
 export interface Frame {
   readonly bytes: Buffer
   readonly payloadStart: number
@@ -26,7 +26,7 @@ export interface Frame {
 let block = Buffer.allocUnsafeSlow(BLOCK_BYTES)
 let used = 0
 
-/** The frame of one message, built once however many sockets get it. */
+/** The frame of one message, built once for all sockets that get it. */
 export function encodeFrame(message: string | Uint8Array): Frames {
   const binary = typeof message !== 'string'
   const length = binary ? message.length : Buffer.byteLength(message)
@@ -37,25 +37,25 @@ export function encodeFrame(message: string | Uint8Array): Frames {
   return frame
 }
 
-/** A message that is written as bytes: a JSON object, and `more` in the place of its closing brace. */
+/** A message as bytes: a JSON object, with `more` in place of its closing brace. */
 export interface Extended {
   object: Slice
   more: Buffer
 }
 
-/** How large the frame of it is. */
+/** The size of the frame of an extended message. */
 export function frameBytes({ object, more }: Extended): number {
   const length = object.length - 1 + more.length
   return headerBytes(length) + length
 }
 
-/** Writes the frame of it to `start` in `memory`, where it has its room. */
+/** Writes the frame of an extended message to `start` in `memory`, where there is room for it. */
 export function writeFrame(memory: Buffer, start: number, { object, more }: Extended): void {
   const at = writeHeader(memory, start, TEXT, object.length - 1 + more.length)
   copyInto(memory, copyInto(memory, at, object.memory, object.start, object.end - 1), more, 0, more.length)
 }
 
-/** The frame of it. */
+/** The frame of an extended message. */
 export function encodeExtended(message: Extended): Frames {
   const frame = reserve(frameBytes(message))
   writeFrame(frame.memory, frame.start, message)
@@ -77,7 +77,7 @@ function headerBytes(length: number): number {
   return length < LENGTH_16 ? 2 : length < 65536 ? 4 : 10
 }
 
-/** Says where the payload begins. */
+/** Returns where the payload begins. */
 function writeHeader(memory: Buffer, start: number, kind: number, length: number): number {
   memory[start] = kind
   if (length < LENGTH_16) {
@@ -95,7 +95,7 @@ function writeHeader(memory: Buffer, start: number, kind: number, length: number
   return start + 10
 }
 
-/** The messages that were framed, one by one. */
+/** The messages in these frames, one by one. */
 export function framesIn({ memory, start, end }: Frames): Frame[] {
   const frames: Frame[] = []
   for (let at = start; at < end; ) {

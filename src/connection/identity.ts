@@ -24,11 +24,11 @@ export interface Identity {
   data: unknown
   /** What it may do with which topics. */
   allow: readonly Right[]
-  /** Milliseconds since 1970. Undefined when it does not expire: an Infinity would take 16 bytes of each connection. */
+  /** Milliseconds since 1970. Undefined when it does not expire: Infinity would cost each connection 16 bytes. */
   expires: number | undefined
 }
 
-/** Whether a publication that skips the topics in `except` skips this connection. At most 100 are named. */
+/** Whether a publication that skips the topics in `except`, at most 100, skips this connection. */
 export function isExcepted({ id, user }: Pick<Identity, 'id' | 'user'>, except: readonly Topic[]): boolean {
   if (except.length === 0) return false
   return except.includes(`connection:${id}`) || (user !== null && except.includes(`user:${user}`))
@@ -40,11 +40,11 @@ export function isExpired({ expires }: Pick<Identity, 'expires'>, now: number): 
 
 const ID_BYTES = 15
 
-/** Asking the system for random bytes costs the same for a hundred ids as for one. */
+/** Random bytes for this many ids at once: the system call costs as much for one id as for a hundred. */
 const pool = Buffer.allocUnsafeSlow(ID_BYTES * 100)
 let used = pool.length
 
-/** 120 random bits, which nobody can guess, in 20 characters. */
+/** 120 random bits in 20 characters, so that nobody can guess an id. */
 export function newConnectionId(): string {
   if (used === pool.length) {
     randomFillSync(pool)
@@ -54,12 +54,12 @@ export function newConnectionId(): string {
   return pool.toString('base64url', used - ID_BYTES, used)
 }
 
-/** V8 cuts no shorter ones out of another string. */
+/** V8 copies shorter strings instead of slicing them out of another one. */
 const MIN_SLICE = 13
 
 /**
- * The same text in memory of its own. A name that was cut out of a URL or a message keeps all of that in memory, for as
- * long as the connection lives that has it.
+ * The same text in memory of its own. A name that is a slice of a URL or a message would keep all of that in memory for
+ * as long as its connection lives.
  */
 export function ownText<T extends string>(text: T): T {
   return text.length < MIN_SLICE ? text : (Buffer.from(text).toString() as T)

@@ -4,21 +4,21 @@ import type { Topic } from '../protocol/topic.ts'
 import type { BufferPool } from './buffer-pool.ts'
 import { encodeFrame, type Frame, type Frames, framesIn } from './frame.ts'
 
-/** Joining copies, so in a queue of more than one chunk a frame this large is written as it stands. */
+/** Joining copies bytes, so in a queue of more than one chunk a frame this large is written without a copy. */
 const LARGE_FRAME = 16 * 1024
-/** The most that is joined into one buffer: large enough to make the write call cheap, small enough to be cut at. */
+/** The most that is joined into one buffer: large enough for a cheap write call, small enough to stop between two. */
 const MAX_CHUNK = 64 * 1024
 
 const SHARED: readonly Buffer[] = []
 
 /**
- * What a connection has still to write, as an immutable list that connections share: those that were given the same
- * segments since they were last flushed hold the very same object, so its bytes are joined once for all of them.
+ * What a connection has still to write, as an immutable linked list that connections share: those that were given the
+ * same segments since their last flush hold the same object, so its bytes are joined once for all of them.
  */
 export abstract class Queue {
   bytes: number
   #next: Queue | undefined
-  /** `SHARED` once a second connection holds this, then what it is joined to. */
+  /** `SHARED` once a second connection holds this queue; later its joined bytes. */
   #chunks: readonly Buffer[] | undefined
 
   constructor(bytes: number) {
@@ -28,14 +28,14 @@ export abstract class Queue {
   abstract get before(): Queue | undefined
   abstract get last(): Segment
 
-  /** This queue and `segment` behind it. One remembered answer is enough: a segment is pushed to all in one loop. */
+  /** This queue followed by `segment`. One remembered result is enough: one loop pushes a segment to all connections. */
   with(segment: Segment): Queue {
     if (this.#next?.last === segment) return this.#next.shared()
     this.#next = new Link(this, segment)
     return this.#next
   }
 
-  /** More than one connection holds this. */
+  /** Marks a queue that more than one connection holds. */
   protected shared(): Queue {
     this.#chunks ??= SHARED
     return this
@@ -52,8 +52,8 @@ export abstract class Queue {
   }
 
   /**
-   * The frames as few buffers, cut only between frames. What several connections hold is joined once and kept for
-   * them; what a single one holds is joined into memory that the slab lends.
+   * The frames in few buffers, split only between frames. A queue that several connections hold is joined once and kept
+   * for all; one that a single connection holds is joined into memory from the buffer pool.
    */
   chunks(slab: BufferPool): readonly Buffer[] {
     const chunks = this.#chunks
@@ -81,18 +81,18 @@ class Link extends Queue {
 }
 
 /**
- * Frames that go to the same connections in one step: neighbours of one topic, or a single direct message. By itself
- * it is a queue that holds nothing else. It has no object of its own for each frame: a burst to single connections
- * makes thousands of segments wait, and the garbage collector copies all that waits.
+ * Frames that go to the same connections in one step: successive publications on one topic, or one direct message. A
+ * segment is also a queue with only itself in it. It has no object for each frame: a burst to single connections queues
+ * thousands of segments, and the garbage collector copies every object that waits.
  */
 export class Segment extends Queue implements Frames {
   readonly memory: Buffer
   readonly start: number
-  /** Of what it was published on; undefined for a message meant for one connection alone. */
+  /** The topic on which it was published; undefined for a message to one connection alone. */
   readonly topic: Topic | undefined
   #end: number
   #count: number
-  /** Of the last of them, when they are recorded; those before it stand right before it in the history too. */
+  /** The position of the last frame if they are recorded. In the history, too, the frames directly follow each other. */
   #position: Position | undefined
   #isTaken = false
   #view: Buffer | undefined
@@ -112,7 +112,7 @@ export class Segment extends Queue implements Frames {
     return this.#end
   }
 
-  /** How many messages these are. */
+  /** How many messages it has. */
   get count(): number {
     return this.#count
   }
@@ -129,19 +129,19 @@ export class Segment extends Queue implements Frames {
     return this
   }
 
-  /** What a gap has to name when this is dropped. */
+  /** The topics that a gap must name when this is dropped. */
   get topics(): readonly Topic[] {
     return this.topic === undefined ? [] : [this.topic]
   }
 
-  /** A connection holds it, by itself or at the beginning of a queue. */
+  /** Notes that a connection holds it, alone or at the beginning of a queue. */
   taken(): Segment {
     if (this.#isTaken) this.shared()
     this.#isTaken = true
     return this
   }
 
-  /** Takes a frame that stands right behind its own, as long as no connection holds it; false when it does not. */
+  /** Adds a frame that follows directly in memory, if no connection holds the segment yet. False if it was not added. */
   extend(frame: Frames, position?: Position): boolean {
     if (this.#isTaken || frame.memory !== this.memory || frame.start !== this.#end) return false
     if (!isNext(this.#position, position)) return false
@@ -150,7 +150,7 @@ export class Segment extends Queue implements Frames {
     return true
   }
 
-  /** `bytes` more of its memory are `count` more messages. */
+  /** Includes the next `bytes` bytes of its memory, which are `count` messages. */
   protected grow(bytes: number, count: number): void {
     this.#end += bytes
     this.#count += count
@@ -158,7 +158,7 @@ export class Segment extends Queue implements Frames {
     this.#view = undefined
   }
 
-  /** What of this comes after `position`, which is before its last. */
+  /** The part after `position`, which is before the last frame. */
   after(position: Position): Segment {
     const last = this.#position
     if (!last || timelineOf(last.id) !== timelineOf(position.id)) return this
@@ -175,7 +175,7 @@ export class Segment extends Queue implements Frames {
     return this.#view
   }
 
-  /** The same in memory of its own: what waits for a stalled socket must not keep all its neighbours in memory. */
+  /** The same in memory of its own: a segment that waits for a stalled socket must not keep its neighbours in memory. */
   detached(): Segment {
     if (this.bytes * 2 > this.memory.length) return this
     this.#detached ??= this.#copy()
@@ -207,7 +207,7 @@ class GapSegment extends Segment {
   }
 }
 
-/** What a connection still holds of a segment: there is nothing left to decide by its topic or position. */
+/** The rest of a segment that a connection still holds. Its topic and position are no longer needed. */
 class Rest extends Segment {
   readonly #topics: readonly Topic[]
 
@@ -226,7 +226,7 @@ function isNext(last: Position | undefined, position: Position | undefined): boo
   return position.seq === last.seq + 1 && isCovered(last, position)
 }
 
-/** From the last segment to the first, as the list is linked: most are short, and arrays of them would cost more. */
+/** From the last segment to the first, as the list is linked. Most lists are short: an array would cost more. */
 function joinAll(queue: Queue, bytes: Buffer): Buffer {
   let end = queue.bytes
   for (let q: Queue | undefined = queue; q; q = q.before) {
@@ -259,7 +259,7 @@ export function directSegment(message: string | Uint8Array): Segment {
   return new Segment(encodeFrame(message), undefined)
 }
 
-/** `positions` says where topics stand now: the client goes on from there. */
+/** `positions`: where the topics are now, so that the client continues from there. */
 export function gapSegment(topics: readonly Topic[], reason: GapReason, positions?: Gap['positions']): Segment {
   return new GapSegment(topics, reason, positions)
 }
@@ -268,12 +268,12 @@ export function isPublished(segment: Segment): boolean {
   return segment.topics.length > 0
 }
 
-/** How many messages these are; a gap that another one replaces is none. */
+/** How many messages these are. A gap counts as none. */
 export function countMessages(segments: readonly Segment[]): number {
   return segments.reduce((sum, segment) => sum + segment.count, 0)
 }
 
-/** The last whole frames of `segment` that have this many bytes in all. */
+/** The frames that make up the last `bytes` bytes of `segment`. */
 export function lastBytes(segment: Segment, bytes: number): Segment {
   if (bytes >= segment.bytes) return segment
   const { memory, end } = segment

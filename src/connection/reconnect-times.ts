@@ -1,18 +1,18 @@
-/** Nobody is asked back sooner than this many milliseconds: what a client was too slow for is still on its way to it. */
+/** The earliest reconnect, in milliseconds: what a slow client has not read yet is still on its way to it. */
 const SOONEST = 500
 
-/** Those who are closed one after another come back this far apart: a hundred a second. */
+/** Milliseconds between two reconnects: a hundred a second. */
 const APART = 10
 
-/** Nobody is asked to stay away for longer; of more than some three thousand at once, several share a turn. */
+/** The latest reconnect. When more than about three thousand are closed at once, several share a time. */
 const LATEST = 30_000
 
-/** When clients that this node closed are to come back, so that those it closed together do not come together. */
+/** When clients that this node closed are to reconnect: those closed together come back one by one. */
 export class ReconnectTimes {
-  /** When the last of them comes back. */
+  /** The time given to the last client. */
   #last = 0
 
-  /** Milliseconds from `now` until the next of them is to come back: the more were closed lately, the more. */
+  /** Milliseconds from `now` until the next client is to reconnect: the more were closed lately, the longer. */
   after(now: number): number {
     const next = Math.max(this.#last + APART, now + SOONEST)
     this.#last = next - now > LATEST ? now + SOONEST : next

@@ -3,17 +3,18 @@ import { isCovered, type Position } from '../protocol/position.ts'
 import type { Topic } from '../protocol/topic.ts'
 import type { Segment } from './queue.ts'
 
-/** Live messages that were not recorded and wait for a replay to end; more are dropped, and told. */
+/** How many unrecorded live messages may wait for the end of a replay; more are dropped, and a gap is sent. */
 const MAX_WAITING = 256
 
 /**
- * Stands between the live messages of a topic and one connection that is being brought up to date. Recorded messages
- * that come to a closed barrier are let go: they are in the history too. Behind the open barrier it skips what was replayed.
+ * Holds back the live messages of a topic for one connection while a replay brings it up to date. A closed barrier
+ * discards recorded messages, since the replay reads them from the history, and keeps unrecorded ones. An open barrier
+ * skips what was replayed.
  */
 export class ReplayBarrier {
   #isOpen = false
   #until: Position | undefined
-  /** The newest that was let go, or had been delivered to others when the topic was joined, and when. */
+  /** The newest message that was discarded, or delivered to others before the topic was joined, and when. */
   #newest: Position | undefined
   #newestAt = performance.now()
   #waiting: Segment[] = []
@@ -25,12 +26,12 @@ export class ReplayBarrier {
     this.#gap = before.#gap
   }
 
-  /** Whether it has nothing to do any more. */
+  /** Whether it has nothing left to do. */
   get isDone(): boolean {
     return this.#isOpen && this.#until === undefined
   }
 
-  /** What of `segment` may be sent now. */
+  /** The part of `segment` that may be sent now. */
   admit(segment: Segment): Segment | undefined {
     const { position } = segment
     if (!this.#isOpen) {
@@ -40,7 +41,7 @@ export class ReplayBarrier {
     }
     if (!position || !this.#until) return segment
     if (isCovered(position, this.#until)) return undefined
-    // A later position with a lower number is of a history that began anew: nothing of it was replayed.
+    // A position neither before nor after the replay's end is of a history that began anew: nothing of it was replayed.
     const rest = isCovered(this.#until, position) ? segment.after(this.#until) : segment
     this.#until = undefined
     return rest
@@ -52,8 +53,9 @@ export class ReplayBarrier {
   }
 
   /**
-   * Something was lost before the barrier. True when nothing is to be told now: it is when the barrier opens, or the replay
-   * went past `position` already, and a gap that leads back there would bring the rest once more.
+   * Messages were lost before they reached the barrier. True when no gap is to be sent now: a closed barrier sends it
+   * when it opens, and a replay that went past `position` has made it needless. A gap would lead the client back to
+   * `position`, and it would get the rest twice.
    */
   lost(reason: GapReason, position?: Position): boolean {
     if (this.#isOpen) return position !== undefined && this.#until !== undefined && isCovered(position, this.#until)
@@ -61,23 +63,23 @@ export class ReplayBarrier {
     return true
   }
 
-  /** A replay has to reach what this node stands at, or be read after this moment. */
+  /** The replay must reach `position`, where this node is, or be read after this moment. */
   expect(position: Position | undefined): void {
     this.#newest = position
     this.#newestAt = performance.now()
   }
 
-  /** A history that was read after this has all that does not come live. */
+  /** A history that was read after this time has every message that does not arrive live. */
   get newestAt(): number {
     return this.#newestAt
   }
 
-  /** Whether a history that was read at `readAt` up to `position` has all that does not come live. */
+  /** Whether a history read at `readAt` up to `position` has every message that does not arrive live. */
   isCoveredBy(position: Position, readAt: number): boolean {
     return readAt > this.#newestAt || (this.#newest !== undefined && isCovered(this.#newest, position))
   }
 
-  /** Everything up to `until` was sent. */
+  /** Opens the barrier: everything up to `until` was sent. */
   open(until: Position | undefined): { waiting: readonly Segment[]; gap: GapReason | undefined } {
     const opened = { waiting: this.#waiting, gap: this.#gap }
     this.#isOpen = true
@@ -100,7 +102,7 @@ export class ReplayBarriers {
     return this.#byTopic.get(topic)
   }
 
-  /** A closed barrier for `topic`; what waits at an older one waits at this one. */
+  /** Puts a closed barrier before `topic`. Messages that wait at an older one now wait at this one. */
   close(topic: Topic): ReplayBarrier {
     const barrier = new ReplayBarrier(this.#byTopic.get(topic))
     this.#byTopic.set(topic, barrier)
@@ -111,7 +113,7 @@ export class ReplayBarriers {
     this.#byTopic.delete(topic)
   }
 
-  /** What of `segment` may be sent now. */
+  /** The part of `segment` that may be sent now. */
   admit(segment: Segment): Segment | undefined {
     const barrier = this.#byTopic.get(segment.topic!)
     if (!barrier) return segment

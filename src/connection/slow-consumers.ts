@@ -1,27 +1,27 @@
-/** A connection, as far as it is judged here. */
+/** The part of a connection that is used here. */
 export interface Consumer {
-  /** Bytes that wait for it, on the node and in its socket. */
+  /** Bytes that wait for it, in the node and in its socket. */
   readonly buffered: number
-  /** It is too slow: closes it, or drops what waits. False when there was nothing to drop. */
+  /** Closes it as too slow, or drops what waits for it. False when there was nothing to drop. */
   giveUp(): boolean
   /** Closes it. */
   cut(): void
 }
 
-/** How many looks at the clock the time over the budget is made of. */
+/** The time over the budget is measured in this many sweeps. */
 const SWEEPS = 10
 
 /**
- * For whom more is published than their sockets take, and who of them is too slow. Much at once is a burst, which most
- * can take in a moment; slow is who stays over the budget for a time. The time is counted in sweeps, one timer for all
- * of them, so that a process that was stopped for an hour does not take its own absence for theirs.
+ * Finds the connections that are too slow for what is published to them. A burst is no reason, since most sockets take
+ * it in a moment: a connection is slow when it stays over its budget for some time. One timer counts this time in sweeps
+ * for all of them: after a pause of the whole process, no connection looks slow because of it.
  */
 export class SlowConsumers<C extends Consumer> {
   readonly #budget: number
   readonly #tick: number
-  /** For whom something waits; whose socket took something longest ago comes first. */
+  /** Connections for which something waits. First comes the one whose socket last took something longest ago. */
   readonly #waiting = new Set<C>()
-  /** Those of them over the budget, in the same order, with the sweeps that found them there. */
+  /** Those over the budget, in the same order, and how many sweeps found them there. */
   readonly #over = new Map<C, number>()
   #timer: NodeJS.Timeout | undefined
 
@@ -35,20 +35,20 @@ export class SlowConsumers<C extends Consumer> {
     return this.#waiting.size
   }
 
-  /** Something waits for `consumer`, for which nothing did. */
+  /** Something waits for `consumer` now; before, nothing did. */
   waits(consumer: C): void {
     this.#waiting.add(consumer)
     if (consumer.buffered > this.#budget) this.exceeds(consumer)
   }
 
-  /** More waits for it than its budget, for the first time or still. */
+  /** More waits for it than its budget. */
   exceeds(consumer: C, sweeps = 0): void {
     if (this.#over.has(consumer)) return
     this.#over.set(consumer, sweeps)
     this.#timer ??= setTimeout(() => this.#onTick(), this.#tick).unref()
   }
 
-  /** Its socket took some of what waits: everybody whose socket did not is slower. */
+  /** Its socket took some of what waits, so it comes after those whose sockets did not. */
   progressed(consumer: C): void {
     const sweeps = this.#over.get(consumer)
     this.forget(consumer)
@@ -56,7 +56,7 @@ export class SlowConsumers<C extends Consumer> {
     if (consumer.buffered > this.#budget) this.exceeds(consumer, sweeps)
   }
 
-  /** Nothing waits for it any more. */
+  /** Nothing waits for it any longer. */
   forget(consumer: C): void {
     this.#waiting.delete(consumer)
     this.#over.delete(consumer)
@@ -68,10 +68,10 @@ export class SlowConsumers<C extends Consumer> {
     if (this.#over.size > 0) this.#timer ??= setTimeout(() => this.#onTick(), this.#tick).unref()
   }
 
-  /** Gives up whoever has been over the budget for the whole time. */
+  /** Gives up connections that were over the budget for the whole time. */
   sweep(): void {
     for (const [consumer, sweeps] of this.#over) {
-      // The first may come right after the budget was passed: it takes one more to be sure of the time.
+      // The first sweep may come right after the budget was exceeded, so one more is needed for the full time.
       if (consumer.buffered <= this.#budget) this.#over.delete(consumer)
       else if (sweeps < SWEEPS) this.#over.set(consumer, sweeps + 1)
       else {
@@ -82,8 +82,8 @@ export class SlowConsumers<C extends Consumer> {
   }
 
   /**
-   * While memory `isShort` the slowest pay: those over the budget before all others, and first of them whose socket took
-   * something longest ago. A client that reads outlives those that do not, however much waits for it.
+   * Gives up the slowest connections while memory `isShort`: first those over the budget, and among them the one whose
+   * socket last took something longest ago. A client that reads outlives those that do not, however much waits for it.
    */
   relieve(isShort: () => boolean): void {
     for (let slowest = this.#slowest(); slowest && isShort(); slowest = this.#slowest()) {

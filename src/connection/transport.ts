@@ -4,24 +4,24 @@ import { BufferPool } from './buffer-pool.ts'
 import type { Frame } from './frame.ts'
 import type { Queue } from './queue.ts'
 
-/** What is written in one call: joined frames, or one frame that `ws` is to build itself. */
+/** What is written in one call: joined frames, or one message that `ws` frames itself. */
 export type Part = Buffer | Frame
 
 export function partBytes(part: Part): number {
   return part instanceof Uint8Array ? part.length : part.bytes.length
 }
 
-/** How a connection reaches its socket. Knows how `ws` writes; nothing else does. */
+/** How a connection writes to its socket. No other file knows how `ws` writes. */
 export interface Transport {
-  /** Bytes accepted but not yet taken by the kernel, as far as this process can see. */
+  /** Bytes that were written but not yet taken by the kernel, as far as this process can see. */
   readonly buffered: number
-  /** Bytes received so far: any of them is a sign of life. Undefined where the socket does not count. */
+  /** Bytes received so far: every one is a sign of life. Undefined if the socket does not count them. */
   readonly received: number | undefined
-  /** The parts of a queue that `write` takes one by one, each made of whole frames. */
+  /** The parts of a queue for `write`, each made of whole frames. */
   parts(queue: Queue): readonly Part[]
-  /** Writes one part; false when the socket wants no more until `drained`. */
+  /** Writes one part; false when the socket is full until `drained`. */
   write(part: Part): boolean
-  /** Calls back once, when the socket takes more again. */
+  /** Calls back once, when the socket takes more. */
   drained(callback: () => void): void
   ping(): void
   close(code: number, reason: string): void
@@ -30,12 +30,12 @@ export interface Transport {
 
 const OPEN = 1
 
-/** One for the process: sockets give back what they took on the spot. */
+/** One for the process: memory is given back as soon as a socket has taken the bytes. */
 const slab = new BufferPool()
 
 /**
- * Writes pre-built frames straight to the TCP or TLS socket. Frames of `ws` itself (pong, close) never cut into ours:
- * without compression it writes each of them whole, in one synchronous step, and so do we.
+ * Writes pre-built frames directly to the TCP or TLS socket. Frames of `ws` itself (pong, close) never end up inside
+ * ours: without compression `ws` writes each frame whole, in one synchronous step, and so do we.
  */
 class FrameTransport implements Transport {
   protected readonly ws: WebSocket
@@ -59,7 +59,7 @@ class FrameTransport implements Transport {
   }
 
   write(part: Part): boolean {
-    // A frame behind a close frame is a protocol error (RFC 6455 section 5.5.1).
+    // A frame after a close frame is a protocol error (RFC 6455 section 5.5.1).
     if (this.ws.readyState !== OPEN) return true
     const takesMore = this.socket.write(part as Buffer)
     if (this.socket.writableLength === 0) slab.giveBack(part as Buffer)
@@ -83,11 +83,11 @@ class FrameTransport implements Transport {
   }
 }
 
-/** What `ws` may have to compress for a socket before it counts as full, and when that takes more again. */
+/** How much `ws` may have to compress for a socket before that counts as full, and when it takes more again. */
 const MAX_AHEAD = 64 * 1024
 const RESUME_AT = MAX_AHEAD / 2
 
-/** Sends messages through `ws`, which frames them: for sockets whose frames depend on what was sent before. */
+/** Sends messages through `ws`, which frames them: for sockets with compression, whose frames depend on earlier ones. */
 class MessageTransport extends FrameTransport {
   #onDrained: (() => void) | undefined
   readonly #look = () => {
@@ -106,7 +106,7 @@ class MessageTransport extends FrameTransport {
     return this.ws.bufferedAmount
   }
 
-  /** What waits to be compressed the socket does not know of: nothing would bound it. */
+  /** The socket does not count what waits to be compressed, so this alone bounds it. */
   get #isFull(): boolean {
     return this.socket.writableNeedDrain || this.ws.bufferedAmount > MAX_AHEAD
   }
@@ -127,13 +127,13 @@ class MessageTransport extends FrameTransport {
   }
 }
 
-/** Looking it up for each socket would take a microsecond. */
+/** Read once: a lookup for each socket would take a microsecond. */
 const IS_ORDINARY = process.env.PUSH_ORDINARY_SEND === '1'
 
 /**
- * The cheapest way to write to `ws`. With permessage-deflate negotiated its sender works asynchronously and keeps a
- * dictionary, so a frame of ours could overtake a compressed one: such a socket gets messages instead.
- * `PUSH_ORDINARY_SEND=1` gives it to every socket, which is how the test suite runs over both.
+ * The cheapest transport for `ws`. With permessage-deflate its sender is asynchronous and keeps a dictionary, so one of
+ * our frames could overtake a compressed one: such a socket gets a MessageTransport. `PUSH_ORDINARY_SEND=1` selects it
+ * for every socket, so that the test suite runs over both.
  */
 export function createTransport(ws: WebSocket, socket: Socket): Transport {
   return IS_ORDINARY || ws.extensions.includes('permessage-deflate')

@@ -7,25 +7,25 @@ import { SlowConsumers } from './slow-consumers.ts'
 import type { Writer } from './writer.ts'
 
 export interface WriteQueueOptions {
-  /** Bytes that may wait for one connection for as long as it likes, and how many milliseconds more than that may. */
+  /** Bytes that may wait for one connection without limit of time, and how many milliseconds more than that may wait. */
   buffer: number
   bufferTime: number
-  /** Bytes that may wait on this node for connections whose sockets take no more. */
+  /** Bytes that may wait on this node for connections whose sockets are full. */
   nodeBuffer: number
   slowConsumer: 'close' | 'drop'
 }
 
-/** How many connections, and about how many bytes, are flushed as a group: between two looks at the clock. */
+/** How many connections, and about how many bytes, are flushed between two looks at the clock. */
 const GROUP_CONNECTIONS = 32
 const GROUP_BYTES = 256 * 1024
 
-/** How many flushed entries may stay in the list of those that are due before it is cut. */
+/** How many flushed entries may stay at the beginning of the list before it is cut. */
 const MAX_DONE = 4096
 
-/** One connection gets no more of the node's memory than this share, however short the time. */
+/** One connection never gets more than this share of the node's memory, not even for a moment. */
 const MAX_SHARE = 1 / 8
 
-/** Who has something to write, and how much memory the node holds for those that cannot take it. */
+/** The connections that have something to write, and the memory that the node holds for those with full sockets. */
 export class WriteQueue implements Outlet {
   readonly budget: number
   readonly ceiling: number
@@ -39,7 +39,7 @@ export class WriteQueue implements Outlet {
   readonly #reconnectTimes = new ReconnectTimes()
   #due: Writer[] = []
   #next = 0
-  /** Where those end that are flushed in this round. */
+  /** Where the connections that this round flushes end. */
   #roundEnd = 0
 
   constructor(
@@ -82,7 +82,7 @@ export class WriteQueue implements Outlet {
     return this.#reconnectTimes.after(performance.now())
   }
 
-  /** `bytes` of new frames are about to be given to any number of connections: the slowest make room for them. */
+  /** `bytes` of new frames are about to be queued for any number of connections: the slowest ones make room. */
   delivered(bytes: number): void {
     if (this.held.bytes + bytes > this.#nodeBudget) this.#relieve(bytes)
   }
@@ -92,15 +92,15 @@ export class WriteQueue implements Outlet {
   }
 
   /**
-   * Flushes all that were due when the round began, until the clock says `deadline`; true when the round is over. Who
-   * becomes due meanwhile is for the next one: else, while much comes in, a round would never end.
+   * Flushes the connections that were due when the round began, until `deadline`; true when the round is over. Those
+   * that become due meanwhile belong to the next round: under load a round would otherwise never end.
    */
   flush(deadline: number): boolean {
     if (this.#next >= this.#roundEnd) this.#roundEnd = this.#due.length
     while (this.#next < this.#roundEnd) {
       const end = this.#groupEnd()
       while (this.#next < end) this.#due[this.#next++]!.flush()
-      // What their sockets did not take waits from now on.
+      // What their sockets did not take now counts as held.
       this.delivered(0)
       if (performance.now() >= deadline) break
     }
@@ -113,9 +113,9 @@ export class WriteQueue implements Outlet {
   }
 
   /**
-   * Where the next group ends. That its connections are looked at here, before the first of them is written to, is worth
-   * more than what is found: the kernel's work on each write pushes all of this out of the processor's cache, and
-   * connection by connection is then waited for as often. In a row, the processor fetches several at a time.
+   * Where the next group ends. Reading its connections here, before the first write, saves more time than it takes: the
+   * kernel's work on each write evicts them from the processor's cache, and each write would then wait for memory.
+   * Read in a row, the processor fetches several at a time.
    */
   #groupEnd(): number {
     const last = Math.min(this.#next + GROUP_CONNECTIONS, this.#roundEnd)
