@@ -1,4 +1,4 @@
-/** Publications that wait for their acknowledgements at the same time; of more nobody is asked. */
+/** How many publications may wait for acknowledgements at the same time; further ones are not counted. */
 const MAX_WAITING = 1000
 
 interface Waiting<C> {
@@ -7,7 +7,7 @@ interface Waiting<C> {
   settle(): void
 }
 
-/** Counts the connections that acknowledged a publication, by its receipt token, until all have or time is up. */
+/** Counts the connections that acknowledge a publication, by its receipt token, until all have or the time is up. */
 export class Acknowledgements<C> {
   readonly #timeout: number
   readonly #waiting = new Map<string, Waiting<C>>()
@@ -16,7 +16,7 @@ export class Acknowledgements<C> {
     this.#timeout = timeout
   }
 
-  /** Resolves with how many of `connections` acknowledged; those that go meanwhile are not waited for. */
+  /** Resolves with how many of `connections` acknowledged. Does not wait for those that close meanwhile. */
   collect(token: string, connections: readonly C[]): Promise<number> {
     if (connections.length === 0 || this.#waiting.size >= MAX_WAITING) return Promise.resolve(0)
     return new Promise(resolve => {

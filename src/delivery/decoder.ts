@@ -7,7 +7,7 @@ import type { Slice } from '../protocol/slice.ts'
 import type { Topic } from '../protocol/topic.ts'
 import type { SchemaTable } from '../publish/schemas.ts'
 
-/** A publication that has a type and a payload, and nothing that a node would have to know. */
+/** A publication with a type and a payload, and nothing else that a node has to know. */
 export interface Plain {
   kind: 'plain'
 }
@@ -16,10 +16,10 @@ export type Taken = Decoded | Plain
 
 const PLAIN: Plain = { kind: 'plain' }
 
-/** Topics whose origin is remembered as bytes; a name has up to 208. */
+/** How many topics have their origin cached as bytes; a name has up to 208. */
 const MAX_ORIGINS = 16_384
 
-/** From an envelope, which any program may have written, to frames: for what comes in and what is read back alike. */
+/** Turns envelopes, which any program may have written, into frames: live publications and histories alike. */
 export class Decoder {
   readonly #schemas: SchemaTable
   readonly #maxBytes: number
@@ -33,7 +33,7 @@ export class Decoder {
     this.#failed = failed
   }
 
-  /** Never throws: the broker calls, and must not be thrown out of its stride. */
+  /** Never throws: an error must not interrupt the broker, which calls this. */
   decode(topic: Topic, envelope: Slice): Taken {
     try {
       const isPlain = envelope.length <= this.#maxBytes && this.#plain.matches(envelope)
@@ -50,7 +50,7 @@ export class Decoder {
     const decoded = decodeEnvelope(envelope.view(), this.#maxBytes)
     if (decoded.kind === 'rejected') return decoded
     if (decoded.kind !== 'publication') {
-      // Commands for a channel or for all would let one slip close everybody.
+      // Commands for a channel or for all are refused: one mistake could close every connection.
       if (isTarget(topic)) return decoded
       const message = 'a command goes to user:ID or connection:ID'
       return { kind: 'rejected', reason: 'field', message, receipt: decoded.receipt }
@@ -60,12 +60,12 @@ export class Decoder {
     return { kind: 'rejected', reason: 'schema', message: mismatch, receipt: decoded.receipt }
   }
 
-  /** A plain envelope is the message but for its origin: its bytes are copied, and nothing is written anew. */
+  /** A plain envelope only lacks the origin of a message: its bytes are copied and not encoded again. */
   extended({ topic, envelope, position }: Framed): Extended {
     return { object: envelope, more: this.#originOf(topic, position) }
   }
 
-  /** The frame of a publication; a recorded one has the number and the id of its position. */
+  /** The frame of a publication; a recorded one has the `seq` and `id` of its position. */
   frame(incoming: Framed, taken: Plain | Publication, isLive: boolean): Frames {
     if (taken.kind === 'plain') return encodeExtended(this.extended(incoming))
     const { topic, position } = incoming

@@ -4,13 +4,13 @@ import type { Gap, GapReason } from '../protocol/messages.ts'
 import type { Position } from '../protocol/position.ts'
 import type { Topic } from '../protocol/topic.ts'
 
-/** Something was lost: every connection concerned is told once, of all its topics, before it is given the next message. */
+/** Tells a gap to every connection concerned: once, for all its topics, before it gets the next message. */
 export class GapNotice {
   readonly reason: GapReason
   #topics: ReadonlyMap<Topic, Position | undefined>
   #added: Map<Topic, Position | undefined> | undefined
   readonly #registry: Registry<Connection>
-  /** Those that are still to be told, once that has begun. */
+  /** The connections that are still to be told; undefined before the first was. */
   #connections: Iterator<Connection> | undefined
 
   constructor(reason: GapReason, topics: ReadonlyMap<Topic, Position | undefined>, registry: Registry<Connection>) {
@@ -19,7 +19,7 @@ export class GapNotice {
     this.#registry = registry
   }
 
-  /** `topic` is lost as well. False when telling has begun: then it needs a notice of its own. */
+  /** Adds `topic`. False when connections have already been told: it then needs a notice of its own. */
   add(topic: Topic): boolean {
     if (this.#connections) return false
     this.#added ??= new Map(this.#topics)
@@ -27,7 +27,7 @@ export class GapNotice {
     return true
   }
 
-  /** Goes on until all are told, which it says, or the clock says `deadline`. */
+  /** Tells connections until `deadline`; true when all have been told. */
   tell(deadline: number): boolean {
     this.#connections ??= this.#concerned()[Symbol.iterator]()
     for (let next = this.#connections.next(); !next.done; next = this.#connections.next()) {

@@ -22,29 +22,29 @@ export function held(topic: Topic, id: string | undefined): Since {
   return id === undefined ? NOTHING_HELD : new Map([[topic, id]])
 }
 
-/** What is known of a topic to which a client comes back. */
+/** What is known about a topic that a client recovers. */
 export interface Return {
   state: TopicState
-  /** Why what was missed cannot be shown to be complete. */
+  /** Why it cannot be shown that nothing is missing. */
   gap?: GapReason
-  /** Sends what was missed, then lets live messages through. To be called once the client was told. */
+  /** Sends what was missed, then lets live messages through. Call it after the client was told `state` and `gap`. */
   replay(): Promise<void>
 }
 
-/** Topics of a connection on their way. None of these promises rejects. */
+/** The topics of a connection while the broker confirms them. None of these promises rejects. */
 export interface Start {
-  /** Those that are new to the client. */
+  /** Topics for which the client names no id. */
   fresh: readonly Topic[]
-  /** Where topics stand, as far as that can be known: these, and those of others that are confirmed together with them. */
+  /** The positions of these topics, as far as known, and of others that were confirmed together with them. */
   confirmed: Promise<ReadonlyMap<Topic, Position>>
-  /** Those of which it names the last id that it holds. */
+  /** Topics for which the client names the last id that it holds. */
   returning: ReadonlyMap<Topic, Promise<Return>>
 }
 
-/** What is known of topics. */
+/** What is known about topics. */
 export type Known = Pick<ReadonlyMap<Topic, TopicState>, 'get'>
 
-/** What the client is told of its topics, once everything is known. */
+/** What the client is told about its topics, once everything is known. */
 export async function knownOf({ fresh, confirmed, returning }: Start): Promise<Known> {
   const known = new Map<Topic, TopicState>()
   for (const [topic, back] of returning) known.set(topic, (await back).state)
@@ -58,23 +58,23 @@ interface Part {
   except: readonly Topic[]
 }
 
-/** How a client comes back to a topic. */
+/** How a client recovers a topic. */
 interface Returning {
-  /** The last that it holds. */
+  /** The last id that it holds. */
   id: string
   barrier: ReplayBarrier
   confirmed: Start['confirmed']
 }
 
-/** A page of a history as it is sent: shared by all connections that need it. */
+/** A page of a history, ready to be sent. All connections that need it share it. */
 interface Page {
   gap?: GapReason
   head: Position | undefined
   parts: readonly Part[]
-  /** Where whoever has this page stands. */
+  /** The position of a client that has this page. */
   end: Position
   isComplete: boolean
-  /** When it was asked for. */
+  /** When it was requested. */
   readAt: number
 }
 
@@ -83,24 +83,24 @@ interface RecoveryParts {
   registry: Pick<Registry<Connection>, 'holds'>
   decoder: Decoder
   metrics: Metrics
-  /** Bytes that may wait for one connection. */
+  /** Bytes that may be queued for one connection. */
   budget: number
 }
 
 const NOBODY: readonly Topic[] = []
 const NOTHING_RETURNS: Start['returning'] = new Map()
 
-/** Stands for whatever a client takes for an id: no broker knows it. */
+/** Replaces what is not an id: no broker knows it. */
 const NO_ID = 'none'
 
 const MAX_PAGE_ENTRIES = 256
 const MAX_PAGE_BYTES = 128 * 1024
 
-/** After a break many connections need the same pages: these are kept for a moment. */
+/** After an outage many connections need the same pages, so pages are kept for a moment. */
 const PAGE_TTL = 1000
 const MAX_PAGES = 64
 
-/** Brings connections up to date that name the last id they hold: what they missed, in order, then live. */
+/** Brings connections that name their last id up to date: first what they missed, in order, then live messages. */
 export class Recovery {
   readonly #parts: RecoveryParts
   readonly #batcher: SubscribeBatcher
@@ -110,24 +110,24 @@ export class Recovery {
   constructor(parts: RecoveryParts) {
     this.#parts = parts
     this.#batcher = new SubscribeBatcher(parts.broker, topic => parts.registry.holds(topic))
-    // A page always fits beside what else waits: a long history and a small budget must not end in a slow consumer.
+    // A page leaves room in the budget: a long history and a small budget must not make a slow consumer.
     this.#limits = { count: MAX_PAGE_ENTRIES, bytes: Math.min(MAX_PAGE_BYTES, Math.floor(parts.budget / 4)) }
   }
 
-  /** From now on live messages of `topic` wait for the replay. A connection's own topic ends with it: nothing waits. */
+  /** From now on live messages of `topic` wait for the replay. A `connection:` topic ends with its connection: no replay. */
   withhold(connection: Connection, topic: Topic): void {
     if (topicKind(topic) === 'connection') return
     connection.withhold(topic)
   }
 
-  /** Asks the broker to confirm the topics and, where the client names an id, what came after it. */
+  /** Asks the broker to confirm the topics and, for those with an id, for what came after it. */
   start(connection: Connection, topics: readonly Topic[], since: Since): Start {
     const confirmed = this.#batcher.confirm(topics)
     if (since.size === 0) return { fresh: topics, confirmed, returning: NOTHING_RETURNS }
     const returning = new Map<Topic, Promise<Return>>()
     for (const topic of topics) {
       const id = since.get(topic)
-      // A barrier that an earlier subscription closed is not for this one to open.
+      // Without an id this subscription must not open a barrier that an earlier one closed.
       const barrier = id === undefined ? undefined : connection.barriers?.get(topic)
       if (barrier) returning.set(topic, this.#return(connection, topic, { id: id!, barrier, confirmed }))
     }
@@ -150,7 +150,7 @@ export class Recovery {
 
   async #firstPage(connection: Connection, topic: Topic, since: string, barrier: ReplayBarrier): Promise<Page> {
     const page = await this.#read(connection, topic, since, barrier)
-    // Nobody wants to know any more: nothing comes of it.
+    // The connection left meanwhile: nothing will be sent.
     return page ?? upToDate({ id: since, seq: 0 })
   }
 
@@ -161,24 +161,24 @@ export class Recovery {
       for (const part of page.parts) if (!isExcepted(connection, part.except)) connection.push(part.segment)
       if (page.isComplete && barrier.isCoveredBy(page.end, page.readAt))
         return this.#open(connection, topic, barrier, page.end)
-      // Never faster than the client reads.
+      // Sends no faster than the client reads.
       await connection.drained()
       page = await this.#read(connection, topic, page.end.id, barrier)
     }
   }
 
-  /** What came bare while the topic was withheld follows; what of the live messages was replayed is skipped. */
+  /** Sends the unrecorded messages that waited; live messages that were replayed are skipped from here on. */
   #open(connection: Connection, topic: Topic, barrier: ReplayBarrier, end: Position): void {
     const { waiting, gap } = barrier.open(end)
     if (gap) connection.gap([topic], gap)
     for (const segment of waiting) connection.push(segment)
   }
 
-  /** Asks until the broker answers; undefined when nobody wants to know any more. */
+  /** Asks until the broker answers; undefined when the connection left meanwhile. */
   async #read(connection: Connection, topic: Topic, since: string, barrier: ReplayBarrier): Promise<Page | undefined> {
     const read = async () => {
       const page = await this.#page(topic, since)
-      // The last page of another connection may be older than what this one has to have.
+      // The cached last page of another connection may end before the messages that this one needs.
       const isUsable = page.gap || !page.isComplete || barrier.isCoveredBy(page.end, page.readAt)
       return isUsable ? page : await this.#page(topic, since, barrier.newestAt)
     }
@@ -230,7 +230,7 @@ export class Recovery {
   }
 }
 
-/** No history can be read here: the client is told, and goes on live. */
+/** The history cannot be read: the client is told a gap and continues live. */
 function unreadable(since: string): Page {
   return { ...upToDate({ id: since, seq: 0 }), head: undefined, gap: 'broker_away', readAt: Number.POSITIVE_INFINITY }
 }

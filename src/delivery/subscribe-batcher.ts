@@ -9,12 +9,12 @@ type Positions = ReadonlyMap<Topic, Position>
 
 const NOWHERE: Positions = new Map()
 
-/** For so long a busy node gathers topics, in milliseconds: clients that come by the thousand come one at a time. */
+/** How long a busy node gathers topics, in milliseconds: even thousands of clients arrive one after another. */
 const GATHER = 10
 
 /**
- * Asks the broker to confirm topics: once for all connections that come in one turn of the event loop, or in a short
- * while when the node is busy. Asking for each of thousands would cost more than their handshakes.
+ * Asks the broker to confirm topics: once for all connections that arrive in one turn of the event loop or, on a busy
+ * node, within a few milliseconds. Asking for each of thousands would cost more than their handshakes.
  */
 export class SubscribeBatcher {
   readonly #broker: Pick<Broker, 'subscribe'>
@@ -33,7 +33,7 @@ export class SubscribeBatcher {
     this.#load = load
   }
 
-  /** Where these topics stand, and others that are asked for together with them. Never rejects. */
+  /** The positions of these topics, and of others in the same batch. Never rejects. */
   confirm(topics: readonly Topic[]): Promise<Positions> {
     for (const topic of topics) this.#topics.add(topic)
     this.#confirmed ??= this.#gather()
@@ -42,7 +42,7 @@ export class SubscribeBatcher {
 
   async #gather(): Promise<Positions> {
     if (this.#load.isHigh(performance.now())) await sleep(GATHER)
-    // Behind all the promises that this turn has yet to settle.
+    // After all promises that this turn still settles.
     else await new Promise<void>(resolve => process.nextTick(resolve))
     const topics = [...this.#topics]
     this.#topics = new Set()
@@ -50,7 +50,7 @@ export class SubscribeBatcher {
     return this.#ask(topics)
   }
 
-  /** Asks until the broker can be asked, or nobody here holds any of them any more. */
+  /** Retries until the broker answers, or no connection of this node holds any of the topics. */
   async #ask(topics: readonly Topic[]): Promise<Positions> {
     let wanted = topics
     const isWanted = () => {
