@@ -4,7 +4,7 @@ import type { Gap, GapReason } from '../protocol/messages.ts'
 import type { Position } from '../protocol/position.ts'
 import type { Topic } from '../protocol/topic.ts'
 
-/** Tells a gap to every connection concerned: once, for all its topics, before it gets the next message. */
+/** Sends a `gap` to every connection concerned: once, for all its topics, before it gets the next message. */
 export class GapNotice {
   readonly reason: GapReason
   #topics: ReadonlyMap<Topic, Position | undefined>

@@ -114,7 +114,10 @@ export class Recovery {
     this.#limits = { count: MAX_PAGE_ENTRIES, bytes: Math.min(MAX_PAGE_BYTES, Math.floor(parts.budget / 4)) }
   }
 
-  /** From now on live messages of `topic` wait for the replay. A `connection:` topic ends with its connection: no replay. */
+  /**
+   * From now on live messages of `topic` wait for the replay. A `connection:` topic ends with its connection, so nothing
+   * of it is ever replayed.
+   */
   withhold(connection: Connection, topic: Topic): void {
     if (topicKind(topic) === 'connection') return
     connection.withhold(topic)
@@ -230,7 +233,7 @@ export class Recovery {
   }
 }
 
-/** The history cannot be read: the client is told a gap and continues live. */
+/** The history cannot be read: the client gets a `gap` and continues live. */
 function unreadable(since: string): Page {
   return { ...upToDate({ id: since, seq: 0 }), head: undefined, gap: 'broker_away', readAt: Number.POSITIVE_INFINITY }
 }
