@@ -66,13 +66,13 @@ export class Confirmation {
 
   /**
    * Sends what was missed as soon as the broker answers. `isTold`: its answer came in time for `welcome` or `subscribed`;
-   * otherwise the client was told a `gap` and is now told where its topics stand.
+   * otherwise the client was sent a `gap`, and now gets the positions of its topics.
    */
   follow(connection: Connection, { fresh, confirmed, returning }: Start, isTold: boolean): void {
     for (const [topic, back] of returning) {
       back.then(found => this.#replay(connection, topic, found, isTold)).catch(this.#failed)
     }
-    if (!isTold) confirmed.then(places => this.#tellPlaces(connection, fresh, places)).catch(this.#failed)
+    if (!isTold) confirmed.then(positions => this.#tellPositions(connection, fresh, positions)).catch(this.#failed)
   }
 
   async #replay(connection: Connection, topic: Topic, { gap, state, replay }: Return, isTold: boolean): Promise<void> {
@@ -83,10 +83,9 @@ export class Confirmation {
   }
 
   /** Without positions, a client that disconnects before the next message could not recover it. */
-  #tellPlaces(connection: Connection, fresh: readonly Topic[], places: ReadonlyMap<Topic, Position>): void {
-    const held = fresh.filter(topic => places.has(topic) && this.#registry.has(connection, topic))
+  #tellPositions(connection: Connection, fresh: readonly Topic[], positions: ReadonlyMap<Topic, Position>): void {
+    const held = fresh.filter(topic => positions.has(topic) && this.#registry.has(connection, topic))
     if (held.length === 0) return
-    const positions = Object.fromEntries(held.map(topic => [topic, places.get(topic)!]))
-    connection.gap(held, 'broker_away', positions)
+    connection.gap(held, 'broker_away', Object.fromEntries(held.map(topic => [topic, positions.get(topic)!])))
   }
 }

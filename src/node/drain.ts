@@ -7,7 +7,7 @@ import { CLOSE } from '../protocol/messages.ts'
 const BATCH = 250
 
 /** Tells clients when to reconnect and closes them. Resolves when all are gone or the time is up. */
-export async function takeLeave(
+export async function closeAll(
   connections: readonly Connection[],
   gone: Promise<void>,
   { window, timeout }: { window: number; timeout: number },

@@ -19,7 +19,7 @@ import type { HistoryRules } from '../publish/history-rules.ts'
 import type { SchemaTable } from '../publish/schemas.ts'
 import { Commands } from './commands.ts'
 import { Confirmation } from './confirmation.ts'
-import { takeLeave } from './drain.ts'
+import { closeAll } from './drain.ts'
 import { Heartbeat } from './heartbeat.ts'
 import { Welcomes } from './welcome.ts'
 
@@ -246,7 +246,7 @@ export class Hub implements Subscriber {
     const empty = new Promise<void>(resolve => {
       this.#onEmpty = resolve
     })
-    await takeLeave([...this.registry.values()], empty, this.options.drain)
+    await closeAll([...this.registry.values()], empty, this.options.drain)
     for (const connection of [...this.registry.values(), ...this.#closing]) connection.terminate()
   }
 
