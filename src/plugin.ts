@@ -45,7 +45,7 @@ const pushBridge: FastifyPluginAsync<PushBridgeOptions> = async (app, input) => 
   app.decorate(options.name, new PushBridge(hub, publisher) as never)
   await app.register(async scope => {
     await shareWebSocketServer(scope, options)
-    socketRoutes(scope, { hub, options, dispatcher, admission: new Admission(hub, options, dispatcher) })
+    socketRoutes(scope, { hub, options, dispatcher, admission: new Admission(hub, options) })
   })
   const { api } = options
   if (api) await app.register(pushRoutes, { api, publisher, limits })

@@ -1,12 +1,11 @@
 import type { Connection } from '../connection/connection.ts'
-import type { PushConnection } from '../connection/identity.ts'
 import type { ClientHandler, PushBridgeOptions } from '../options/options.ts'
 import { errors, isPushError, type PushError } from '../protocol/errors.ts'
 import { type BadMessage, CLOSE, type ClientMessage, parseClientMessage, type Ref } from '../protocol/messages.ts'
-import { type Action, actionsOn, grantedActions, type Right } from '../protocol/rights.ts'
-import { type Topic, topicKind, topicProblem } from '../protocol/topic.ts'
+import { type Topic, topicProblem } from '../protocol/topic.ts'
 import { unknownKey } from '../protocol/unknown-keys.ts'
 import { compilePayloadCheck, type PayloadCheck } from '../publish/schemas.ts'
+import { authorizeSubscribe } from './authorization.ts'
 import type { Hub } from './hub.ts'
 
 export interface InboundOptions {
@@ -212,7 +211,7 @@ export class Dispatcher {
     if (since !== undefined && typeof since !== 'string') throw new errors.BAD_MESSAGE('payload.since is not a string')
     let isNew = false
     await this.#inOrder(conversation, async () => {
-      await this.authorize(connection, topic as Topic, since)
+      await authorizeSubscribe(this.#options.authorize, connection, topic as Topic, since)
       if (!connection.isClosing) isNew = this.#hub.join(connection, topic as Topic, since)
     })
     if (!connection.isClosing) await this.#hub.confirm(connection, topic as Topic, { isNew, since, ref })
@@ -239,22 +238,6 @@ export class Dispatcher {
     await this.#inOrder(conversation, () => this.#hub.unsubscribe(connection, topic as Topic, ref))
   }
 
-  /** Throws PUSH_ERR_FORBIDDEN unless `connection` may subscribe to `topic`. */
-  async authorize(connection: Authorizable, topic: Topic, since: string | undefined): Promise<void> {
-    if (connection.topics.has(topic)) return
-    if (topicKind(topic) === 'connection') throw new errors.FORBIDDEN(`${topic} is not this connection`)
-    const { authorize } = this.#options
-    const action: Action = 'subscribe'
-    const granted = authorize
-      ? grantedActions(await authorize(connection, topic, { action, since }))
-      : actionsOn(connection.allow, topic)
-    if (granted.includes(action)) return
-    const others = granted.length > 0 && `grants ${granted.join(', ')} on ${topic}, not ${action}`
-    if (authorize) throw new errors.FORBIDDEN(others ? `authorize() ${others}` : `${topic} was refused by authorize()`)
-    const missing = others ? `authenticate() ${others}` : `${topic} is not among the topics that authenticate() allowed`
-    throw new errors.FORBIDDEN(`${missing}, and there is no authorize option`)
-  }
-
   async #handle(connection: Connection, { type, payload, ref }: ClientMessage): Promise<void> {
     const entry = Object.hasOwn(this.#options.handlers, type) ? this.#options.handlers[type] : undefined
     if (!entry) throw new errors.UNKNOWN_TYPE(type)
@@ -273,5 +256,3 @@ function fieldsOf<K extends string>(payload: unknown, known: readonly K[]): { [K
   if (unknown) throw new errors.BAD_MESSAGE(`payload: ${unknown}`)
   return fields
 }
-
-export type Authorizable = Pick<PushConnection, 'id' | 'user' | 'data' | 'topics'> & { allow: readonly Right[] }

@@ -64,7 +64,7 @@ export const OptionsSchema = Type.Object(
         bufferTime: milliseconds(10_000, 'how long a connection may have more than limits.buffer queued'),
         nodeBuffer: amount(256 * 1024 * 1024, 'bytes that may be queued on this node for slow connections'),
         connections: amount(50_000, 'maximum connections of this registration; further ones are refused with 503'),
-        topics: amount(128, 'maximum topics of one connection besides all, connection:ID and user:ID'),
+        topics: amount(128, 'maximum topics of one connection besides its own (all, connection:ID and user:ID)'),
         messages: amount(
           100,
           'client messages per second, twice as many in a burst; a connection that sends more is closed with 4429',

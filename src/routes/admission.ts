@@ -2,8 +2,8 @@ import type { FastifyRequest } from 'fastify'
 import { type Identity, isExpired } from '../connection/identity.ts'
 import { NOTHING_HELD, type Since } from '../delivery/recovery.ts'
 import { checkAuthentication, type Identified } from '../node/authentication.ts'
+import { authorizeSubscribe } from '../node/authorization.ts'
 import type { Hub } from '../node/hub.ts'
-import type { Dispatcher } from '../node/inbound.ts'
 import type { Authentication, Options } from '../options/options.ts'
 import { errors, isPushError, type PushError } from '../protocol/errors.ts'
 import { CLOSE } from '../protocol/messages.ts'
@@ -18,14 +18,12 @@ export interface Admitted extends Identified {
 export class Admission {
   readonly #hub: Hub
   readonly #options: Options
-  readonly #dispatcher: Dispatcher
   /** The last origin that matched its host: most pages have the same one, and parsing takes time. */
   #ownPage = { origin: '', host: '' }
 
-  constructor(hub: Hub, options: Options, dispatcher: Dispatcher) {
+  constructor(hub: Hub, options: Options) {
     this.#hub = hub
     this.#options = options
-    this.#dispatcher = dispatcher
   }
 
   /** `channel` is the rest of the URL path after `path`. Throws a PushError that says why the request is refused. */
@@ -96,7 +94,7 @@ export class Admission {
     if (problem) throw new errors.TOPIC(`the channel name in the path ${problem}`)
     const topic: Topic = `channel:${channel}`
     const topics = new Set([...ownTopics(identity.id, identity.user), ...join])
-    await this.#dispatcher.authorize({ ...identity, topics }, topic, since.get(topic))
+    await authorizeSubscribe(this.#options.callbacks.authorize, { ...identity, topics }, topic, since.get(topic))
     return topic
   }
 }
