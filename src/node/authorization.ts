@@ -7,7 +7,7 @@ import { type Topic, topicKind } from '../protocol/topic.ts'
 /** A connection, or what is to become one. */
 type Authorizable = Pick<PushConnection, 'id' | 'user' | 'data' | 'topics'> & { allow: readonly Right[] }
 
-/** Throws PUSH_ERR_FORBIDDEN unless `authorize`, or without it what `allow` grants, lets `connection` subscribe to `topic`. */
+/** Throws PUSH_ERR_FORBIDDEN unless `connection` may subscribe to `topic`: `authorize` decides, without it `allow`. */
 export async function authorizeSubscribe(
   authorize: PushBridgeOptions['authorize'],
   connection: Authorizable,

@@ -126,7 +126,7 @@ export interface ClientHandler {
   handler(payload: never, connection: PushConnection): unknown | void
 }
 
-/** Types the payload of a client message by its schema. The handler's result is the `reply` to a message with a `ref`. */
+/** Types the payload of a client message by its schema. The result is the `reply` to a message with a `ref`. */
 export function clientHandler<S extends TSchema>(
   schema: S,
   handler: (payload: Static<S>, connection: PushConnection) => unknown,
