@@ -2,27 +2,27 @@ import { ownTopics, type Topic, topicKind } from '../protocol/topic.ts'
 import { ownText } from './identity.ts'
 import type { Tail } from './tail.ts'
 
-/** What the registry needs to know of a connection. */
+/** The part of a connection that the registry uses. */
 export interface Member {
   readonly id: string
   readonly user: string | null
   subscriptions: Joined
 }
 
-/** Topics beyond those that every connection has. A single one, which is what most have, needs no set of 150 bytes. */
+/** Topics besides its own. Most connections have a single one, which needs no set of 150 bytes. */
 export type Joined = Topic | Set<Topic> | undefined
 
 /** The connections of a topic that has several. */
 export class Group<M> extends Set<M> {
-  /** The tail that all of them had when it was set; who joins later does not have it. */
+  /** The tail that all of them had when it was set. Whoever joins later does not have it. */
   tail: Tail | undefined
 }
 
 const NOBODY: ReadonlySet<never> = new Set()
 
 /**
- * This node's index of connections. `all` and `connection:ID` need no entry of their own, and a topic with a single
- * member holds that member instead of a set: of 100,000 users most have one connection, and a set costs 200 bytes.
+ * This node's index of connections. `all` and `connection:ID` need no entry, and a topic with a single member holds that
+ * member instead of a set: of 100,000 users most have one connection, and a set takes 200 bytes.
  */
 export class Registry<M extends Member> {
   readonly #byId = new Map<string, M>()
@@ -41,13 +41,13 @@ export class Registry<M extends Member> {
     return this.#byId.values()
   }
 
-  /** Registers `member` with the topics that every connection has. */
+  /** Registers `member` with its own topics. */
   add(member: M): void {
     this.#byId.set(member.id, member)
     if (member.user !== null) this.#join(`user:${member.user}`, member)
   }
 
-  /** Forgets `member` and says which topics it was the last one of. */
+  /** Removes `member` and returns the topics of which it was the last member. */
   remove(member: M): Topic[] {
     if (this.#byId.get(member.id) !== member) return []
     const topics = topicsOf(member)
@@ -57,7 +57,7 @@ export class Registry<M extends Member> {
     return topics.filter(topic => !this.holds(topic))
   }
 
-  /** Adds `topic`, a channel or a user: the topics that every connection has are nobody's to join. */
+  /** Adds `topic`, a channel or a user. Every connection has its other topics from the start. */
   join(member: M, topic: Topic): void {
     if (topic === 'all' || topicKind(topic) === 'connection') return
     const name = this.#nameOf(topic)
@@ -92,19 +92,19 @@ export class Registry<M extends Member> {
     yield* this.#byTopic.keys()
   }
 
-  /** How many topics are held. */
+  /** How many topics have a member. */
   get topicCount(): number {
     return this.#byTopic.size + this.#byId.size + (this.#byId.size > 0 ? 1 : 0)
   }
 
-  /** The same as `members` for a topic that is not `all`: a single one as it is, for speed. */
+  /** As `members`, for topics other than `all`. A single connection stands for itself, which is faster. */
   audience(topic: Topic): M | Group<M> | undefined {
     const entry = this.#byTopic.get(topic)
     if (entry !== undefined || !topic.startsWith('connection:')) return entry
     return this.#byId.get(topic.slice('connection:'.length))
   }
 
-  /** The connections that a publication on `topic` is for; may be gone through more than once. */
+  /** The connections that are subscribed to `topic`. Can be iterated more than once. */
   members(topic: Topic): Iterable<M> {
     if (topic === 'all') return this.#all
     const audience = this.audience(topic)
@@ -112,7 +112,7 @@ export class Registry<M extends Member> {
     return audience instanceof Group ? audience : [audience]
   }
 
-  /** The string that the others on `topic` have: each request brings one of its own. */
+  /** The string that other members of `topic` hold already, so that not every request keeps its own copy. */
   #nameOf(topic: Topic): Topic {
     const [first] = this.members(topic)
     return first?.subscriptions === topic ? first.subscriptions : ownText(topic)
@@ -139,7 +139,7 @@ export class Registry<M extends Member> {
   }
 }
 
-/** All topics that `member` has. */
+/** All topics of `member`, its own included. */
 export function topicsOf(member: Member): Topic[] {
   const topics = ownTopics(member.id, member.user)
   const { subscriptions } = member
@@ -148,7 +148,7 @@ export function topicsOf(member: Member): Topic[] {
   return topics
 }
 
-/** How many topics these are. */
+/** How many topics there are in `subscriptions`. */
 export function countOf(subscriptions: Joined): number {
   return typeof subscriptions === 'string' ? 1 : (subscriptions?.size ?? 0)
 }

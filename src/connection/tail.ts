@@ -2,21 +2,21 @@ import type { Topic } from '../protocol/topic.ts'
 import { BlockPool } from './buffer-pool.ts'
 import { Segment } from './queue.ts'
 
-/** A connection or two have a few messages in a round of writes; more of them share more, and there are fewer tails. */
+/** A connection or two get few messages in a round of writes; more connections get more, and have fewer tails. */
 const BLOCKS = { small: new BlockPool(8 * 1024, 1024), large: new BlockPool(16 * 1024, 512) }
 const MAX_FOR_SMALL = 4
 
 /**
- * The end of the queues of a few connections that have been given the same since it began: frames are copied one behind
- * the other into a block of memory, which is written as it stands. An object for each message, and a list of them for
- * each connection, would cost several times as much as this copy.
+ * The common end of the queues of a few connections that have been given the same messages since it began. Frames are
+ * copied one after another into a block of memory, which is written as it is. An object for each message and a list of
+ * them for each connection would cost several times as much as this copy.
  */
 export class Tail extends Segment {
   readonly #blocks: BlockPool
   readonly #topics: Topic[] = []
-  /** How many connections have it at their end. */
+  /** How many connections have it at the end of their queue. */
   #holders = 0
-  /** Its bytes are part of a queue, or a socket still reads them: they stay as they are. */
+  /** Its bytes are part of a queue, or a socket still reads them: they must not change. */
   #isKept = false
 
   constructor(connections: number) {
@@ -25,12 +25,12 @@ export class Tail extends Segment {
     this.#blocks = blocks
   }
 
-  /** Whether it is the end of so many connections and of nothing else: what is added to it goes to just these. */
+  /** Whether exactly this many connections have it at their end: what is added goes to just these. */
   canGrowFor(connections: number): boolean {
     return this.#holders === connections && !this.#isKept
   }
 
-  /** Where a frame of `bytes` bytes on `topic` is to be written; undefined when there is no room for it. */
+  /** Where to write a frame of `bytes` bytes on `topic`; undefined when there is no room. */
   reserve(bytes: number, topic: Topic): number | undefined {
     const at = this.end
     if (at + bytes > this.memory.length) return undefined
@@ -43,12 +43,12 @@ export class Tail extends Segment {
     return this.#topics
   }
 
-  /** One more connection has it at its end. */
+  /** One more connection has it at the end of its queue. */
   join(): void {
     this.#holders++
   }
 
-  /** One connection has it at its end no more; `isKept` says that the bytes are still needed for it. */
+  /** One connection less has it at the end of its queue. `isKept`: that connection still needs the bytes. */
   leave(isKept: boolean): void {
     this.#holders--
     this.#isKept ||= isKept

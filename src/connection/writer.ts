@@ -7,9 +7,9 @@ import type { SlowConsumers } from './slow-consumers.ts'
 import type { Tail } from './tail.ts'
 import { type Part, partBytes, type Transport } from './transport.ts'
 
-/** What a writer needs of the node: shared by all, so that each holds one reference. */
+/** The part of the node that a writer uses. All writers share it, so that each holds a single reference. */
 export interface WriterOutlet {
-  /** Bytes that may wait for a connection for as long as it likes, and what it never has more of. */
+  /** Bytes that may wait for a connection without limit of time, and the most that may ever wait. */
   readonly budget: number
   readonly ceiling: number
   readonly slowConsumer: 'close' | 'drop'
@@ -17,37 +17,37 @@ export interface WriterOutlet {
   readonly held: HeldMemory
   /** Asks for `flush` soon. */
   schedule(writer: Writer): void
-  /** `bytes` of new frames are about to be given to connections: makes room for them. */
+  /** `bytes` of new frames are about to be queued for connections: makes room for them. */
   delivered(bytes: number): void
-  /** Messages were dropped unwritten for a slow connection, which was told. */
+  /** Messages were dropped unwritten, because the connection was slow or has closed. */
   dropped(messages: number, reason: GapReason | 'closed'): void
-  /** A client was told of a gap. */
+  /** A client was sent a `gap`. */
   gapped(reason: GapReason): void
-  /** Milliseconds after which a connection that is cut now is to come back. */
+  /** Milliseconds after which a client that is cut off now is to reconnect. */
   reconnectAfter(): number
 }
 
-/** Shared, since nearly all connections have none: never added to. */
+/** Shared, since nearly all connections have none. Never changed. */
 const NOBODY: (() => void)[] = []
 
-/** What waits to be written to one socket, and who pays when that does not take it. The end is what extends it. */
+/** What waits to be written to one socket, and what happens when that is full. */
 export abstract class Writer {
-  // What every delivery reads stands first, side by side: two lines of the processor's cache instead of four.
-  /** Topics on which it is being brought up to date; undefined while there are none. */
+  // The fields that every delivery reads come first, side by side: two lines of the processor's cache instead of four.
+  /** Topics on which a replay is bringing it up to date; undefined while there are none. */
   barriers: ReplayBarriers | undefined
   protected state: 'opening' | 'open' | 'closing' = 'opening'
   #scheduled = false
   /** What is to be written. */
   #queue: Queue | undefined
-  /** What waits behind the queue, and may grow. */
+  /** What follows the queue, and may still grow. */
   #tail: Tail | undefined
-  /** Everything that is pushed, in the place of the queue, while the socket takes no more or there was no welcome yet. */
+  /** Takes all that is pushed, instead of the queue, while the socket is full or before the welcome. */
   #backlog: Backlog | undefined
   protected outlet: WriterOutlet
   protected transport: Transport
   /** Replays that wait for the socket. */
   #onDrained: (() => void)[] = NOBODY
-  /** The socket takes no more. */
+  /** The socket is full. */
   #stalled = false
 
   constructor(transport: Transport, outlet: WriterOutlet) {
@@ -56,12 +56,12 @@ export abstract class Writer {
     this.#backlog = new Backlog(outlet.held)
   }
 
-  /** Closes the socket, behind all that was written. */
+  /** Closes the socket after all that was written. */
   protected abstract finish(code: number, reason: string): void
-  /** The socket took something. */
+  /** The socket took some bytes. */
   protected abstract progressed(): void
 
-  /** Bytes that wait here or in the socket. */
+  /** Bytes that wait here and in the socket. */
   get buffered(): number {
     return this.#waiting + this.transport.buffered
   }
@@ -71,7 +71,7 @@ export abstract class Writer {
     return queued + (this.#backlog ? this.#backlog.bytes : 0)
   }
 
-  /** Writes `first`, then whatever was pushed before there was a first. */
+  /** Writes `first`, then what was pushed before. */
   protected start(first: Segment): void {
     this.state = 'open'
     if (!this.#write(first)) return
@@ -80,7 +80,7 @@ export abstract class Writer {
     this.tellDrained()
   }
 
-  /** Resolves when nothing waits for the socket any more, or the connection is closing. */
+  /** Resolves when nothing waits for the socket, or the connection is closing. */
   drained(): Promise<void> {
     if (this.#isDrained) return Promise.resolve()
     return new Promise(resolve => {
@@ -98,24 +98,24 @@ export abstract class Writer {
     this.#onDrained = NOBODY
   }
 
-  /** The end of what waits, when a message on `topic` may be added to it. */
+  /** The tail, if a message on `topic` may be added to it. */
   tailFor(topic: Topic): Tail | undefined {
     return this.barriers?.get(topic) ? undefined : this.#tail
   }
 
-  /** What it was given last and has not written. */
+  /** The last segment that was pushed and not yet written. */
   get last(): Segment | undefined {
     return this.#tail ?? this.#queue?.last
   }
 
-  /** Whether `begin` would take a tail, as far as can be said without one. */
+  /** Whether `begin` would take a tail; it may still refuse one that is too large. */
   takesTail(topic: Topic): boolean {
     return this.state === 'open' && !this.#backlog && !this.barriers?.get(topic)
   }
 
   /**
-   * Puts `tail`, which holds a message on `topic`, at the end. False when it has to be given a segment instead: it is
-   * being opened or brought up to date, its socket takes no more, much waits, or it is closing.
+   * Puts `tail`, which holds a message on `topic`, at the end. False when the connection needs a segment instead: before
+   * the welcome, during a replay of the topic, when its socket is full, when much waits, or when it is closing.
    */
   begin(tail: Tail, topic: Topic): boolean {
     if (!this.takesTail(topic)) return false
@@ -127,37 +127,37 @@ export abstract class Writer {
     return true
   }
 
-  /** From now on live messages of `topic` go through a barrier: what was given before goes out before. */
+  /** From now on live messages of `topic` wait at a barrier. What was pushed before is written before. */
   withhold(topic: Topic): void {
     if (this.#tail) this.#seal(this.#tail)
     this.barriers ??= new ReplayBarriers()
     this.barriers.close(topic)
   }
 
-  /** Takes the barrier away. */
+  /** Removes the barrier of `topic`. */
   unbar(topic: Topic): void {
     if (!this.barriers) return
     this.barriers.forget(topic)
     if (this.barriers.isEmpty) this.barriers = undefined
   }
 
-  /** Gives `segment` to the connection, or to the barrier of its topic; false when it is too slow. */
+  /** Pushes `segment`, or hands it to the barrier of its topic. False when the connection is too slow. */
   give(segment: Segment): boolean {
     if (this.barriers === undefined) return this.push(segment)
     const admitted = this.barriers.admit(segment)
     if (this.barriers.isEmpty) this.barriers = undefined
-    // What a replay brings instead counts as pushed.
+    // What the barrier holds back counts as pushed.
     return admitted === undefined || this.push(admitted)
   }
 
-  /** Something else follows the tail. */
+  /** Moves the tail into the queue, since something else follows it. */
   #seal(tail: Tail): void {
     this.#queue = queueWith(this.#queue, tail)
     this.#tail = undefined
     tail.leave(true)
   }
 
-  /** Queues `segment`; false when it was not taken. Called once per connection and delivery, so it does little. */
+  /** Queues `segment`; false when it was not taken. Called for every connection and delivery, so it does little. */
   push(segment: Segment): boolean {
     if (this.state === 'closing') return false
     if (this.#tail) this.#seal(this.#tail)
@@ -178,10 +178,10 @@ export abstract class Writer {
     this.outlet.schedule(this)
   }
 
-  /** Keeps `segment` for when the socket takes more. */
+  /** Keeps `segment` until the socket takes more. */
   #hold(segment: Segment): boolean {
     const { budget, ceiling, slow } = this.outlet
-    // What the node itself has not got round to writing is no fault of the client.
+    // The client is not to blame for what the node itself has not written yet.
     if (!this.#stalled && this.#waiting + segment.bytes > budget) this.flush()
     const backlog = this.#backlog
     if (!backlog) return this.#enqueue(segment)
@@ -193,7 +193,7 @@ export abstract class Writer {
     return true
   }
 
-  /** Writes what is queued as far as the socket takes it. */
+  /** Writes what is queued, as far as the socket takes it. */
   flush(): void {
     this.#scheduled = false
     if (this.#backlog !== undefined) return this.#flushBacklog(this.#backlog)
@@ -210,12 +210,12 @@ export abstract class Writer {
   #flushTail(tail: Tail): void {
     this.#tail = undefined
     const isWritten = this.#write(tail)
-    // The socket reads from it until it has taken everything.
+    // The socket reads its memory until it has taken everything.
     tail.leave(!isWritten || this.transport.buffered > 0)
     if (isWritten) this.tellDrained()
   }
 
-  /** False when the socket wants no more; what it did not take then waits. */
+  /** False when the socket is full: what it did not take then waits. */
   #write(queue: Queue): boolean {
     const parts = this.transport.parts(queue)
     for (let i = 0; i < parts.length; i++) {
@@ -226,7 +226,7 @@ export abstract class Writer {
     return true
   }
 
-  /** The socket did not take `rest`, which is the end of `queue`. */
+  /** The socket did not take `rest`, the end of `queue`. */
   #stall(queue: Queue, rest: readonly Part[]): void {
     this.#stalled = true
     this.#backlog ??= new Backlog(this.outlet.held)
@@ -257,7 +257,7 @@ export abstract class Writer {
     return this.state !== 'closing' && !isPublished(segment)
   }
 
-  /** It is too slow. False when there was nothing to drop. */
+  /** Closes a connection that is too slow, or drops what waits for it. False when there was nothing to drop. */
   giveUp(): boolean {
     if (this.outlet.slowConsumer === 'drop') return this.#shed() > 0
     this.cut()
@@ -268,25 +268,25 @@ export abstract class Writer {
   cut(refused?: Segment): void {
     const isWelcome = this.state === 'open'
     this.outlet.dropped(countMessages(this.discard(refused)), 'slow_consumer')
-    // Behind what the socket has taken already, as the close frame is. Those who are cut together come back one by one.
+    // After what the socket has taken, like the close frame. Clients that are cut off together reconnect one by one.
     if (isWelcome) this.writeAll(directSegment(encodeMessage('reconnect', { after: this.outlet.reconnectAfter() })))
     this.finish(CLOSE.SLOW_CONSUMER, 'slow consumer')
   }
 
-  /** Drops what waits of publications, tells it, and says how many they were. */
+  /** Drops the publications that wait, sends a `gap` and returns how many they were. */
   #shed(refused?: Segment): number {
     const backlog = this.#backlog!
     const { lost, isTold } = backlog.drop(refused)
     this.outlet.dropped(lost, 'slow_consumer')
     if (isTold) this.outlet.gapped('slow_consumer')
     this.outlet.slow.forget(this)
-    // What is left are answers: a client that asks without reading is cut off.
+    // Only replies are left: a client that asks and does not read is cut off.
     if (backlog.bytes > this.outlet.budget) this.cut()
     else if (backlog.bytes > 0) this.outlet.slow.waits(this)
     return lost
   }
 
-  /** Gives up what was not written, and says what that was, in order, with `refused` behind it. */
+  /** Removes and returns what was not written, in order, with `refused` at the end. */
   protected discard(refused?: Segment): Segment[] {
     if (this.#tail) this.#seal(this.#tail)
     const unsent = [...(this.#backlog?.clear() ?? []), ...(this.#queue?.segments() ?? [])]
@@ -295,7 +295,7 @@ export abstract class Writer {
     return refused ? [...unsent, refused] : unsent
   }
 
-  /** Writes `queue` whether or not the socket wants it: nothing comes behind it but the end. */
+  /** Writes `queue` even if the socket is full: only the close follows. */
   protected writeAll(queue: Queue): void {
     for (const part of this.transport.parts(queue)) this.transport.write(part)
   }

@@ -14,7 +14,7 @@ import { FanOut, type Skipped } from './fan-out.ts'
 import { FlushScheduler } from './flush-scheduler.ts'
 import { GapNotice } from './gap-notice.ts'
 
-/** What a delivery needs of the node. */
+/** The parts of the node that a delivery uses. */
 export interface DeliveryParts {
   registry: Registry<Connection>
   writeQueue: WriteQueue
@@ -27,16 +27,16 @@ export interface DeliveryParts {
 
 export interface DeliveryEvents {
   rejected(topic: Topic, rejection: Rejection): void
-  /** A command for these connections; resolves with how many obeyed. */
+  /** A command for these connections. Resolves with how many obeyed. */
   control(connections: Connection[], control: Control): Promise<number>
-  /** Whatever happened here must not end the process. */
+  /** An unexpected error, to be logged: it must not end the process. */
   failed(error: unknown): void
 }
 
-/** How long sockets are written to, and clients are told of a gap, before other events of the process get a turn. */
+/** Milliseconds for which sockets are written to, or gaps are sent, before other events of the process get a turn. */
 const SLICE = 8
 
-/** More than so many publications in a turn of the event loop are a flow, of which the next turn will bring more. */
+/** More publications than this in one turn of the event loop are a flow: the next turn will bring more. */
 const FLOW = 8
 
 const OVERLOADED = {
@@ -45,18 +45,18 @@ const OVERLOADED = {
   rejected: { reason: 'overload', message: 'more came in than this node could deal with' },
 }
 
-/** What an envelope that waits costs beside its bytes, roughly: empty ones fill memory as well. */
+/** About what a waiting envelope costs besides its bytes: even empty ones fill memory. */
 const ENTRY_COST = 256
 
 /**
- * From the broker to the sockets: a publication is given to its connections at once, in the order of arrival; sockets are
- * written to in the turn after the poll phase, in slices.
+ * From the broker to the sockets: publications are queued for their connections at once, in order of arrival. Sockets
+ * are written to after the poll phase, in slices of time.
  */
 export class Delivery {
   readonly #parts: DeliveryParts
   readonly #events: DeliveryEvents
   readonly #fanOut: FanOut
-  /** A gap that clients are being told of, and what came behind it. */
+  /** A gap that is being sent to clients, and what arrived after it. */
   #waiting: (Incoming | GapNotice)[] = []
   #waitingBytes = 0
   #received = 0
@@ -76,7 +76,7 @@ export class Delivery {
     this.wake()
   }
 
-  /** A publication that cannot be delivered must not keep those behind it back. */
+  /** A publication that cannot be delivered must not hold up those after it. */
   #deliver(incoming: Incoming): void {
     this.#received++
     this.#scheduler.gather()
@@ -90,7 +90,7 @@ export class Delivery {
     }
   }
 
-  /** Tells the connections concerned that they may have missed something, before they are given the next message. */
+  /** Sends a `gap` to all connections of these topics before their next message. */
   lost(reason: GapReason, topics: ReadonlyMap<Topic, Position | undefined>): void {
     this.#fanOut.endRun()
     this.#waiting.push(new GapNotice(reason, topics, this.#parts.registry))
@@ -98,7 +98,7 @@ export class Delivery {
     this.wake()
   }
 
-  /** Behind a gap that not everybody was told of yet. */
+  /** Keeps `incoming` until the gap before it has been sent to all. */
   #wait(incoming: Incoming): void {
     if (this.#waitingBytes > this.#parts.limits.nodeBuffer) return this.#overload(incoming)
     this.#waiting.push(incoming)
@@ -120,7 +120,7 @@ export class Delivery {
     this.#waiting = this.#waiting.slice(done)
   }
 
-  /** False when not everybody was told. */
+  /** False when some connections are still to be told. */
   #tell(notice: GapNotice, deadline: number): boolean {
     this.#fanOut.endRun()
     try {
@@ -138,7 +138,7 @@ export class Delivery {
     this.#waitingBytes = 0
   }
 
-  /** More came in than this node can deal with. One gap for all that is dropped in a row, where it is missing. */
+  /** More arrived than this node can handle: drops it, with one gap in the place of all that is dropped in a row. */
   #overload(incoming: Incoming): void {
     this.#parts.metrics.count('messages_dropped_total', 1, 'overload')
     const last = this.#waiting.at(-1)
@@ -147,7 +147,7 @@ export class Delivery {
       this.#waiting.push(new GapNotice('overload', new Map([[incoming.topic, undefined]]), this.#parts.registry))
     }
     const receipt = receiptOf(incoming.envelope)
-    // Who waits for what became of it is told now, not by its own deadline.
+    // The publisher that waits for a receipt gets its answer now, not at its deadline.
     if (receipt !== undefined) this.#parts.broker.answer(incoming, receipt, OVERLOADED)
   }
 
@@ -155,7 +155,7 @@ export class Delivery {
   wake(): void {
     if (this.#isAwake) return
     this.#isAwake = true
-    // After the poll phase: whatever else has arrived by then is written together with this.
+    // After the poll phase: what has arrived by then is written together with this.
     setImmediate(() => this.#turn())
   }
 
@@ -166,7 +166,7 @@ export class Delivery {
     this.#count()
     const rest = this.#flushSome(performance.now(), isFlowing)
     this.#isAwake = false
-    // While more flows in, the next turn looks again: when it stops nothing is gained by waiting.
+    // During a flow the next turn looks again: once it stops, waiting gains nothing.
     if (this.#waiting.length > 0 || (!this.#parts.writeQueue.isIdle && (rest === 0 || isFlowing))) this.wake()
     else if (rest > 0) this.#timer ??= setTimeout(() => this.#onRested(), rest)
   }
@@ -176,19 +176,19 @@ export class Delivery {
     this.wake()
   }
 
-  /** Flushes, unless the last round was too short a time ago: says how many milliseconds are left of that. */
+  /** Flushes, unless the last round was too recent. Returns how many milliseconds are left to wait. */
   #flushSome(now: number, isFlowing: boolean): number {
     const { writeQueue } = this.#parts
     if (writeQueue.isIdle) return 0
     const rest = this.#scheduler.rest(now, isFlowing)
-    // A timer knows whole milliseconds only.
+    // Timers count whole milliseconds.
     if (rest >= 1) return rest
     const isOver = writeQueue.flush(now + SLICE)
     this.#scheduler.flushed(now, performance.now(), isOver)
     return 0
   }
 
-  /** Counted once for many: the counters are looked up by name. */
+  /** Counts many at once: each count looks up its counter by name. */
   #count(): void {
     const { metrics } = this.#parts
     if (this.#received > 0) metrics.count('publications_received_total', this.#received)
@@ -196,7 +196,7 @@ export class Delivery {
     this.#fanOut.count()
   }
 
-  /** What goes to a choice of connections, is to be counted, or is a command. */
+  /** A publication with `except` or a receipt, a command, or a rejected envelope. */
   #deliverSpecial(incoming: Incoming, decoded: Decoded): void {
     if (decoded.kind === 'rejected') return this.#reject(incoming, decoded)
     if (decoded.kind !== 'publication') return void this.#obey(incoming, decoded)
@@ -237,7 +237,7 @@ export class Delivery {
     this.#parts.broker.answer(incoming, receipt, { delivered: 0, skipped: 0, rejected: { reason, message } })
   }
 
-  /** Others may have been able to use it, and it has a number: a hole in the numbers is told. */
+  /** It has a position, and other nodes may have delivered it: clients are sent a `gap` in its place. */
   #tellRejected(topic: Topic, position: Position): void {
     for (const connection of this.#parts.registry.members(topic)) {
       if (!connection.barriers?.get(topic)?.lost('rejected', position))
@@ -262,12 +262,12 @@ function costOf({ envelope }: Incoming): number {
   return ENTRY_COST + envelope.length
 }
 
-/** Whether it goes to every connection of its topic, and nobody waits for an answer. */
+/** Whether it goes to all connections of its topic, and nobody waits for an answer. */
 function isForAll(decoded: Decoded): decoded is Publication {
   return decoded.kind === 'publication' && decoded.except.length === 0 && decoded.receipt === undefined
 }
 
-/** The token of an envelope that is not going to be decoded otherwise. */
+/** The receipt token of an envelope that is not decoded otherwise. */
 function receiptOf(envelope: Slice): string | undefined {
   const bytes = envelope.view()
   if (!bytes.includes('"receipt"')) return undefined

@@ -23,18 +23,18 @@ interface FanOutParts {
   metrics: Metrics
 }
 
-/** Small frames for few connections are copied to where these write from; others are shared as they stand. */
+/** For up to this many connections, frames of up to this many bytes are copied into their tails; others are shared. */
 const FEW = 32
 const SMALL_FRAME = 1024
 
 /**
- * Gives publications to connections. Three ways, for speed alone: a small one for few connections is copied to where
- * they write from; neighbours on a topic that has many are given to these together, as one segment that they share;
- * everything else is a segment of its own.
+ * Queues publications for connections, in one of three ways that differ only in speed: a small publication for few
+ * connections is copied into their tail; successive publications on a topic with many are queued together, as one shared
+ * segment; any other becomes a segment of its own.
  */
 export class FanOut {
   readonly #parts: FanOutParts
-  /** Publications on one topic, one right behind the other, that its connections have yet to be given. */
+  /** Successive publications on one topic that are still to be queued for its connections. */
   #run: Segment | undefined
   #deliveries = 0
 
@@ -42,7 +42,7 @@ export class FanOut {
     this.#parts = parts
   }
 
-  /** A publication for every connection of its topic, about which nobody asks afterwards. */
+  /** A publication for all connections of its topic, without a receipt. */
   toAll(incoming: Incoming, taken: Plain | Publication): void {
     const { registry, decoder } = this.#parts
     const { topic, position } = incoming
@@ -107,7 +107,7 @@ export class FanOut {
     next?.giveBackUnheld()
   }
 
-  /** Gives what has gathered to its connections: something else follows. */
+  /** Queues the run for its connections, since something else follows. */
   endRun(): void {
     const run = this.#run
     if (run === undefined) return
@@ -122,7 +122,7 @@ export class FanOut {
     else this.#deliveries += segment.count
   }
 
-  /** A publication that goes to a choice of connections, or of which somebody is told where it went. */
+  /** A publication with `except` or a receipt. */
   toSome(incoming: Incoming, publication: Publication): { reached: Connection[]; skipped: Skipped } {
     const { registry, writeQueue, decoder, metrics } = this.#parts
     const { topic, position } = incoming
@@ -141,7 +141,7 @@ export class FanOut {
     return { reached, skipped }
   }
 
-  /** Counted once for many: the counters are looked up by name. */
+  /** Counts many at once: each count looks up its counter by name. */
   count(): void {
     if (this.#deliveries > 0) this.#parts.metrics.count('deliveries_total', this.#deliveries)
     this.#deliveries = 0
@@ -164,7 +164,7 @@ function segmentOf({ topic, position, message }: Small): Segment {
   return new Segment(encodeExtended(message), topic, { position })
 }
 
-/** False when there is no room for it. */
+/** False when there is no room. */
 function addTo(tail: Tail, { topic, message, bytes }: Small): boolean {
   const at = tail.reserve(bytes, topic)
   if (at === undefined) return false
@@ -172,7 +172,7 @@ function addTo(tail: Tail, { topic, message, bytes }: Small): boolean {
   return true
 }
 
-/** The tail that all of a group have, and nobody else. */
+/** The tail that exactly the connections of this group have. */
 function tailOf(group: Group<Connection>, topic: Topic): Tail | undefined {
   let tail: Tail | undefined
   for (const connection of group) {
@@ -184,7 +184,7 @@ function tailOf(group: Group<Connection>, topic: Topic): Tail | undefined {
   return tail
 }
 
-/** Whether nothing waits for any of these connections, or the same was given to all, on this topic: more may follow. */
+/** Whether nothing waits for these connections, or all were last given the same on this topic: more may follow. */
 function areInStep(group: Group<Connection>, topic: Topic): boolean {
   let first: Connection | undefined
   for (const connection of group) {
