@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { MUTANTS } from './chaos/mutants.ts'
 import { once } from './helpers/waiting.ts'
 
 /** The long runs are `npm run test:chaos`. */
@@ -18,4 +20,13 @@ test('nothing is lost in silence while faults happen (seed 20)', async () => {
   const [code] = await once(child, 'close', 310_000)
   assert.equal(code, 0, output)
   assert.match(output, /recoveries\s+\d+:.*replayed [1-9]/)
+})
+
+test('every mutant changes the source: what it looks for stands there once', () => {
+  for (const { name, replacements } of MUTANTS) {
+    for (const { file, find } of replacements) {
+      const count = readFileSync(new URL(`../${file}`, import.meta.url), 'utf8').split(find).length - 1
+      assert.equal(count, 1, `${name}: ${file} has ${find}`)
+    }
+  }
 })

@@ -56,7 +56,7 @@ export type Told =
   | { e: 'msg'; t: number; topic: string; id?: string; seq?: number; k: string; h: string }
   | { e: 'gap'; t: number; topics: string[]; reason: string; positions?: Record<string, { id: string; seq: number }> }
 
-/** ReceiptAnswers that no fault explains: the request itself was wrong. */
+/** Answers that no fault explains: the request itself was wrong. */
 const PERMANENT =
   /^PUSH_ERR_(TYPE|FIELD|JSON|TOPIC|TOO_LARGE|UNKNOWN_KEY|RESERVED_TYPE|INTERNAL|OPTIONS|UNAUTHENTICATED)$/
 const ERROR_LEVEL = 50

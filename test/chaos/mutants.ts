@@ -32,7 +32,7 @@ export const MUTANTS: readonly Mutant[] = [
     replacements: [
       {
         file: RECOVERY,
-        find: 'const position = (await this.#confirm(connection, [topic])).get(topic)\n    const since = isId(id) ? id : NO_ID\n',
+        find: 'const position = (await confirmed).get(topic)\n    const since = isId(id) ? id : NO_ID\n',
         replace: `const since = id
     const position = undefined
     const early = await this.#firstPage(connection, topic, since, barrier)

@@ -9,7 +9,7 @@ import { cleanups, type InteropNode, startInteropNode } from '../helpers/process
 import { type RedisServer, startRedis } from '../helpers/redis.ts'
 import { within } from '../helpers/waiting.ts'
 
-/** BlockPool that people copy from tutorials, each short of something, and what becomes of a browser behind them. */
+/** Blocks that people copy from tutorials, each short of something, and what becomes of a browser behind them. */
 
 const HTTP_1_1 = 'proxy_http_version 1.1;'
 const UPGRADE = 'proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade";'

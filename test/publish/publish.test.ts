@@ -30,7 +30,7 @@ function setUp(options: { answer?: Answer; schemas?: PublicationSchemas; maxByte
   }
 }
 
-/** ReceiptAnswers a receipt as these nodes would. */
+/** Answers a receipt as these nodes would. */
 const answering =
   (...answers: NonNullable<Sent['answers']>): Answer =>
   ({ receipt }) =>

@@ -9,7 +9,7 @@ const names = (from: number, to: number) => Array.from({ length: to - from }, (_
 
 const positionOf = (topic: Topic): Position => ({ id: `t.0.${topic.slice('channel:'.length)}-0`, seq: 0 })
 
-/** ReceiptAnswers, and keeps what it was asked. */
+/** Answers, and keeps what it was asked. */
 function answering() {
   const asked: (readonly Topic[])[] = []
   const heads = new Heads(async topics => {
