@@ -1,28 +1,42 @@
 #!/usr/bin/env node
+import { randomBytes } from 'node:crypto'
 import { realpathSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import Fastify, { type FastifyInstance } from 'fastify'
+import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
 import pushBridge from './plugin.ts'
 
 const USAGE = `fastify-push-bridge serve: WebSocket push for backends that cannot hold sockets
 
-  REDIS_URL     --redis URL      Redis; without it one node on its own
+  REDIS_URL     --redis URL      Redis; required unless --dev is given
   PORT          --port 3000      port to listen on
   HOST          --host 127.0.0.1 address to listen on
   WS_PATH       --path /ws       path of the WebSocket route
-  PUSH_API_KEY  --api-key KEY    opens POST /push for this key; without it there is no such door
+  PUSH_API_KEY  --api-key KEY    secret of 16 characters or more; opens POST /push, which is closed without it
   ORIGINS       --origins LIST   origins whose pages may connect, separated by commas; default: the same host
   REDIS_PREFIX  --prefix push:   begins every Redis channel and key
   TRUST_PROXY   --trust-proxy    believe X-Forwarded-* of a proxy in front
   LOG_LEVEL     --log-level info debug, info, warn, error
+                --dev            try it on this machine without Redis: prints an address and a command to paste
 
-Who connects is told by tickets: your backend writes
+Settings that go together
+  to try it             --dev, and no REDIS_URL
+  to run it             REDIS_URL, which your backend must reach too: it writes tickets and publishes there
+  to publish over HTTP  PUSH_API_KEY as well, for backends that do not reach Redis or need the answer
+  behind a proxy        TRUST_PROXY=1 if the proxy sets X-Forwarded-*, and no HOST if it runs on the same machine
+  without a proxy       HOST=0.0.0.0
+  pages of other hosts  ORIGINS=https://www.example.com
+  one Redis for several REDIS_PREFIX=app1: and then app1: instead of push: in all that your backend writes
+
+A ticket identifies the connecting user: your backend writes
   SET push:ticket:<48 hex> '{"user":"42","allow":["channel:orders"]}' EX 30 NX
-and the page connects to ws://HOST:PORT/ws?ticket=<48 hex>. Without a ticket nobody gets in.
+and the page connects to ws://HOST:PORT/ws?ticket=<48 hex>. Nobody connects without a ticket.
 `
 
+const MIN_KEY_LENGTH = 16
+
 export interface ServeSettings {
+  /** Undefined with `dev` alone. */
   redis: string | undefined
   port: number
   host: string
@@ -32,12 +46,12 @@ export interface ServeSettings {
   prefix: string
   trustProxy: boolean
   logLevel: string
+  dev: boolean
 }
 
 /**
  * Flags win over the environment, and what is empty counts as not set: an empty HOST would listen on every interface.
- * Only an empty REDIS_URL is refused further on, since a node without Redis hears nothing. Throws with a sentence that
- * names the flag.
+ * Throws with a sentence that names the setting and the flag.
  */
 export function readSettings(argv: readonly string[], env: NodeJS.ProcessEnv): ServeSettings | 'help' {
   const { values, positionals } = parseArgs({
@@ -53,6 +67,7 @@ export function readSettings(argv: readonly string[], env: NodeJS.ProcessEnv): S
       prefix: { type: 'string' },
       'trust-proxy': { type: 'boolean' },
       'log-level': { type: 'string' },
+      dev: { type: 'boolean' },
       help: { type: 'boolean', short: 'h' },
     },
   })
@@ -61,8 +76,8 @@ export function readSettings(argv: readonly string[], env: NodeJS.ProcessEnv): S
     throw new Error(`unknown command "${positionals.join(' ')}": there is only serve`)
   }
   const origins = values.origins || env.ORIGINS || undefined
-  return {
-    redis: values.redis ?? env.REDIS_URL,
+  const settings = {
+    redis: values.redis || env.REDIS_URL || undefined,
     port: readPort(values.port || env.PORT || '3000'),
     host: values.host || env.HOST || '127.0.0.1',
     path: values.path || env.WS_PATH || '/ws',
@@ -71,7 +86,27 @@ export function readSettings(argv: readonly string[], env: NodeJS.ProcessEnv): S
     prefix: values.prefix || env.REDIS_PREFIX || 'push:',
     trustProxy: values['trust-proxy'] ?? ['1', 'true'].includes(env.TRUST_PROXY ?? ''),
     logLevel: values['log-level'] || env.LOG_LEVEL || 'info',
+    dev: values.dev ?? false,
   }
+  const problem = problemOf(settings)
+  if (problem) throw new Error(problem)
+  return settings
+}
+
+/** What does not go together. Without Redis there are no tickets, and then nobody could ever connect. */
+function problemOf({ redis, host, apiKey, dev }: ServeSettings): string | undefined {
+  if (!redis && !dev)
+    return 'REDIS_URL (--redis) is not set: set it to the URL of your Redis, or try it without with --dev'
+  if (redis && dev) return '--dev runs without Redis: leave out --dev, or REDIS_URL (--redis)'
+  if (dev && !isLoopback(host)) return `HOST (--host) is "${host}": --dev listens on 127.0.0.1, ::1 or localhost only`
+  if (apiKey && apiKey.length < MIN_KEY_LENGTH) {
+    return `PUSH_API_KEY (--api-key) has ${apiKey.length} characters and can be guessed: use ${MIN_KEY_LENGTH} or more`
+  }
+  return undefined
+}
+
+function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host)
 }
 
 function readPort(text: string): number {
@@ -80,15 +115,15 @@ function readPort(text: string): number {
   throw new Error(`PORT (--port) is "${text}": it must be a number from 0 to 65535`)
 }
 
-/** The server of `serve`, not listening yet. */
-export async function createServer(settings: ServeSettings): Promise<FastifyInstance> {
+/** The server of `serve`, not listening yet. `devTicket`: what identifies everybody under `--dev`. */
+export async function createServer(settings: ServeSettings, devTicket?: string): Promise<FastifyInstance> {
   const app = Fastify({ trustProxy: settings.trustProxy, logger: { level: settings.logLevel } })
   const { redis, apiKey } = settings
   await app.register(pushBridge, {
     path: settings.path,
-    redis: redis === undefined ? false : redis,
+    redis: redis ?? false,
     redisPrefix: settings.prefix,
-    tickets: true,
+    ...(devTicket ? { authenticate: request => devIdentity(request, devTicket) } : { tickets: true }),
     ...(settings.origins && { origins: settings.origins }),
     ...(apiKey && { api: { path: '/push', keys: [apiKey] } }),
   })
@@ -101,9 +136,12 @@ export async function createServer(settings: ServeSettings): Promise<FastifyInst
 }
 
 async function serve(settings: ServeSettings): Promise<void> {
-  const app = await createServer(settings)
-  if (!settings.apiKey) app.log.info('PUSH_API_KEY is not set: publishing goes through Redis only')
-  if (!settings.redis) app.log.warn('REDIS_URL is not set: tickets and publications from other programs need Redis')
+  const { dev, apiKey } = settings
+  const ticket = dev ? newSecret() : undefined
+  const key = dev ? (apiKey ?? newSecret()) : apiKey
+  const app = await createServer({ ...settings, apiKey: key }, ticket)
+  if (!key) app.log.info('PUSH_API_KEY is not set: publishing goes through Redis only')
+  if (dev) serveDevPage(app, settings.path)
   const stop = (signal: NodeJS.Signals) => {
     app.log.info({ signal }, 'stopping')
     app.close().then(
@@ -113,12 +151,55 @@ async function serve(settings: ServeSettings): Promise<void> {
   }
   process.once('SIGTERM', stop).once('SIGINT', stop)
   try {
-    await app.listen({ port: settings.port, host: settings.host })
+    const origin = await app.listen({ port: settings.port, host: settings.host })
+    if (ticket) {
+      app.log.warn('--dev: without Redis, for this machine only; whoever has the printed ticket or key gets in')
+      process.stderr.write(devLines(origin, settings.path, ticket, apiKey ? '$PUSH_API_KEY' : `${key}`))
+    }
   } catch (error) {
     // The links to Redis would keep a process alive that serves nobody.
     await app.close()
     throw error
   }
+}
+
+const newSecret = () => randomBytes(24).toString('hex')
+
+/** Unlike a real ticket this one lasts as long as the process: the page may be loaded again. */
+function devIdentity({ query }: FastifyRequest, ticket: string) {
+  return (query as { ticket?: unknown }).ticket === ticket ? { user: 'dev', allow: ['channel:*'] } : null
+}
+
+/** Shows the messages of channel:demo. Holds no secret: the ticket is in the address that was pasted. */
+function serveDevPage(app: FastifyInstance, path: string): void {
+  const page = `<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>serve --dev</title>
+<style>:root { color-scheme: light dark } body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem }</style>
+<h1>Messages of channel:demo</h1><p role="status">connecting</p><ol></ol>
+<script>
+  const [state, list] = document.querySelectorAll('p, ol')
+  const socket = new WebSocket(location.origin.replace('http', 'ws') + ${JSON.stringify(`${path}/demo`)} + location.search)
+  socket.onopen = () => { state.textContent = 'connected: paste the curl command into a terminal' }
+  socket.onmessage = ({ data }) => list.appendChild(document.createElement('li')).append(data)
+  socket.onclose = ({ code }) => { state.textContent = 'disconnected (' + code + '): open the address that serve printed last' }
+</script></html>
+`
+  app.get('/', async (_request, reply) => reply.type('text/html; charset=utf-8').send(page))
+}
+
+function devLines(origin: string, path: string, ticket: string, key: string): string {
+  const body = '{"to":"channel:demo","type":"notice","payload":{"text":"hello"}}'
+  return `
+fastify-push-bridge serve --dev: one node without Redis, for this machine only
+
+  1. Open this page:
+     ${origin}/?ticket=${ticket}
+  2. Paste this into another terminal and watch the message arrive:
+     curl ${origin}/push -H "Authorization: Bearer ${key}" -H 'Content-Type: application/json' -d '${body}'
+
+  A client of your own connects to ${origin.replace('http', 'ws')}${path}/demo?ticket=${ticket}
+
+`
 }
 
 async function main(): Promise<void> {
@@ -130,7 +211,7 @@ async function main(): Promise<void> {
 /** Not when a test imports this file. npm starts the command through a link. */
 if (process.argv[1] && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
   main().catch((error: Error) => {
-    process.stderr.write(`${error.message}\nfastify-push-bridge --help shows what there is\n`)
+    process.stderr.write(`${error.message} (fastify-push-bridge --help shows the settings)\n`)
     process.exitCode = 1
   })
 }

@@ -1,14 +1,15 @@
 import assert from 'node:assert/strict'
-import { type ChildProcess, spawn } from 'node:child_process'
+import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { type AddressInfo, createServer } from 'node:net'
 import { createInterface } from 'node:readline'
 import { type TestContext, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
 import { WebSocket } from 'ws'
 import { readSettings, type ServeSettings } from '../src/cli.ts'
 import { refusalOf } from './helpers/app.ts'
 import { startRedis } from './helpers/redis.ts'
-import { once, START, within } from './helpers/waiting.ts'
+import { once, PATIENCE, START, until, within } from './helpers/waiting.ts'
 
 const CLI = fileURLToPath(new URL('../src/cli.ts', import.meta.url))
 
@@ -81,11 +82,42 @@ test('serve: a ticket from Redis, a PUBLISH, an HTTP push and SIGTERM', async t 
 })
 
 test('serve: nothing is open by default', async t => {
-  const child = run(t, ['serve', '--port', '0'])
+  const redis = await startRedis(t)
+  const child = run(t, ['serve', '--port', '0'], { REDIS_URL: redis.url })
   const port = await listening(child)
   const { status, body } = await refusalOf(`ws://127.0.0.1:${port}/ws`)
   assert.deepEqual([status, body?.code], [401, 'PUSH_ERR_UNAUTHENTICATED'])
   assert.equal((await fetch(`http://127.0.0.1:${port}/push`, { method: 'POST' })).status, 404)
+})
+
+test('serve --dev: two pasted lines show a message without Redis, and nobody else gets in', async t => {
+  const child = run(t, ['serve', '--dev', '--port', '0'])
+  let printed = ''
+  child.stderr!.on('data', chunk => {
+    printed += chunk
+  })
+  let logged = ''
+  child.stdout!.on('data', chunk => {
+    logged += chunk
+  })
+  await until(() => /A client of your own.*\n/.test(printed), 'the lines to paste', START)
+  assert.match(logged, /"msg":"--dev: without Redis, for this machine only/)
+  const [, address, ticket] = /^ +(http:\/\/127\.0\.0\.1:\d+)\/\?ticket=([0-9a-f]{48})$/m.exec(printed)!
+  const page = await (await fetch(`${address}/?ticket=${ticket}`)).text()
+  assert.match(page, /"\/ws\/demo" \+ location\.search/)
+  assert.doesNotMatch(page, new RegExp(ticket!))
+
+  const socket = new WebSocket(/ws:\S+/.exec(printed)![0])
+  t.after(() => socket.terminate())
+  const [welcome] = await once(socket, 'message')
+  assert.equal(JSON.parse(String(welcome)).payload.user, 'dev')
+  const message = once(socket, 'message')
+  const curl = /^ +(curl .*)$/m.exec(printed)![1]!
+  const { stdout } = await promisify(execFile)('sh', ['-c', `${curl} --silent`], { timeout: PATIENCE })
+  assert.deepEqual(JSON.parse(stdout), { topic: 'channel:demo', nodes: 1 })
+  assert.equal(String((await message)[0]), '{"type":"notice","payload":{"text":"hello"},"topic":"channel:demo"}')
+  assert.equal((await refusalOf(`${address!.replace('http', 'ws')}/ws?ticket=${'0'.repeat(48)}`)).status, 401)
+  assert.equal((await fetch(`${address}/push`, { method: 'POST' })).status, 401)
 })
 
 test('serve: a port that is taken ends it, whether or not Redis is there', async t => {
@@ -101,15 +133,23 @@ test('serve: a port that is taken ends it, whether or not Redis is there', async
 test('help, and words that are not understood', async t => {
   const help = await output(run(t, ['--help']))
   assert.equal(help.code, 0)
-  for (const name of ['REDIS_URL', 'PORT', 'HOST', 'WS_PATH', 'PUSH_API_KEY', 'ORIGINS'])
+  for (const name of ['REDIS_URL', 'PORT', 'HOST', 'WS_PATH', 'PUSH_API_KEY', 'ORIGINS', '--dev'])
     assert.match(help.stdout, new RegExp(name))
   const cases: [string[], Record<string, string>, RegExp][] = [
     [['listen'], {}, /unknown command "listen": there is only serve/],
     [['serve', '--prot', '1'], {}, /--prot/],
-    [['serve'], { PORT: 'http' }, /PORT \(--port\) is "http": it must be a number/],
-    [['serve'], { REDIS_URL: '' }, /REDIS_URL not set\? Pass false/],
+    [['serve', '--dev'], { PORT: 'http' }, /PORT \(--port\) is "http": it must be a number/],
+    [['serve'], {}, /^REDIS_URL \(--redis\) is not set: set it to .*, or try it without with --dev \(.*\)\n$/],
+    [['serve'], { REDIS_URL: '' }, /^REDIS_URL \(--redis\) is not set/],
+    [['serve', '--dev'], { REDIS_URL: 'redis://127.0.0.1:1' }, /--dev runs without Redis: leave out/],
+    [['serve', '--dev', '--host', '0.0.0.0'], {}, /HOST \(--host\) is "0\.0\.0\.0": --dev listens on 127\.0\.0\.1/],
+    [
+      ['serve', '--dev'],
+      { PUSH_API_KEY: 'fifteen-letters' },
+      /PUSH_API_KEY \(--api-key\) has 15 characters .*: use 16/,
+    ],
     [['serve'], { REDIS_URL: 'localhost' }, /option redis must be a URL/],
-    [['serve'], { ORIGINS: 'app.example.com' }, /option origins\.0 must match/],
+    [['serve', '--dev'], { ORIGINS: 'app.example.com' }, /option origins\.0 must match/],
   ]
   const outputs = await Promise.all(cases.map(([args, env]) => output(run(t, args, env))))
   for (const [i, { code, stderr }] of outputs.entries()) {
@@ -121,10 +161,11 @@ test('help, and words that are not understood', async t => {
 test('a variable that is empty counts as not set: never another address, never an open door', () => {
   const names = ['PORT', 'HOST', 'WS_PATH', 'PUSH_API_KEY', 'ORIGINS', 'REDIS_PREFIX', 'TRUST_PROXY', 'LOG_LEVEL']
   const empty = Object.fromEntries(names.map(name => [name, '']))
-  const defaults = readSettings(['serve'], {})
-  assert.deepEqual(readSettings(['serve'], empty), defaults)
-  const flags = ['--port', '--host', '--path', '--api-key', '--origins', '--prefix', '--log-level']
-  assert.deepEqual(readSettings(['serve', ...flags.map(flag => `${flag}=`)], {}), defaults)
+  const serve = ['serve', '--dev']
+  const defaults = readSettings(serve, {})
+  assert.deepEqual(readSettings(serve, { ...empty, REDIS_URL: '' }), defaults)
+  const flags = ['--redis', '--port', '--host', '--path', '--api-key', '--origins', '--prefix', '--log-level']
+  assert.deepEqual(readSettings([...serve, ...flags.map(flag => `${flag}=`)], {}), defaults)
   const { host, path, apiKey, origins } = defaults as ServeSettings
   assert.deepEqual([host, path, apiKey, origins], ['127.0.0.1', '/ws', undefined, undefined])
 })

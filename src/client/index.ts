@@ -95,6 +95,11 @@ export function connect<Messages extends object = Record<string, unknown>>(
   options: ClientOptions = {},
 ): Client<Messages> {
   const WebSocket = options.WebSocket ?? globalThis.WebSocket
-  if (!WebSocket) throw new TypeError('this runtime has no WebSocket: pass { WebSocket } from the package "ws"')
+  if (!WebSocket) {
+    throw new TypeError(
+      'this runtime has no WebSocket (Node has one from version 22 on): npm install ws, then ' +
+        "connect(url, { WebSocket: (await import('ws')).WebSocket })",
+    )
+  }
   return new PushClient(resolveUrl(url), { ...options, WebSocket })
 }

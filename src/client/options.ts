@@ -34,7 +34,7 @@ export interface ClientOptions {
    * failure is an `error` and a failed attempt, and the client keeps trying: `close` it when the session is over.
    */
   ticket?: () => Promise<string>
-  /** Default: the built-in one. Node 20 has none: `import { WebSocket } from 'ws'`. */
+  /** Default: the built-in one. Node 20 has none: pass `(await import('ws')).WebSocket` of the package `ws`. */
   WebSocket?: new (
     url: string,
   ) => WebSocketLike

@@ -21,8 +21,12 @@ export async function pushRoutes(
   if (!api.onRequest && !leaveRequestHooks(app)) {
     app.log.warn('push: this version of Fastify does not let the push API out of the request hooks of its host')
   }
-  const warnShort = api.keys.some(entry => secretOf(entry).length < 16)
-  if (warnShort) app.log.warn('push: a key of the push API has fewer than 16 characters and can be guessed')
+  const short = api.keys.findIndex(entry => secretOf(entry).length < 16)
+  if (short >= 0) {
+    throw new errors.OPTIONS(
+      `option api.keys.${short} has fewer than 16 characters and can be guessed: write a longer secret`,
+    )
+  }
   app.removeAllContentTypeParsers()
   const bodyLimit = limits.publication * BATCH_ROOM
   app.addContentTypeParser(JSON_TYPE, { parseAs: 'buffer', bodyLimit }, (_request, body, done) => {

@@ -25,6 +25,19 @@ async function post(port: number, body: unknown, headers: Record<string, string>
   return { status: response.status, body: (await response.json()) as Answer['body'] }
 }
 
+test('a key that can be guessed is refused when the plugin is registered', async t => {
+  const short = { key: 'fifteen-letters', topics: '*', actions: ['publish'] as const }
+  for (const keys of [
+    [KEY, 'fifteen-letters'],
+    [KEY, short],
+  ]) {
+    await assert.rejects(async () => buildPush(t, { api: { keys } }), {
+      code: 'PUSH_ERR_OPTIONS',
+      message: /option api\.keys\.1 has fewer than 16 characters and can be guessed: write a longer secret$/,
+    })
+  }
+})
+
 test('one call reaches the subscriber and says so', async t => {
   const { app, port } = await buildPush(t, API)
   const connection = await openConnection(app, '/ws?user=42')
