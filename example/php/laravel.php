@@ -1,9 +1,15 @@
 <?php
 
 /**
+ * broadcast(), events that implement ShouldBroadcast, and Laravel Echo do NOT go through the push bridge: they speak the
+ * protocol of Pusher, which it does not. Publish with this class instead, and connect pages with the bridge's own client
+ * (`connect` from /ws/client.js) instead of Echo.
+ *
  * Laravel: put this class into app/Services/Push.php, and then anywhere:
  *
  *   Push::publish('user:42', 'order.created', ['id' => 1001]);
+ *
+ * Needs the extension redis (phpredis) or the package predis/predis, as Laravel's own Redis does.
  *
  * The trap is `database.redis.options.prefix` (config/database.php, REDIS_PREFIX, by default "laravel_database_" or
  * made of the application's name). Laravel gives it to the client, which puts it before every key and channel:

@@ -5,7 +5,7 @@
  *
  *   PUSH_URL=http://127.0.0.1:3000/push PUSH_API_KEY=… php order-curl.php 42 1001
  *
- * Needs the extension curl.
+ * Uses the extension curl, and PHP's own streams (allow_url_fopen) where it is missing.
  */
 
 declare(strict_types=1);
@@ -13,23 +13,11 @@ declare(strict_types=1);
 function push(string $to, string $type, array|object $payload, array $options = []): array
 {
     $body = ['to' => $to, 'type' => $type, 'payload' => $payload] + $options;
-    $curl = curl_init(getenv('PUSH_URL') ?: 'http://127.0.0.1:3000/push');
-    curl_setopt_array($curl, [
-        CURLOPT_POST => true,
-        CURLOPT_POSTFIELDS => json_encode(
-            $body,
-            JSON_UNESCAPED_UNICODE | JSON_INVALID_UTF8_SUBSTITUTE | JSON_THROW_ON_ERROR,
-        ),
-        CURLOPT_HTTPHEADER => ['Content-Type: application/json', 'Authorization: Bearer ' . getenv('PUSH_API_KEY')],
-        CURLOPT_RETURNTRANSFER => true,
-        CURLOPT_CONNECTTIMEOUT => 2,
-        CURLOPT_TIMEOUT => 5,   // the node answers within its publishTimeout of 2 s
-    ]);
-    $text = curl_exec($curl);
-    $status = curl_getinfo($curl, CURLINFO_RESPONSE_CODE);
-    if ($text === false) {
-        throw new RuntimeException('the push API cannot be reached: ' . curl_error($curl));
-    }
+    [$status, $text] = post(
+        getenv('PUSH_URL') ?: 'http://127.0.0.1:3000/push',
+        ['Content-Type: application/json', 'Authorization: Bearer ' . getenv('PUSH_API_KEY')],
+        json_encode($body, JSON_UNESCAPED_UNICODE | JSON_INVALID_UTF8_SUBSTITUTE | JSON_THROW_ON_ERROR),
+    );
     $answer = json_decode($text, true);
     if ($status !== 200) {
         // 400 the message is wrong · 401 the key is · 413 too large · 503 Redis is away: `code` and `message` say more.
@@ -37,6 +25,41 @@ function push(string $to, string $type, array|object $payload, array $options = 
         throw new RuntimeException("the push API answered $status: $reason");
     }
     return $answer;
+}
+
+/** Status and body of the answer. The node answers within its publishTimeout of 2 s. */
+function post(string $url, array $headers, string $body): array
+{
+    if (!function_exists('curl_init')) {
+        return postByStream($url, $headers, $body);
+    }
+    $curl = curl_init($url);
+    curl_setopt_array($curl, [
+        CURLOPT_POST => true,
+        CURLOPT_POSTFIELDS => $body,
+        CURLOPT_HTTPHEADER => $headers,
+        CURLOPT_RETURNTRANSFER => true,
+        CURLOPT_CONNECTTIMEOUT => 2,
+        CURLOPT_TIMEOUT => 5,
+    ]);
+    $text = curl_exec($curl);
+    if ($text === false) {
+        throw new RuntimeException('the push API cannot be reached: ' . curl_error($curl));
+    }
+    return [curl_getinfo($curl, CURLINFO_RESPONSE_CODE), $text];
+}
+
+function postByStream(string $url, array $headers, string $body): array
+{
+    $http = ['method' => 'POST', 'header' => $headers, 'content' => $body, 'timeout' => 5];
+    // Without ignore_errors an answer such as 401 would be a failure without its text.
+    $http += ['ignore_errors' => true, 'follow_location' => 0];
+    $stream = @fopen($url, 'r', false, stream_context_create(['http' => $http]));
+    if ($stream === false) {
+        throw new RuntimeException('the push API cannot be reached: ' . (error_get_last()['message'] ?? ''));
+    }
+    [$statusLine] = stream_get_meta_data($stream)['wrapper_data'];
+    return [(int) explode(' ', $statusLine)[1], (string) stream_get_contents($stream)];
 }
 
 $customer = $argv[1] ?? '42';

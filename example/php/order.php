@@ -10,6 +10,11 @@
 
 declare(strict_types=1);
 
+if (!class_exists('Redis')) {
+    fwrite(STDERR, "This example needs the PHP extension redis (phpredis): pecl install redis\n");
+    exit(1);
+}
+
 $customer = $argv[1] ?? '42';
 $order = [
     'id' => (int) ($argv[2] ?? 1001),

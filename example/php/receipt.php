@@ -8,6 +8,11 @@
 
 declare(strict_types=1);
 
+if (!class_exists('Redis')) {
+    fwrite(STDERR, "This example needs the PHP extension redis (phpredis): pecl install redis\n");
+    exit(1);
+}
+
 [$topic, $type, $payload] = array_slice($argv, 1) + ['user:42', 'notice', '{"text":"hello"}'];
 
 $redis = new Redis();

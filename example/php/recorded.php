@@ -11,6 +11,11 @@
 
 declare(strict_types=1);
 
+if (!class_exists('Redis')) {
+    fwrite(STDERR, "This example needs the PHP extension redis (phpredis): pecl install redis\n");
+    exit(1);
+}
+
 $customer = $argv[1] ?? '42';
 $order = (int) ($argv[2] ?? 1001);
 $type = $argv[3] ?? 'order.created';

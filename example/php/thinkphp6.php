@@ -5,6 +5,8 @@
  *
  *   Push::publish('user:42', 'order.created', ['id' => 1001]);
  *
+ * Needs a store named "redis" of type redis in config/cache.php; ticket() also needs the extension redis (phpredis).
+ *
  * The trap is the cache's own prefix and serializer (config/cache.php: `prefix`, `serialize`). Cache::set() and its like
  * apply both, so that a ticket written with them has another name and holds PHP's serialization: the node never finds
  * it. handler() is the phpredis client under the cache, which knows neither. (With Predis instead of the extension,

@@ -15,6 +15,11 @@
 
 declare(strict_types=1);
 
+if (!class_exists('Redis')) {
+    fwrite(STDERR, "This example needs the PHP extension redis (phpredis): pecl install redis\n");
+    exit(1);
+}
+
 $user = $argv[1] ?? '42';              // in a real page: $_SESSION['user']
 $allow = array_slice($argv, 2);        // what this connection may subscribe to, patterns such as channel:x.* included
 

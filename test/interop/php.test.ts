@@ -79,6 +79,33 @@ test('order-curl.php: the same over HTTP, and what went wrong in words', async t
   assert.equal(nobody.code, 1)
 })
 
+test('order-curl.php without the extension curl: the same over a stream', async t => {
+  const customer = await listenTo(t, `${node.url}?user=stream`)
+  const withoutCurl = (args: string[], env = {}) =>
+    run('php', ['-d', 'disable_functions=curl_init', path('example/php/order-curl.php'), ...args], {
+      env: { ...environment(), ...env },
+    })
+  const { stdout, stderr } = await withoutCurl(['stream', '7'])
+  assert.deepEqual([stdout, stderr], ['delivered to 1 connection(s) on 1 node(s)\n', ''])
+  assert.deepEqual((await customer.next('order.created')).payload, { id: 7, options: {} })
+  const wrongKey = await withoutCurl(['stream'], { PUSH_API_KEY: 'guessed' })
+  assert.match(wrongKey.stderr, /^the push API answered 401: PUSH_ERR_UNAUTHENTICATED .*missing or wrong\n$/)
+  const nobody = await withoutCurl([], { PUSH_URL: `http://127.0.0.1:${await freePort()}/push` })
+  assert.match(nobody.stderr, /^the push API cannot be reached: .*Connection refused\n$/)
+  assert.deepEqual([wrongKey.code, nobody.code], [1, 1])
+})
+
+test('an example without the extension redis says so in a sentence', async t => {
+  if ((await run('php', ['-n', '-r', 'exit(class_exists("Redis") ? 1 : 0);'])).code === 1) {
+    return t.skip('this PHP has the extension built in')
+  }
+  for (const file of ['order.php', 'receipt.php', 'recorded.php', 'ticket.php']) {
+    const { code, stdout, stderr } = await run('php', ['-n', path(`example/php/${file}`)])
+    const sentence = 'This example needs the PHP extension redis (phpredis): pecl install redis\n'
+    assert.deepEqual([code, stdout, stderr], [1, '', sentence], file)
+  }
+})
+
 test('order-curl.php: Redis away is a 503 within the deadline', async t => {
   const alone = await startInteropNode(t, `redis://127.0.0.1:${await freePort()}`, { LOG_LEVEL: 'silent' })
   const { code, stderr } = await php('order-curl.php', [], { PUSH_URL: `${alone.origin}/push` })
