@@ -40,7 +40,8 @@ async function createApp(): Promise<FastifyInstance> {
     handlers: {
       // The page measures how long this takes to come back: through the broker, like every other message.
       probe: clientHandler(Type.Object({ sent: Type.Number() }), async (payload, connection) => {
-        await app.push.publish(`connection:${connection.id}`, { type: 'probe', payload })
+        // While Redis is away the page notices by itself that nothing comes back.
+        await app.push.publish(`connection:${connection.id}`, { type: 'probe', payload }).catch(() => {})
       }),
       publish: clientHandler(
         Type.Object({ topic: Channel, type: Type.String(), payload: Type.Unknown() }),
@@ -73,7 +74,6 @@ function describe(topic: string, connection: PushConnection) {
   const secrets = isLocal ? { key, redis: REDIS_URL || undefined } : { key: undefined, redis: undefined }
   return {
     broker: REDIS_URL ? 'redis' : 'in-process',
-    redisPrefix,
     isLocal,
     lines: publishLines({ ...source, ...secrets }, topic),
   }

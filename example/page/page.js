@@ -3,227 +3,70 @@
 // @ts-expect-error: the plugin serves it
 import { connect } from '/ws/client.js'
 
-const WINDOW = 60_000
+const SECONDS = 60
 const PROBE_EVERY = 1_000
+/** So long without an answer to a probe, and the page says so although the connection is open. */
+const LATE = 4_000
 const KEPT = 200
 const TEXT_MAX = 2_000
-const COLOURS = ['t0', 't1', 't2', 't3', 't4', 't5', 't6', 't7']
-const PROBE = COLOURS.length
-const calm = matchMedia('(prefers-reduced-motion: reduce)')
-const dark = matchMedia('(prefers-color-scheme: dark)')
+const COLOURS = 8
+const STATES = { connecting: 'Connecting', open: 'Connected', waiting: 'Disconnected', closed: 'Closed' }
+const HINTS = {
+  javascript: 'In your own application.',
+  curl: '',
+  php: 'With PHP alone.',
+  phpredis: 'Needs the extension redis.',
+  redisCli: '',
+}
 
 /** @param {string} id @returns {any} */
 const $ = id => document.getElementById(id)
-/** @param {string} name */
-const css = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim()
 /** @param {string} tag @param {string} [text] @returns {any} */
 const make = (tag, text = '') => Object.assign(document.createElement(tag), { textContent: text })
-/** @param {string} text */
-const hueOf = text => [...text].reduce((hash, letter) => (hash * 31 + letter.charCodeAt(0)) % 360, 7)
 
 /** The topics seen so far, in the order that gives them their colours. @type {Map<string, number>} */
 const colours = new Map()
 /** @param {string} topic */
-function colourOf(topic) {
+function dotOf(topic) {
   const key = topic.replace(/^connection:.*/, 'connection')
-  if (!colours.has(key) && colours.size < 500) colours.set(key, colours.size % COLOURS.length)
-  return colours.get(key) ?? hueOf(key) % COLOURS.length
-}
-
-/**
- * The last minute. Every dot is drawn once, on a layer that is used as a ring and copied to the canvas at each frame:
- * what a frame costs depends on what has arrived since the last one, not on what a minute holds.
- */
-class Chart {
-  static SIZE = 2 ** 16
-  static SPILL = 8
-  static LEFT = 52
-  static LANE = 64
-  static FOOT = 22
-  static TOP = 12
-  times = new Float64Array(Chart.SIZE)
-  /** Milliseconds; negative for messages whose latency nobody knows: they get a row for each colour in the lane. */
-  heights = new Float32Array(Chart.SIZE)
-  tints = new Uint8Array(Chart.SIZE)
-  added = 0
-  drawn = 0
-  cleared = 0
-  /** @type {{ from: number, to: number }[]} */
-  absences = []
-  /** @type {{ at: number, colour: string, label: string }[]} */
-  marks = []
-  layer = document.createElement('canvas')
-  ink = /** @type {CanvasRenderingContext2D} */ (this.layer.getContext('2d'))
-
-  /** @param {HTMLCanvasElement} canvas */
-  constructor(canvas) {
-    /** All lengths but those of the layer are in CSS pixels. */
-    this.ratio = 1
-    this.width = this.height = this.bottom = this.columns = this.spill = 0
-    this.palette = ['']
-    this.theme = { line: '', muted: '', away: '' }
-    this.canvas = canvas
-    this.view = /** @type {CanvasRenderingContext2D} */ (canvas.getContext('2d'))
-    new ResizeObserver(() => this.reset()).observe(canvas)
-    dark.addEventListener('change', () => this.reset())
-    this.reset()
-  }
-
-  /** @param {number} at @param {number} height @param {number} tint */
-  add(at, height, tint) {
-    const index = this.added++ % Chart.SIZE
-    this.times[index] = at
-    this.heights[index] = height
-    this.tints[index] = tint
-  }
-
-  /** @param {number} at @param {string} colour @param {string} label */
-  mark(at, colour, label) {
-    this.marks = [...this.marks.slice(-50), { at, colour, label }]
-  }
-
-  /** @param {boolean} isOpen */
-  present(isOpen) {
-    const now = performance.now()
-    const last = this.absences.at(-1)
-    const isAway = last?.to === Number.POSITIVE_INFINITY
-    if (isOpen && last && isAway) last.to = now
-    if (!isOpen && !isAway) this.absences = [...this.absences.slice(-50), { from: now, to: Number.POSITIVE_INFINITY }]
-  }
-
-  reset() {
-    const { width, height } = this.canvas.getBoundingClientRect()
-    this.ratio = devicePixelRatio || 1
-    this.width = width
-    this.height = height
-    this.bottom = height - Chart.FOOT - Chart.LANE
-    this.columns = Math.max(1, Math.round((width - Chart.LEFT) * this.ratio))
-    this.spill = Math.ceil(Chart.SPILL * this.ratio)
-    this.canvas.width = Math.round(width * this.ratio)
-    this.canvas.height = this.layer.height = Math.round(height * this.ratio)
-    this.layer.width = this.columns + 2 * this.spill
-    this.drawn = this.cleared = 0
-    this.palette = [...COLOURS.map(name => css(`--${name}`)), css('--probe')]
-    this.theme = { line: css('--line'), muted: css('--muted'), away: css('--away') }
-  }
-
-  /** @param {number} ms */
-  yOf(ms) {
-    return this.bottom - (Math.log10(Math.min(10_000, Math.max(1, ms))) / 4) * (this.bottom - Chart.TOP)
-  }
-
-  /** @param {number} at */
-  columnOf(at) {
-    return Math.floor((at * this.columns) / WINDOW)
-  }
-
-  /** @param {number} now */
-  draw(now) {
-    if (!this.canvas.width || !this.canvas.height) return
-    this.paint(now)
-    const { view, width, height, bottom, ratio, theme } = this
-    const head = this.columnOf(now)
-    const xOf = (/** @type {number} */ at) => width - 1 - (head - this.columnOf(at)) / ratio
-    view.setTransform(ratio, 0, 0, ratio, 0, 0)
-    view.clearRect(0, 0, width, height)
-    view.fillStyle = theme.away
-    for (const { from, to } of this.absences) {
-      const left = Math.max(Chart.LEFT, xOf(from))
-      const right = xOf(Math.min(now, to))
-      if (right > left) view.fillRect(left, Chart.TOP, right - left, bottom + Chart.LANE - Chart.TOP)
-    }
-    this.drawAxes()
-    this.copyLayer(head)
-    for (const [n, mark] of this.marks.entries()) if (xOf(mark.at) > Chart.LEFT) this.drawMark(xOf(mark.at), n, mark)
-  }
-
-  drawAxes() {
-    const { view, width, height, bottom, theme } = this
-    view.font = '11px system-ui, sans-serif'
-    view.textBaseline = 'middle'
-    view.textAlign = 'right'
-    for (const [power, label] of ['1 ms', '10 ms', '100 ms', '1 s', '10 s'].entries()) {
-      const y = Math.round(this.yOf(10 ** power))
-      view.fillStyle = theme.line
-      view.fillRect(Chart.LEFT, y, width - Chart.LEFT, 1)
-      view.fillStyle = theme.muted
-      view.fillText(label, Chart.LEFT - 8, y)
-    }
-    view.fillText('others', Chart.LEFT - 8, bottom + Chart.LANE / 2 + 4)
-    view.fillStyle = theme.line
-    view.fillRect(Chart.LEFT, bottom + Chart.LANE, width - Chart.LEFT, 1)
-    view.fillStyle = theme.muted
-    for (const seconds of width < 480 ? [60, 30, 0] : [60, 45, 30, 15, 0]) {
-      view.textAlign = seconds === 0 ? 'right' : seconds === 60 ? 'left' : 'center'
-      const x = width - ((width - Chart.LEFT) * seconds) / 60
-      view.fillText(seconds === 0 ? 'now' : `${seconds} s ago`, x, height - 8)
-    }
-  }
-
-  /** @param {number} x @param {number} n @param {{ colour: string, label: string }} mark */
-  drawMark(x, n, { colour, label }) {
-    const { view, bottom, width } = this
-    const isRight = x > width - 90
-    view.fillStyle = colour
-    view.fillRect(x, Chart.TOP, 1.5, bottom + Chart.LANE - Chart.TOP)
-    view.textAlign = isRight ? 'right' : 'left'
-    view.fillText(label, x + (isRight ? -5 : 6), Chart.TOP + 9 + 15 * (n % 2))
-  }
-
-  /** Draws what is new on the ring, whose columns ahead of now are cleared first. @param {number} now */
-  paint(now) {
-    const { ink, layer, ratio, bottom } = this
-    const ahead = this.columnOf(now) + this.spill
-    const stale = Math.min(layer.width, ahead - this.cleared)
-    const from = (ahead - stale) % layer.width
-    ink.clearRect(from, 0, stale, layer.height)
-    ink.clearRect(0, 0, from + stale - layer.width, layer.height)
-    this.cleared = ahead
-    for (this.drawn = Math.max(this.drawn, this.added - Chart.SIZE); this.drawn < this.added; this.drawn++) {
-      const index = this.drawn % Chart.SIZE
-      if (this.times[index] < now - WINDOW) continue
-      const x = this.columnOf(this.times[index]) % layer.width
-      const height = this.heights[index]
-      ink.fillStyle = this.palette[this.tints[index]]
-      if (height < 0) {
-        const y = Math.round((bottom + 6 + ((this.tints[index] - height) / COLOURS.length) * (Chart.LANE - 8)) * ratio)
-        ink.fillRect(x - ratio, y - ratio, 2 * ratio, 2 * ratio)
-      } else {
-        ink.beginPath()
-        ink.arc(x, this.yOf(height) * ratio, 2.5 * ratio, 0, 2 * Math.PI)
-        ink.fill()
-      }
-    }
-  }
-
-  /** @param {number} head */
-  copyLayer(head) {
-    const { view, layer, columns } = this
-    const left = this.canvas.width - columns
-    const start = (((head - columns) % layer.width) + layer.width) % layer.width
-    const first = Math.min(columns, layer.width - start)
-    view.setTransform(1, 0, 0, 1, 0, 0)
-    view.drawImage(layer, start, 0, first, layer.height, left, 0, first, layer.height)
-    if (first < columns)
-      view.drawImage(layer, 0, 0, columns - first, layer.height, left + first, 0, columns - first, layer.height)
-    view.setTransform(this.ratio, 0, 0, this.ratio, 0, 0)
-  }
+  if (!colours.has(key) && colours.size < 500) colours.set(key, colours.size % COLOURS)
+  const dot = make('i')
+  dot.style.setProperty('--dot', `var(--t${colours.get(key) ?? 0})`)
+  return dot
 }
 
 /** The last messages, written to the page ten times a second at most. */
 class Log {
-  /** @type {{ at: Date, topic: string, text: string }[]} */
+  /** @type {{ at: Date, topic: string, type: string, text: string }[]} */
   entries = []
   received = 0
   shown = 0
   isPaused = false
   painted = 0
 
-  /** @param {string} topic @param {string} text */
-  add(topic, text) {
+  /** @param {string} topic @param {string} type @param {unknown} payload */
+  add(topic, type, payload) {
+    const text = JSON.stringify(payload) ?? ''
     this.received++
-    this.entries.push({ at: new Date(), topic, text: text.length > TEXT_MAX ? `${text.slice(0, TEXT_MAX)}…` : text })
+    this.entries.push({
+      at: new Date(),
+      topic,
+      type,
+      text: text.length > TEXT_MAX ? `${text.slice(0, TEXT_MAX)}…` : text,
+    })
     if (this.entries.length > 2 * KEPT) this.entries.splice(0, KEPT)
+  }
+
+  clear() {
+    this.shown = this.received
+    $('log').replaceChildren()
+    this.toggle(false)
+  }
+
+  /** @param {boolean} hasEntries */
+  toggle(hasEntries) {
+    $('empty').hidden = hasEntries
+    $('log').hidden = !hasEntries
   }
 
   /** @param {number} now */
@@ -231,111 +74,173 @@ class Log {
     if (now - this.painted < 100) return
     this.painted = now
     const waiting = this.received - this.shown
-    $('count').textContent = this.isPaused ? `paused, ${waiting.toLocaleString('en')} more since` : ''
+    $('paused').hidden = !this.isPaused
+    if (this.isPaused) {
+      $('paused').textContent =
+        `Paused: ${waiting.toLocaleString('en')} more since, of which Resume shows the last ${KEPT}`
+    }
     if (waiting === 0 || this.isPaused) return
     this.shown = this.received
-    $('empty').hidden = true
-    $('log').hidden = false
-    $('log').prepend(...this.entries.slice(-Math.min(waiting, KEPT)).map(rowOf).reverse())
+    this.toggle(true)
+    const rows = this.entries.slice(-Math.min(waiting, KEPT)).map(rowOf).reverse()
+    // In a stream of messages a flash of each would be a flicker.
+    for (const row of rows) row.classList.toggle('new', rows.length < 4)
+    $('log').prepend(...rows)
     while ($('log').childElementCount > KEPT) $('log').lastChild.remove()
   }
 }
 
-/** @param {{ at: Date, topic: string, text: string }} entry */
-function rowOf({ at, topic, text }) {
+/** @param {Log['entries'][number]} entry */
+function rowOf({ at, topic, type, text }) {
   const row = Object.assign(make('li'), { className: 'entry' })
-  const name = make('span')
+  const [name, message] = [Object.assign(make('span'), { title: topic }), make('p')]
   name.append(dotOf(topic), make('b', topic))
-  const time = `${at.toLocaleTimeString('en-GB')}.${String(at.getMilliseconds()).padStart(3, '0')}`
-  row.append(make('time', time), name, make('code', text))
+  message.append(make('b', type), make('code', text))
+  row.append(make('time', `${at.toLocaleTimeString('en-GB')}.${String(at.getMilliseconds()).padStart(3, '0')}`))
+  row.append(name, message)
   return row
 }
 
-/** @param {string} topic */
-function dotOf(topic) {
-  const dot = make('i')
-  dot.style.setProperty('--dot', `var(--t${colourOf(topic)})`)
-  return dot
-}
+/** What the last minute was like, a second each. */
+class Minute {
+  /** `trips`: how long the probe took that came back in this second. @type {{ count: number, isAway: boolean, trips: number[] }[]} */
+  seconds = Array.from({ length: SECONDS }, () => ({ count: 0, isAway: false, trips: [] }))
+  second = Math.floor(performance.now() / 1_000)
 
-let raw = ''
-/** Keeps the text of the message at hand, which the client hands on parsed. */
-class TappedSocket extends WebSocket {
-  /** @param {string} url */
-  constructor(url) {
-    super(url)
-    this.addEventListener('message', event => {
-      raw = String(event.data)
-    })
+  /** @param {number} now @param {boolean} isAway */
+  current(now, isAway) {
+    const second = Math.floor(now / 1_000)
+    for (let n = Math.min(SECONDS, second - this.second); n > 0; n--) {
+      this.seconds.push({ count: 0, isAway, trips: [] })
+      this.seconds.shift()
+    }
+    this.second = second
+    const last = this.seconds[SECONDS - 1]
+    last.isAway ||= isAway
+    return last
+  }
+
+  /** Of the last full seconds. */
+  rate() {
+    const seconds = this.seconds.slice(-4, -1)
+    return seconds.reduce((sum, { count }) => sum + count, 0) / seconds.length
+  }
+
+  trip() {
+    const trips = this.seconds.flatMap(({ trips }) => trips).sort((a, b) => a - b)
+    return trips[Math.ceil(trips.length / 2) - 1]
+  }
+
+  draw() {
+    const most = Math.sqrt(Math.max(8, ...this.seconds.map(({ count }) => count)))
+    const bar = (/** @type {number} */ n, /** @type {number} */ height) => `M${2 * n} 26v${-height}h1.6v${height}z`
+    const bars = this.seconds.map(({ count }, n) =>
+      count > 0 ? bar(n, Math.max(1, (25 * Math.sqrt(count)) / most)) : '',
+    )
+    const gone = this.seconds.map(({ isAway }, n) => (isAway ? `M${2 * n} 26v-26h2v26z` : ''))
+    $('bars').setAttribute('d', bars.join(''))
+    $('gone').setAttribute('d', gone.join(''))
   }
 }
 
 const query = new URLSearchParams(location.search)
 const user = query.get('user') ?? ''
 const channels = new Set((query.get('topics') ?? 'channel:demo').split(',').filter(Boolean))
-const chart = new Chart($('chart'))
 const log = new Log()
-/** @type {{ at: number, ms: number }[]} */
-let probes = []
+const minute = new Minute()
 let gaps = 0
-let node = ''
+/** When the last probe came back, and since when and until when there is no connection. */
+let heardAt = 0
+let lostAt = ''
+let retryAt = 0
 
 /** @type {import('../../src/client/index.ts').Client<any>} */
-const client = connect(user ? `/ws?user=${encodeURIComponent(user)}` : '/ws', {
-  topics: [...channels],
-  WebSocket: TappedSocket,
-})
+const client = connect(user ? `/ws?user=${encodeURIComponent(user)}` : '/ws', { topics: [...channels] })
 client.on('*', (payload, { type, topic = '' }) => {
   const now = performance.now()
   const { sent } = type === 'probe' ? Object(payload) : {}
+  const second = minute.current(now, false)
   if (Number.isFinite(sent) && topic === `connection:${client.welcome?.connection}`) {
-    probes = [...probes.filter(({ at }) => at > now - WINDOW), { at: now, ms: now - sent }]
-    chart.add(now, now - sent, PROBE)
+    second.trips.push(now - sent)
+    heardAt = now
     if (client.state === 'open') say('')
   } else {
-    chart.add(now, -0.25 - 0.5 * Math.random(), colourOf(topic))
-    log.add(topic, raw)
+    second.count++
+    log.add(topic, type, payload)
   }
 })
-client.listen('state', ({ state, code, reason }) => {
-  chart.present(state === 'open')
-  $('state').dataset.state = state
-  $('state').textContent = state === 'waiting' ? 'reconnecting' : state
+client.listen('state', ({ state, code, reason, delay = 0 }) => {
+  const isOpen = state === 'open'
+  const now = performance.now()
+  if (isOpen) heardAt = now
+  else if (lostAt === '') lostAt = new Date().toLocaleTimeString('en-GB')
+  retryAt = now + delay
+  $('first').hidden = !isOpen
+  $('waiting').hidden = isOpen
+  if (!isOpen) $('node').textContent = $('broker').textContent = '–'
   if (state === 'closed') say(`The server closed this connection and does not want it back: ${code} ${reason}`)
-  else if (state === 'open') say('')
+  else if (isOpen) say('')
+  showState(now)
 })
 client.listen('welcome', welcome => {
-  const colour = `oklch(${dark.matches ? '80% 0.11' : '50% 0.15'} ${hueOf(welcome.node)})`
-  if (welcome.node !== node) chart.mark(performance.now(), colour, `node ${welcome.node}`)
-  node = welcome.node
-  $('node').textContent = node
-  $('node').style.setProperty('--dot', colour)
+  lostAt = ''
+  $('node').textContent = welcome.node
   showTopics(Object.keys(welcome.topics))
 })
-client.listen('gap', ({ reason }) => {
+client.listen('gap', () => {
   gaps++
-  chart.mark(performance.now(), css('--bad'), `gap: ${reason}`)
 })
 client.listen('error', ({ code, message }) => say(`${code}: ${message}`))
-client.listen('unreachable', ({ message }) => say(message))
+client.listen('unreachable', ({ message }) => {
+  // What to check when setting up; once it has worked, the line above the messages says enough.
+  if (!client.welcome) say(message)
+})
 
 /** @param {string} text */
 function say(text) {
   if ($('notice').textContent !== text) $('notice').replaceChildren(...(text ? [make('p', text)] : []))
 }
 
+/** Only what changed is written: a screen reader reads the state aloud. @param {number} now */
+function showState(now) {
+  const { state, welcome } = client
+  const isLate = state === 'open' && now - heardAt > LATE
+  const text = isLate ? 'No answer' : STATES[state]
+  if ($('state').textContent !== text) {
+    $('state').textContent = text
+    document.title = `${state === 'open' && !isLate ? '' : `${text} · `}Push bridge demo`
+  }
+  setLive(state === 'open' && !isLate)
+  $('state').dataset.state = state
+  $('state').toggleAttribute('data-late', isLate)
+  const seconds = Math.ceil((retryAt - now) / 1_000)
+  const next = state === 'waiting' && seconds > 0 ? `The next attempt is in ${seconds} s.` : 'Trying now.'
+  let why = ''
+  if (isLate)
+    why = `Connected, but for ${Math.round((now - heardAt) / 1_000)} s nothing has come back through the broker.`
+  else if (state === 'closed') why = 'Closed. Load the page again to connect.'
+  else if (state !== 'open' && welcome) why = `Disconnected since ${lostAt}. ${next}`
+  $('away').hidden = why === ''
+  $('countdown').textContent = why
+}
+
+/** Turns on or off what depends on the server. @param {boolean} isLive */
+function setLive(isLive) {
+  if (document.body.dataset.live === String(isLive)) return
+  document.body.dataset.live = String(isLive)
+  for (const fieldset of document.querySelectorAll('fieldset.live')) Object.assign(fieldset, { disabled: !isLive })
+  $('outcome').textContent = ''
+}
+
 /** @param {string[]} own */
 function showTopics(own) {
   const named = (/** @type {string} */ kind) => own.filter(topic => topic.startsWith(kind))
   const topics = [...new Set([...named('user:'), ...channels, ...named('channel:'), 'all', ...named('connection:')])]
-  const probe = make('li')
-  probe.append(make('i'), make('span', 'probe'))
-  probe.firstChild.style.setProperty('--dot', 'var(--probe)')
-  $('topics').replaceChildren(probe, ...topics.map(chipOf), $('join').parentElement)
+  $('topics').replaceChildren(...topics.map(chipOf))
   const chosen = topics.includes($('target').value) ? $('target').value : defaultTopic(topics)
   $('target').replaceChildren(...topics.map(topic => new Option(topic)))
   $('target').value = chosen
-  showLines()
+  askLines()
 }
 
 /** @param {string[]} topics */
@@ -364,20 +269,36 @@ function channelsChanged() {
   showTopics(Object.keys(client.welcome?.topics ?? {}))
 }
 
+/** What the server last said of the topic that is chosen. @type {any} */
+let answer
 /** Asks for the lines: the server knows its address, its key and how to quote a topic for a shell. */
-async function showLines() {
+async function askLines() {
   const topic = $('target').value
-  /** @type {any} */
-  const answer = await client.request('broker', { topic }).catch(() => undefined)
-  if (!answer || topic !== $('target').value) return
-  $('broker').textContent = answer.broker === 'redis' ? `Redis · ${answer.redisPrefix}` : answer.broker
-  $('secrets').hidden = answer.isLocal
-  for (const element of document.querySelectorAll('[data-line]')) {
-    const line = answer.lines[/** @type {HTMLElement} */ (element).dataset.line ?? '']
-    const [code, button] = [element.querySelector('code'), element.querySelector('button')]
-    if (code) code.textContent = line ?? '# REDIS_URL=redis://127.0.0.1:6379 npm start'
-    if (button) button.disabled = !line
-  }
+  const given = await client.request('broker', { topic }).catch(() => undefined)
+  if (!given || topic !== $('target').value || client.state !== 'open') return
+  answer = given
+  $('broker').textContent = answer.broker === 'redis' ? 'Redis' : answer.broker
+  showLine()
+}
+
+function showLine() {
+  if (!answer) return
+  const language = /** @type {keyof typeof HINTS} */ ($('languages').querySelector(':checked').value)
+  const line = answer.lines[language]
+  const isPhpredis = language === 'php' && line.includes('new Redis')
+  writeLine($('line'), line ?? '# needs a Redis: REDIS_URL=redis://127.0.0.1:6379 npm start')
+  $('copy').disabled = !line
+  const isSecret = !answer.isLocal && language !== 'javascript'
+  $('hint').textContent = isSecret
+    ? 'Set $PUSH_API_KEY and $REDIS_URL as the server has them: this page is not told.'
+    : HINTS[isPhpredis ? 'phpredis' : language]
+  writeLine($('first').querySelector('code'), answer.lines.curl)
+}
+
+/** The line wraps, but not within an option such as -H. @param {HTMLElement} code @param {string} line */
+function writeLine(code, line) {
+  const parts = line.split(/(?<= )(-\w+)/)
+  code.replaceChildren(...parts.map((part, n) => (n % 2 === 1 ? make('span', part) : part)))
 }
 
 /** @param {HTMLButtonElement} button @param {HTMLElement} code */
@@ -392,13 +313,15 @@ async function copy(button, code) {
   setTimeout(() => Object.assign(button, { textContent: 'Copy' }), 1_500)
 }
 
-for (const element of document.querySelectorAll('[data-line]')) {
-  const [code, button] = [element.querySelector('code'), element.querySelector('button')]
-  if (code && button) button.addEventListener('click', () => copy(button, code))
-}
 $('who').elements.user.value = user
 $('publish').elements.topic.value = [...channels][0] ?? 'channel:demo'
-$('target').addEventListener('change', showLines)
+$('target').addEventListener('change', askLines)
+$('languages').addEventListener('change', showLine)
+$('copy').addEventListener('click', () => copy($('copy'), $('line')))
+$('first')
+  .querySelector('button')
+  .addEventListener('click', (/** @type {any} */ { target }) => copy(target, $('first').querySelector('code')))
+$('clear').addEventListener('click', () => log.clear())
 $('pause').addEventListener('click', () => {
   log.isPaused = !log.isPaused
   $('pause').textContent = log.isPaused ? 'Resume' : 'Pause'
@@ -445,21 +368,25 @@ function parse(field) {
   }
 }
 
-/** @type {{ at: number, received: number }[]} */
-let samples = [{ at: performance.now(), received: 0 }]
+// The timers of a hidden page are slowed down: what it did not hear meanwhile says nothing about the server.
+document.addEventListener('visibilitychange', () => {
+  heardAt = performance.now()
+})
+
+let numbersAt = 0
 /** @param {number} now */
 function showNumbers(now) {
-  if (now - samples[samples.length - 1].at < 250) return
-  samples = [...samples.slice(-8), { at: now, received: log.received }]
-  const rate = (1_000 * (log.received - samples[0].received)) / (now - samples[0].at)
-  const sorted = probes
-    .filter(({ at }) => at > now - WINDOW)
-    .map(({ ms }) => ms)
-    .sort((a, b) => a - b)
-  $('rate').textContent = rate < 10 ? String(Math.round(rate * 10) / 10) : Math.round(rate).toLocaleString('en')
-  $('p50').textContent = duration(sorted[Math.ceil(sorted.length * 0.5) - 1])
-  $('p99').textContent = duration(sorted[Math.ceil(sorted.length * 0.99) - 1])
+  if (now - numbersAt < 250) return
+  numbersAt = now
+  showState(now)
+  const isLive = document.body.dataset.live === 'true'
+  minute.current(now, !isLive && client.welcome !== undefined)
+  minute.draw()
+  const rate = minute.rate()
   $('received').textContent = log.received.toLocaleString('en')
+  const exact = rate < 10 ? String(Math.round(rate * 10) / 10) : Math.round(rate).toLocaleString('en')
+  $('rate').textContent = isLive ? exact : '–'
+  $('trip').textContent = isLive ? duration(minute.trip()) : '–'
   $('gaps').textContent = String(gaps)
 }
 
@@ -469,17 +396,12 @@ function duration(ms) {
   return ms < 10 ? `${ms.toFixed(1)} ms` : ms < 1_000 ? `${Math.round(ms)} ms` : `${(ms / 1_000).toFixed(1)} s`
 }
 
-let drawn = 0
 /** @param {number} now */
 function frame(now) {
   requestAnimationFrame(frame)
-  if (now - drawn < (calm.matches ? 1_000 : 25)) return
-  drawn = now
-  chart.draw(now)
   log.draw(now)
   showNumbers(now)
 }
 
-chart.present(false)
 requestAnimationFrame(frame)
 setInterval(() => client.send('probe', { sent: performance.now() }), PROBE_EVERY)

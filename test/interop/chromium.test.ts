@@ -163,6 +163,76 @@ test('the example page says why it stays closed', async t => {
   await page.locator('#notice', { hasText: '4401' }).waitFor()
 })
 
+const SCREENS = { 'a screen of 1280 x 844': [1280, 844], 'a phone': [390, 844] } as const
+
+for (const [screen, [width, height]] of Object.entries(SCREENS)) {
+  test(`the example page shows messages first, and every line in full: ${screen}`, async t => {
+    const port = await freePort()
+    await startExample(t, port).line(/\?user=alice/)
+    const page = await (await openContext(t)).newPage()
+    await page.setViewportSize({ width, height })
+    await page.goto(`http://127.0.0.1:${port}/?user=alice`)
+    await isIn(page, 'open')
+    const empty = await page.locator('#first').boundingBox()
+    assert.ok(empty && empty.y + empty.height < height, 'what to do first is in sight')
+    await publisher.publish(Array.from({ length: 500 }, (_, n) => ({ to: 'user:alice', type: 'tick', payload: { n } })))
+    await shows(page, '{"n":499}')
+    const newest = await page.locator('.entry').first().boundingBox()
+    assert.ok(newest && newest.y + newest.height < height / 2, `the newest message is at ${newest?.y}`)
+    assert.equal(await page.locator('.entry').count(), 200)
+    assert.ok((await page.evaluate<number>('document.documentElement.scrollWidth')) <= width)
+    for (const language of ['curl', 'PHP', 'redis-cli', 'JavaScript']) {
+      await page.getByText(language, { exact: true }).click()
+      const line = page.locator('#line')
+      assert.match((await line.textContent())!, /user:alice/)
+      const isCut = await line.evaluate(
+        code => code.scrollWidth > code.clientWidth || code.scrollHeight > code.clientHeight,
+      )
+      assert.equal(isCut, false, language)
+    }
+  })
+}
+
+test('the example page is honest about a server that is killed, comes back, or does not answer', async t => {
+  const port = await freePort()
+  const program = startExample(t, port)
+  await program.line(/\?user=alice/)
+  const page = await (await openContext(t)).newPage()
+  await page.goto(`http://127.0.0.1:${port}/?user=alice`)
+  const says = (text: string) => page.locator('#state', { hasText: text }).waitFor()
+  const publish = page.getByRole('button', { name: 'Publish' })
+  const dependent = page.locator('fieldset.live :is(button, input, select, textarea)')
+  const areOff = () => dependent.evaluateAll(all => all.map(it => it.matches(':disabled')))
+  await says('Connected')
+  await page.locator('#trip', { hasText: 'ms' }).waitFor()
+  assert.ok((await areOff()).every(isOff => !isOff))
+  await publish.click()
+  await page.locator('#outcome', { hasText: 'Delivered to 1 connection on 1 node' }).waitFor()
+
+  await program.stop('SIGKILL')
+  await says('Disconnected')
+  assert.ok(await publish.isDisabled())
+  assert.ok((await areOff()).every(isOff => isOff))
+  const shown = ['#node', '#broker', '#outcome'].map(id => page.locator(id).textContent())
+  assert.deepEqual(await Promise.all(shown), ['–', '–', ''])
+  await page.locator('#trip', { hasText: '–' }).waitFor()
+  await page.locator('#away', { hasText: 'Disconnected since' }).waitFor()
+
+  const next = startExample(t, port)
+  await says('Connected')
+  await page.locator('#away').waitFor({ state: 'hidden' })
+  assert.ok((await areOff()).every(isOff => !isOff))
+  await publish.click()
+  await page.locator('#outcome', { hasText: 'Delivered to 1 connection on 1 node' }).waitFor()
+
+  next.process.kill('SIGSTOP')
+  await says('No answer')
+  assert.ok(await publish.isDisabled())
+  next.process.kill('SIGCONT')
+  await says('Connected')
+  assert.ok(await publish.isEnabled())
+})
+
 test('ten lines of plain JavaScript are a complete client', async t => {
   const port = await freePort()
   const env = { PORT: String(port), HEARTBEAT: '200,5000', SCRIPT: TEN_LINES }
