@@ -76,8 +76,8 @@ class Log {
     const waiting = this.received - this.shown
     $('paused').hidden = !this.isPaused
     if (this.isPaused) {
-      $('paused').textContent =
-        `Paused: ${waiting.toLocaleString('en')} more since, of which Resume shows the last ${KEPT}`
+      const rest = waiting > KEPT ? `, of which the last ${KEPT} will be shown` : ''
+      $('paused').textContent = `Paused · ${count(waiting, 'new message')}${rest}`
     }
     if (waiting === 0 || this.isPaused) return
     this.shown = this.received
@@ -178,9 +178,13 @@ client.listen('state', ({ state, code, reason, delay = 0 }) => {
   $('first').hidden = !isOpen
   $('waiting').hidden = isOpen
   if (!isOpen) $('node').textContent = $('broker').textContent = '–'
-  if (state === 'closed') say(`The server closed this connection and does not want it back: ${code} ${reason}`)
-  else if (isOpen) say('')
+  if (isOpen) say('')
   showState(now)
+  if (state !== 'closed') return
+  say(`The server closed this connection for good: ${code} ${reason}. Connect as another user, or load the page again.`)
+  $('patience').hidden = true
+  // Whoever was refused under one name may try another.
+  $('identity').disabled = false
 })
 client.listen('welcome', welcome => {
   lostAt = ''
@@ -218,8 +222,7 @@ function showState(now) {
   let why = ''
   if (isLate)
     why = `Connected, but for ${Math.round((now - heardAt) / 1_000)} s nothing has come back through the broker.`
-  else if (state === 'closed') why = 'Closed. Load the page again to connect.'
-  else if (state !== 'open' && welcome) why = `Disconnected since ${lostAt}. ${next}`
+  else if (state !== 'open' && state !== 'closed' && welcome) why = `Disconnected since ${lostAt}. ${next}`
   $('away').hidden = why === ''
   $('countdown').textContent = why
 }
@@ -355,7 +358,7 @@ $('publish').addEventListener('submit', async (/** @type {Event} */ event) => {
 })
 
 /** @param {number} n @param {string} what */
-const count = (n, what) => `${n} ${what}${n === 1 ? '' : 's'}`
+const count = (n, what) => `${n.toLocaleString('en')} ${what}${n === 1 ? '' : 's'}`
 
 /** @param {HTMLTextAreaElement} field */
 function parse(field) {

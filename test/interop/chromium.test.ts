@@ -161,6 +161,11 @@ test('the example page says why it stays closed', async t => {
   await page.goto(`http://127.0.0.1:${port}/?user=no%20name`)
   await isIn(page, 'closed')
   await page.locator('#notice', { hasText: '4401' }).waitFor()
+  assert.ok(await page.getByRole('button', { name: 'Publish' }).isDisabled())
+  const user = page.getByRole('textbox', { name: 'User' })
+  await user.fill('name')
+  await user.press('Enter')
+  await isIn(page, 'open')
 })
 
 const SCREENS = { 'a screen of 1280 x 844': [1280, 844], 'a phone': [390, 844] } as const
