@@ -98,7 +98,7 @@ export function connect<Messages extends object = Record<string, unknown>>(
   if (!WebSocket) {
     throw new TypeError(
       'this runtime has no WebSocket (Node has one from version 22 on): npm install ws, then ' +
-        "connect(url, { WebSocket: (await import('ws')).WebSocket })",
+        'connect(url, { WebSocket: (await import("ws")).WebSocket })',
     )
   }
   return new PushClient(resolveUrl(url), { ...options, WebSocket })
