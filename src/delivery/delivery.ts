@@ -1,4 +1,4 @@
-import type { Broker, Incoming } from '../broker/broker.ts'
+import type { Broker, Incoming, Subscriber } from '../broker/broker.ts'
 import type { Connection } from '../connection/connection.ts'
 import type { Registry } from '../connection/registry.ts'
 import type { WriteQueue } from '../connection/write-queue.ts'
@@ -8,6 +8,7 @@ import type { GapReason } from '../protocol/messages.ts'
 import type { Position } from '../protocol/position.ts'
 import type { Slice } from '../protocol/slice.ts'
 import type { Topic } from '../protocol/topic.ts'
+import type { HistoryRules } from '../publish/history-rules.ts'
 import type { Acknowledgements } from './acks.ts'
 import type { Decoder } from './decoder.ts'
 import { FanOut, type Skipped } from './fan-out.ts'
@@ -22,6 +23,7 @@ export interface DeliveryParts {
   acks: Acknowledgements<Connection>
   metrics: Metrics
   broker: Pick<Broker, 'answer' | 'note' | 'backlog'>
+  rules: HistoryRules
   limits: { nodeBuffer: number }
 }
 
@@ -52,7 +54,7 @@ const ENTRY_COST = 256
  * From the broker to the sockets: publications are queued for their connections at once, in order of arrival. Sockets
  * are written to after the poll phase, in slices of time.
  */
-export class Delivery {
+export class Delivery implements Subscriber {
   readonly #parts: DeliveryParts
   readonly #events: DeliveryEvents
   readonly #fanOut: FanOut
@@ -68,6 +70,22 @@ export class Delivery {
     this.#parts = parts
     this.#fanOut = new FanOut(parts)
     this.#events = events
+  }
+
+  holds(topic: Topic): boolean {
+    return this.#parts.registry.holds(topic)
+  }
+
+  topics(): Iterable<Topic> {
+    return this.#parts.registry.topics()
+  }
+
+  isRecorded(topic: Topic): boolean {
+    return this.#parts.rules.of(topic) !== undefined
+  }
+
+  filled(_topic: Topic, publications: number): void {
+    this.#parts.metrics.count('publications_filled_total', publications)
   }
 
   receive(incoming: Incoming): void {

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Broker, Incoming, Subscriber } from '../broker/broker.ts'
+import type { Broker } from '../broker/broker.ts'
 import { Connection } from '../connection/connection.ts'
 import type { Identity } from '../connection/identity.ts'
 import { countOf, Registry, topicsOf } from '../connection/registry.ts'
@@ -12,8 +12,7 @@ import { held, NOTHING_HELD, Recovery, type Since } from '../delivery/recovery.t
 import type { Metrics } from '../metrics.ts'
 import type { Rejection } from '../protocol/envelope.ts'
 import { errors } from '../protocol/errors.ts'
-import { CLOSE, type Feature, type GapReason, PROTOCOL_VERSION, type Ref } from '../protocol/messages.ts'
-import type { Position } from '../protocol/position.ts'
+import { CLOSE, type Feature, PROTOCOL_VERSION, type Ref } from '../protocol/messages.ts'
 import { ownTopics, type Topic } from '../protocol/topic.ts'
 import type { HistoryRules } from '../publish/history-rules.ts'
 import type { SchemaTable } from '../publish/schemas.ts'
@@ -49,8 +48,8 @@ export interface HubEvents {
 /** Clients have this share of the publisher's time to acknowledge; the rest is for the answer to travel back. */
 const ACK_SHARE = 0.75
 
-/** Where registry and broker meet: what the broker receives goes to the connections that it is for. */
-export class Hub implements Subscriber {
+/** The life of connections on this node: connect, welcome, subscribe, disconnect, drain. Delivery brings what is published. */
+export class Hub {
   readonly registry = new Registry<Connection>()
   readonly broker: Broker
   readonly options: HubOptions
@@ -60,7 +59,6 @@ export class Hub implements Subscriber {
   readonly #recovery: Recovery
   readonly #confirmation: Confirmation
   readonly #acks: Acknowledgements<Connection>
-  readonly #rules: HistoryRules
   readonly #heartbeat: Heartbeat<Connection>
   readonly #welcomes: Welcomes
   readonly #closing = new Set<Connection>()
@@ -77,7 +75,6 @@ export class Hub implements Subscriber {
     this.broker = broker
     this.options = options
     this.metrics = metrics
-    this.#rules = rules
     this.#writeQueue = new WriteQueue({ ...options.limits, slowConsumer: options.slowConsumer }, metrics, {
       wake: () => this.#delivery.wake(),
       closing: connection => this.#onClosing(connection),
@@ -89,7 +86,7 @@ export class Hub implements Subscriber {
     this.#confirmation = new Confirmation(registry, limits.buffer, events.failed)
     const commands = new Commands(this, events.failed)
     this.#delivery = new Delivery(
-      { registry, writeQueue: this.#writeQueue, decoder, acks: this.#acks, metrics, broker, limits },
+      { registry, writeQueue: this.#writeQueue, decoder, acks: this.#acks, metrics, broker, rules, limits },
       { ...events, control: (connections, control) => commands.obey(connections, control) },
     )
     this.#heartbeat = new Heartbeat(this.registry, options.heartbeat, {
@@ -98,7 +95,7 @@ export class Hub implements Subscriber {
     })
     const { interval, timeout } = options.heartbeat
     this.#welcomes = new Welcomes({ node: broker.node, protocol: PROTOCOL_VERSION, heartbeat: { interval, timeout } })
-    broker.attach(this)
+    broker.attach(this.#delivery)
   }
 
   get isDraining(): boolean {
@@ -208,32 +205,6 @@ export class Hub implements Subscriber {
     setImmediate(() => connection.terminate())
   }
 
-  // ── called by the broker ───────────────────────────────────────────────────────────────────────────────────────
-
-  holds(topic: Topic): boolean {
-    return this.registry.holds(topic)
-  }
-
-  topics(): Iterable<Topic> {
-    return this.registry.topics()
-  }
-
-  receive(incoming: Incoming): void {
-    this.#delivery.receive(incoming)
-  }
-
-  lost(reason: GapReason, topics: ReadonlyMap<Topic, Position | undefined>): void {
-    this.#delivery.lost(reason, topics)
-  }
-
-  filled(_topic: Topic, publications: number): void {
-    this.metrics.count('publications_filled_total', publications)
-  }
-
-  isRecorded(topic: Topic): boolean {
-    return this.#rules.of(topic) !== undefined
-  }
-
   // ── shutdown ───────────────────────────────────────────────────────────────────────────────────────────────────
 
   /** Refuses upgrades, waits `drain.delay`, then tells every client when to reconnect and closes with 1012. */
@@ -252,7 +223,7 @@ export class Hub implements Subscriber {
 
   close(): void {
     this.#heartbeat.close()
-    this.broker.detach(this)
+    this.broker.detach(this.#delivery)
     this.#delivery.clear()
     this.#recovery.clear()
     this.#acks.close()

@@ -9,6 +9,7 @@ import { Decoder } from '../../src/delivery/decoder.ts'
 import { Delivery } from '../../src/delivery/delivery.ts'
 import { Slice } from '../../src/protocol/slice.ts'
 import type { Topic } from '../../src/protocol/topic.ts'
+import { HistoryRules } from '../../src/publish/history-rules.ts'
 import { SchemaTable } from '../../src/publish/schemas.ts'
 import { FakeTransport, numbersIn, WELCOME, writeQueueOf } from '../helpers/connection.ts'
 
@@ -27,7 +28,7 @@ function setUpNode(nodeBuffer = 1e6) {
   const decoder = new Decoder(new SchemaTable({}), 1e6, failed)
   const acks = new Acknowledgements<Connection>(1000)
   const delivery = new Delivery(
-    { registry, writeQueue, decoder, acks, metrics, broker, limits: { nodeBuffer } },
+    { registry, writeQueue, decoder, acks, metrics, broker, rules: new HistoryRules(), limits: { nodeBuffer } },
     { rejected: () => assert.fail('rejected'), control: async () => 0, failed },
   )
   const connect = (id: string, topics: readonly Topic[]) => {
