@@ -136,12 +136,12 @@ export async function createServer(settings: ServeSettings, devTicket?: string):
 }
 
 async function serve(settings: ServeSettings): Promise<void> {
-  const { dev, apiKey } = settings
+  const { dev, path } = settings
   const ticket = dev ? newSecret() : undefined
-  const key = dev ? (apiKey ?? newSecret()) : apiKey
-  const app = await createServer({ ...settings, apiKey: key }, ticket)
-  if (!key) app.log.info('PUSH_API_KEY is not set: publishing goes through Redis only')
-  if (dev) serveDevPage(app, settings.path)
+  const apiKey = settings.apiKey ?? (dev ? newSecret() : undefined)
+  const app = await createServer({ ...settings, apiKey }, ticket)
+  if (!apiKey) app.log.info('PUSH_API_KEY is not set: publishing goes through Redis only')
+  if (dev) serveDevPage(app, path)
   const stop = (signal: NodeJS.Signals) => {
     app.log.info({ signal }, 'stopping')
     app.close().then(
@@ -152,9 +152,9 @@ async function serve(settings: ServeSettings): Promise<void> {
   process.once('SIGTERM', stop).once('SIGINT', stop)
   try {
     const origin = await app.listen({ port: settings.port, host: settings.host })
-    if (ticket) {
+    if (ticket && apiKey) {
       app.log.warn('--dev: without Redis, for this machine only; whoever has the printed ticket or key gets in')
-      process.stderr.write(devLines(origin, settings.path, ticket, apiKey ? '$PUSH_API_KEY' : `${key}`))
+      process.stderr.write(devLines(origin, path, ticket, apiKey))
     }
   } catch (error) {
     // The links to Redis would keep a process alive that serves nobody.
@@ -180,7 +180,9 @@ function serveDevPage(app: FastifyInstance, path: string): void {
   const [state, list] = document.querySelectorAll('p, ol')
   const socket = new WebSocket(location.origin.replace('http', 'ws') + ${JSON.stringify(`${path}/demo`)} + location.search)
   socket.onopen = () => { state.textContent = 'connected: paste the curl command into a terminal' }
-  socket.onmessage = ({ data }) => list.appendChild(document.createElement('li')).append(data)
+  socket.onmessage = ({ data }) => {
+    if (JSON.parse(data).topic) list.appendChild(document.createElement('li')).append(data)
+  }
   socket.onclose = ({ code }) => { state.textContent = 'disconnected (' + code + '): open the address that serve printed last' }
 </script></html>
 `
@@ -188,6 +190,7 @@ function serveDevPage(app: FastifyInstance, path: string): void {
 }
 
 function devLines(origin: string, path: string, ticket: string, key: string): string {
+  const authorization = `Authorization: Bearer ${key.replaceAll("'", "'\\''")}`
   const body = '{"to":"channel:demo","type":"notice","payload":{"text":"hello"}}'
   return `
 fastify-push-bridge serve --dev: one node without Redis, for this machine only
@@ -195,7 +198,7 @@ fastify-push-bridge serve --dev: one node without Redis, for this machine only
   1. Open this page:
      ${origin}/?ticket=${ticket}
   2. Paste this into another terminal and watch the message arrive:
-     curl ${origin}/push -H "Authorization: Bearer ${key}" -H 'Content-Type: application/json' -d '${body}'
+     curl ${origin}/push -H '${authorization}' -H 'Content-Type: application/json' -d '${body}'
 
   A client of your own connects to ${origin.replace('http', 'ws')}${path}/demo?ticket=${ticket}
 

@@ -91,7 +91,7 @@ test('serve: nothing is open by default', async t => {
 })
 
 test('serve --dev: two pasted lines show a message without Redis, and nobody else gets in', async t => {
-  const child = run(t, ['serve', '--dev', '--port', '0'])
+  const child = run(t, ['serve', '--dev', '--port', '0'], { PUSH_API_KEY: `it's a "$KEY" of the test` })
   let printed = ''
   child.stderr!.on('data', chunk => {
     printed += chunk

@@ -294,7 +294,7 @@ test('says which WebSocket to pass where the runtime has none', () => {
   const builtIn = Object.getOwnPropertyDescriptor(globalThis, 'WebSocket')
   Reflect.deleteProperty(globalThis, 'WebSocket')
   try {
-    const hint = /npm install ws, then connect\(url, \{ WebSocket: \(await import\('ws'\)\)\.WebSocket \}\)$/
+    const hint = /npm install ws, then connect\(url, \{ WebSocket: \(await import\("ws"\)\)\.WebSocket \}\)$/
     assert.throws(() => connect('ws://a.example/ws'), { name: 'TypeError', message: hint })
   } finally {
     if (builtIn) Object.defineProperty(globalThis, 'WebSocket', builtIn)
