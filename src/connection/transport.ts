@@ -1,5 +1,4 @@
 import type { Socket } from 'node:net'
-import type { WebSocket } from 'ws'
 import { BufferPool } from './buffer-pool.ts'
 import type { Frame } from './frame.ts'
 import type { Queue } from './queue.ts'
@@ -28,6 +27,20 @@ export interface Transport {
   terminate(): void
 }
 
+/**
+ * What is used of a socket of `ws`. Not its own type: `PushBridge` leads here, and since `ws` brings no types, applications
+ * without `@types/ws` could not compile ours.
+ */
+export interface ServerSocket {
+  readonly readyState: number
+  readonly bufferedAmount: number
+  readonly extensions: string
+  send(bytes: Uint8Array, options: { binary: boolean }, done: () => void): void
+  ping(): void
+  close(code: number, reason: string): void
+  terminate(): void
+}
+
 const OPEN = 1
 
 /** One for the process: memory is given back as soon as a socket has taken the bytes. */
@@ -38,10 +51,10 @@ const slab = new BufferPool()
  * ours: without compression `ws` writes each frame whole, in one synchronous step, and so do we.
  */
 class FrameTransport implements Transport {
-  protected readonly ws: WebSocket
+  protected readonly ws: ServerSocket
   protected readonly socket: Socket
 
-  constructor(ws: WebSocket, socket: Socket) {
+  constructor(ws: ServerSocket, socket: Socket) {
     this.ws = ws
     this.socket = socket
   }
@@ -97,7 +110,7 @@ class MessageTransport extends FrameTransport {
     callback()
   }
 
-  constructor(ws: WebSocket, socket: Socket) {
+  constructor(ws: ServerSocket, socket: Socket) {
     super(ws, socket)
     socket.on('drain', this.#look)
   }
@@ -135,7 +148,7 @@ const IS_ORDINARY = process.env.PUSH_ORDINARY_SEND === '1'
  * our frames could overtake a compressed one: such a socket gets a MessageTransport. `PUSH_ORDINARY_SEND=1` selects it
  * for every socket, so that the test suite runs over both.
  */
-export function createTransport(ws: WebSocket, socket: Socket): Transport {
+export function createTransport(ws: ServerSocket, socket: Socket): Transport {
   return IS_ORDINARY || ws.extensions.includes('permessage-deflate')
     ? new MessageTransport(ws, socket)
     : new FrameTransport(ws, socket)
