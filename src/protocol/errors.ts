@@ -1,4 +1,4 @@
-import createError from '@fastify/error'
+import { createError } from '@fastify/error'
 
 /**
  * Every error that this package throws or sends: check `code`, not the class. `%s` becomes what was wrong and where.
