@@ -5,10 +5,10 @@ import { fileURLToPath } from 'node:url'
 const FOLDER = fileURLToPath(new URL('./', import.meta.url))
 
 /** What `npm test` leaves out: commands and helpers of their own. */
-const APART = /^(interop|bench|chaos|helpers|types)\//
+const APART = /^(interop|package|bench|chaos|helpers|types)\//
 
 /** The files of `npm test`, which mirror `src/`; or with `folder` those of it alone. */
-export function testFiles(folder?: 'interop'): string[] {
+export function testFiles(folder?: 'interop' | 'package'): string[] {
   const isMeant = (name: string) => (folder ? name.startsWith(`${folder}/`) : !APART.test(name))
   return readdirSync(FOLDER, { recursive: true, encoding: 'utf8' })
     .map(name => name.split(sep).join('/'))

@@ -56,12 +56,10 @@ function stop(reason: string): never {
 /** The line of Node that is current, from the npm package `node`, beside the oldest one that is supported. */
 const CURRENT_NODE = 'node@24'
 
-function currentNode(): string {
-  const { stdout } = spawnSync('npx', ['-y', '-p', CURRENT_NODE, 'node', '-p', 'process.execPath'], {
-    encoding: 'utf8',
-  })
+function installNode(name: string): string {
+  const { stdout } = spawnSync('npx', ['-y', '-p', name, 'node', '-p', 'process.execPath'], { encoding: 'utf8' })
   const path = stdout.trim().split('\n').at(-1)
-  if (!path) stop(`the npm package ${CURRENT_NODE} could not be installed`)
+  if (!path) stop(`the npm package ${name} could not be installed`)
   return path
 }
 
@@ -84,7 +82,8 @@ const modes: Record<string, () => unknown> = {
     run(testFiles('interop'), {})
   },
   coverage: () => run(testFiles(), { through: ['npx', 'c8'] }),
-  current: () => run(testFiles(), { node: currentNode() }),
+  package: () => run(testFiles('package'), {}),
+  current: () => run(testFiles(), { node: installNode(CURRENT_NODE) }),
   'ordinary-send': () => run(testFiles(), { env: { PUSH_ORDINARY_SEND: '1' } }),
   repeat: async () => process.exit((await repeat(process.argv.slice(3))) ? 0 : 1),
 }

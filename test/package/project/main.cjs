@@ -1,0 +1,10 @@
+const Fastify = require('fastify')
+const { WebSocket } = require('ws')
+const bridge = require('fastify-push-bridge')
+const { createPublisher } = require('fastify-push-bridge/publisher')
+const { connect } = require('fastify-push-bridge/client')
+const { openConnection } = require('fastify-push-bridge/testing')
+require('fastify-push-bridge/package.json')
+const live = require('./live.cjs')
+
+void live({ Fastify, WebSocket, pushBridge: bridge.default, createPublisher, connect, openConnection })

@@ -1,0 +1,6 @@
+/** For a bundler: compiled without the types of Node, since pages have none. */
+import { connect } from 'fastify-push-bridge/client'
+
+const client = connect<{ 'order.created': { id: number } }>('/ws', { topics: ['channel:orders'] })
+client.on('order.created', order => document.body.append(order.id.toFixed()))
+client.listen('gap', ({ topics }) => document.body.append(String(topics)))
