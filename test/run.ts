@@ -53,8 +53,9 @@ function stop(reason: string): never {
   process.exit(1)
 }
 
-/** The line of Node that is current, from the npm package `node`, beside the oldest one that is supported. */
+/** Lines of Node from the npm package `node`, beside the oldest one that is supported: an LTS that many have, and the newest. */
 const CURRENT_NODE = 'node@24'
+const LATEST_NODE = 'node@26'
 
 function installNode(name: string): string {
   const { stdout } = spawnSync('npx', ['-y', '-p', name, 'node', '-p', 'process.execPath'], { encoding: 'utf8' })
@@ -84,6 +85,7 @@ const modes: Record<string, () => unknown> = {
   coverage: () => run(testFiles(), { through: ['npx', 'c8'] }),
   package: () => run(testFiles('package'), {}),
   current: () => run(testFiles(), { node: installNode(CURRENT_NODE) }),
+  latest: () => run(testFiles(), { node: installNode(LATEST_NODE) }),
   'ordinary-send': () => run(testFiles(), { env: { PUSH_ORDINARY_SEND: '1' } }),
   repeat: async () => process.exit((await repeat(process.argv.slice(3))) ? 0 : 1),
 }

@@ -285,6 +285,8 @@ test('hooks see the connection come and go, and one that throws harms nobody', a
 test('a payload that cannot be written is refused, whatever the message, and ends nothing', async t => {
   const { app, port } = await buildPush(t)
   const deep = '['.repeat(30_000) + ']'.repeat(30_000)
+  // What overflows the stack of Node 20 to 24 when it is written, Node 26 writes.
+  const answer = (ref: number) => (canWrite(deep) ? ['pong', ref, undefined] : ['error', ref, 'PUSH_ERR_BAD_MESSAGE'])
   const socket = new WebSocket(`ws://127.0.0.1:${port}/ws`)
   t.after(() => socket.terminate())
   const received: { type: string; ref?: number; payload: { code: string } }[] = []
@@ -297,12 +299,21 @@ test('a payload that cannot be written is refused, whatever the message, and end
     if (received.length === 4) break
   }
   assert.deepEqual(received.map(({ type, ref, payload }) => [type, ref, payload.code]).slice(1), [
-    ['error', 1, 'PUSH_ERR_BAD_MESSAGE'],
-    ['error', 2, 'PUSH_ERR_BAD_MESSAGE'],
+    answer(1),
+    answer(2),
     ['pong', 3, undefined],
   ])
   assert.equal(app.push.connections.size, 1)
 })
+
+function canWrite(json: string): boolean {
+  const value: unknown = JSON.parse(json)
+  try {
+    return JSON.stringify(value).length > 0
+  } catch {
+    return false
+  }
+}
 
 test('over a compressed socket the buffer has its bound as well', async t => {
   // An eighth of the node's: no more than the budget itself waits at any time.
