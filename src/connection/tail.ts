@@ -2,9 +2,8 @@ import type { Topic } from '../protocol/topic.ts'
 import { BlockPool } from './buffer-pool.ts'
 import { Segment } from './queue.ts'
 
-/** A connection or two get few messages in a round of writes; more connections get more, and have fewer tails. */
-const BLOCKS = { small: new BlockPool(8 * 1024, 1024), large: new BlockPool(16 * 1024, 512) }
-const MAX_FOR_SMALL = 4
+/** A single connection gets few messages in a round of writes. What a group gets is more, and its memory is shared. */
+const BLOCKS = { single: new BlockPool(4 * 1024, 2048), group: new BlockPool(16 * 1024, 1024) }
 
 /**
  * The common end of the queues of a few connections that have been given the same messages since it began. Frames are
@@ -20,7 +19,7 @@ export class Tail extends Segment {
   #isKept = false
 
   constructor(connections: number) {
-    const blocks = connections <= MAX_FOR_SMALL ? BLOCKS.small : BLOCKS.large
+    const blocks = connections === 1 ? BLOCKS.single : BLOCKS.group
     super({ memory: blocks.take(), start: 0, end: 0 }, undefined, { count: 0 })
     this.#blocks = blocks
   }

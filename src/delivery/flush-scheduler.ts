@@ -1,7 +1,7 @@
 import { LoopLoad } from '../broker/loop-load.ts'
 
-/** After a round of flushes a busy node rests for half of its time, at most this many milliseconds. */
-const REST_FACTOR = 0.5
+/** After a round of flushes a busy node rests for a quarter of its time, at most this many milliseconds. */
+const REST_FACTOR = 0.25
 const MAX_REST = 5
 
 /** While more keeps arriving, a round gathers publications for this many milliseconds. */
