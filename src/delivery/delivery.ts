@@ -211,7 +211,7 @@ export class Delivery implements Subscriber {
     const { metrics } = this.#parts
     if (this.#received > 0) metrics.count('publications_received_total', this.#received)
     this.#received = 0
-    this.#fanOut.count()
+    this.#fanOut.endTurn()
   }
 
   /** A publication with `except` or a receipt, a command, or a rejected envelope. */

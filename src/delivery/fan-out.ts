@@ -36,6 +36,8 @@ export class FanOut {
   readonly #parts: FanOutParts
   /** Successive publications on one topic that are still to be queued for its connections. */
   #run: Segment | undefined
+  /** Groups that remember a tail. */
+  #grouped: Group<Connection>[] = []
   #deliveries = 0
 
   constructor(parts: FanOutParts) {
@@ -88,14 +90,14 @@ export class FanOut {
     const { topic } = small
     const count = group.size
     const tail = group.tail?.canGrowFor(count) ? group.tail : tailOf(group, topic)
-    group.tail = tail
+    this.#remember(group, tail)
     if (tail && addTo(tail, small)) {
       this.#deliveries += count
       return
     }
     const next = tail || areInStep(group, topic) ? new Tail(count) : undefined
     if (next) addTo(next, small)
-    group.tail = next
+    this.#remember(group, next)
     let segment: Segment | undefined
     for (const connection of group) {
       if (next && connection.begin(next, topic)) this.#deliveries++
@@ -105,6 +107,17 @@ export class FanOut {
       }
     }
     next?.giveBackUnheld()
+  }
+
+  #remember(group: Group<Connection>, tail: Tail | undefined): void {
+    if (tail && !group.tail) this.#grouped.push(group)
+    group.tail = tail
+  }
+
+  /** A tail that is written has memory of many kilobytes, which a group that gets nothing more would keep. */
+  #forgetTails(): void {
+    for (const group of this.#grouped) group.tail = undefined
+    this.#grouped = []
   }
 
   /** Queues the run for its connections, since something else follows. */
@@ -141,14 +154,16 @@ export class FanOut {
     return { reached, skipped }
   }
 
-  /** Counts many at once: each count looks up its counter by name. */
-  count(): void {
+  /** What is done once for all publications of a turn: each count looks up its counter by name. */
+  endTurn(): void {
+    this.#forgetTails()
     if (this.#deliveries > 0) this.#parts.metrics.count('deliveries_total', this.#deliveries)
     this.#deliveries = 0
   }
 
   clear(): void {
     this.#run = undefined
+    this.#forgetTails()
   }
 }
 

@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import type { NodeAnswer } from '../../src/broker/broker.ts'
 import { Connection } from '../../src/connection/connection.ts'
-import { Registry } from '../../src/connection/registry.ts'
+import { type Group, Registry } from '../../src/connection/registry.ts'
 import { Acknowledgements } from '../../src/delivery/acks.ts'
 import { Decoder } from '../../src/delivery/decoder.ts'
 import { Delivery } from '../../src/delivery/delivery.ts'
@@ -178,6 +178,19 @@ test('who joins, leaves or is brought up to date is given neither more nor less 
       [2, 3, 4, 5],
     ],
   )
+  node.delivery.clear()
+})
+
+test('a group that gets nothing more keeps no memory of what it was given', async () => {
+  const node = setUpNode()
+  for (const id of ['c1', 'c2', 'c3']) node.connect(id, ['channel:a'])
+  const group = node.registry.audience('channel:a') as Group<Connection>
+  node.publish('channel:a', { n: 1 })
+  assert.equal(group.tail?.count, 1)
+  node.publish('channel:a', { n: 2 })
+  assert.equal(group.tail?.count, 2)
+  await new Promise(resolve => setImmediate(resolve))
+  assert.equal(group.tail, undefined)
   node.delivery.clear()
 })
 
