@@ -1,6 +1,6 @@
 import type { Result } from './report.ts'
 
-/** A target of issues 3 and 9: a ratio of two medians of the same run, or a plain number. */
+/** A target: a ratio of two medians of the same run, or a plain number. */
 interface Target {
   scenario: string
   variant: string
