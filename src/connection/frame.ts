@@ -37,22 +37,44 @@ export function encodeFrame(message: string | Uint8Array): Frames {
   return frame
 }
 
-/** A message as bytes: a JSON object, with `more` in place of its closing brace. */
+/** A message as bytes: a JSON object, with its origin in place of the closing brace. */
 export interface Extended {
   object: Slice
-  more: Buffer
+  /** ASCII that JSON needs not escape; or see `origin`. */
+  topic: string
+  /** The whole origin, `,"topic":…}`, when it is more than the topic or the topic needs escapes. */
+  origin: Buffer | undefined
+}
+
+const BEFORE_TOPIC = Buffer.from(',"topic":"')
+const QUOTE = 0x22
+const CLOSE_BRACE = 0x7d
+
+function payloadBytes({ object, topic, origin }: Extended): number {
+  return object.length - 1 + (origin ? origin.length : BEFORE_TOPIC.length + topic.length + 2)
 }
 
 /** The size of the frame of an extended message. */
-export function frameBytes({ object, more }: Extended): number {
-  const length = object.length - 1 + more.length
+export function frameBytes(message: Extended): number {
+  const length = payloadBytes(message)
   return headerBytes(length) + length
 }
 
 /** Writes the frame of an extended message to `start` in `memory`, where there is room for it. */
-export function writeFrame(memory: Buffer, start: number, { object, more }: Extended): void {
-  const at = writeHeader(memory, start, TEXT, object.length - 1 + more.length)
-  copyInto(memory, copyInto(memory, at, object.memory, object.start, object.end - 1), more, 0, more.length)
+export function writeFrame(memory: Buffer, start: number, message: Extended): void {
+  const { object, topic, origin } = message
+  const at = writeHeader(memory, start, TEXT, payloadBytes(message))
+  const end = copyInto(memory, at, object.memory, object.start, object.end - 1)
+  if (origin) copyInto(memory, end, origin, 0, origin.length)
+  else writeTopic(memory, end, topic)
+}
+
+/** Written anew each time: its characters were just read, and bytes kept for each topic would have to be fetched. */
+function writeTopic(memory: Buffer, start: number, topic: string): void {
+  let at = copyInto(memory, start, BEFORE_TOPIC, 0, BEFORE_TOPIC.length)
+  for (let i = 0; i < topic.length; i++) memory[at++] = topic.charCodeAt(i)
+  memory[at] = QUOTE
+  memory[at + 1] = CLOSE_BRACE
 }
 
 /** The frame of an extended message. */

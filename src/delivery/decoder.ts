@@ -1,6 +1,6 @@
 import { type Extended, encodeExtended, encodeFrame, type Frames } from '../connection/frame.ts'
 import { type Decoded, decodeEnvelope, isTarget, type Publication } from '../protocol/envelope.ts'
-import { encodeOrigin, encodePublication } from '../protocol/messages.ts'
+import { encodeOrigin, encodePublication, needsNoEscape } from '../protocol/messages.ts'
 import { PlainEnvelope } from '../protocol/plain-envelope.ts'
 import type { Position } from '../protocol/position.ts'
 import type { Slice } from '../protocol/slice.ts'
@@ -16,16 +16,12 @@ export type Taken = Decoded | Plain
 
 const PLAIN: Plain = { kind: 'plain' }
 
-/** How many topics have their origin cached as bytes; a name has up to 208. */
-const MAX_ORIGINS = 16_384
-
 /** Turns envelopes, which any program may have written, into frames: live publications and histories alike. */
 export class Decoder {
   readonly #schemas: SchemaTable
   readonly #maxBytes: number
   readonly #failed: (error: unknown) => void
   readonly #plain = new PlainEnvelope()
-  readonly #origins = new Map<Topic, Buffer>()
 
   constructor(schemas: SchemaTable, maxBytes: number, failed: (error: unknown) => void) {
     this.#schemas = schemas
@@ -62,7 +58,8 @@ export class Decoder {
 
   /** A plain envelope only lacks the origin of a message: its bytes are copied and not encoded again. */
   extended({ topic, envelope, position }: Framed): Extended {
-    return { object: envelope, more: this.#originOf(topic, position) }
+    const isTopicAlone = position === undefined && needsNoEscape(topic)
+    return { object: envelope, topic, origin: isTopicAlone ? undefined : originOf(topic, position) }
   }
 
   /** The frame of a publication; a recorded one has the `seq` and `id` of its position. */
@@ -73,16 +70,10 @@ export class Decoder {
     const origin = { ...(position ?? { seq }), ack: ack && isLive ? receipt : undefined }
     return encodeFrame(encodePublication(topic, type, payload, origin))
   }
+}
 
-  #originOf(topic: Topic, position: Position | undefined): Buffer {
-    if (position) return Buffer.from(encodeOrigin(topic, position))
-    const known = this.#origins.get(topic)
-    if (known) return known
-    if (this.#origins.size >= MAX_ORIGINS) this.#origins.clear()
-    const origin = Buffer.from(encodeOrigin(topic, {}))
-    this.#origins.set(topic, origin)
-    return origin
-  }
+function originOf(topic: Topic, position: Position | undefined): Buffer {
+  return Buffer.from(encodeOrigin(topic, position ?? {}))
 }
 
 /** What a frame is made of. */

@@ -141,6 +141,20 @@ export function encodeOrigin(topic: Topic, { id, seq, ack }: Origin): string {
   return `,"topic":${JSON.stringify(topic)}${number}${name}${ack === undefined ? '' : `,"ack":${JSON.stringify(ack)}`}}`
 }
 
+const FIRST_PRINTABLE = 0x20
+const QUOTE = 0x22
+const BACKSLASH = 0x5c
+const DELETE = 0x7f
+
+/** Whether `text` is ASCII and stands in JSON as it is. */
+export function needsNoEscape(text: string): boolean {
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i)
+    if (code < FIRST_PRINTABLE || code >= DELETE || code === QUOTE || code === BACKSLASH) return false
+  }
+  return true
+}
+
 /** Any other message from the server. A payload that JSON cannot represent (a function, undefined) becomes null. */
 export function encodeMessage(type: string, payload: unknown, ref?: Ref): string {
   const text = JSON.stringify(payload) ?? 'null'
