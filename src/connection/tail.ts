@@ -3,7 +3,7 @@ import { BlockPool } from './buffer-pool.ts'
 import { Segment } from './queue.ts'
 
 /** A single connection gets few messages in a round of writes. What a group gets is more, and its memory is shared. */
-const BLOCKS = { single: new BlockPool(4 * 1024, 2048), group: new BlockPool(16 * 1024, 1024) }
+const BLOCKS = { single: new BlockPool(8 * 1024, 1024), group: new BlockPool(16 * 1024, 1024) }
 
 /**
  * The common end of the queues of a few connections that have been given the same messages since it began. Frames are

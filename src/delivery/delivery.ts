@@ -12,7 +12,7 @@ import type { HistoryRules } from '../publish/history-rules.ts'
 import type { Acknowledgements } from './acks.ts'
 import type { Decoder } from './decoder.ts'
 import { FanOut, type Skipped } from './fan-out.ts'
-import { FlushScheduler } from './flush-scheduler.ts'
+import { type Flow, FlushScheduler } from './flush-scheduler.ts'
 import { GapNotice } from './gap-notice.ts'
 
 /** The parts of the node that a delivery uses. */
@@ -40,6 +40,9 @@ const SLICE = 8
 
 /** More publications than this in one turn of the event loop are a flow: the next turn will bring more. */
 const FLOW = 8
+
+/** A node that has read this many bytes ahead of what it delivers is behind: by thousands of small publications. */
+const BEHIND = 1024 * 1024
 
 const OVERLOADED = {
   delivered: 0,
@@ -180,13 +183,19 @@ export class Delivery implements Subscriber {
   #turn(): void {
     this.#fanOut.endRun()
     if (this.#waiting.length > 0) this.#deliverWaiting(performance.now() + SLICE)
-    const isFlowing = this.#received > FLOW || this.#parts.broker.backlog > 0 || this.#waiting.length > 0
+    const flow = this.#flow
     this.#count()
-    const rest = this.#flushSome(performance.now(), isFlowing)
+    const rest = this.#flushSome(performance.now(), flow)
     this.#isAwake = false
     // During a flow the next turn looks again: once it stops, waiting gains nothing.
-    if (this.#waiting.length > 0 || (!this.#parts.writeQueue.isIdle && (rest === 0 || isFlowing))) this.wake()
+    if (this.#waiting.length > 0 || (!this.#parts.writeQueue.isIdle && (rest === 0 || flow !== 'calm'))) this.wake()
     else if (rest > 0) this.#timer ??= setTimeout(() => this.#onRested(), rest)
+  }
+
+  get #flow(): Flow {
+    const { backlog } = this.#parts.broker
+    if (backlog > BEHIND) return 'behind'
+    return this.#received > FLOW || backlog > 0 || this.#waiting.length > 0 ? 'flowing' : 'calm'
   }
 
   #onRested(): void {
@@ -195,10 +204,10 @@ export class Delivery implements Subscriber {
   }
 
   /** Flushes, unless the last round was too recent. Returns how many milliseconds are left to wait. */
-  #flushSome(now: number, isFlowing: boolean): number {
+  #flushSome(now: number, flow: Flow): number {
     const { writeQueue } = this.#parts
     if (writeQueue.isIdle) return 0
-    const rest = this.#scheduler.rest(now, isFlowing)
+    const rest = this.#scheduler.rest(now, flow)
     // Timers count whole milliseconds.
     if (rest >= 1) return rest
     const isOver = writeQueue.flush(now + SLICE)

@@ -4,8 +4,11 @@ import { LoopLoad } from '../broker/loop-load.ts'
 const REST_FACTOR = 0.25
 const MAX_REST = 5
 
-/** While more keeps arriving, a round gathers publications for this many milliseconds. */
-const MAX_GATHER = 30
+/** How publications arrive: singly, in a flow of which the next turn brings more, or faster than they are delivered. */
+export type Flow = 'calm' | 'flowing' | 'behind'
+
+/** In a flow a round gathers for this many milliseconds. What a node delivers that is behind is later than that anyway. */
+const MAX_GATHER = { flowing: 30, behind: 60 }
 
 /**
  * When sockets are written to. A write costs the same whatever its size, so a busy node writes to each socket
@@ -36,9 +39,9 @@ export class FlushScheduler {
   }
 
   /** Milliseconds until the next round may begin. */
-  rest(now: number, isFlowing: boolean): number {
+  rest(now: number, flow: Flow): number {
     if (this.isFlushing) return 0
-    return this.#flushedAt + (isFlowing ? MAX_GATHER : this.#rest) - now
+    return this.#flushedAt + (flow === 'calm' ? this.#rest : MAX_GATHER[flow]) - now
   }
 
   /** Sockets were written to from `begin` to `end`. `isOver`: this ended the round. */

@@ -23,7 +23,7 @@ function waits({ took, other, every, runs }: Rhythm): number[] {
     idle += Math.max(0, milliseconds - other)
   }
   return Array.from({ length: 100 }, () => {
-    const wait = Math.max(0, scheduler.rest(now, false))
+    const wait = Math.max(0, scheduler.rest(now, 'calm'))
     pass(wait)
     for (let n = 0; n < runs; n++) scheduler.gather()
     scheduler.flushed(now, now + took, true)
@@ -65,10 +65,11 @@ test('a round in several slices is one round, which nothing interrupts', () => {
     scheduler.gather()
     scheduler.flushed(now, now + 8, false)
     assert.ok(scheduler.isFlushing)
-    assert.equal(scheduler.rest(now + 8, true), 0)
+    assert.equal(scheduler.rest(now + 8, 'flowing'), 0)
   }
   scheduler.flushed(400, 408, true)
   assert.equal(scheduler.isFlushing, false)
-  assert.equal(scheduler.rest(408, false), 5)
-  assert.equal(scheduler.rest(408, true), 30)
+  assert.equal(scheduler.rest(408, 'calm'), 5)
+  assert.equal(scheduler.rest(408, 'flowing'), 30)
+  assert.equal(scheduler.rest(408, 'behind'), 60)
 })
