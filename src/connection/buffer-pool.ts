@@ -35,21 +35,33 @@ export class BufferPool {
  */
 export class BlockPool {
   readonly bytes: number
-  readonly #maxFree: number
+  readonly #max: number
   readonly #free: Buffer[] = []
+  #taken = 0
 
-  /** Keeps up to `maxFree` unused blocks. */
-  constructor(bytes: number, maxFree: number) {
+  /** At most `max` blocks are in use. */
+  constructor(bytes: number, max: number) {
     this.bytes = bytes
-    this.#maxFree = maxFree
+    this.#max = max
+  }
+
+  get isEmpty(): boolean {
+    return this.#taken >= this.#max
   }
 
   take(): Buffer {
+    this.#taken++
     return this.#free.pop() ?? Buffer.allocUnsafeSlow(this.bytes)
   }
 
   /** `block` is no longer read or written. */
   giveBack(block: Buffer): void {
-    if (block.length === this.bytes && this.#free.length < this.#maxFree) this.#free.push(block)
+    this.#taken--
+    this.#free.push(block)
+  }
+
+  /** A block that was taken belongs to somebody else from now on. */
+  handOver(): void {
+    this.#taken--
   }
 }

@@ -2,8 +2,13 @@ import type { Topic } from '../protocol/topic.ts'
 import { BlockPool } from './buffer-pool.ts'
 import { Segment } from './queue.ts'
 
-/** A single connection gets few messages in a round of writes. What a group gets is more, and its memory is shared. */
-const BLOCKS = { single: new BlockPool(8 * 1024, 1024), group: new BlockPool(16 * 1024, 1024) }
+/**
+ * A single connection gets few messages in a round of writes. What a group gets is more, and its memory is shared. There
+ * are so many tails at the same time: one message to each of 50,000 users must not take a block for each of them.
+ */
+const BLOCKS = { single: new BlockPool(8 * 1024, 2048), group: new BlockPool(16 * 1024, 1024) }
+
+const blocksFor = (connections: number) => (connections === 1 ? BLOCKS.single : BLOCKS.group)
 
 /**
  * The common end of the queues of a few connections that have been given the same messages since it began. Frames are
@@ -18,10 +23,15 @@ export class Tail extends Segment {
   /** Its bytes are part of a queue, or a socket still reads them: they must not change. */
   #isKept = false
 
-  constructor(connections: number) {
-    const blocks = connections === 1 ? BLOCKS.single : BLOCKS.group
+  private constructor(connections: number) {
+    const blocks = blocksFor(connections)
     super({ memory: blocks.take(), start: 0, end: 0 }, undefined, { count: 0 })
     this.#blocks = blocks
+  }
+
+  /** One for so many connections; undefined when too many tails are in use. */
+  static for(connections: number): Tail | undefined {
+    return blocksFor(connections).isEmpty ? undefined : new Tail(connections)
   }
 
   /** Whether exactly this many connections have it at their end: what is added goes to just these. */
@@ -50,12 +60,20 @@ export class Tail extends Segment {
   /** One connection less has it at the end of its queue. `isKept`: that connection still needs the bytes. */
   leave(isKept: boolean): void {
     this.#holders--
-    this.#isKept ||= isKept
+    if (isKept && !this.#isKept) this.#keep()
     this.giveBackUnheld()
+  }
+
+  #keep(): void {
+    this.#isKept = true
+    this.#blocks.handOver()
   }
 
   /** Its memory is used again when no connection has it. */
   giveBackUnheld(): void {
-    if (this.#holders === 0 && !this.#isKept) this.#blocks.giveBack(this.memory)
+    if (this.#holders > 0 || this.#isKept) return
+    // It has no memory any more: whoever still knows it must not write there.
+    this.#isKept = true
+    this.#blocks.giveBack(this.memory)
   }
 }

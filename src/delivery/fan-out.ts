@@ -76,7 +76,7 @@ export class FanOut {
       this.#deliveries++
       return
     }
-    const next = connection.takesTail(topic) ? new Tail(1) : undefined
+    const next = connection.takesTail(topic) ? Tail.for(1) : undefined
     if (next) addTo(next, small)
     if (next && connection.begin(next, topic)) {
       this.#deliveries++
@@ -95,7 +95,7 @@ export class FanOut {
       this.#deliveries += count
       return
     }
-    const next = tail || areInStep(group, topic) ? new Tail(count) : undefined
+    const next = tail || areInStep(group, topic) ? Tail.for(count) : undefined
     if (next) addTo(next, small)
     this.#remember(group, next)
     let segment: Segment | undefined
@@ -116,6 +116,7 @@ export class FanOut {
 
   /** A tail that is written has memory of many kilobytes, which a group that gets nothing more would keep. */
   #forgetTails(): void {
+    if (this.#grouped.length === 0) return
     for (const group of this.#grouped) group.tail = undefined
     this.#grouped = []
   }

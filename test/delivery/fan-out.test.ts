@@ -4,6 +4,7 @@ import fc from 'fast-check'
 import type { NodeAnswer } from '../../src/broker/broker.ts'
 import { Connection } from '../../src/connection/connection.ts'
 import { type Group, Registry } from '../../src/connection/registry.ts'
+import { Tail } from '../../src/connection/tail.ts'
 import { Acknowledgements } from '../../src/delivery/acks.ts'
 import { Decoder } from '../../src/delivery/decoder.ts'
 import { Delivery } from '../../src/delivery/delivery.ts'
@@ -178,6 +179,19 @@ test('who joins, leaves or is brought up to date is given neither more nor less 
       [2, 3, 4, 5],
     ],
   )
+  node.delivery.clear()
+})
+
+test('a message to each of many users takes no block of memory for each, and reaches all', () => {
+  const node = setUpNode()
+  const clients = Array.from({ length: 5000 }, (_, i) => node.connect(`c${i}`, [`user:${i}`]))
+  for (let round = 0; round < 3; round++) {
+    for (let i = 0; i < clients.length; i++) node.publish(`user:${i}`, { n: round })
+    const tails = clients.filter(({ connection }) => connection.last instanceof Tail).length
+    assert.equal(tails, 2048, `round ${round}`)
+    node.flush()
+  }
+  for (const { transport } of clients) assert.deepEqual(numbersIn(transport), ['welcome', 0, 1, 2])
   node.delivery.clear()
 })
 
