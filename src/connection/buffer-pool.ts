@@ -1,5 +1,5 @@
 /** Large enough that most joins find room; small enough to bound what one stalled socket keeps in memory. */
-const SLAB_BYTES = 256 * 1024
+const POOL_BYTES = 256 * 1024
 
 /**
  * Memory for bytes that are written at once. When the socket takes them immediately, as most do, the memory is given
@@ -7,14 +7,14 @@ const SLAB_BYTES = 256 * 1024
  * hardly two connections shared, the garbage collector took a third of the processor time.
  */
 export class BufferPool {
-  #bytes = Buffer.allocUnsafeSlow(SLAB_BYTES)
+  #bytes = Buffer.allocUnsafeSlow(POOL_BYTES)
   #used = 0
 
   /** `size` bytes for the caller alone. More than 64 KiB get a buffer of their own. */
   take(size: number): Buffer {
-    if (size > SLAB_BYTES / 4) return Buffer.allocUnsafeSlow(size)
-    if (this.#used + size > SLAB_BYTES) {
-      this.#bytes = Buffer.allocUnsafeSlow(SLAB_BYTES)
+    if (size > POOL_BYTES / 4) return Buffer.allocUnsafeSlow(size)
+    if (this.#used + size > POOL_BYTES) {
+      this.#bytes = Buffer.allocUnsafeSlow(POOL_BYTES)
       this.#used = 0
     }
     const start = this.#used

@@ -40,7 +40,7 @@ export function encodeFrame(message: string | Uint8Array): Frames {
 /** A message as bytes: a JSON object, with its origin in place of the closing brace. */
 export interface Extended {
   object: Slice
-  /** ASCII that JSON needs not escape; or see `origin`. */
+  /** ASCII that needs no escape in JSON, unless `origin` is given. */
   topic: string
   /** The whole origin, `,"topic":…}`, when it is more than the topic or the topic needs escapes. */
   origin: Buffer | undefined

@@ -55,10 +55,10 @@ export abstract class Queue {
    * The frames in few buffers, split only between frames. A queue that several connections hold is joined once and kept
    * for all; one that a single connection holds is joined into memory from the buffer pool.
    */
-  chunks(slab: BufferPool): readonly Buffer[] {
+  chunks(pool: BufferPool): readonly Buffer[] {
     const chunks = this.#chunks
     if (chunks && chunks !== SHARED) return chunks
-    if (!chunks && this.before && this.bytes <= MAX_CHUNK) return [joinAll(this, slab.take(this.bytes))]
+    if (!chunks && this.before && this.bytes <= MAX_CHUNK) return [joinAll(this, pool.take(this.bytes))]
     this.#chunks = this.#join()
     return this.#chunks
   }

@@ -44,7 +44,7 @@ export interface ServerSocket {
 const OPEN = 1
 
 /** One for the process: memory is given back as soon as a socket has taken the bytes. */
-const slab = new BufferPool()
+const pool = new BufferPool()
 
 /**
  * Writes pre-built frames directly to the TCP or TLS socket. Frames of `ws` itself (pong, close) never end up inside
@@ -68,14 +68,14 @@ class FrameTransport implements Transport {
   }
 
   parts(queue: Queue): readonly Part[] {
-    return queue.chunks(slab)
+    return queue.chunks(pool)
   }
 
   write(part: Part): boolean {
     // A frame after a close frame is a protocol error (RFC 6455 section 5.5.1).
     if (this.ws.readyState !== OPEN) return true
     const takesMore = this.socket.write(part as Buffer)
-    if (this.socket.writableLength === 0) slab.giveBack(part as Buffer)
+    if (this.socket.writableLength === 0) pool.giveBack(part as Buffer)
     return takesMore
   }
 

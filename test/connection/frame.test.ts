@@ -128,7 +128,7 @@ function runOf(sizes: readonly number[]): Frames {
 }
 
 const segment = (...sizes: number[]) => new Segment(runOf(sizes), 'all', { count: sizes.length })
-const slab = new BufferPool()
+const pool = new BufferPool()
 
 test('a segment counts its bytes and is a queue by itself', () => {
   const both = segment(10, 200)
@@ -142,7 +142,7 @@ test('connections with the same history share one queue and its bytes', () => {
   const one = a.with(b).with(c)
   const two = a.with(b).with(c)
   assert.equal(one, two)
-  assert.equal(one.chunks(slab), two.chunks(slab))
+  assert.equal(one.chunks(pool), two.chunks(pool))
   assert.deepEqual(one.segments(), [a, b, c])
   assert.equal(one.bytes, a.bytes + b.bytes + c.bytes)
 })
@@ -196,7 +196,7 @@ test('property: chunks are cut between frames only, hold 64 KiB at most unless o
       const [first, ...rest] = all.map(some => segment(...some))
       const queue = rest.reduce((q, s) => q.with(s), first! as Queue)
       const frames = queue.frames()
-      const chunks = queue.chunks(slab)
+      const chunks = queue.chunks(pool)
       assert.ok(Buffer.concat(chunks as Buffer[]).equals(Buffer.concat(frames.map(({ bytes }) => bytes))))
       assert.equal(
         queue.bytes,
@@ -225,7 +225,7 @@ test('large frames of a queue that takes more than one chunk are not copied', ()
   const queue = segment(1)
     .with(large)
     .with(segment(50 * KIB))
-  assert.equal(queue.chunks(slab)[1]!.buffer, large.memory.buffer)
+  assert.equal(queue.chunks(pool)[1]!.buffer, large.memory.buffer)
 })
 
 test('frames that were built one after the other make one segment, until a connection holds it', () => {
