@@ -35,6 +35,12 @@ export abstract class Queue {
     return this.#next
   }
 
+  /** Counts bytes that were added to its last segment. Whoever holds it and writes from now on must write them as well. */
+  protected grew(bytes: number): void {
+    this.bytes += bytes
+    if (this.#chunks !== undefined) this.#chunks = SHARED
+  }
+
   /** Marks a queue that more than one connection holds. */
   protected shared(): Queue {
     this.#chunks ??= SHARED
@@ -154,8 +160,8 @@ export class Segment extends Queue implements Frames {
   protected grow(bytes: number, count: number): void {
     this.#end += bytes
     this.#count += count
-    this.bytes += bytes
     this.#view = undefined
+    this.grew(bytes)
   }
 
   /** The part after `position`, which is before the last frame. */

@@ -182,6 +182,20 @@ test('who joins, leaves or is brought up to date is given neither more nor less 
   node.delivery.clear()
 })
 
+test('what is added for those of a group who have not written yet reaches them, though others have written', () => {
+  const node = setUpNode()
+  const [first, second] = ['c1', 'c2'].map(id => node.connect(id, ['channel:a']))
+  node.registry.join(second!.connection, 'channel:b')
+  node.publish('channel:a', { n: 1 })
+  // A round of writes that took too long ends between the two.
+  first!.connection.flush()
+  node.publish('channel:b', { n: 2 })
+  node.flush()
+  assert.deepEqual(numbersIn(first!.transport), ['welcome', 1])
+  assert.deepEqual(numbersIn(second!.transport), ['welcome', 1, 2])
+  node.delivery.clear()
+})
+
 test('a message to each of many users takes no block of memory for each, and reaches all', () => {
   const node = setUpNode()
   const clients = Array.from({ length: 5000 }, (_, i) => node.connect(`c${i}`, [`user:${i}`]))
