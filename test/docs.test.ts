@@ -748,14 +748,16 @@ test('redis: what is not recorded, and the functions of the nodes', async t => {
   ]) {
     await assert.rejects(publish(envelope, ...rest), /^ReplyError: PUSH_ERR_FIELD /)
   }
-  await assert.rejects(publish(`{"type":"${'a'.repeat(262_144)}"}`, 1, 1), /PUSH_ERR_TOO_LARGE/)
   assert.equal(await redis.admin.exists('{push:channel:refused}:head'), 0)
+  await publish(envelope, 1, 10)
+  await redis.admin.call('FCALL', 'push_heads', 1, 'push:channel:refused', '0', 262_144)
+  await assert.rejects(publish(`{"type":"${'a'.repeat(262_144)}"}`, 1, 1), /PUSH_ERR_TOO_LARGE/)
   const listed = (await redis.admin.call('FUNCTION', 'LIST', 'LIBRARYNAME', 'push_v1')) as unknown[]
   const functions = new Set(JSON.stringify(listed).match(/push_(?!v1)\w+/g))
   for (const name of functions) assert.match(read(REDIS), new RegExp(`FCALL ${name} `), name)
   assert.equal(functions.size, 6)
   const { node } = await app.push.status()
-  assert.ok((await redis.admin.ttl(`push:tick:${node}`)) > 86_000)
+  assert.ok((await redis.admin.ttl(`{push:shard-0}:tick:${node}`)) > 86_000)
 })
 
 test('redis: the rights of a publisher and of a node are enough, and no more', async t => {
@@ -789,7 +791,7 @@ test('redis: the rights of a publisher and of a node are enough, and no more', a
   await assert.rejects(limited.publish('push:all', '{"type":"b"}'), /NOPERM/)
   await assert.rejects(record('all', 'k'), /NOPERM/)
   await assert.rejects(limited.get('push:ticket:0123456789abcdef'), /NOPERM/)
-  await assert.rejects(limited.hset('push:timeline', 'timeline', 'x'), /NOPERM/)
+  await assert.rejects(limited.hset('{push:shard-0}:timeline', 'timeline', 'x'), /NOPERM/)
   await assert.rejects(limited.set('other', '1'), /NOPERM/)
   const types = [await connection.next(), await connection.next(), await connection.next()].map(({ type }) => type)
   assert.deepEqual(types, ['a', 'b', 'c'])
@@ -809,7 +811,7 @@ test('redis: the rights of a publisher and of a node are enough, and no more', a
 
 /** Resolves when the node has done what it does every second. */
 async function ticked(app: FastifyInstance): Promise<void> {
-  const key = `push:tick:${(await app.push.status()).node}`
+  const key = `{push:shard-0}:tick:${(await app.push.status()).node}`
   const before = Number(await redis.admin.get(key))
   await until(async () => Number(await redis.admin.get(key)) !== before, 'a tick of the node')
 }

@@ -5,7 +5,8 @@ export interface Position {
 }
 
 /**
- * `TIMELINE.SEQ.MARK`. The timeline changes when Redis went back in time. `seq` is contiguous within the topic. The
+ * `TIMELINE.SEQ.MARK`. A topic gets a timeline with its first entry, and a later one when Redis went back in time: the
+ * names sort by time. Before the first entry, with `seq` 0, it is the timeline of the server. `seq` is contiguous within the topic. The
  * mark (a time and a number) tells two entries apart that got the same `seq`.
  */
 const ID = /^([0-9a-z]{1,32})\.(\d{1,16})\.(\d{1,16}-\d{1,16})$/

@@ -232,7 +232,7 @@ async function rollBack({ duration, begun }: Scene, master: World['store']['mast
 type Ticks = Map<string, number>
 
 async function ticksOf(master: World['store']['master']): Promise<Ticks> {
-  const keys = await master.admin.keys('push:tick:*')
+  const keys = await master.admin.keys('{push:shard-0}:tick:*')
   const values = keys.length > 0 ? await master.admin.mget(keys) : []
   return new Map(keys.map((key, i) => [key, Number(values[i])]))
 }

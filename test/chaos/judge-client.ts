@@ -91,7 +91,9 @@ class TopicView {
       return { invariant: 'order', what: `came after ${received.seq}` }
     }
     if (!place) return undefined
-    if (place.timeline !== next.timeline) {
+    // The first entry of a topic begins its timeline, later than that of a position before it.
+    const isFirst = place.seq === 0 && next.seq === 1 && next.timeline >= place.timeline
+    if (place.timeline !== next.timeline && !isFirst) {
       return { invariant: 'gap-untold', what: `is of another timeline than ${place.timeline}.${place.seq}` }
     }
     return next.seq > place.seq + 1 ? { invariant: 'hole', what: `came right after ${place.seq}` } : undefined

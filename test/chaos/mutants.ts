@@ -91,8 +91,8 @@ export const MUTANTS: readonly Mutant[] = [
     replacements: [
       {
         file: LUA,
-        find: "if not is_noticed and (args[4] == '1' or (known and (not tick or tick < known))) then",
-        replace: 'if false then',
+        find: "if not timeline or (not is_noticed and (args[4] == '1' or (known and (not tick or tick < known)))) then",
+        replace: 'if not timeline then',
       },
       {
         file: LUA,
@@ -112,6 +112,12 @@ export const MUTANTS: readonly Mutant[] = [
     ],
     kinds: ['redis-rollback'],
     caughtAs: ['missing', 'order', 'duplicate', 'hole', 'history', 'liveness'],
+  },
+  {
+    name: 'leaves topics their timeline when Redis goes back in time',
+    replacements: [{ file: LUA, find: 'if timeline_of(state[1]) < timeline then', replace: 'if false then' }],
+    kinds: ['redis-rollback', 'node-kill', 'mass-disconnect'],
+    caughtAs: ['missing', 'hole', 'gap-untold', 'order', 'duplicate'],
   },
   {
     name: 'publishes again without an idempotency key',

@@ -29,8 +29,8 @@ const MAX_TOPICS = 10_000
 
 /** The histories of one process, with the guarantees of push.lua as long as the process lives. */
 export class MemoryHistory {
-  /** Each process has its own timeline, so ids of another process are recognised. */
-  readonly #timeline = `${Date.now().toString(36)}${randomBytes(4).toString('hex')}`
+  /** Each process has its own, so ids of another process are recognised. It sorts before all timelines of a Redis. */
+  readonly #timeline = `0${Date.now().toString(36)}${randomBytes(4).toString('hex')}`
   readonly #topics = new Map<Topic, Recorded>()
   readonly #now: () => number
 

@@ -32,8 +32,11 @@ export function newCursor(): TopicCursor {
   }
 }
 
-/** Whether a publication comes directly after `last`. The first one of a topic has no previous id. */
+/**
+ * Whether a publication comes directly after `last`. The first one of a topic has no previous id, and its timeline begins
+ * later than that of a position before it.
+ */
 export function follows(last: Position, position: Position, previous: string): boolean {
   if (previous !== '-') return previous === last.id
-  return last.seq === 0 && position.seq === 1 && timelineOf(last.id) === timelineOf(position.id)
+  return last.seq === 0 && position.seq === 1 && timelineOf(last.id) <= timelineOf(position.id)
 }

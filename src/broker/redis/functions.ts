@@ -4,7 +4,7 @@ import { errors, isPushError, type PushError } from '../../protocol/errors.ts'
 import { type Command, type CommandLink, MIN_TIME, type Patience } from './commands.ts'
 
 /** The same as in push.lua. A library with a higher version is newer than this code and is not replaced. */
-const VERSION = 3
+const VERSION = 4
 
 const LIBRARY = readFileSync(new URL('./push.lua', import.meta.url), 'utf8')
 /** The same body for servers that forbid functions: the first argument names the function to call. */

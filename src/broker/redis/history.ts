@@ -4,7 +4,7 @@ import { type Position, positionOf } from '../../protocol/position.ts'
 import { Slice } from '../../protocol/slice.ts'
 import type { Topic } from '../../protocol/topic.ts'
 import type { HistoryEntry, HistoryPage, PageLimits } from '../broker.ts'
-import type { Functions } from './functions.ts'
+import type { Call, Functions } from './functions.ts'
 import type { Names } from './names.ts'
 
 const OPEN_BRACE = 0x7b
@@ -37,46 +37,52 @@ export function parseRecorded({ memory, start, end: messageEnd }: Slice): Record
 export class RedisHistory {
   readonly #functions: Functions
   readonly #names: Names
+  readonly #options: { timeout: number; maxBytes: number }
+  readonly #timeline: () => string
 
-  constructor(functions: Functions, names: Names) {
+  /** `timeline` is that of the server, as this node knows it. `maxBytes` is the size limit of a recorded envelope. */
+  constructor(
+    functions: Functions,
+    names: Names,
+    options: { timeout: number; maxBytes: number },
+    timeline: () => string,
+  ) {
     this.#functions = functions
     this.#names = names
+    this.#options = options
+    this.#timeline = timeline
+  }
+
+  async #call(name: Call['name'], topics: readonly Topic[], args: Call['args']): Promise<unknown[]> {
+    const keys = topics.map(topic => this.#names.channel(topic))
+    const { timeout, maxBytes } = this.#options
+    const [reply] = await this.#functions.run([{ name, keys, args: [this.#timeline(), maxBytes, ...args] }], timeout)
+    if (!Array.isArray(reply)) throw isPushError(reply) ? reply : unreadable()
+    return reply
   }
 
   /** The heads of these topics. */
-  async heads(topics: readonly Topic[], timeout: number): Promise<Map<Topic, Position>> {
-    const call = { name: 'push_heads' as const, keys: topics.map(topic => this.#names.channel(topic)), args: [] }
-    const [reply] = await this.#functions.run([call], timeout)
-    if (!Array.isArray(reply) || reply.length !== 2 * topics.length) throw isPushError(reply) ? reply : unreadable()
-    return new Map(topics.map((topic, i) => [topic, { id: reply[2 * i], seq: Number(reply[2 * i + 1]) }]))
+  async heads(topics: readonly Topic[]): Promise<Map<Topic, Position>> {
+    const reply = await this.#call('push_heads', topics, [])
+    if (reply.length !== 2 * topics.length) throw unreadable()
+    return new Map(topics.map((topic, i) => [topic, { id: String(reply[2 * i]), seq: Number(reply[2 * i + 1]) }]))
   }
 
   /** The entries after `since`. */
-  async read(topic: Topic, since: string, limits: PageLimits, timeout: number): Promise<HistoryPage> {
-    const call = {
-      name: 'push_history' as const,
-      keys: [this.#names.channel(topic)],
-      args: [since, limits.count, limits.bytes],
-    }
-    const [reply] = await this.#functions.run([call], timeout)
-    return toPage(reply)
+  async read(topic: Topic, since: string, limits: PageLimits): Promise<HistoryPage> {
+    return toPage(await this.#call('push_history', [topic], [since, limits.count, limits.bytes]))
   }
 
   /** The topics whose head in Redis is not the known position. */
-  async different(known: readonly [Topic, Position][], timeout: number): Promise<Topic[]> {
-    const call = {
-      name: 'push_compare' as const,
-      keys: known.map(([topic]) => this.#names.channel(topic)),
-      args: known.map(([, { id }]) => id),
-    }
-    const [reply] = await this.#functions.run([call], timeout)
-    if (!Array.isArray(reply)) throw isPushError(reply) ? reply : unreadable()
-    return reply.map(place => known[Number(place) - 1]![0])
+  async different(known: readonly [Topic, Position][]): Promise<Topic[]> {
+    const topics = known.map(([topic]) => topic)
+    const ids = known.map(([, { id }]) => id)
+    const reply = await this.#call('push_compare', topics, ids)
+    return reply.map(place => topics[Number(place) - 1]!)
   }
 }
 
-function toPage(reply: unknown | PushError): HistoryPage {
-  if (!Array.isArray(reply)) throw isPushError(reply) ? reply : unreadable()
+function toPage(reply: unknown[]): HistoryPage {
   const [reason, id, seq, isComplete, ...flat] = reply as [string, string, number, number, ...string[]]
   const entries: HistoryEntry[] = []
   for (let i = 0; i + 1 < flat.length; i += 2) {

@@ -7,14 +7,17 @@ export class Names {
   readonly nodes: string
   /** The list of notes about rejected envelopes. */
   readonly rejected: string
-  /** A hash with the timeline that ids begin with and the size limit of recorded envelopes. */
+  /** A hash with the timeline of the server. */
   readonly timeline: string
+  /** What is about a server, not about a topic: all of it is in one hash slot. */
+  readonly #shard: string
 
   constructor(prefix: string) {
     this.prefix = prefix
     this.nodes = `${prefix}nodes`
     this.rejected = `${prefix}rejected`
-    this.timeline = `${prefix}timeline`
+    this.#shard = `{${prefix}shard-0}`
+    this.timeline = `${this.#shard}:timeline`
   }
 
   channel(topic: Topic): string {
@@ -32,7 +35,7 @@ export class Names {
   }
 
   tick(node: string): string {
-    return `${this.prefix}tick:${node}`
+    return `${this.#shard}:tick:${node}`
   }
 
   receipt(token: string): string {

@@ -3,7 +3,7 @@
 -- of functions or, on servers that forbid functions, as a script. JSON is never encoded again: Lua's cjson would turn
 -- [] into {} and 100000000000000001 into 1e+17.
 
-local VERSION = 3
+local VERSION = 4
 local DAY = 86400
 local MAX_SIZE = 100000
 local MAX_TTL = 366 * DAY
@@ -23,16 +23,15 @@ local function refuse(code, message)
   return redis.error_reply('PUSH_ERR_' .. code .. ' ' .. message)
 end
 
--- Returns prefix and topic. The prefix does not contain the name of a kind, so the first one begins the topic.
-local function split(channel)
+-- The prefix does not contain the name of a kind, so the first one begins the topic.
+local function topic_of(channel)
   local at = nil
   for _, kind in ipairs({ 'channel:', 'user:', 'connection:' }) do
     local found = channel:find(kind, 1, true)
     if found and (not at or found < at) then at = found end
   end
   if not at and channel:sub(-3) == 'all' then at = #channel - 2 end
-  if not at then return nil end
-  return channel:sub(1, at - 1), channel:sub(at)
+  return at and channel:sub(at)
 end
 
 local function topic_problem(topic)
@@ -106,22 +105,20 @@ local function now()
   return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000), time
 end
 
-local function timeline_of(prefix)
-  local key = prefix .. 'timeline'
-  local timeline = redis.call('HGET', key, 'timeline')
-  if timeline then return timeline end
-  local milliseconds, time = now()
-  timeline = string.format('%x', tonumber(time[1])) .. string.format('%05x', tonumber(time[2]))
-  redis.call('HSET', key, 'timeline', timeline, 'began', string.format('%.0f', milliseconds))
-  return timeline
+-- Names of timelines sort by the time at which they began: 8 hexadecimal digits of seconds, 5 of microseconds, and for
+-- the timeline of a server some random ones.
+local function timeline_at(microseconds)
+  return string.format('%08x%05x', math.floor(microseconds / 1000000), microseconds % 1000000)
 end
 
--- Always later than the last mark, even if the clock went back. Without a last mark, for example because the head was
--- evicted, the number is one that no earlier entry of the same millisecond can have.
-local function next_mark(last, milliseconds, time)
-  if not last then return string.format('%.0f-%d', milliseconds, (tonumber(time[2]) % 1000) * 1000) end
+local function microseconds_of(time)
+  return tonumber(time[1]) * 1000000 + tonumber(time[2])
+end
+
+-- Always later than the last mark, even if the clock went back.
+local function next_mark(last, milliseconds)
   local last_time, last_number = last:match('%.(%d+)%-(%d+)$')
-  if tonumber(last_time) >= milliseconds then
+  if last_time and tonumber(last_time) >= milliseconds then
     return last_time .. '-' .. string.format('%d', tonumber(last_number) + 1)
   end
   return string.format('%.0f', milliseconds) .. '-0'
@@ -132,13 +129,27 @@ local function names(channel)
   return tag .. ':history', tag .. ':head', tag .. ':once:'
 end
 
--- Returns id, seq, size and ttl of the head; id is nil if nothing was recorded. A head of an older timeline gets the
--- present one: a client that is told the gap can continue from it, and no other client holds this id.
-local function head_of(head, timeline)
-  local state = redis.call('HMGET', head, 'id', 'seq', 'size', 'ttl')
-  if not state[1] then return nil, 0, 0, 0 end
-  local id = timeline .. state[1]:match('%..*$')
-  return id, tonumber(state[2]), tonumber(state[3]), tonumber(state[4])
+local function timeline_of(id)
+  return id:match('^(%w+)%.')
+end
+
+-- What a node tells: the timeline of the server, and the largest envelope allowed. A head of an older timeline is of a
+-- Redis that went back in time since: it gets the timeline of the server. A client that is told the gap can continue
+-- from this id, and no other client holds it.
+local function renew(head, state, timeline, max)
+  if timeline_of(state[1]) < timeline then
+    state[1] = timeline .. state[1]:match('%..*$')
+    redis.call('HSET', head, 'id', state[1])
+  end
+  if state[5] ~= max then redis.call('HSET', head, 'max', max) end
+end
+
+-- Returns id, seq and ttl of the head; id is nil if nothing was recorded.
+local function head_of(head, timeline, max)
+  local state = redis.call('HMGET', head, 'id', 'seq', 'size', 'ttl', 'max')
+  if not state[1] then return nil, 0, 0 end
+  renew(head, state, timeline, max)
+  return state[1], tonumber(state[2]), tonumber(state[4])
 end
 
 -- Checks the rights first: a command that is refused half way would leave an entry that was never published.
@@ -158,7 +169,7 @@ end
 local function push_publish(keys, args)
   local channel = keys[1]
   if not channel or #keys ~= 1 then return refuse('FIELD', 'push_publish takes one key: the channel') end
-  local prefix, topic = split(channel)
+  local topic = topic_of(channel)
   local problem = topic_problem(topic)
   if problem then return refuse('TOPIC', problem) end
   local envelope, size, ttl, key = args[1], integer(args[2], MAX_SIZE), integer(args[3], MAX_TTL), args[4]
@@ -166,11 +177,11 @@ local function push_publish(keys, args)
   if not size then return refuse('FIELD', 'SIZE is not an integer from 1 to ' .. MAX_SIZE) end
   if not ttl then return refuse('FIELD', 'TTL is not a whole number of seconds from 1 to ' .. MAX_TTL) end
   if key and (key == '' or #key > 200) then return refuse('FIELD', 'the idempotency key is not 1 to 200 bytes long') end
-  local max = tonumber(redis.call('HGET', prefix .. 'timeline', 'max') or '') or 262144
-  local code, why = envelope_problem(envelope, max)
-  if code then return refuse(code, why) end
-
   local history, head, once = names(channel)
+  local state = redis.call('HMGET', head, 'id', 'seq', 'size', 'ttl', 'max')
+  -- Until a node has told its limit, only the node that gets it can say that it is too large.
+  local code, why = envelope_problem(envelope, tonumber(state[5] or '') or math.huge)
+  if code then return refuse(code, why) end
   if key then
     local before = redis.call('HMGET', once .. key, 'id', 'seq', 'nodes')
     if before[1] then return { before[1], tonumber(before[2]), tonumber(before[3]), 1 } end
@@ -178,16 +189,15 @@ local function push_publish(keys, args)
   local missing = forbidden(history, head, channel)
   if missing then return redis.error_reply('NOPERM this user has no permission for ' .. missing) end
   local milliseconds, time = now()
-  local timeline = timeline_of(prefix)
-  local previous, last_seq, old_size, old_ttl = head_of(head, timeline)
-  local seq = last_seq + 1
-  size = math.max(size, old_size)
-  ttl = math.max(ttl, old_ttl)
-  local mark = next_mark(previous, milliseconds, time)
+  local previous = state[1] or '-'
+  local seq = tonumber(state[2] or '0') + 1
+  size = math.max(size, tonumber(state[3] or '0'))
+  ttl = math.max(ttl, tonumber(state[4] or '0'))
+  local mark = next_mark(previous, milliseconds)
   -- Without a head the rest of a history is useless: nothing says where it ends.
-  if not previous then redis.call('UNLINK', history) end
-  previous = previous or '-'
+  if not state[1] then redis.call('UNLINK', history) end
   local number = string.format('%.0f', seq)
+  local timeline = timeline_of(previous) or timeline_at(microseconds_of(time))
   local id = timeline .. '.' .. number .. '.' .. mark
   redis.call('XADD', history, 'MAXLEN', '=', size, mark, 'i', id, 'p', previous, 'e', envelope)
   redis.call('XTRIM', history, 'MINID', '=', string.format('%.0f', milliseconds - ttl * 1000))
@@ -244,43 +254,48 @@ local function start_of(timeline, milliseconds)
   return timeline .. '.0.' .. string.format('%.0f', milliseconds) .. '-0'
 end
 
--- KEYS: channels. → {id, seq, id, seq, …}: the head of each.
-local function push_heads(keys)
+-- KEYS: channels. ARGV: the timeline of the server, the largest envelope allowed. → {id, seq, id, seq, …}: their heads.
+local function push_heads(keys, args)
   local heads = {}
-  local timeline = keys[1] and timeline_of((split(keys[1])))
+  local timeline, max = args[1], args[2]
   local milliseconds = now()
   for _, channel in ipairs(keys) do
     local _, head = names(channel)
-    local id, seq = head_of(head, timeline)
+    local id, seq = head_of(head, timeline, max)
     heads[#heads + 1] = id or start_of(timeline, milliseconds)
-    heads[#heads + 1] = seq or 0
+    heads[#heads + 1] = seq
   end
   return heads
 end
 
--- KEYS: the channel. ARGV: the last id that the reader has, the most entries, the most bytes.
+-- Why `since` is no position in this history; nil if it is one. `id` is the head, nil if nothing was recorded.
+local function position_problem(since_timeline, since_seq, since_time, id, timeline, milliseconds)
+  if since_timeline < timeline then return 'history_replaced' end
+  -- A position before the first entry is valid only for as long as a head is certainly kept.
+  if since_seq == 0 and milliseconds - since_time > DAY * 1000 then return 'history_expired' end
+  if not id and since_seq > 0 then return 'history_expired' end
+  -- The timeline of a topic begins with its first entry, so it is later than that of a position before it.
+  local present = id and timeline_of(id) or timeline
+  local is_of_it = present == since_timeline or (since_seq == 0 and id and present > since_timeline)
+  return not is_of_it and 'history_replaced' or nil
+end
+
+-- KEYS: the channel. ARGV: the timeline of the server, the largest envelope allowed, the last id that the reader has,
+-- the most entries, the most bytes.
 -- → {reason for a gap or '', head id, head seq, 1 when complete, id, envelope, id, envelope, …}
 local function push_history(keys, args)
-  local channel = keys[1]
-  local prefix = split(channel)
-  local since, count, bytes = args[1], tonumber(args[2]), tonumber(args[3])
-  local history, head = names(channel)
-  local timeline = timeline_of(prefix)
+  local timeline, max, since, count, bytes = args[1], args[2], args[3], tonumber(args[4]), tonumber(args[5])
+  local history, head = names(keys[1])
   local milliseconds = now()
-  local id, seq, _, ttl = head_of(head, timeline)
-  local is_new = not id
-  if is_new then id = start_of(timeline, milliseconds) end
+  local head_id, seq, ttl = head_of(head, timeline, max)
+  local id = head_id or start_of(timeline, milliseconds)
   if since == id then return { '', id, seq, 1 } end
   local since_timeline, since_seq, since_time = since:match('^(%w+)%.(%d+)%.(%d+)%-%d+$')
   if not since_timeline then return gap('unknown_id', id, seq) end
-  if since_timeline ~= timeline then return gap('history_replaced', id, seq) end
   since_seq = tonumber(since_seq)
-  -- A position before the first entry is valid only for as long as a head is certainly kept.
-  if since_seq == 0 and milliseconds - tonumber(since_time) > DAY * 1000 then return gap('history_expired', id, seq) end
-  if is_new then
-    if since_seq == 0 then return { '', id, 0, 1 } end
-    return gap('history_expired', id, seq)
-  end
+  local problem = position_problem(since_timeline, since_seq, tonumber(since_time), head_id, timeline, milliseconds)
+  if problem then return gap(problem, id, seq) end
+  if not head_id then return { '', id, 0, 1 } end
   if since_seq > seq then return gap('history_replaced', id, seq) end
 
   local from = since_seq == 0 and '-' or '(' .. since:match('(%d+%-%d+)$')
@@ -294,43 +309,49 @@ local function push_history(keys, args)
   return result
 end
 
--- KEYS: channels. ARGV: the last id that a node has of each. → the indexes of those whose head is another one.
+-- KEYS: channels. ARGV: the timeline of the server, the largest envelope allowed, the last id that a node has of each
+-- channel. → the indexes of those whose head is another one.
 -- It also prolongs the heads: a topic that nodes hold may be quiet for longer than a day and keep its position.
 local function push_compare(keys, args)
   local different = {}
-  local timeline = keys[1] and timeline_of((split(keys[1])))
+  local timeline, max = args[1], args[2]
   for i, channel in ipairs(keys) do
+    local known = args[i + 2]
     local _, head = names(channel)
-    local id, _, _, ttl = head_of(head, timeline)
+    local id, _, ttl = head_of(head, timeline, max)
     if id then redis.call('EXPIRE', head, ttl + DAY) end
-    local is_start = not id and args[i]:match('^%w+%.0%.') and args[i]:sub(1, #timeline) == timeline
-    if id ~= args[i] and not is_start then different[#different + 1] = i end
+    local is_start = not id and known:match('^(%w+)%.0%.') == timeline
+    if id ~= known and not is_start then different[#different + 1] = i end
   end
   return different
 end
 
--- Called by each node every second. KEYS: PREFIXtimeline, PREFIXtick:NODE, PREFIXnode:NODE (the node's own channel).
--- ARGV: the last tick that was answered ('' at first), the next one, a new timeline, '1' to begin it in any case,
--- the largest envelope allowed, when the last tick was answered, the timeline that it was answered with.
--- → {timeline, number of subscribers of the node's own channel, now}
+-- Called by each node every second.
+-- KEYS: {SHARD}:timeline, {SHARD}:tick:NODE, both of one slot, and the node's own channel.
+-- ARGV: the last tick that was answered ('' at first), the next one, a random name, '1' to begin a new timeline in any
+-- case, the timeline that the last tick was answered with, and when that was and what that clock should say now, both in
+-- microseconds.
+-- → {timeline, number of subscribers of the node's own channel, now in microseconds}
 -- A Redis that does not know the last tick has gone back in time: later publications are lost. If the timeline began
--- after the last tick, another node has noticed this before.
+-- after the last tick, another node has noticed this before. A new timeline is later than every head that may be lost,
+-- although the clock of a promoted replica may be behind.
 local function push_tick(keys, args)
-  local timeline = timeline_of(keys[1]:sub(1, -9))
+  local known, answered, elapsed = tonumber(args[1]), tonumber(args[6] or ''), tonumber(args[7] or '')
+  local stored = redis.call('HMGET', keys[1], 'timeline', 'began')
+  local timeline, began = stored[1], tonumber(stored[2] or '')
   local tick = tonumber(redis.call('GET', keys[2]) or '')
-  local known = tonumber(args[1])
-  local milliseconds = now()
-  local began, answered = tonumber(redis.call('HGET', keys[1], 'began') or ''), tonumber(args[6] or '')
+  local _, time = now()
+  local microseconds = microseconds_of(time)
   -- The names are compared too: if the clock was ahead when the timeline began, it must not look like a new one.
-  local is_noticed = began and answered and began > answered and args[7] ~= timeline
-  if not is_noticed and (args[4] == '1' or (known and (not tick or tick < known))) then
-    timeline = args[3]
-    redis.call('HSET', keys[1], 'timeline', timeline, 'began', string.format('%.0f', milliseconds))
+  local is_noticed = began and answered and began > answered and args[5] ~= timeline
+  if not timeline or (not is_noticed and (args[4] == '1' or (known and (not tick or tick < known)))) then
+    local begins = math.max(microseconds, elapsed or 0, (began or 0) + 1)
+    timeline = timeline_at(begins) .. args[3]
+    redis.call('HSET', keys[1], 'timeline', timeline, 'began', string.format('%.0f', begins))
   end
-  redis.call('HSET', keys[1], 'max', args[5])
   -- A late tick from an abandoned link must not replace a later one: that would look like a rollback.
   if not tick or tick < tonumber(args[2]) then redis.call('SET', keys[2], args[2], 'EX', DAY) end
-  return { timeline, redis.call('PUBLISH', keys[3], args[2]), string.format('%.0f', milliseconds) }
+  return { timeline, redis.call('PUBLISH', keys[3], args[2]), string.format('%.0f', microseconds) }
 end
 
 local function push_version()

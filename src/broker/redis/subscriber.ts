@@ -79,13 +79,13 @@ export class RedisSubscriber {
     this.#options = options
     this.#events = events
     this.#functions = functions
-    this.#history = new RedisHistory(functions, names)
+    this.#history = new RedisHistory(functions, names, options, () => this.#timeline.current)
     const heads = new Heads(topics => this.#heads(topics))
     this.#gapFiller = new GapFiller(
       {
         heads: topics => heads.ask(topics),
         read: (topic, since, limits) => this.history(topic, since, limits),
-        different: known => this.#history.different(known, options.timeout),
+        different: known => this.#history.different(known),
       },
       { ...events, failed: error => events.change(error as Error) },
     )
@@ -162,11 +162,11 @@ export class RedisSubscriber {
   }
 
   history(topic: Topic, since: string, limits: PageLimits): Promise<HistoryPage> {
-    return this.#whileKnown(() => this.#history.read(topic, since, limits, this.#options.timeout))
+    return this.#whileKnown(() => this.#history.read(topic, since, limits))
   }
 
   #heads(topics: readonly Topic[]): Promise<ReadonlyMap<Topic, Position>> {
-    return this.#whileKnown(() => this.#history.heads(topics, this.#options.timeout))
+    return this.#whileKnown(() => this.#history.heads(topics))
   }
 
   /** Refuses an answer unless the timeline was checked since the link came up: Redis may have gone back in time. */

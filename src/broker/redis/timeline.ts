@@ -18,21 +18,22 @@ export interface TimelineEvents {
 /**
  * Detects that Redis went back in time. Every second the node writes a number that only it writes: a Redis that has an
  * older number was restored from an older state. A promoted replica may lack the latest writes. In both cases a new
- * timeline begins, so that no client continues as if nothing were missing.
+ * timeline of the server begins. Every topic has a timeline of its own, from its first entry on; one that is older than
+ * that of the server may lack entries, so that no client may continue on it as if nothing were missing.
  */
 export class Timeline {
   readonly #commands: CommandLink
   readonly #functions: Functions
   readonly #names: Names
-  readonly #options: { node: string; timeout: number; maxBytes: number }
+  readonly #options: { node: string; timeout: number }
   readonly #events: TimelineEvents
   readonly #timer: NodeJS.Timeout
   readonly #tickKey: string
   #current: string | undefined
   /** The last number that Redis confirmed. */
   #confirmed = 0
-  /** When Redis confirmed it, by the clock of Redis. */
-  #confirmedAt = ''
+  /** When Redis confirmed it, in microseconds by the clock of Redis, and in milliseconds by the clock of this process. */
+  #confirmedAt: { redis: number; here: number } | undefined
   #replication: string | undefined
   #isPromoted = false
   #isInspected = false
@@ -45,7 +46,7 @@ export class Timeline {
     commands: CommandLink,
     functions: Functions,
     names: Names,
-    options: { node: string; timeout: number; maxBytes: number },
+    options: { node: string; timeout: number },
     events: TimelineEvents,
   ) {
     this.#commands = commands
@@ -56,6 +57,11 @@ export class Timeline {
     this.#tickKey = takeKey(names.tick(options.node))
     this.#timer = setInterval(() => void this.tick(), TICK_INTERVAL)
     this.#timer.unref()
+  }
+
+  /** The name of the timeline; empty until Redis has told it. */
+  get current(): string {
+    return this.#current ?? ''
   }
 
   /**
@@ -105,29 +111,30 @@ export class Timeline {
     const sentAt = performance.now()
     if (!this.#functions.isSupported) return this.#tickUnrecorded(next, sentAt)
     const isPromoted = this.#isPromoted
-    const { node, timeout, maxBytes } = this.#options
+    const { node, timeout } = this.#options
     const call = {
       name: 'push_tick' as const,
       keys: [this.#names.timeline, this.#tickKey, this.#names.node(node)],
-      args: [
-        this.#confirmed || '',
-        next,
-        newTimeline(),
-        isPromoted ? '1' : '0',
-        maxBytes,
-        this.#confirmedAt,
-        this.#current ?? '',
-      ],
+      args: this.#tickArgs(next, isPromoted),
     }
     const [reply] = await this.#functions.run([call], timeout)
     if (isPushError(reply) || !Array.isArray(reply)) return false
     this.#confirmed = next
-    this.#confirmedAt = String(reply[2])
+    this.#confirmedAt = { redis: Number(reply[2]), here: performance.now() }
     if (isPromoted) this.#isPromoted = false
     if (link === this.#link) this.#knownSince = Math.min(this.#knownSince, performance.now())
     this.#adopt(String(reply[0]))
     this.#ticked(next, sentAt, reply[1])
     return true
+  }
+
+  #tickArgs(next: number, isPromoted: boolean): (string | number)[] {
+    const random = randomBytes(4).toString('hex')
+    const known = [this.#confirmed || '', next, random, isPromoted ? '1' : '0', this.current]
+    const confirmed = this.#confirmedAt
+    if (!confirmed) return known
+    const elapsed = (performance.now() - confirmed.here) * 1000
+    return [...known, confirmed.redis, Math.ceil(confirmed.redis + elapsed)]
   }
 
   #ticked(number: number, sentAt: number, receivers: unknown): void {
@@ -165,9 +172,4 @@ function takeKey(key: string): string {
   for (let n = 2; takenKeys.has(free); n++) free = `${key}:${n}`
   takenKeys.add(free)
   return free
-}
-
-/** Must be unique. It also sorts by time, which helps people who read ids. */
-function newTimeline(): string {
-  return `${Date.now().toString(36)}${randomBytes(4).toString('hex')}`
 }

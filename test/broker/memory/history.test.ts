@@ -114,6 +114,9 @@ const call = fc.record<Call>({
   ms: fc.constantFrom(1, 30_000, 59_999, 90_000, 13 * HOUR, -5000),
 })
 
+/** What a node tells with each call: the timeline of the server, and its limit. */
+const TOLD = ['0000000000000', 262_144]
+
 /** Places that both know, under the ids that each has given them. */
 type Place = { memory: string; redis: string }
 
@@ -157,7 +160,7 @@ async function compare(
   const lua = (name: string, ...args: (string | number)[]) =>
     redis.eval(body, 1, channel, name, ...args) as Promise<(string | number)[]>
   await redis.set('clock', clock.now)
-  const places: Place[] = [{ memory: memory.head(X).id, redis: String((await lua('push_heads'))[0]) }]
+  const places: Place[] = [{ memory: memory.head(X).id, redis: String((await lua('push_heads', ...TOLD))[0]) }]
   let last = clock.now
   for (const step of calls) {
     if (step.do === 'wait') {
@@ -190,7 +193,13 @@ async function comparePages(
   { count, bytes, spoil }: Call,
 ): Promise<void> {
   const own = memory.page(X, spoiled(place.memory, spoil), { count, bytes })
-  const [reason, , seq, isComplete, ...flat] = await lua('push_history', spoiled(place.redis, spoil), count, bytes)
+  const [reason, , seq, isComplete, ...flat] = await lua(
+    'push_history',
+    ...TOLD,
+    spoiled(place.redis, spoil),
+    count,
+    bytes,
+  )
   assert.deepEqual(
     [own.gap ?? '', own.head.seq, Number(own.isComplete), own.entries.map(({ position }) => position.seq)],
     [reason, seq, isComplete, flat.filter((_, i) => i % 2 === 0).map(id => Number(String(id).split('.')[1]))],

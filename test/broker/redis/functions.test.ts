@@ -97,7 +97,7 @@ test('an older library that lacks a function is replaced when that is called', a
   const older = version(CURRENT - 1).replace(/^.*function_name = 'push_heads'.*$/m, '')
   assert.ok(!older.includes("function_name = 'push_heads'"))
   await server.admin.call('FUNCTION', 'LOAD', older)
-  const [heads] = await functions.run([{ name: 'push_heads', keys: [CHANNEL], args: [] }], TIMEOUT)
+  const [heads] = await functions.run([{ name: 'push_heads', keys: [CHANNEL], args: ['0', 1000] }], TIMEOUT)
   assert.equal((heads as unknown[]).length, 2)
   assert.equal(await server.admin.call('FCALL', 'push_version', 0), CURRENT)
 })
@@ -139,7 +139,9 @@ test('a server where FUNCTION and FCALL have other names has the script', async 
   const { functions } = link(t, server)
   await functions.update(TIMEOUT)
   for (let n = 1; n <= 2; n++) assert.deepEqual((await publish(functions))[0].slice(1), [n, 0, 0])
-  const [head] = (await functions.run([{ name: 'push_heads', keys: [CHANNEL], args: [] }], TIMEOUT)) as [unknown[]]
+  const [head] = (await functions.run([{ name: 'push_heads', keys: [CHANNEL], args: ['0', 1000] }], TIMEOUT)) as [
+    unknown[],
+  ]
   assert.equal(head[1], 2)
 })
 

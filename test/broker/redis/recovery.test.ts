@@ -220,7 +220,7 @@ test('what a Redis from the past says is told to nobody before it is known to be
   await publish()
   await redis.admin.save()
   const { id } = await publish()
-  const ticks = async () => Number(await redis.admin.get('push:tick:n1'))
+  const ticks = async () => Number(await redis.admin.get('{push:shard-0}:tick:n1'))
   const saved = await ticks()
   await until(async () => (await ticks()) > saved, 'a tick that was not saved')
   const lost = link(false)
@@ -254,7 +254,7 @@ test('a Redis that refuses to write keeps nothing that is published bare from an
 
 test('a broker that follows another one in the same process notices a rollback too', LONG, async t => {
   const redis = await startRedis(t)
-  const tick = async () => Number(await redis.admin.get('push:tick:n1'))
+  const tick = async () => Number(await redis.admin.get('{push:shard-0}:tick:n1'))
   const { broker } = await connected(t, redis)
   await until(tick, 'a tick')
   const before = await tick()
@@ -393,7 +393,7 @@ test(
 async function ticked(redis: RedisServer, nodes: readonly string[], times: number): Promise<void> {
   for (const node of nodes) {
     for (let n = 0; n < times; n++) {
-      const tick = () => redis.admin.get(`push:tick:${node}`)
+      const tick = () => redis.admin.get(`{push:shard-0}:tick:${node}`)
       const before = await tick()
       await until(async () => (await tick()) !== before, `the ticks of ${node}`)
     }
