@@ -70,17 +70,24 @@ function onReplies(chunk: Buffer): void {
   }
 }
 
+/** Millions of small buffers would fill the memory. */
+const COMMANDS_IN_BLOCK = 10_000
+
 function prepare({ kind, topics, count, size, pick, history }: Plan): { perTopic: Record<string, number> } {
   const perTopic: Record<string, number> = {}
-  const commands: Buffer[] = []
+  const blocks: Buffer[] = []
+  let commands: Buffer[] = []
   let seed = 42
   for (let index = 0; index < count; index++) {
     seed = (Math.imul(seed, 1_664_525) + 1_013_904_223) >>> 0
     const topic = topics[pick === 'turn' ? index % topics.length : Math.floor((seed / 2 ** 32) * topics.length)]!
     perTopic[topic] = (perTopic[topic] ?? 0) + 1
     commands.push(encodePublish(kind, topic, size, index + 1, history))
+    if (commands.length < COMMANDS_IN_BLOCK) continue
+    blocks.push(Buffer.concat(commands))
+    commands = []
   }
-  prepared = Buffer.concat(commands)
+  prepared = Buffer.concat([...blocks, ...commands])
   preparedCount = count
   linesPerReply = history ? LINES_OF_RECORDED : 1
   return { perTopic }

@@ -21,12 +21,12 @@ const TARGETS: Target[] = [
   { scenario: 'b', variant: 'paced', metric: 'p99', against: 'bare', most: 1.3 },
   { scenario: 'b', variant: 'steady', metric: 'delivered', least: 100 },
   { scenario: 'b', variant: 'steady', metric: 'p99', against: 'joined', most: 1.15 },
-  ...['warm', 'long'].flatMap(variant => [
+  ...['warm', 'long', 'lasting'].flatMap(variant => [
     { scenario: 'c', variant, metric: 'rate', against: 'ws', least: 2.5 },
     { scenario: 'c', variant, metric: 'rate', against: 'joined', least: 0.8 },
     { scenario: 'c', variant, metric: 'complete', least: 1 },
   ]),
-  ...['2', '5', '20'].flatMap(variant => [
+  ...['2', '5', '20', '2 lasting', '5 lasting', '20 lasting'].flatMap(variant => [
     { scenario: 'i', variant, metric: 'rate', against: 'ws', least: 2.5 },
     { scenario: 'i', variant, metric: 'rate', against: 'joined', least: 0.8 },
   ]),

@@ -4,16 +4,16 @@ import { MESSAGE_BYTES } from '../lib/stamp.ts'
 const CONNECTIONS = 1000
 const WARM_UP = 5000
 
-const MESSAGES: Record<string, number> = { cold: 100_000, warm: 100_000, long: 1_000_000 }
+const MESSAGES: Record<string, number> = { cold: 100_000, warm: 100_000, long: 1_000_000, lasting: 3_000_000 }
 
 /** Every connection on its own user topic, messages to users at random. */
 export const scenario: Scenario = {
   id: 'c',
   title:
     'unicast: 1,000 connections each on its own user topic, messages to random users: 100,000 to a process that has ' +
-    'done nothing yet, 100,000 to a warm one, and 1,000,000',
+    'done nothing yet, 100,000 to a warm one, 1,000,000, and 3,000,000',
   variants: Object.keys(MESSAGES),
-  // A burst of 190 MB is more than Redis lets wait for any of them by default.
+  // Bursts of 190 and 570 MB are more than Redis lets wait for any of them by default.
   hasNoPubsubLimit: true,
   columns: [
     { key: 'rate', label: 'deliveries/s', digits: 0 },
