@@ -62,7 +62,10 @@ export function createPublisher(options: CreatePublisherOptions): ScriptPublishe
   const problem = rulesProblem(history)
   if (problem) throw new errors.OPTIONS(`option history ${problem}`)
   const commands = new CommandLink(createClient(checkSource(redis), `${redisPrefix}publisher`), () => {})
-  const publishing = new PublishCommands(commands, new Functions(commands), new Names(redisPrefix), publishTimeout)
+  const publishing = new PublishCommands(commands, new Functions(commands), new Names(redisPrefix), {
+    publishTimeout,
+    maxBytes,
+  })
   const { publish } = new Publisher(publishing, new SchemaTable(schemas), new HistoryRules(history), maxBytes)
   return {
     publish,

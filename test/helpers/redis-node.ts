@@ -39,7 +39,7 @@ export function connect(t: TestContext, server: RedisServer, options: NodeOption
       refused: refusal => void refusals.push(refusal),
     },
   )
-  const broker = new RedisRegistration(links, { publishTimeout, noteRejected })
+  const broker = new RedisRegistration(links, { publishTimeout, noteRejected, maxBytes: 262_144 })
   t.after(() => within(broker.close(), 'the end of a broker'))
   return {
     broker,

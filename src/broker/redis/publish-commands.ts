@@ -18,12 +18,20 @@ export class PublishCommands {
   readonly #functions: Functions
   readonly #names: Names
   readonly #timeout: number
+  readonly #maxBytes: number
 
-  constructor(commands: CommandLink, functions: Functions, names: Names, timeout: number) {
+  /** `maxBytes`: size limit of a recorded envelope. */
+  constructor(
+    commands: CommandLink,
+    functions: Functions,
+    names: Names,
+    { publishTimeout, maxBytes }: { publishTimeout: number; maxBytes: number },
+  ) {
     this.#commands = commands
     this.#functions = functions
     this.#names = names
-    this.#timeout = timeout
+    this.#timeout = publishTimeout
+    this.#maxBytes = maxBytes
   }
 
   /** One result for each item within the timeout. Neighbours of one kind share a round trip; the order is kept. */
@@ -92,9 +100,9 @@ export class PublishCommands {
   }
 
   #callFor({ topic, envelope, history, idempotencyKey }: Outgoing): Call {
-    const args = [envelope, history!.size, history!.ttl]
     const keys = [this.#names.channel(topic)]
-    return { name: 'push_publish', keys, args: idempotencyKey === undefined ? args : [...args, idempotencyKey] }
+    const args = [envelope, history!.size, history!.ttl, idempotencyKey ?? '', this.#maxBytes]
+    return { name: 'push_publish', keys, args }
   }
 
   async #recorded({ receipt }: Outgoing, attempts: Attempts, deadline: number): Promise<Result> {

@@ -7,6 +7,8 @@ local VERSION = 4
 local DAY = 86400
 local MAX_SIZE = 100000
 local MAX_TTL = 366 * DAY
+-- The default of limits.publication.
+local MAX_BYTES = 262144
 -- Seconds for which an idempotency key is remembered, at least.
 local ONCE_TTL = 600
 local READ_AT_ONCE = 16
@@ -133,22 +135,25 @@ local function timeline_of(id)
   return id:match('^(%w+)%.')
 end
 
--- What a node tells: the timeline of the server, and the largest envelope allowed. A head of an older timeline is of a
--- Redis that went back in time since: it gets the timeline of the server. A client that is told the gap can continue
--- from this id, and no other client holds it.
-local function renew(head, state, timeline, max)
+-- A head of an older timeline than that of the server is of a Redis that went back in time since: it gets the timeline
+-- of the server. A client that is told the gap can continue from this id, and no other client holds it.
+local function renew(head, state, timeline)
   if timeline_of(state[1]) < timeline then
     state[1] = timeline .. state[1]:match('%..*$')
     redis.call('HSET', head, 'id', state[1])
   end
-  if state[5] ~= max then redis.call('HSET', head, 'max', max) end
 end
 
 -- Returns id, seq and ttl of the head; id is nil if nothing was recorded.
 local function head_of(head, timeline, max)
   local state = redis.call('HMGET', head, 'id', 'seq', 'size', 'ttl', 'max')
-  if not state[1] then return nil, 0, 0 end
-  renew(head, state, timeline, max)
+  if state[5] ~= max and (state[5] or tonumber(max) ~= MAX_BYTES) then redis.call('HSET', head, 'max', max) end
+  if not state[1] then
+    -- Nothing was recorded yet: only another limit than the default is kept.
+    if tonumber(max) ~= MAX_BYTES then redis.call('EXPIRE', head, DAY) end
+    return nil, 0, 0
+  end
+  renew(head, state, timeline)
   return state[1], tonumber(state[2]), tonumber(state[4])
 end
 
@@ -165,7 +170,8 @@ local function forbidden(history, head, channel)
   return nil
 end
 
--- KEYS: the channel. ARGV: envelope, size, ttl, idempotency key or nothing. → {id, seq, nodes, duplicate}
+-- KEYS: the channel. ARGV: envelope, size, ttl, idempotency key or nothing, the largest envelope allowed or nothing (with
+-- this one, the idempotency key may be ''). → {id, seq, nodes, duplicate}
 local function push_publish(keys, args)
   local channel = keys[1]
   if not channel or #keys ~= 1 then return refuse('FIELD', 'push_publish takes one key: the channel') end
@@ -176,11 +182,11 @@ local function push_publish(keys, args)
   if not envelope then return refuse('FIELD', 'the envelope is missing') end
   if not size then return refuse('FIELD', 'SIZE is not an integer from 1 to ' .. MAX_SIZE) end
   if not ttl then return refuse('FIELD', 'TTL is not a whole number of seconds from 1 to ' .. MAX_TTL) end
+  if key == '' and args[5] then key = nil end
   if key and (key == '' or #key > 200) then return refuse('FIELD', 'the idempotency key is not 1 to 200 bytes long') end
   local history, head, once = names(channel)
   local state = redis.call('HMGET', head, 'id', 'seq', 'size', 'ttl', 'max')
-  -- Until a node has told its limit, only the node that gets it can say that it is too large.
-  local code, why = envelope_problem(envelope, tonumber(state[5] or '') or math.huge)
+  local code, why = envelope_problem(envelope, tonumber(args[5] or state[5] or '') or MAX_BYTES)
   if code then return refuse(code, why) end
   if key then
     local before = redis.call('HMGET', once .. key, 'id', 'seq', 'nodes')

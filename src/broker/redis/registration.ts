@@ -19,6 +19,8 @@ import { PublishCommands } from './publish-commands.ts'
 /** Options that each registration has for itself, although the links are shared. */
 export interface RedisRegistrationOptions {
   publishTimeout: number
+  /** Size limit of a recorded envelope, in bytes. */
+  maxBytes: number
   /** Whether `push:rejected` contains the beginning of rejected envelopes. */
   noteRejected: boolean
 }
@@ -33,7 +35,7 @@ export class RedisRegistration implements Broker {
   constructor(shared: RedisBroker, options: RedisRegistrationOptions) {
     this.#shared = shared
     this.#options = options
-    this.#publishing = new PublishCommands(shared.commands, shared.functions, shared.names, options.publishTimeout)
+    this.#publishing = new PublishCommands(shared.commands, shared.functions, shared.names, options)
   }
 
   get node(): string {

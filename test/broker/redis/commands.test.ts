@@ -52,11 +52,14 @@ test('of a batch with keys only what has no answer is tried again', async () => 
   const replies: unknown[][] = [[['a', 1, 1, 0], lost, ['c', 3, 1, 0]], [lost], [['b', 2, 1, 1]]]
   const functions = {
     run: async (calls: readonly Call[]) => {
-      asked.push(calls.map(({ args }) => args.at(-1)))
+      asked.push(calls.map(({ args }) => args[3]))
       return replies.shift()!
     },
   }
-  const publishing = new PublishCommands({} as CommandLink, functions as unknown as Functions, new Names('push:'), 2000)
+  const publishing = new PublishCommands({} as CommandLink, functions as unknown as Functions, new Names('push:'), {
+    publishTimeout: 2000,
+    maxBytes: 262_144,
+  })
   const items = ['a', 'b', 'c'].map(idempotencyKey => ({
     topic: 'channel:x' as const,
     envelope: '{}',
@@ -88,7 +91,10 @@ test('no attempt is so short that it would take the link from others, and none o
       return calls.map(() => new errors.BROKER_AWAY('full'))
     },
   }
-  const publishing = new PublishCommands({} as CommandLink, functions as unknown as Functions, new Names('push:'), 1000)
+  const publishing = new PublishCommands({} as CommandLink, functions as unknown as Functions, new Names('push:'), {
+    publishTimeout: 1000,
+    maxBytes: 262_144,
+  })
   const item = { topic: 'channel:x' as const, envelope: '{}', history: { size: 1, ttl: 1 }, idempotencyKey: 'k' }
   await publishing.publish([item])
   assert.ok(attempts.length > 1)
@@ -98,7 +104,10 @@ test('no attempt is so short that it would take the link from others, and none o
 test('a receipt has its answers although the one that it was recorded was lost', async () => {
   const replies: unknown[][] = [[new errors.UNCONFIRMED('lost')], [['a', 1, 0, 1]]]
   const functions = { run: async () => replies.shift()! } as unknown as Functions
-  const publishing = new PublishCommands({} as CommandLink, functions, new Names('push:'), 2000)
+  const publishing = new PublishCommands({} as CommandLink, functions, new Names('push:'), {
+    publishTimeout: 2000,
+    maxBytes: 262_144,
+  })
   const item = { topic: 'channel:x' as const, envelope: '{}', history: { size: 1, ttl: 1 }, idempotencyKey: 'k' }
   const [sent] = await publishing.publish([{ ...item, receipt: 'token' }])
   assert.deepEqual(sent, { nodes: 0, answers: [], complete: true, position: { id: 'a', seq: 1 } })

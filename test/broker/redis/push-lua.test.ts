@@ -176,6 +176,7 @@ for (const [way, make] of Object.entries(ways)) {
       ['FIELD', [channel], [envelope(1), 1]],
       ['FIELD', [channel], [envelope(1), 1, 1, '']],
       ['FIELD', [channel], [envelope(1), 1, 1, 'k'.repeat(201)]],
+      ['TOO_LARGE', [channel], [envelope('x'.repeat(262_144)), 1, 1]],
       ['FIELD', [channel], ['{"control":"close","type":"n"}', 1, 1]],
       ['FIELD', [channel], ['{"type":"n","v":2}', 1, 1]],
       ['FIELD', [channel], ['{"type":"n","v":null}', 1, 1]],
@@ -683,16 +684,36 @@ const elapsedName = (microseconds: number) =>
     .toString(16)
     .padStart(8, '0') + (microseconds % 1e6).toString(16).padStart(5, '0')
 
-test('the limit of the nodes is the limit of what is recorded, once they have told it', async () => {
+test('the limit of the nodes is the limit of what is recorded', async () => {
+  const call = asFunction(redis)
+  const [fresh, used] = [newChannel(), newChannel()]
+  const large = envelope('x'.repeat(100))
+  await publish(call, used, large)
+  for (const channel of [fresh, used]) {
+    await heads(call, [channel], SERVER, 100)
+    await assert.rejects(publish(call, channel, large), /^ReplyError: PUSH_ERR_TOO_LARGE .* allows 100$/)
+    await publish(call, channel, envelope('x'.repeat(50)))
+    await heads(call, [channel], SERVER, 1000)
+    await publish(call, channel, large)
+  }
+  await heads(call, [fresh], SERVER, MAX)
+  assert.deepEqual(await redis.hmget(`{${fresh}}:head`, 'seq', 'max'), ['2', String(MAX)])
+})
+
+test('without a node that has told its limit it is the default, or what the publisher says', async () => {
   const call = asFunction(redis)
   const channel = newChannel()
-  const large = envelope('x'.repeat(100))
-  await publish(call, channel, large)
-  await heads(call, [channel], SERVER, 100)
-  await assert.rejects(publish(call, channel, large), /^ReplyError: PUSH_ERR_TOO_LARGE/)
-  await publish(call, channel, envelope('x'.repeat(50)))
-  await heads(call, [channel], SERVER, 1000)
-  await publish(call, channel, large)
+  const large = envelope('x'.repeat(MAX))
+  await assert.rejects(publish(call, channel, large), /^ReplyError: PUSH_ERR_TOO_LARGE .* allows 262144$/)
+  await heads(call, [channel])
+  assert.equal(await redis.exists(`{${channel}}:head`), 0, 'a topic on which nothing was recorded takes no memory')
+  assert.equal((await publish(call, channel, large, 1, 1, '', 2 * MAX))[1], 1)
+  assert.equal((await publish(call, channel, large, 1, 1, 'k', 2 * MAX))[3], 0)
+  assert.equal((await publish(call, channel, large, 1, 1, 'k', 2 * MAX))[3], 1)
+  await assert.rejects(
+    publish(call, channel, envelope(1), 1, 1, 'j', 5),
+    /^ReplyError: PUSH_ERR_TOO_LARGE .* allows 5$/,
+  )
 })
 
 // ── the clock ────────────────────────────────────────────────────────────────────────────────────────────────────
