@@ -91,7 +91,7 @@ export const MUTANTS: readonly Mutant[] = [
     replacements: [
       {
         file: LUA,
-        find: "if not timeline or (not is_noticed and (args[4] == '1' or (known and (not tick or tick < known)))) then",
+        find: "if not timeline or (not is_noticed and (args[5] == '1' or (known and (not tick or tick < known)))) then",
         replace: 'if not timeline then',
       },
       {

@@ -333,31 +333,31 @@ local function push_compare(keys, args)
 end
 
 -- Called by each node every second.
--- KEYS: {SHARD}:timeline, {SHARD}:tick:NODE, both of one slot, and the node's own channel.
--- ARGV: the last tick that was answered ('' at first), the next one, a random name, '1' to begin a new timeline in any
--- case, the timeline that the last tick was answered with, and when that was and what that clock should say now, both in
--- microseconds.
+-- KEYS: {SHARD}:timeline, {SHARD}:tick:NODE. ARGV: the node's own channel, the last tick that was answered ('' at first),
+-- the next one, a random name, '1' to begin a new timeline in any case, the timeline that the last tick was answered with,
+-- and when that was and what that clock should say now, both in microseconds.
 -- → {timeline, number of subscribers of the node's own channel, now in microseconds}
 -- A Redis that does not know the last tick has gone back in time: later publications are lost. If the timeline began
 -- after the last tick, another node has noticed this before. A new timeline is later than every head that may be lost,
 -- although the clock of a promoted replica may be behind.
 local function push_tick(keys, args)
-  local known, answered, elapsed = tonumber(args[1]), tonumber(args[6] or ''), tonumber(args[7] or '')
+  local channel, next, name = args[1], args[3], args[4]
+  local known, answered, elapsed = tonumber(args[2]), tonumber(args[7] or ''), tonumber(args[8] or '')
   local stored = redis.call('HMGET', keys[1], 'timeline', 'began')
   local timeline, began = stored[1], tonumber(stored[2] or '')
   local tick = tonumber(redis.call('GET', keys[2]) or '')
   local _, time = now()
   local microseconds = microseconds_of(time)
   -- The names are compared too: if the clock was ahead when the timeline began, it must not look like a new one.
-  local is_noticed = began and answered and began > answered and args[5] ~= timeline
-  if not timeline or (not is_noticed and (args[4] == '1' or (known and (not tick or tick < known)))) then
+  local is_noticed = began and answered and began > answered and args[6] ~= timeline
+  if not timeline or (not is_noticed and (args[5] == '1' or (known and (not tick or tick < known)))) then
     local begins = math.max(microseconds, elapsed or 0, (began or 0) + 1)
-    timeline = timeline_at(begins) .. args[3]
+    timeline = timeline_at(begins) .. name
     redis.call('HSET', keys[1], 'timeline', timeline, 'began', string.format('%.0f', begins))
   end
   -- A late tick from an abandoned link must not replace a later one: that would look like a rollback.
-  if not tick or tick < tonumber(args[2]) then redis.call('SET', keys[2], args[2], 'EX', DAY) end
-  return { timeline, redis.call('PUBLISH', keys[3], args[2]), string.format('%.0f', microseconds) }
+  if not tick or tick < tonumber(next) then redis.call('SET', keys[2], next, 'EX', DAY) end
+  return { timeline, redis.call('PUBLISH', channel, next), string.format('%.0f', microseconds) }
 end
 
 local function push_version()

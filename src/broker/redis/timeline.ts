@@ -114,8 +114,8 @@ export class Timeline {
     const { node, timeout } = this.#options
     const call = {
       name: 'push_tick' as const,
-      keys: [this.#names.timeline, this.#tickKey, this.#names.node(node)],
-      args: this.#tickArgs(next, isPromoted),
+      keys: [this.#names.timeline, this.#tickKey],
+      args: [this.#names.node(node), ...this.#tickArgs(next, isPromoted)],
     }
     const [reply] = await this.#functions.run([call], timeout)
     if (isPushError(reply) || !Array.isArray(reply)) return false

@@ -500,15 +500,11 @@ interface Tick {
 
 type Ticked = [timeline: string, receivers: number, answered: string]
 
-const keysOf = (prefix: string, node: string) => [
-  `{${prefix}shard-0}:timeline`,
-  `{${prefix}shard-0}:tick:${node}`,
-  `${prefix}node:${node}`,
-]
+const keysOf = (prefix: string, node: string) => [`{${prefix}shard-0}:timeline`, `{${prefix}shard-0}:tick:${node}`]
 
 async function fullTick(call: Call, prefix: string, of: Tick): Promise<Ticked> {
   const { known, next, name, force = '0', timeline = '', answered = '', elapsed = '', node = 'n1' } = of
-  const args = [known, next, name, force, timeline, answered, elapsed]
+  const args = [`${prefix}node:${node}`, known, next, name, force, timeline, answered, elapsed]
   return call('push_tick', keysOf(prefix, node), ...args) as Promise<Ticked>
 }
 
