@@ -126,6 +126,23 @@ local function next_mark(last, milliseconds)
   return string.format('%.0f', milliseconds) .. '-0'
 end
 
+-- While a slot of a Cluster moves, Redis looks at the keys of a call to say who may answer it: nodes name the keys
+-- themselves, all of one topic. Otherwise the keys are channels, which are never keys of anything.
+local function channels_of(keys)
+  local channel = keys[1] and keys[1]:match('^{(.*)}:head$')
+  return channel and { channel } or keys
+end
+
+-- Whether this server is just getting the slot of the channel: keys of the topic may still be where it comes from.
+local function is_arriving(channel)
+  -- A refusal would fill the ACL LOG.
+  if redis.acl_check_cmd and not redis.acl_check_cmd('CLUSTER', 'NODES') then return false end
+  local nodes = redis.pcall('CLUSTER', 'NODES')
+  if type(nodes) ~= 'string' then return false end
+  local own = nodes:match('[^\n]*myself[^\n]*')
+  return own:find('[' .. redis.call('CLUSTER', 'KEYSLOT', channel) .. '-<-', 1, true) ~= nil
+end
+
 local function names(channel)
   local tag = '{' .. channel .. '}'
   return tag .. ':history', tag .. ':head', tag .. ':once:'
@@ -170,11 +187,12 @@ local function forbidden(history, head, channel)
   return nil
 end
 
--- KEYS: the channel. ARGV: envelope, size, ttl, idempotency key or nothing, the largest envelope allowed or nothing (with
--- this one, the idempotency key may be ''). → {id, seq, nodes, duplicate}
+-- KEYS: the channel, or its keys. ARGV: envelope, size, ttl, idempotency key or nothing, the largest envelope allowed or
+-- nothing (with this one, the idempotency key may be ''). → {id, seq, nodes, duplicate}
 local function push_publish(keys, args)
-  local channel = keys[1]
-  if not channel or #keys ~= 1 then return refuse('FIELD', 'push_publish takes one key: the channel') end
+  local channels = channels_of(keys)
+  local channel = channels[1]
+  if not channel or #channels ~= 1 then return refuse('FIELD', 'push_publish takes one key: the channel') end
   local topic = topic_of(channel)
   local problem = topic_problem(topic)
   if problem then return refuse('TOPIC', problem) end
@@ -191,6 +209,10 @@ local function push_publish(keys, args)
   if key then
     local before = redis.call('HMGET', once .. key, 'id', 'seq', 'nodes')
     if before[1] then return { before[1], tonumber(before[2]), tonumber(before[3]), 1 } end
+  end
+  -- A second history would begin. Who names the keys is answered by Redis itself.
+  if not state[1] and #keys == 1 and is_arriving(channel) then
+    return redis.error_reply('TRYAGAIN the slot of ' .. channel .. ' is being moved to this server')
   end
   local missing = forbidden(history, head, channel)
   if missing then return redis.error_reply('NOPERM this user has no permission for ' .. missing) end
@@ -260,12 +282,13 @@ local function start_of(timeline, milliseconds)
   return timeline .. '.0.' .. string.format('%.0f', milliseconds) .. '-0'
 end
 
--- KEYS: channels. ARGV: the timeline of the server, the largest envelope allowed. → {id, seq, id, seq, …}: their heads.
+-- KEYS: channels, or the keys of one. ARGV: the timeline of the server, the largest envelope allowed.
+-- → {id, seq, id, seq, …}: their heads
 local function push_heads(keys, args)
   local heads = {}
   local timeline, max = args[1], args[2]
   local milliseconds = now()
-  for _, channel in ipairs(keys) do
+  for _, channel in ipairs(channels_of(keys)) do
     local _, head = names(channel)
     local id, seq = head_of(head, timeline, max)
     heads[#heads + 1] = id or start_of(timeline, milliseconds)
@@ -286,12 +309,12 @@ local function position_problem(since_timeline, since_seq, since_time, id, timel
   return not is_of_it and 'history_replaced' or nil
 end
 
--- KEYS: the channel. ARGV: the timeline of the server, the largest envelope allowed, the last id that the reader has,
--- the most entries, the most bytes.
+-- KEYS: the channel, or its keys. ARGV: the timeline of the server, the largest envelope allowed, the last id that the
+-- reader has, the most entries, the most bytes.
 -- → {reason for a gap or '', head id, head seq, 1 when complete, id, envelope, id, envelope, …}
 local function push_history(keys, args)
   local timeline, max, since, count, bytes = args[1], args[2], args[3], tonumber(args[4]), tonumber(args[5])
-  local history, head = names(keys[1])
+  local history, head = names(channels_of(keys)[1])
   local milliseconds = now()
   local head_id, seq, ttl = head_of(head, timeline, max)
   local id = head_id or start_of(timeline, milliseconds)
@@ -315,13 +338,13 @@ local function push_history(keys, args)
   return result
 end
 
--- KEYS: channels. ARGV: the timeline of the server, the largest envelope allowed, the last id that a node has of each
--- channel. → the indexes of those whose head is another one.
+-- KEYS: channels, or the keys of one. ARGV: the timeline of the server, the largest envelope allowed, the last id that a
+-- node has of each channel. → the indexes of those whose head is another one.
 -- It also prolongs the heads: a topic that nodes hold may be quiet for longer than a day and keep its position.
 local function push_compare(keys, args)
   local different = {}
   local timeline, max = args[1], args[2]
-  for i, channel in ipairs(keys) do
+  for i, channel in ipairs(channels_of(keys)) do
     local known = args[i + 2]
     local _, head = names(channel)
     local id, _, ttl = head_of(head, timeline, max)
