@@ -2,34 +2,21 @@ import { type Position, timelineOf } from '../../protocol/position.ts'
 import type { Slice } from '../../protocol/slice.ts'
 
 /** How far this node has delivered a topic. */
-export interface TopicCursor {
+export class TopicCursor {
   /** The last position that was delivered, or the head at the time of subscribing; undefined until that is known. */
   last: Position | undefined
   /** The newest publication that came while the topic was being filled; it is in the history too. */
   newest: Position | undefined
-  newestAt: number
-  isFilling: boolean
+  newestAt = 0
+  isFilling = false
   /** Whether unrecorded messages have come: if more of them were missed, the history does not show it. */
-  hasUnrecorded: boolean
+  hasUnrecorded = false
   /** Unrecorded messages that came while the topic was being filled. */
-  waiting: Slice[]
+  waiting: Slice[] = []
   /** More of them came than may wait. */
-  hasOverflown: boolean
+  hasOverflown = false
   /** The fill that is under way; one of an older era has no effect. */
   filler: { era: number; done: Promise<void> } | undefined
-}
-
-export function newCursor(): TopicCursor {
-  return {
-    last: undefined,
-    newest: undefined,
-    newestAt: 0,
-    isFilling: false,
-    hasUnrecorded: false,
-    waiting: [],
-    hasOverflown: false,
-    filler: undefined,
-  }
 }
 
 /**

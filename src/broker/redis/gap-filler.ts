@@ -4,7 +4,7 @@ import { Slice } from '../../protocol/slice.ts'
 import type { Topic } from '../../protocol/topic.ts'
 import type { HistoryPage, PageLimits } from '../broker.ts'
 import { retrying } from '../waiting.ts'
-import { follows, newCursor, type TopicCursor } from './cursor.ts'
+import { follows, TopicCursor } from './cursor.ts'
 import type { Recorded } from './history.ts'
 
 export interface GapFillerSource {
@@ -77,7 +77,7 @@ export class GapFiller {
   }
 
   #add(topic: Topic): TopicCursor {
-    const cursor = newCursor()
+    const cursor = new TopicCursor()
     this.#cursors.set(topic, cursor)
     return cursor
   }

@@ -1,11 +1,13 @@
 import type { Topic } from '../../protocol/topic.ts'
 
 /** Topics that one answer confirms: thousands of connections wait for a few groups. */
-interface Group {
+class Group {
   /** How many topics of the group are neither confirmed nor left. */
-  open: number
-  promise: Promise<void>
-  resolve(): void
+  open = 0
+  resolve = () => {}
+  readonly promise = new Promise<void>(resolve => {
+    this.resolve = resolve
+  })
 }
 
 /** Topics whose confirmation is awaited. */
@@ -20,9 +22,13 @@ export class Pending {
 
   add(topic: Topic): void {
     if (this.#groups.has(topic)) return
-    this.#gathering ??= newGroup()
-    this.#gathering.open++
-    this.#groups.set(topic, this.#gathering)
+    this.#gathering ??= new Group()
+    this.#join(this.#gathering, topic)
+  }
+
+  #join(group: Group, topic: Topic): void {
+    group.open++
+    this.#groups.set(topic, group)
   }
 
   /** A command has named all topics that were added so far. */
@@ -34,7 +40,7 @@ export class Pending {
   part(topic: Topic): void {
     if (!this.#groups.has(topic)) return
     this.settle(topic)
-    this.#groups.set(topic, { ...newGroup(), open: 1 })
+    this.#join(new Group(), topic)
   }
 
   /** The topic is confirmed, or nobody wants it any more. */
@@ -53,12 +59,4 @@ export class Pending {
     const next = () => topics.find(topic => this.#groups.has(topic))
     for (let topic = next(); topic !== undefined; topic = next()) await this.#groups.get(topic)!.promise
   }
-}
-
-function newGroup(): Group {
-  let resolve = () => {}
-  const promise = new Promise<void>(done => {
-    resolve = done
-  })
-  return { open: 0, promise, resolve }
 }
