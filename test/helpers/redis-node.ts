@@ -2,7 +2,7 @@ import type { TestContext } from 'node:test'
 import { RedisBroker } from '../../src/broker/redis/broker.ts'
 import { createClient } from '../../src/broker/redis/client.ts'
 import type { RefusedTopic } from '../../src/broker/redis/refused-topics.ts'
-import { RedisRegistration } from '../../src/broker/redis/registration.ts'
+import { createRegistration } from '../../src/broker/redis/registration.ts'
 import { FakeSubscriber } from '../broker/suite.ts'
 import type { RedisServer } from './redis.ts'
 import { within } from './waiting.ts'
@@ -39,7 +39,7 @@ export function connect(t: TestContext, server: RedisServer, options: NodeOption
       refused: refusal => void refusals.push(refusal),
     },
   )
-  const broker = new RedisRegistration(links, { publishTimeout, noteRejected, maxBytes: 262_144 })
+  const broker = createRegistration(links, { publishTimeout, noteRejected, maxBytes: 262_144 })
   t.after(() => within(broker.close(), 'the end of a broker'))
   return {
     broker,

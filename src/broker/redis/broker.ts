@@ -1,31 +1,20 @@
 import type { Redis } from 'ioredis'
-import type { Position } from '../../protocol/position.ts'
-import type { Slice } from '../../protocol/slice.ts'
 import type { Topic } from '../../protocol/topic.ts'
-import type { HistoryPage, Incoming, NodeAnswer, PageLimits, RejectedNote, Subscriber } from '../broker.ts'
+import type { Incoming, NodeAnswer, RejectedNote, Subscriber } from '../broker.ts'
 import { ReceiptAnswers } from '../receipt-answers.ts'
 import { type Command, CommandLink } from './commands.ts'
 import { Functions } from './functions.ts'
 import { Names } from './names.ts'
 import { answerCommands } from './receipts.ts'
-import type { RefusedTopic } from './refused-topics.ts'
-import { RedisSubscriber } from './subscriber.ts'
+import { RedisSubscriber, type RedisSubscriberEvents, type RedisSubscriberOptions } from './subscriber.ts'
 
-export interface RedisBrokerOptions {
-  node: string
+export interface RedisBrokerOptions extends Omit<RedisSubscriberOptions, 'timeout'> {
   prefix: string
-  /** Size limit of a recorded envelope, in bytes. */
-  maxBytes: number
 }
 
 /** Changes of the links to Redis, for the log. */
-export interface LinkNews {
+export interface LinkNews extends Pick<RedisSubscriberEvents, 'lagging' | 'refused'> {
   change(isUp: boolean, error: Error | undefined): void
-  /**
-   * Messages are received late: `milliseconds` is the present delay, or the longest one once the node has caught up.
-   */
-  lagging(isBehind: boolean, milliseconds: number): void
-  refused(refusal: RefusedTopic): void
 }
 
 const MAX_REJECTED = 100
@@ -43,10 +32,13 @@ export class RedisBroker {
   readonly names: Names
   readonly commands: CommandLink
   readonly functions: Functions
-  readonly #subscriber: RedisSubscriber
-  #subscribers: readonly Subscriber[] = []
+  readonly subscriber: RedisSubscriber
+  /** Resolves when both links are up for the first time. */
+  readonly whenLive: Promise<void>
+  readonly #news: LinkNews
   readonly #answers: ReceiptAnswers
-  readonly #whenLive: Promise<void>
+  #attached: readonly Subscriber[] = []
+  #onLive = () => {}
   #notes = { second: 0, count: 0 }
   #wasUp = false
   #hasBeenUp = false
@@ -55,115 +47,79 @@ export class RedisBroker {
 
   constructor(clients: { commands: Redis; subscriber: Redis }, options: RedisBrokerOptions, news: LinkNews) {
     this.node = options.node
+    this.#news = news
     this.#answers = new ReceiptAnswers(options.node)
     this.names = new Names(options.prefix)
-    let live = () => {}
-    this.#whenLive = new Promise(resolve => {
-      live = resolve
+    this.whenLive = new Promise(resolve => {
+      this.#onLive = resolve
     })
-    const changed = (error: Error | undefined) => {
-      if (this.connected) live()
-      // Until the first success an operator needs the reason, such as a wrong password or a refused port.
-      const isReason = !this.#hasBeenUp && error !== undefined && error.message !== this.#lastProblem
-      const isNews = this.connected !== this.#wasUp || isReason
-      this.#hasBeenUp ||= this.connected
-      if (this.#isClosed || !isNews) return
-      this.#wasUp = this.connected
-      this.#lastProblem = error?.message
-      news.change(this.connected, error)
-    }
     this.commands = new CommandLink(clients.commands, (isUp, error) => {
-      if (isUp) void this.#subscriber.commandsUp()
-      else this.#subscriber.commandsDown()
-      changed(error)
+      if (isUp) void this.subscriber.commandsUp()
+      else this.subscriber.commandsDown()
+      this.#changed(error)
     })
     this.functions = new Functions(this.commands)
-    const parts = { commands: this.commands, functions: this.functions, names: this.names }
-    const { node, maxBytes } = options
-    this.#subscriber = new RedisSubscriber(
+    this.subscriber = new RedisSubscriber(
       clients.subscriber,
-      parts,
-      { node, timeout: TIMEOUT, maxBytes },
+      this,
+      { ...options, timeout: TIMEOUT },
       {
-        deliver: (topic, envelope, position) => this.#deliver(topic, envelope, position),
+        deliver: (topic, envelope, position) => {
+          const receivers = this.#receiversOf(topic)
+          const sharers = receivers.length
+          for (const subscriber of receivers) subscriber.receive({ topic, envelope, sharers, position })
+        },
         lost: (reason, topics) => this.#each(subscriber => subscriber.lost(reason, topics)),
         filled: (topic, publications) => this.#each(subscriber => subscriber.filled(topic, publications)),
-        isRecorded: topic => this.#subscribers.some(subscriber => subscriber.isRecorded(topic)),
-        topics: () => new Set(this.#subscribers.flatMap(subscriber => [...subscriber.topics()])),
-        change: changed,
+        isRecorded: topic => this.#attached.some(subscriber => subscriber.isRecorded(topic)),
+        topics: () => new Set(this.#attached.flatMap(subscriber => [...subscriber.topics()])),
+        change: error => this.#changed(error),
         lagging: news.lagging,
         refused: news.refused,
       },
     )
   }
 
-  get filling(): number {
-    return this.#subscriber.filling
-  }
-
-  get backlog(): number {
-    return this.#subscriber.backlog
-  }
-
-  get lag(): number {
-    return this.#subscriber.lag
-  }
-
-  get refused(): number {
-    return this.#subscriber.refused
-  }
-
   get connected(): boolean {
-    return !this.#isClosed && this.commands.isUp && this.#subscriber.isLive
+    return !this.#isClosed && this.commands.isUp && this.subscriber.isLive
   }
 
-  /** Whether the node may load functions or scripts on this server; known once the links are up. */
-  get canRecord(): boolean {
-    return this.functions.isSupported
-  }
-
-  /** Resolves when both links are up for the first time. */
-  get whenLive(): Promise<void> {
-    return this.#whenLive
+  #changed(error: Error | undefined): void {
+    const isUp = this.connected
+    if (isUp) this.#onLive()
+    // Until the first success an operator needs the reason, such as a wrong password or a refused port.
+    const isReason = !this.#hasBeenUp && error !== undefined && error.message !== this.#lastProblem
+    const isNews = isUp !== this.#wasUp || isReason
+    this.#hasBeenUp ||= isUp
+    if (this.#isClosed || !isNews) return
+    this.#wasUp = isUp
+    this.#lastProblem = error?.message
+    this.#news.change(isUp, error)
   }
 
   attach(subscriber: Subscriber): void {
-    this.#subscribers = [...this.#subscribers, subscriber]
+    this.#attached = [...this.#attached, subscriber]
   }
 
   detach(subscriber: Subscriber): void {
-    this.#subscribers = this.#subscribers.filter(it => it !== subscriber)
+    this.#attached = this.#attached.filter(it => it !== subscriber)
     for (const topic of subscriber.topics()) this.unsubscribe(topic)
   }
 
   #each(call: (subscriber: Subscriber) => void): void {
-    for (const subscriber of this.#subscribers) call(subscriber)
-  }
-
-  subscribe(topics: readonly Topic[]): Promise<ReadonlyMap<Topic, Position>> {
-    return this.#subscriber.subscribe(topics)
+    for (const subscriber of this.#attached) call(subscriber)
   }
 
   unsubscribe(topic: Topic): void {
-    for (const subscriber of this.#subscribers) if (subscriber.holds(topic)) return
-    this.#subscriber.unsubscribe(topic)
-  }
-
-  history(topic: Topic, since: string, limits: PageLimits): Promise<HistoryPage> {
-    return this.#subscriber.history(topic, since, limits)
-  }
-
-  #deliver(topic: Topic, envelope: Slice, position: Position | undefined): void {
-    const receivers = this.#receiversOf(topic)
-    const sharers = receivers.length
-    for (const subscriber of receivers) subscriber.receive({ topic, envelope, sharers, position })
+    for (const subscriber of this.#attached) if (subscriber.holds(topic)) return
+    this.subscriber.unsubscribe(topic)
   }
 
   /**
    * The subscribers that hold the topic. If the last one has just left, any other, so that a receipt gets an answer.
    */
   #receiversOf(topic: Topic): readonly Subscriber[] {
-    const all = this.#subscribers
+    const all = this.#attached
     if (all.length === 1) return all
     const holders = all.filter(subscriber => subscriber.holds(topic))
     return holders.length > 0 ? holders : all.slice(0, 1)
@@ -192,7 +148,7 @@ export class RedisBroker {
   async close(): Promise<void> {
     // The links now go down on purpose: nothing more is reported.
     this.#isClosed = true
-    this.#subscriber.close()
+    this.subscriber.close()
     this.commands.close()
     this.#answers.clear()
   }

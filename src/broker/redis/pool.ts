@@ -1,7 +1,7 @@
 import { errors } from '../../protocol/errors.ts'
 import { type LinkNews, RedisBroker, type RedisBrokerOptions } from './broker.ts'
 import { checkSource, createClient, identityOf, type RedisSource } from './client.ts'
-import { RedisRegistration, type RedisRegistrationOptions } from './registration.ts'
+import { createRegistration, type RedisRegistration, type RedisRegistrationOptions } from './registration.ts'
 
 interface Shared {
   broker: RedisBroker
@@ -28,7 +28,7 @@ export function acquireBroker(
   const user = { news }
   entry.users.add(user)
   return {
-    broker: new RedisRegistration(entry.broker, options),
+    broker: createRegistration(entry.broker, options),
     async release() {
       if (!entry.users.delete(user) || entry.users.size > 0) return
       shared.delete(key)

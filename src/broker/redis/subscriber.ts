@@ -1,14 +1,13 @@
 import type { Redis } from 'ioredis'
 import { errors } from '../../protocol/errors.ts'
-import type { GapReason } from '../../protocol/messages.ts'
 import type { Position } from '../../protocol/position.ts'
 import type { Slice } from '../../protocol/slice.ts'
-import type { Topic } from '../../protocol/topic.ts'
+import { type Topic, topicKind } from '../../protocol/topic.ts'
 import type { HistoryPage, PageLimits } from '../broker.ts'
 import { RETRY, retrying } from '../waiting.ts'
 import type { CommandLink } from './commands.ts'
 import type { Functions } from './functions.ts'
-import { GapFiller } from './gap-filler.ts'
+import { GapFiller, type GapFillerEvents } from './gap-filler.ts'
 import { Heads } from './heads.ts'
 import { parseRecorded, RedisHistory } from './history.ts'
 import { Lag, type Tick } from './lag.ts'
@@ -24,14 +23,7 @@ export interface RedisSubscriberOptions {
   maxBytes: number
 }
 
-export interface RedisSubscriberEvents {
-  deliver(topic: Topic, envelope: Slice, position: Position | undefined): void
-  lost(reason: GapReason, topics: ReadonlyMap<Topic, Position | undefined>): void
-  isRecorded(topic: Topic): boolean
-  /** Every topic that has a connection on this node. */
-  topics(): Iterable<Topic>
-  /** This many missed publications of `topic` were delivered from its history. */
-  filled(topic: Topic, publications: number): void
+export interface RedisSubscriberEvents extends Omit<GapFillerEvents, 'failed'> {
   /** The state of the link has changed, or the reason why it is down. */
   change(error: Error | undefined): void
   /** For the log: `milliseconds` is the present delay, or the longest one once the node has caught up. */
@@ -80,7 +72,7 @@ export class RedisSubscriber {
     this.#events = events
     this.#functions = functions
     this.#history = new RedisHistory(functions, names, options, () => this.#timeline.current)
-    const heads = new Heads(topics => this.#heads(topics))
+    const heads = new Heads(topics => this.#whileKnown(() => this.#history.heads(topics)))
     this.#gapFiller = new GapFiller(
       {
         heads: topics => heads.ask(topics),
@@ -141,8 +133,10 @@ export class RedisSubscriber {
   async subscribe(topics: readonly Topic[]): Promise<ReadonlyMap<Topic, Position>> {
     await this.#subscriptions.subscribe(topics)
     if (!this.#functions.isSupported) return NO_POSITIONS
+    // The topic of a connection is never recorded, because it ends with the connection.
+    const recordable = topics.filter(topic => topicKind(topic) !== 'connection')
     // A topic that was left meanwhile must not get a cursor: nobody would remove it.
-    const wanted = () => topics.filter(topic => isRecordable(topic) && this.#subscriptions.wants(topic))
+    const wanted = () => recordable.filter(topic => this.#subscriptions.wants(topic))
     try {
       return (
         (await retrying(
@@ -163,10 +157,6 @@ export class RedisSubscriber {
 
   history(topic: Topic, since: string, limits: PageLimits): Promise<HistoryPage> {
     return this.#whileKnown(() => this.#history.read(topic, since, limits))
-  }
-
-  #heads(topics: readonly Topic[]): Promise<ReadonlyMap<Topic, Position>> {
-    return this.#whileKnown(() => this.#history.heads(topics))
   }
 
   /** Refuses an answer unless the timeline was checked since the link came up: Redis may have gone back in time. */
@@ -267,9 +257,4 @@ export class RedisSubscriber {
     this.#gapFiller.close()
     this.#subscriptions.close()
   }
-}
-
-/** The topic of a connection is never recorded, because it ends with the connection. */
-function isRecordable(topic: Topic): boolean {
-  return !topic.startsWith('connection:')
 }
