@@ -11,10 +11,8 @@ const LIBRARY = readFileSync(new URL('./push.lua', import.meta.url), 'utf8')
 const SCRIPT = `${LIBRARY.slice(LIBRARY.indexOf('\n'))}\nreturn functions[table.remove(ARGV, 1)](KEYS, ARGV)`
 const SCRIPT_SHA = createHash('sha1').update(SCRIPT).digest('hex')
 
-export type FunctionName = 'push_publish' | 'push_heads' | 'push_history' | 'push_compare' | 'push_tick'
-
 export interface Call {
-  name: FunctionName
+  name: 'push_publish' | 'push_heads' | 'push_history' | 'push_compare' | 'push_tick'
   keys: readonly string[]
   args: readonly (string | number)[]
 }
@@ -38,7 +36,7 @@ export class Functions {
     this.#isScript = false
     this.isSupported = true
     const version = await this.#version(timeout)
-    if (isMissing(version)) await this.#load(timeout, version as PushError)
+    if (isMissing(version)) await this.#load(timeout, version)
     else if (typeof version === 'number' && version < VERSION) await this.#load(timeout, undefined)
   }
 
@@ -52,14 +50,14 @@ export class Functions {
     )
     const missing = calls.filter((_, i) => isMissing(replies[i]))
     if (missing.length > 0) {
-      const again = await this.#loadAndRun(missing, replies.find(isMissing) as PushError, deadline, timeout)
+      const again = await this.#loadAndRun(missing, replies.find(isMissing), deadline, timeout)
       let next = 0
       for (let i = 0; i < replies.length; i++) if (isMissing(replies[i])) replies[i] = again[next++]
     }
     return replies.map((reply, i) => this.#understood(calls[i]!, reply))
   }
 
-  async #loadAndRun(calls: Call[], missing: PushError, deadline: number, timeout: number): Promise<Reply[]> {
+  async #loadAndRun(calls: Call[], missing: Reply, deadline: number, timeout: number): Promise<Reply[]> {
     const left = () => deadline - performance.now()
     // Without an answer in time the link would be closed, and other calls would lose their answers.
     const isLate = () => left() < Math.min(MIN_TIME, timeout / 2)
@@ -74,10 +72,12 @@ export class Functions {
   }
 
   #understood({ name }: Call, reply: Reply): Reply {
-    if (!isPushError(reply) || !isReply(reply) || !FORBIDDEN.test(messageOf(reply))) return toPushError(reply)
+    const refusal = refusalOf(reply)
+    if (refusal === undefined) return reply
+    if (!FORBIDDEN.test(refusal)) return ownError(refusal) ?? reply
     // The user may lack the right to this topic alone, so this error says nothing about other topics.
     if (name !== 'push_publish') this.isSupported = false
-    return new errors.UNSUPPORTED(`recorded topics need more rights (docs/redis.md); Redis said: ${messageOf(reply)}`)
+    return new errors.UNSUPPORTED(`recorded topics need more rights (docs/redis.md); Redis said: ${refusal}`)
   }
 
   #command({ name, keys, args }: Call): Command {
@@ -90,34 +90,34 @@ export class Functions {
    * Why the functions cannot be loaded; undefined once they are loaded. `missing` is the reply that said they are
    * missing, undefined to replace an older library.
    */
-  #load(timeout: number, missing: PushError | undefined): Promise<PushError | undefined> {
+  #load(timeout: number, missing: Reply): Promise<PushError | undefined> {
     this.#loading ??= this.#loadOnce(performance.now() + timeout, missing).finally(() => {
       this.#loading = undefined
     })
     return this.#loading
   }
 
-  async #loadOnce(deadline: number, missing: PushError | undefined): Promise<PushError | undefined> {
+  async #loadOnce(deadline: number, missing: Reply): Promise<PushError | undefined> {
     const run = (command: Command) => this.#commands.run([command], Math.max(1, deadline - performance.now()))
     const load: Command = missing ? ['FUNCTION', 'LOAD', LIBRARY] : ['FUNCTION', 'LOAD', 'REPLACE', LIBRARY]
     // A user who may not call functions gains nothing by loading them.
     const [reply] = missing && needsScript(missing) ? [missing] : await run(load)
-    if (!isPushError(reply)) {
-      this.#isScript = false
-      return undefined
-    }
-    if (messageOf(reply).includes('already exists')) return this.#useExisting(deadline)
-    if (!isReply(reply)) return reply
+    const refusal = refusalOf(reply)
+    if (refusal === undefined) return this.#loaded(reply, false)
+    if (refusal.includes('already exists')) return this.#useExisting(deadline)
     const [sha] = await run(['SCRIPT', 'LOAD', SCRIPT])
-    if (!isPushError(sha)) {
-      this.#isScript = true
-      return undefined
-    }
-    if (!isReply(sha)) return sha
+    if (refusalOf(sha) === undefined) return this.#loaded(sha, true)
     this.isSupported = false
     return new errors.UNSUPPORTED(
-      `recorded topics need functions (Redis 7, Valkey) or scripts; this server said: ${messageOf(reply)}`,
+      `recorded topics need functions (Redis 7, Valkey) or scripts; this server said: ${refusal}`,
     )
+  }
+
+  /** Redis did not refuse to load them, but it may not have answered. */
+  #loaded(reply: Reply, isScript: boolean): PushError | undefined {
+    if (isPushError(reply)) return reply
+    this.#isScript = isScript
+    return undefined
   }
 
   /** Another node was faster, or an older library lacks the function that was called. */
@@ -134,26 +134,22 @@ export class Functions {
   }
 }
 
-/** What Redis said; empty if there was no reply. */
-function messageOf(error: PushError): string {
-  return error.cause instanceof Error ? error.cause.message : ''
-}
-
-/** Whether Redis answered with an error. */
-function isReply(error: PushError): boolean {
-  return error.cause instanceof Error && error.cause.name === 'ReplyError'
+/** The error with which Redis answered; undefined if it gave a result or no answer. */
+function refusalOf(reply: Reply): string | undefined {
+  if (!isPushError(reply)) return undefined
+  const { cause } = reply
+  return cause instanceof Error && cause.name === 'ReplyError' ? cause.message : undefined
 }
 
 function isMissing(reply: Reply): boolean {
-  if (!isPushError(reply) || !isReply(reply)) return false
-  return messageOf(reply).includes('Function not found') || needsScript(reply)
+  return refusalOf(reply)?.includes('Function not found') || needsScript(reply)
 }
 
 /** Functions cannot be called on this server, or the script that replaces them is not loaded. */
-function needsScript(reply: PushError): boolean {
-  const message = messageOf(reply)
-  if (message.startsWith('NOPERM')) return /'fcall'/i.test(message)
-  return message.startsWith('NOSCRIPT') || /unknown command .?FCALL/i.test(message)
+function needsScript(reply: Reply): boolean {
+  const refusal = refusalOf(reply) ?? ''
+  if (refusal.startsWith('NOPERM')) return /'fcall'/i.test(refusal)
+  return refusal.startsWith('NOSCRIPT') || /unknown command .?FCALL/i.test(refusal)
 }
 
 type MakeError = new (message: string) => PushError
@@ -164,10 +160,9 @@ const FORBIDDEN = /NOPERM|can't (run this command|access at least one of the key
 const CODES = new Map<string, MakeError>(Object.values(errors).map(make => [new make('').code, make as MakeError]))
 
 /** A function names one of our codes to say why it did nothing. */
-function toPushError(reply: Reply): Reply {
-  if (!isPushError(reply) || !isReply(reply)) return reply
-  const [, code, message] = /^(PUSH_ERR_[A-Z_]+) (.*)$/s.exec(messageOf(reply)) ?? []
-  const make = code === undefined ? undefined : CODES.get(code)
+function ownError(refusal: string): PushError | undefined {
+  const [, code = '', message = ''] = /^(PUSH_ERR_[A-Z_]+) (.*)$/s.exec(refusal) ?? []
+  const make = CODES.get(code)
   // Some codes put their argument into a sentence. Here the message is the whole sentence already.
-  return make && message !== undefined ? Object.assign(new make(message), { message }) : reply
+  return make && Object.assign(new make(message), { message })
 }
