@@ -96,8 +96,8 @@ export class RedisSubscriber {
       restored: () => void this.#restore(),
       granted: topics => void this.#gapFiller.regained(topics),
       refused: events.refused,
-      change: (isUp, error) => {
-        if (!isUp) this.#interrupt()
+      down: error => {
+        this.#interrupt()
         events.change(error)
       },
     })

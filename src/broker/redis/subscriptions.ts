@@ -22,7 +22,8 @@ export interface SubscriptionEvents {
   /** Redis has granted these topics, which it refused before. */
   granted(topics: readonly Topic[]): void
   refused(refusal: RefusedTopic): void
-  change(isUp: boolean, error: Error | undefined): void
+  /** Messages are no longer received, or still are not: why, if known. */
+  down(error: Error | undefined): void
 }
 
 /** Channels of one SUBSCRIBE: a larger command and its reply would block others. */
@@ -168,7 +169,8 @@ export class Subscriptions {
     if (era !== this.#era) return false
     if (error) return this.#onRefused(error, topics, batch)
     this.#answered = batch
-    this.#onGranted(topics.filter(topic => this.#told.get(topic) === batch && this.#refusedTopics.delete(topic)))
+    const granted = topics.filter(topic => this.#told.get(topic) === batch && this.#refusedTopics.delete(topic))
+    if (granted.length > 0) this.#events.granted(granted)
     if (this.#isLive) this.#settleConfirmed(topics)
     return true
   }
@@ -180,10 +182,6 @@ export class Subscriptions {
     } catch (error) {
       return error as Error
     }
-  }
-
-  #onGranted(topics: readonly Topic[]): void {
-    if (topics.length > 0) this.#events.granted(topics)
   }
 
   /** NOPERM does not say which topic is refused: the topics are asked for in halves until each refused one is found. */
@@ -208,7 +206,7 @@ export class Subscriptions {
 
   /** The connection is up but useless: after a while it is replaced. */
   #fail(error: Error): false {
-    this.#events.change(false, error)
+    this.#events.down(error)
     this.#retry ??= setTimeout(() => this.#link.reset(error), FAILED_RETRY)
     return false
   }
@@ -232,7 +230,6 @@ export class Subscriptions {
     if (!done || era !== this.#era) return
     this.#isLive = true
     this.#settleConfirmed(this.#pending.topics())
-    this.#events.change(true, undefined)
     this.#events.restored()
     for (const [topic, envelope] of this.#early.take()) this.#events.message(topic, envelope)
   }
@@ -269,7 +266,7 @@ export class Subscriptions {
     this.#told.clear()
     this.#refusedTopics.clear()
     this.#early.take()
-    if (wasLive) this.#events.change(false, error)
+    if (wasLive) this.#events.down(error)
   }
 
   /** The message came over a connection that is lost now; nothing of the next one has been processed yet. */
