@@ -23,7 +23,8 @@ const MAX_REJECTED = 100
 class Shared {
   readonly rejected: { time: number; topic: Topic; reason: string; size: number }[] = []
   readonly subscribers = new Set<Subscriber>()
-  readonly receipts = new Map<string, { answers: NodeAnswer[]; missing: number; settle: () => void }>()
+  /** Who waits for the answer of this process, the only node. */
+  readonly receipts = new Map<string, (answer?: NodeAnswer) => void>()
   readonly tickets = new Map<string, { identity: string; expires: number }>()
   readonly history = new MemoryHistory()
   readonly answers: ReceiptAnswers
@@ -115,33 +116,29 @@ export class MemoryBroker implements Broker {
       if (isPushError(error)) return error
       throw error
     }
-    const answered = receipt === undefined ? undefined : this.#collect(receipt, nodes)
+    const answered = receipt === undefined ? undefined : this.#answered(receipt, nodes)
     const incoming = { topic, envelope: new Slice(bytes), sharers: holders.length, position }
     for (const holder of holders) holder.receive(incoming)
     const sent = position ? { nodes, position } : { nodes }
-    return answered ? answered.then(({ answers, complete }) => ({ ...sent, answers, complete })) : sent
+    return answered ? answered.then(answers => ({ ...sent, ...answers })) : sent
   }
 
-  #collect(token: string, missing: number): Promise<{ answers: NodeAnswer[]; complete: boolean }> {
-    const answers: NodeAnswer[] = []
-    if (missing === 0) return Promise.resolve({ answers, complete: true })
+  #answered(token: string, nodes: number): Promise<Pick<Sent, 'answers' | 'complete'>> {
+    if (nodes === 0) return Promise.resolve({ answers: [], complete: true })
     return new Promise(resolve => {
-      const settle = () => {
+      const settle = (answer?: NodeAnswer) => {
         clearTimeout(timer)
         this.#shared.receipts.delete(token)
-        resolve({ answers, complete: answers.length === missing })
+        resolve({ answers: answer ? [answer] : [], complete: answer !== undefined })
       }
       const timer = setTimeout(settle, this.#timeout)
-      this.#shared.receipts.set(token, { answers, missing, settle })
+      this.#shared.receipts.set(token, settle)
     })
   }
 
   answer(incoming: Incoming, token: string, answer: Omit<NodeAnswer, 'node'>): void {
     const whole = this.#shared.answers.add(incoming, token, answer)
-    const receipt = this.#shared.receipts.get(token)
-    if (!whole || !receipt) return
-    receipt.answers.push(whole)
-    receipt.settle()
+    if (whole) this.#shared.receipts.get(token)?.(whole)
   }
 
   note({ topic, reason, envelope }: RejectedNote): void {
@@ -171,7 +168,7 @@ export class MemoryBroker implements Broker {
 
   async close(): Promise<void> {
     this.#shared.isClosed = true
-    for (const { settle } of [...this.#shared.receipts.values()]) settle()
+    for (const settle of [...this.#shared.receipts.values()]) settle()
     this.#shared.tickets.clear()
   }
 }

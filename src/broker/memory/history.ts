@@ -64,14 +64,7 @@ export class MemoryHistory {
   #add(topic: Topic, rule: HistoryRule, now: number): Recorded {
     if (this.#topics.size >= MAX_TOPICS) this.#makeRoom(now)
     const start = this.#start(now)
-    const recorded: Recorded = {
-      start,
-      head: start,
-      entries: [],
-      rule,
-      once: new Map(),
-      usedAt: now,
-    }
+    const recorded: Recorded = { start, head: start, entries: [], rule, once: new Map(), usedAt: now }
     this.#topics.set(topic, recorded)
     return recorded
   }

@@ -48,16 +48,13 @@ function refuseDisagreement(first: number, second: number): void {
 
 function open(redis: RedisSource, options: RedisBrokerOptions): Shared {
   const users: Shared['users'] = new Set()
+  const tell = (about: (news: LinkNews) => void) => {
+    for (const { news } of users) about(news)
+  }
   const news: LinkNews = {
-    change(isUp, error) {
-      for (const user of users) user.news.change(isUp, error)
-    },
-    lagging(isBehind, milliseconds) {
-      for (const user of users) user.news.lagging(isBehind, milliseconds)
-    },
-    refused(refusal) {
-      for (const user of users) user.news.refused(refusal)
-    },
+    change: (isUp, error) => tell(to => to.change(isUp, error)),
+    lagging: (isBehind, milliseconds) => tell(to => to.lagging(isBehind, milliseconds)),
+    refused: refusal => tell(to => to.refused(refusal)),
   }
   const clients = {
     commands: createClient(redis, `${options.prefix}commands`),
