@@ -5,14 +5,7 @@ import type { Topic } from '../../protocol/topic.ts'
 import type { HistoryPage, PageLimits } from '../broker.ts'
 import { retrying } from '../waiting.ts'
 import { follows, TopicCursor } from './cursor.ts'
-import type { Recorded } from './history.ts'
-
-export interface GapFillerSource {
-  /** The heads of these topics, and perhaps of others. */
-  heads(topics: readonly Topic[]): Promise<ReadonlyMap<Topic, Position>>
-  read(topic: Topic, since: string, limits: PageLimits): Promise<HistoryPage>
-  different(known: readonly [Topic, Position][]): Promise<Topic[]>
-}
+import type { Recorded, RedisHistory } from './history.ts'
 
 export interface GapFillerEvents {
   deliver(topic: Topic, envelope: Slice, position: Position | undefined): void
@@ -40,16 +33,15 @@ const MAX_WAITING_BYTES = 16 * 1024 * 1024
  * from the history. If that is impossible, `lost` is called before the next delivery.
  */
 export class GapFiller {
-  readonly #source: GapFillerSource
+  readonly #source: RedisHistory
   readonly #events: GapFillerEvents
   readonly #cursors = new Map<Topic, TopicCursor>()
   #waitingBytes = 0
   #filling = 0
   /** Counts lost and restored links: work of an older era stops. */
   #era = 0
-  #isClosed = false
 
-  constructor(source: GapFillerSource, events: GapFillerEvents) {
+  constructor(source: RedisHistory, events: GapFillerEvents) {
     this.#source = source
     this.#events = events
   }
@@ -92,9 +84,8 @@ export class GapFiller {
 
   receiveUnrecorded(topic: Topic, envelope: Slice): void {
     const cursor = this.#cursors.get(topic)
-    if (!cursor) return this.#events.deliver(topic, envelope, undefined)
-    cursor.hasUnrecorded = true
-    if (!cursor.isFilling) return this.#events.deliver(topic, envelope, undefined)
+    if (cursor) cursor.hasUnrecorded = true
+    if (!cursor?.isFilling) return this.#events.deliver(topic, envelope, undefined)
     // Messages that do not fit are told as one gap, after those that wait: that is where they are missing.
     cursor.hasOverflown ||= this.#waitingBytes + envelope.length > MAX_WAITING_BYTES
     if (cursor.hasOverflown) return
@@ -301,11 +292,10 @@ export class GapFiller {
 
   /** Undefined if the link was lost meanwhile: the work starts again when it is back. */
   #retrying<T>(era: number, ask: () => Promise<T>): Promise<T | undefined> {
-    return retrying(() => era === this.#era && !this.#isClosed, ask)
+    return retrying(() => era === this.#era, ask)
   }
 
   close(): void {
-    this.#isClosed = true
     this.#era++
     this.#cursors.clear()
     this.#waitingBytes = 0

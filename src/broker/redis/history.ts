@@ -34,51 +34,45 @@ export function parseRecorded({ memory, start, end: messageEnd }: Slice): Record
   return { position, previous, envelope: new Slice(memory, end + 1, messageEnd) }
 }
 
-export class RedisHistory {
-  readonly #functions: Functions
-  readonly #names: Names
-  readonly #options: { timeout: number; maxBytes: number }
-  readonly #timeline: () => string
+/** What a node asks Redis about the histories of topics. */
+export interface RedisHistory {
+  /** The heads of these topics, and perhaps of others. */
+  heads(topics: readonly Topic[]): Promise<ReadonlyMap<Topic, Position>>
+  /** The entries after `since`. */
+  read(topic: Topic, since: string, limits: PageLimits): Promise<HistoryPage>
+  /** The topics whose head in Redis is not the known position. */
+  different(known: readonly [Topic, Position][]): Promise<Topic[]>
+}
 
-  /** `timeline` is that of the server, as this node knows it. `maxBytes` is the size limit of a recorded envelope. */
-  constructor(
-    functions: Functions,
-    names: Names,
-    options: { timeout: number; maxBytes: number },
-    timeline: () => string,
-  ) {
-    this.#functions = functions
-    this.#names = names
-    this.#options = options
-    this.#timeline = timeline
-  }
-
-  async #call(name: Call['name'], topics: readonly Topic[], args: Call['args']): Promise<unknown[]> {
-    const keys = topics.map(topic => this.#names.channel(topic))
-    const { timeout, maxBytes } = this.#options
-    const [reply] = await this.#functions.run([{ name, keys, args: [this.#timeline(), maxBytes, ...args] }], timeout)
+/** `timeline` is that of the server, as this node knows it. `maxBytes` is the size limit of a recorded envelope. */
+export function historyIn(
+  functions: Functions,
+  names: Names,
+  { timeout, maxBytes }: { timeout: number; maxBytes: number },
+  timeline: () => string,
+): RedisHistory {
+  async function call(name: Call['name'], topics: readonly Topic[], args: Call['args']): Promise<unknown[]> {
+    const keys = topics.map(topic => names.channel(topic))
+    const [reply] = await functions.run([{ name, keys, args: [timeline(), maxBytes, ...args] }], timeout)
     if (!Array.isArray(reply)) throw isPushError(reply) ? reply : unreadable()
     return reply
   }
 
-  /** The heads of these topics. */
-  async heads(topics: readonly Topic[]): Promise<Map<Topic, Position>> {
-    const reply = await this.#call('push_heads', topics, [])
-    if (reply.length !== 2 * topics.length) throw unreadable()
-    return new Map(topics.map((topic, i) => [topic, { id: String(reply[2 * i]), seq: Number(reply[2 * i + 1]) }]))
-  }
-
-  /** The entries after `since`. */
-  async read(topic: Topic, since: string, limits: PageLimits): Promise<HistoryPage> {
-    return toPage(await this.#call('push_history', [topic], [since, limits.count, limits.bytes]))
-  }
-
-  /** The topics whose head in Redis is not the known position. */
-  async different(known: readonly [Topic, Position][]): Promise<Topic[]> {
-    const topics = known.map(([topic]) => topic)
-    const ids = known.map(([, { id }]) => id)
-    const reply = await this.#call('push_compare', topics, ids)
-    return reply.map(place => topics[Number(place) - 1]!)
+  return {
+    async heads(topics) {
+      const reply = await call('push_heads', topics, [])
+      if (reply.length !== 2 * topics.length) throw unreadable()
+      return new Map(topics.map((topic, i) => [topic, { id: String(reply[2 * i]), seq: Number(reply[2 * i + 1]) }]))
+    },
+    async read(topic, since, limits) {
+      return toPage(await call('push_history', [topic], [since, limits.count, limits.bytes]))
+    },
+    async different(known) {
+      const topics = known.map(([topic]) => topic)
+      const ids = known.map(([, { id }]) => id)
+      const reply = await call('push_compare', topics, ids)
+      return reply.map(place => topics[Number(place) - 1]!)
+    },
   }
 }
 

@@ -37,17 +37,13 @@ export async function collectAnswers(
     if (answers.length >= expected || left <= 0) return answers
     await sleep(Math.min(wait, left))
     const [reply] = await Promise.race([
-      readList(commands, names.receipt(token)),
+      // With its own timeout: if a reply is too late for one receipt, the link must not be closed for that.
+      commands.run([['LRANGE', names.receipt(token), 0, -1]], READ_TIMEOUT),
       sleep(Math.max(left - wait, 0), LATE, { ref: false }),
     ])
     if (!Array.isArray(reply)) return answers
     answers = reply.flatMap(parseAnswer)
   }
-}
-
-/** It has its own timeout: if a reply is too late for one receipt, the link must not be closed for that. */
-function readList(commands: CommandLink, key: string): Promise<unknown[]> {
-  return commands.run([['LRANGE', key, 0, -1]], READ_TIMEOUT)
 }
 
 /** Any program can write to the list: whatever is not an answer is ignored. */

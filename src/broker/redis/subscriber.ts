@@ -9,7 +9,7 @@ import type { CommandLink } from './commands.ts'
 import type { Functions } from './functions.ts'
 import { GapFiller, type GapFillerEvents } from './gap-filler.ts'
 import { Heads } from './heads.ts'
-import { parseRecorded, RedisHistory } from './history.ts'
+import { historyIn, parseRecorded, type RedisHistory } from './history.ts'
 import { Lag, type Tick } from './lag.ts'
 import type { Names } from './names.ts'
 import type { RefusedTopic } from './refused-topics.ts'
@@ -71,13 +71,13 @@ export class RedisSubscriber {
     this.#options = options
     this.#events = events
     this.#functions = functions
-    this.#history = new RedisHistory(functions, names, options, () => this.#timeline.current)
+    this.#history = historyIn(functions, names, options, () => this.#timeline.current)
     const heads = new Heads(topics => this.#whileKnown(() => this.#history.heads(topics)))
     this.#gapFiller = new GapFiller(
       {
         heads: topics => heads.ask(topics),
         read: (topic, since, limits) => this.history(topic, since, limits),
-        different: known => this.#history.different(known),
+        different: this.#history.different,
       },
       { ...events, failed: error => events.change(error as Error) },
     )

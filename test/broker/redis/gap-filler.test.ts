@@ -3,7 +3,8 @@ import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import fc from 'fast-check'
 import type { HistoryEntry, HistoryPage, PageLimits } from '../../../src/broker/broker.ts'
-import { GapFiller, type GapFillerSource } from '../../../src/broker/redis/gap-filler.ts'
+import { GapFiller } from '../../../src/broker/redis/gap-filler.ts'
+import type { RedisHistory } from '../../../src/broker/redis/history.ts'
 import { errors, type PushError } from '../../../src/protocol/errors.ts'
 import type { GapReason } from '../../../src/protocol/messages.ts'
 import { encodeId, type Position, positionOf, timelineOf } from '../../../src/protocol/position.ts'
@@ -36,7 +37,7 @@ const isAfter = (mark: string, than: string) => {
 }
 
 /** Does what push.lua does, and answers when the test says so: in the order in which it was asked. */
-class MiniRedis implements GapFillerSource {
+class MiniRedis implements RedisHistory {
   timeline = 't0'
   clock = 1000
   readonly histories = new Map<Topic, History>()
