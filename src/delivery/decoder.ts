@@ -1,20 +1,19 @@
+import type { Incoming } from '../broker/broker.ts'
 import { type Extended, encodeExtended, encodeFrame, type Frames } from '../connection/frame.ts'
 import { type Decoded, decodeEnvelope, isTarget, type Publication } from '../protocol/envelope.ts'
 import { encodeOrigin, encodePublication, needsNoEscape } from '../protocol/messages.ts'
 import { PlainEnvelope } from '../protocol/plain-envelope.ts'
-import type { Position } from '../protocol/position.ts'
 import type { Slice } from '../protocol/slice.ts'
 import type { Topic } from '../protocol/topic.ts'
 import type { SchemaTable } from '../publish/schemas.ts'
 
 /** A publication with a type and a payload, and nothing else that a node has to know. */
-export interface Plain {
-  kind: 'plain'
-}
+const PLAIN = { kind: 'plain' } as const
 
-export type Taken = Decoded | Plain
+export type Plain = typeof PLAIN
 
-const PLAIN: Plain = { kind: 'plain' }
+/** What a frame is made of. */
+type Framed = Pick<Incoming, 'topic' | 'envelope' | 'position'>
 
 /** Turns envelopes, which any program may have written, into frames: live publications and histories alike. */
 export class Decoder {
@@ -30,7 +29,7 @@ export class Decoder {
   }
 
   /** Never throws: an error must not interrupt the broker, which calls this. */
-  decode(topic: Topic, envelope: Slice): Taken {
+  decode(topic: Topic, envelope: Slice): Decoded | Plain {
     try {
       const isPlain = envelope.length <= this.#maxBytes && this.#plain.matches(envelope)
       if (isPlain && (this.#schemas.isEmpty || !this.#schemas.has(this.#plain.type))) return PLAIN
@@ -59,7 +58,8 @@ export class Decoder {
   /** A plain envelope only lacks the origin of a message: its bytes are copied and not encoded again. */
   extended({ topic, envelope, position }: Framed): Extended {
     const isTopicAlone = position === undefined && needsNoEscape(topic)
-    return { object: envelope, topic, origin: isTopicAlone ? undefined : originOf(topic, position) }
+    const origin = isTopicAlone ? undefined : Buffer.from(encodeOrigin(topic, position ?? {}))
+    return { object: envelope, topic, origin }
   }
 
   /** The frame of a publication; a recorded one has the `seq` and `id` of its position. */
@@ -70,15 +70,4 @@ export class Decoder {
     const origin = { ...(position ?? { seq }), ack: ack && isLive ? receipt : undefined }
     return encodeFrame(encodePublication(topic, type, payload, origin))
   }
-}
-
-function originOf(topic: Topic, position: Position | undefined): Buffer {
-  return Buffer.from(encodeOrigin(topic, position ?? {}))
-}
-
-/** What a frame is made of. */
-interface Framed {
-  topic: Topic
-  envelope: Slice
-  position?: Position | undefined
 }

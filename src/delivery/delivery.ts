@@ -1,8 +1,6 @@
 import type { Broker, Incoming, Subscriber } from '../broker/broker.ts'
 import type { Connection } from '../connection/connection.ts'
-import type { Registry } from '../connection/registry.ts'
 import type { WriteQueue } from '../connection/write-queue.ts'
-import type { Metrics } from '../metrics.ts'
 import { type Control, type Decoded, decodeEnvelope, type Publication, type Rejection } from '../protocol/envelope.ts'
 import type { GapReason } from '../protocol/messages.ts'
 import type { Position } from '../protocol/position.ts'
@@ -10,18 +8,14 @@ import type { Slice } from '../protocol/slice.ts'
 import type { Topic } from '../protocol/topic.ts'
 import type { HistoryRules } from '../publish/history-rules.ts'
 import type { Acknowledgements } from './acks.ts'
-import type { Decoder } from './decoder.ts'
-import { FanOut, type Skipped } from './fan-out.ts'
+import { FanOut, type FanOutParts, type Skipped } from './fan-out.ts'
 import { type Flow, FlushScheduler } from './flush-scheduler.ts'
 import { GapNotice } from './gap-notice.ts'
 
 /** The parts of the node that a delivery uses. */
-export interface DeliveryParts {
-  registry: Registry<Connection>
+export interface DeliveryParts extends FanOutParts {
   writeQueue: WriteQueue
-  decoder: Decoder
   acks: Acknowledgements<Connection>
-  metrics: Metrics
   broker: Pick<Broker, 'answer' | 'note' | 'backlog'>
   rules: HistoryRules
   limits: { nodeBuffer: number }
@@ -255,20 +249,16 @@ export class Delivery implements Subscriber {
   }
 
   #reject(incoming: Incoming, rejection: Rejection): void {
+    const { topic, envelope, position } = incoming
     const { reason, message, receipt } = rejection
-    this.#parts.metrics.count('publications_rejected_total', 1, reason)
-    this.#events.rejected(incoming.topic, rejection)
-    this.#parts.broker.note({ topic: incoming.topic, envelope: incoming.envelope.view(), reason, message })
-    if (incoming.position) this.#tellRejected(incoming.topic, incoming.position)
-    if (receipt === undefined) return
-    this.#parts.broker.answer(incoming, receipt, { delivered: 0, skipped: 0, rejected: { reason, message } })
-  }
-
-  /** It has a position, and other nodes may have delivered it: clients are sent a `gap` in its place. */
-  #tellRejected(topic: Topic, position: Position): void {
-    for (const connection of this.#parts.registry.members(topic)) {
-      if (!connection.barriers?.get(topic)?.lost('rejected', position))
-        connection.gap([topic], 'rejected', { [topic]: position })
+    const { metrics, broker, registry } = this.#parts
+    metrics.count('publications_rejected_total', 1, reason)
+    this.#events.rejected(topic, rejection)
+    broker.note({ topic, envelope: envelope.view(), reason, message })
+    // It has a position, and other nodes may have delivered it: clients are sent a `gap` in its place.
+    if (position) new GapNotice('rejected', new Map([[topic, position]]), registry).tell(Number.POSITIVE_INFINITY)
+    if (receipt !== undefined) {
+      broker.answer(incoming, receipt, { delivered: 0, skipped: 0, rejected: { reason, message } })
     }
   }
 

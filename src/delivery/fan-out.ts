@@ -12,11 +12,12 @@ import type { Position } from '../protocol/position.ts'
 import type { Topic } from '../protocol/topic.ts'
 import type { Decoder, Plain } from './decoder.ts'
 
-export type SkipReason = 'except' | 'closing' | 'slow'
+type SkipReason = 'except' | 'closing' | 'slow'
 
 export type Skipped = Partial<Record<SkipReason, number>>
 
-interface FanOutParts {
+/** The parts of the node that a fan-out uses. */
+export interface FanOutParts {
   registry: Registry<Connection>
   writeQueue: Pick<WriteQueue, 'delivered'>
   decoder: Decoder

@@ -141,7 +141,9 @@ export class Recovery {
     const position = (await confirmed).get(topic)
     const since = isId(id) ? id : NO_ID
     barrier.expect(position)
-    const page = position?.id === since ? upToDate(position) : await this.#firstPage(connection, topic, since, barrier)
+    const read = position?.id === since ? upToDate(position) : await this.#read(connection, topic, since, barrier)
+    // Without an answer the connection left meanwhile: nothing will be sent.
+    const page = read ?? upToDate({ id: since, seq: 0 })
     const { gap, head } = page
     this.#parts.metrics.count('recoveries_total', 1, gap ?? (page.parts.length > 0 ? 'replayed' : 'up_to_date'))
     return {
@@ -149,12 +151,6 @@ export class Recovery {
       ...(gap && { gap }),
       replay: () => this.#replay(connection, topic, barrier, page),
     }
-  }
-
-  async #firstPage(connection: Connection, topic: Topic, since: string, barrier: ReplayBarrier): Promise<Page> {
-    const page = await this.#read(connection, topic, since, barrier)
-    // The connection left meanwhile: nothing will be sent.
-    return page ?? upToDate({ id: since, seq: 0 })
   }
 
   async #replay(connection: Connection, topic: Topic, barrier: ReplayBarrier, first: Page): Promise<void> {
