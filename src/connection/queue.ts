@@ -191,30 +191,12 @@ export class Segment extends Queue implements Frames {
   #copy(): Segment {
     const memory = Buffer.allocUnsafeSlow(this.bytes)
     memory.set(this.view())
-    return new Rest({ memory, start: 0, end: memory.length }, this.topics, this.#count)
+    return new Loose({ memory, start: 0, end: memory.length }, this.topics, this.#count)
   }
 }
 
-class GapSegment extends Segment {
-  readonly #topics: readonly Topic[]
-
-  constructor(topics: readonly Topic[], reason: GapReason, positions: Gap['positions']) {
-    const gap: Gap = { topics: [...topics], reason, ...(positions && { positions }) }
-    super(encodeFrame(encodeMessage('gap', gap)), undefined, { count: 0 })
-    this.#topics = topics
-  }
-
-  override get topics(): readonly Topic[] {
-    return this.#topics
-  }
-
-  override detached(): Segment {
-    return this
-  }
-}
-
-/** The rest of a segment that a connection still holds. Its topic and position are no longer needed. */
-class Rest extends Segment {
+/** Frames without a topic and position of their own. A gap must name `topics` when they are dropped. */
+class Loose extends Segment {
   readonly #topics: readonly Topic[]
 
   constructor(frames: Frames, topics: readonly Topic[], count: number) {
@@ -267,7 +249,8 @@ export function directSegment(message: string | Uint8Array): Segment {
 
 /** `positions`: where the topics are now, so that the client continues from there. */
 export function gapSegment(topics: readonly Topic[], reason: GapReason, positions?: Gap['positions']): Segment {
-  return new GapSegment(topics, reason, positions)
+  const gap: Gap = { topics: [...topics], reason, ...(positions && { positions }) }
+  return new Loose(encodeFrame(encodeMessage('gap', gap)), topics, 0)
 }
 
 export function isPublished(segment: Segment): boolean {
@@ -284,7 +267,7 @@ export function lastBytes(segment: Segment, bytes: number): Segment {
   if (bytes >= segment.bytes) return segment
   const { memory, end } = segment
   const frames = { memory, start: end - bytes, end }
-  return new Rest(frames, segment.topics, framesIn(frames).length)
+  return new Loose(frames, segment.topics, framesIn(frames).length)
 }
 
 export function queueWith(queue: Queue | undefined, segment: Segment): Queue {
