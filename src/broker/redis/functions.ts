@@ -43,11 +43,8 @@ export class Functions {
   /** One reply or PushError for each call, within the timeout. */
   async run(calls: readonly Call[], timeout: number, patience?: Patience): Promise<Reply[]> {
     const deadline = performance.now() + timeout
-    const replies = await this.#commands.run(
-      calls.map(call => this.#command(call)),
-      timeout,
-      patience,
-    )
+    const commands = calls.map(call => this.#command(call))
+    const replies = await this.#commands.run(commands, timeout, patience)
     const missing = calls.filter((_, i) => isMissing(replies[i]))
     if (missing.length > 0) {
       const again = await this.#loadAndRun(missing, replies.find(isMissing), deadline, timeout)

@@ -44,11 +44,8 @@ export class PublishCommands {
   }
 
   async #publishLive(items: readonly Outgoing[], deadline: number): Promise<Result[]> {
-    const replies = await this.#commands.run(
-      items.flatMap(item => this.#commandsFor(item)),
-      this.#timeout,
-      { patience: this.#timeout },
-    )
+    const commands = items.flatMap(item => this.#commandsFor(item))
+    const replies = await this.#commands.run(commands, this.#timeout, { patience: this.#timeout })
     let next = 0
     return Promise.all(
       items.map(({ receipt }) => {
@@ -87,11 +84,9 @@ export class PublishCommands {
   async #attempt(calls: readonly Call[], attempts: Attempts[], deadline: number, share: number): Promise<void> {
     const left = Math.max(1, deadline - performance.now())
     const open = attempts.flatMap((attempt, i) => (isOpen(attempt) ? i : []))
-    const replies = await this.#functions.run(
-      open.map(i => calls[i]!),
-      left,
-      { attempt: Math.min(left, Math.max(MIN_ATTEMPT, left * share)), patience: this.#timeout },
-    )
+    const again = open.map(i => calls[i]!)
+    const time = Math.min(left, Math.max(MIN_ATTEMPT, left * share))
+    const replies = await this.#functions.run(again, left, { attempt: time, patience: this.#timeout })
     for (const [n, i] of open.entries()) {
       const attempt = attempts[i]!
       attempt.reply = replies[n]

@@ -137,15 +137,11 @@ export class RedisSubscriber {
     const recordable = topics.filter(topic => topicKind(topic) !== 'connection')
     // A topic that was left meanwhile must not get a cursor: nobody would remove it.
     const wanted = () => recordable.filter(topic => this.#subscriptions.wants(topic))
+    const isOpen = () => !this.#isClosed
     try {
-      return (
-        (await retrying(
-          () => !this.#isClosed,
-          () => this.#gapFiller.join(wanted()),
-        )) ?? NO_POSITIONS
-      )
+      return (await retrying(isOpen, () => this.#gapFiller.join(wanted()))) ?? NO_POSITIONS
     } catch (error) {
-      if (this.#functions.isSupported && !this.#isClosed) throw error
+      if (this.#functions.isSupported && isOpen()) throw error
       return NO_POSITIONS
     }
   }
