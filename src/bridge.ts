@@ -71,19 +71,19 @@ export class PushBridge {
 
   /** Subscribes the current connections of `user:ID` or `connection:ID` on any node, without asking `authorize`. */
   subscribe(target: string, topic: string): Promise<PublishResult> {
-    return this.#publisher.command(target, { kind: 'subscribe', topic: channelTopic(topic), receipt: undefined })
+    return this.#publisher.command(target, { kind: 'subscribe', topic: channelTopic(topic) })
   }
 
   /** Unsubscribes the current connections of `user:ID` or `connection:ID` on any node. */
   unsubscribe(target: string, topic: string): Promise<PublishResult> {
-    return this.#publisher.command(target, { kind: 'unsubscribe', topic: channelTopic(topic), receipt: undefined })
+    return this.#publisher.command(target, { kind: 'unsubscribe', topic: channelTopic(topic) })
   }
 
   /** Closes the connections of `user:ID` or `connection:ID` on any node; `delivered` is how many were closed. */
   async close(target: string, code: number = CLOSE.NORMAL, reason = ''): Promise<PublishResult> {
     const problem = closeProblem(code, reason)
     if (problem) throw new errors.FIELD(problem)
-    return this.#publisher.command(target, { kind: 'close', code, reason, receipt: undefined })
+    return this.#publisher.command(target, { kind: 'close', code, reason })
   }
 
   /**

@@ -1,45 +1,38 @@
 import type { Connection } from '../connection/connection.ts'
-import type { Control } from '../protocol/envelope.ts'
+import type { Command } from '../protocol/envelope.ts'
 import type { Topic } from '../protocol/topic.ts'
 
 /** The part of the hub that commands use. */
-export interface CommandTarget {
+interface CommandTarget {
   join(connection: Connection, topic: Topic): boolean
   confirm(connection: Connection, topic: Topic, how: { isNew: boolean; isCommand: true }): Promise<void>
   unsubscribe(connection: Connection, topic: Topic): void
 }
 
-/** Applies the commands of any node or backend to connections of this node: close, subscribe, unsubscribe. */
-export class Commands {
-  readonly #target: CommandTarget
-  readonly #failed: (error: unknown) => void
-
-  constructor(target: CommandTarget, failed: (error: unknown) => void) {
-    this.#target = target
-    this.#failed = failed
+/** Applies the command of any node or backend to connections of this node. Resolves with how many obeyed. */
+export async function obey(
+  connections: readonly Connection[],
+  command: Command,
+  target: CommandTarget,
+  failed: (error: unknown) => void,
+): Promise<number> {
+  if (command.kind === 'close') {
+    for (const connection of connections) connection.close(command.code, command.reason)
+    return connections.length
   }
-
-  /** Resolves with the number of connections that obeyed. */
-  async obey(connections: readonly Connection[], control: Control): Promise<number> {
-    if (control.kind === 'close') {
-      for (const connection of connections) connection.close(control.code, control.reason)
-      return connections.length
-    }
-    const moved = await Promise.all(connections.map(connection => this.#move(connection, control)))
-    return moved.filter(Boolean).length
-  }
-
-  async #move(connection: Connection, control: { kind: 'subscribe' | 'unsubscribe'; topic: Topic }): Promise<boolean> {
+  const move = async (connection: Connection): Promise<boolean> => {
     try {
-      if (control.kind === 'unsubscribe') this.#target.unsubscribe(connection, control.topic)
+      if (command.kind === 'unsubscribe') target.unsubscribe(connection, command.topic)
       else {
-        const isNew = this.#target.join(connection, control.topic)
-        await this.#target.confirm(connection, control.topic, { isNew, isCommand: true })
+        const isNew = target.join(connection, command.topic)
+        await target.confirm(connection, command.topic, { isNew, isCommand: true })
       }
       return true
     } catch (error) {
-      this.#failed(error)
+      failed(error)
       return false
     }
   }
+  const moved = await Promise.all(connections.map(move))
+  return moved.filter(Boolean).length
 }

@@ -7,43 +7,23 @@ import type { Transport } from '../connection/transport.ts'
 import { WriteQueue } from '../connection/write-queue.ts'
 import { Acknowledgements } from '../delivery/acks.ts'
 import { Decoder } from '../delivery/decoder.ts'
-import { Delivery } from '../delivery/delivery.ts'
-import { held, NOTHING_HELD, Recovery, type Since } from '../delivery/recovery.ts'
+import { Delivery, type DeliveryEvents } from '../delivery/delivery.ts'
+import { held, Recovery, type Since } from '../delivery/recovery.ts'
 import type { Metrics } from '../metrics.ts'
-import type { Rejection } from '../protocol/envelope.ts'
+import type { Options } from '../options/options.ts'
 import { errors } from '../protocol/errors.ts'
 import { CLOSE, type Feature, PROTOCOL_VERSION, type Ref } from '../protocol/messages.ts'
 import { ownTopics, type Topic } from '../protocol/topic.ts'
 import type { HistoryRules } from '../publish/history-rules.ts'
 import type { SchemaTable } from '../publish/schemas.ts'
-import { Commands } from './commands.ts'
+import { obey } from './commands.ts'
 import { Confirmation } from './confirmation.ts'
 import { closeAll } from './drain.ts'
 import { Heartbeat } from './heartbeat.ts'
 import { Welcomes } from './welcome.ts'
 
-export interface HubOptions {
-  heartbeat: { interval: number; timeout: number }
-  limits: {
-    buffer: number
-    bufferTime: number
-    nodeBuffer: number
-    publication: number
-    topics: number
-    connections: number
-  }
-  slowConsumer: 'close' | 'drop'
-  drain: { delay: number; window: number; timeout: number }
-  publishTimeout: number
-  callbacks: { onBinary?: unknown }
-}
-
 /** What the hub reports to the plugin. */
-export interface HubEvents {
-  rejected(topic: Topic, rejection: Rejection): void
-  /** An unexpected error, to be logged: it must not end the process. */
-  failed(error: unknown): void
-}
+export type HubEvents = Omit<DeliveryEvents, 'control'>
 
 /** Clients have this share of the publisher's time to acknowledge; the rest is for the answer to travel back. */
 const ACK_SHARE = 0.75
@@ -52,7 +32,7 @@ const ACK_SHARE = 0.75
 export class Hub {
   readonly registry = new Registry<Connection>()
   readonly broker: Broker
-  readonly options: HubOptions
+  readonly options: Options
   readonly metrics: Metrics
   readonly #writeQueue: WriteQueue
   readonly #delivery: Delivery
@@ -61,13 +41,12 @@ export class Hub {
   readonly #acks: Acknowledgements<Connection>
   readonly #heartbeat: Heartbeat<Connection>
   readonly #welcomes: Welcomes
-  readonly #closing = new Set<Connection>()
   #draining = false
   #onEmpty: (() => void) | undefined
 
   constructor(
     broker: Broker,
-    options: HubOptions,
+    options: Options,
     { schemas, rules }: { schemas: SchemaTable; rules: HistoryRules },
     metrics: Metrics,
     events: HubEvents,
@@ -77,17 +56,16 @@ export class Hub {
     this.metrics = metrics
     this.#writeQueue = new WriteQueue({ ...options.limits, slowConsumer: options.slowConsumer }, metrics, {
       wake: () => this.#delivery.wake(),
-      closing: connection => this.#onClosing(connection),
+      closing: connection => this.#heartbeat.closing(connection),
     })
     const { registry, limits } = { registry: this.registry, limits: options.limits }
     const decoder = new Decoder(schemas, limits.publication, events.failed)
     this.#acks = new Acknowledgements(options.publishTimeout * ACK_SHARE)
     this.#recovery = new Recovery({ broker, registry, decoder, metrics, budget: limits.buffer })
     this.#confirmation = new Confirmation(registry, limits.buffer, events.failed)
-    const commands = new Commands(this, events.failed)
     this.#delivery = new Delivery(
       { registry, writeQueue: this.#writeQueue, decoder, acks: this.#acks, metrics, broker, rules, limits },
-      { ...events, control: (connections, control) => commands.obey(connections, control) },
+      { ...events, control: (connections, control) => obey(connections, control, this, events.failed) },
     )
     this.#heartbeat = new Heartbeat(this.registry, options.heartbeat, {
       silent: connection => this.#endSilent(connection),
@@ -107,7 +85,7 @@ export class Hub {
   }
 
   /** Makes a connection of a socket. Live messages of the topics in `since` wait for the replay. */
-  connect(identity: Identity, transport: Transport, topics: readonly Topic[], since: Since = NOTHING_HELD): Connection {
+  connect(identity: Identity, transport: Transport, topics: readonly Topic[], since: Since): Connection {
     const connection = new Connection(identity, transport, this.#writeQueue)
     this.registry.add(connection)
     for (const topic of topics) if (!this.registry.has(connection, topic)) this.registry.join(connection, topic)
@@ -126,7 +104,7 @@ export class Hub {
   }
 
   /** Sends `welcome` once the broker has confirmed the topics, then what the connection missed. */
-  async welcome(connection: Connection, since: Since = NOTHING_HELD): Promise<void> {
+  async welcome(connection: Connection, since: Since): Promise<void> {
     const topics = topicsOf(connection)
     const start = this.#recovery.start(connection, topics, since)
     const known = await this.#confirmation.known(connection, start)
@@ -188,15 +166,9 @@ export class Hub {
     connection.gone()
     this.#heartbeat.forget(connection)
     this.#acks.forget(connection)
-    this.#closing.delete(connection)
     for (const topic of this.registry.remove(connection)) this.broker.unsubscribe(topic)
     this.metrics.count('connections_closed_total', 1, code)
     if (this.registry.size === 0) this.#onEmpty?.()
-  }
-
-  #onClosing(connection: Connection): void {
-    this.#closing.add(connection)
-    this.#heartbeat.closing(connection)
   }
 
   #endSilent(connection: Connection): void {
@@ -218,7 +190,7 @@ export class Hub {
       this.#onEmpty = resolve
     })
     await closeAll([...this.registry.values()], empty, this.options.drain)
-    for (const connection of [...this.registry.values(), ...this.#closing]) connection.terminate()
+    for (const connection of this.registry.values()) connection.terminate()
   }
 
   close(): void {

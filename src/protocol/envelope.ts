@@ -81,20 +81,12 @@ export interface Publication {
   receipt: string | undefined
 }
 
-export interface CloseControl {
-  kind: 'close'
-  code: number
-  reason: string
-  receipt: string | undefined
-}
+/** What connections are told to do. */
+export type Command =
+  | { kind: 'close'; code: number; reason: string }
+  | { kind: 'subscribe' | 'unsubscribe'; topic: Topic }
 
-export interface TopicControl {
-  kind: 'subscribe' | 'unsubscribe'
-  topic: Topic
-  receipt: string | undefined
-}
-
-export type Control = CloseControl | TopicControl
+export type Control = Command & { receipt: string | undefined }
 
 export type Decoded = Publication | Control | ({ kind: 'rejected' } & Rejection)
 
@@ -116,9 +108,12 @@ export function decodeEnvelope(bytes: Uint8Array, maxBytes: number): Decoded {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     return rejected('shape', 'the envelope is not a JSON object such as {"type":"notice","payload":{}}')
   }
-  const problem = 'control' in value ? controlProblem(value) : publicationProblem(value)
+  const isControl = 'control' in value
+  const problem =
+    formProblem(value, isControl ? controlKeys : envelopeKeys) ??
+    (isControl ? controlProblem(value) : publicationProblem(value))
   if (problem) return { ...problem, receipt: receiptOf(value) }
-  return 'control' in value ? toControl(value as Static<typeof ControlSchema>) : toPublication(value as never, text)
+  return isControl ? toControl(value as Static<typeof ControlSchema>) : toPublication(value as never, text)
 }
 
 function rejected(reason: RejectReason, message: string): { kind: 'rejected' } & Rejection {
@@ -132,11 +127,18 @@ function jsonProblem(text: string): string {
   return 'the envelope is not JSON: write an object such as {"type":"notice","payload":{}}'
 }
 
-function publicationProblem(value: object) {
-  const unknown = unknownKey(value, envelopeKeys, 'x-')
+/** What is wrong with the form that publications and commands share. */
+function formProblem(value: { v?: unknown }, known: readonly string[]) {
+  const unknown = unknownKey(value, known, 'x-')
   if (unknown) return rejected('unknown_key', unknown)
+  const { v } = value
+  if (typeof v !== 'number' || v <= ENVELOPE_VERSION) return undefined
+  const problem = `the envelope is of version ${v}; this node reads up to ${ENVELOPE_VERSION}: update the node first`
+  return rejected('version', problem)
+}
+
+function publicationProblem(value: object) {
   const { v, type, seq, except, receipt, ack, ext } = value as Record<string, unknown>
-  if (typeof v === 'number' && v > ENVELOPE_VERSION) return rejected('version', versionProblem(v))
   const badType = typeProblem(type)
   if (badType) return rejected('type', badType)
   if (isReservedType(type as string)) {
@@ -152,10 +154,7 @@ function publicationProblem(value: object) {
 }
 
 function controlProblem(value: object) {
-  const unknown = unknownKey(value, controlKeys, 'x-')
-  if (unknown) return rejected('unknown_key', unknown)
-  const { v, control: kind } = value as Record<string, unknown>
-  if (typeof v === 'number' && v > ENVELOPE_VERSION) return rejected('version', versionProblem(v))
+  const { control: kind } = value as Record<string, unknown>
   if (!['close', 'subscribe', 'unsubscribe'].includes(kind as string)) {
     return rejected('field', 'control is none of close, subscribe, unsubscribe')
   }
@@ -166,10 +165,6 @@ function controlProblem(value: object) {
       ? closeProblem(control.code ?? 1000, control.reason ?? '')
       : joinProblem(control.topic) && `topic: ${joinProblem(control.topic)}`
   return problem ? rejected('field', problem) : undefined
-}
-
-function versionProblem(v: number): string {
-  return `the envelope is of version ${v}; this node reads up to ${ENVELOPE_VERSION}: update the node first`
 }
 
 function fieldProblem(found: readonly { instancePath: string; message: string }[]): string {
@@ -247,10 +242,8 @@ export function encodeEnvelope({ type, payload, seq, except, receipt, ack }: Env
   return JSON.stringify({ type, payload, seq, except, receipt, ack })
 }
 
-export function encodeControl(control: Control): string {
-  return control.kind === 'close'
-    ? JSON.stringify({ control: 'close', code: control.code, reason: control.reason, receipt: control.receipt })
-    : JSON.stringify({ control: control.kind, topic: control.topic, receipt: control.receipt })
+export function encodeControl({ kind, ...fields }: Control): string {
+  return JSON.stringify({ control: kind, ...fields })
 }
 
 /** Only users and connections can be controlled: one slip must not close a whole channel or everybody. */

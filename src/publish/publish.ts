@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { type Static, Type } from 'typebox'
 import type { Broker, HistoryRule, Outgoing } from '../broker/broker.ts'
-import { type Control, encodeControl, encodeEnvelope, exceptProblem, isTarget } from '../protocol/envelope.ts'
+import { type Command, encodeControl, encodeEnvelope, exceptProblem, isTarget } from '../protocol/envelope.ts'
 import { errors, isPushError, type PushError } from '../protocol/errors.ts'
 import { isReservedType, typeProblem } from '../protocol/messages.ts'
 import { type Topic, topicKind, topicProblem } from '../protocol/topic.ts'
@@ -136,13 +136,13 @@ export class Publisher {
   }
 
   /** Controls the connections of `target` on every node, and waits until the nodes have reported what they did. */
-  async command(target: string, control: Control): Promise<PublishResult> {
+  async command(target: string, command: Command): Promise<PublishResult> {
     if (!isTarget(target)) {
       throw new errors.TOPIC(topicProblem(target) ?? `${JSON.stringify(target)} is neither user:ID nor connection:ID`)
     }
     const receipt = newToken()
     return unwrap(
-      (await this.#send([{ topic: target, envelope: encodeControl({ ...control, receipt }), receipt }]))[0]!,
+      (await this.#send([{ topic: target, envelope: encodeControl({ ...command, receipt }), receipt }]))[0]!,
     )
   }
 

@@ -331,7 +331,7 @@ test('a topic that cannot be recorded keeps no other topic back', async () => {
 
 test('a command is an envelope with a receipt, and says how many obeyed', async () => {
   const { publisher, sent } = setUp({ answer: answering({ node: 'n1', delivered: 2, skipped: 0 }) })
-  const result = await publisher.command('user:42', { kind: 'close', code: 4001, reason: 'bye', receipt: undefined })
+  const result = await publisher.command('user:42', { kind: 'close', code: 4001, reason: 'bye' })
   assert.deepEqual(result, { topic: 'user:42', nodes: 1, delivered: 2, skipped: 0, complete: true })
   const [{ topic, envelope, receipt }] = sent() as [Outgoing]
   assert.equal(topic, 'user:42')
@@ -340,7 +340,7 @@ test('a command is an envelope with a receipt, and says how many obeyed', async 
 
 test('a command is for a user or a connection, never for a channel or everybody', async () => {
   const { publisher, calls } = setUp()
-  const close = { kind: 'close', code: 1000, reason: '', receipt: undefined } as const
+  const close = { kind: 'close', code: 1000, reason: '' } as const
   await assert.rejects(publisher.command('all', close), {
     code: 'PUSH_ERR_TOPIC',
     message: '"all" is neither user:ID nor connection:ID',
@@ -354,7 +354,7 @@ test('a command is for a user or a connection, never for a channel or everybody'
 
 test('a command that the broker could not carry rejects', async () => {
   const { publisher } = setUp({ answer: () => new errors.CLOSED() })
-  const command = publisher.command('connection:c', { kind: 'subscribe', topic: 'channel:x', receipt: undefined })
+  const command = publisher.command('connection:c', { kind: 'subscribe', topic: 'channel:x' })
   await assert.rejects(command, { code: 'PUSH_ERR_CLOSED', statusCode: 503 })
 })
 
