@@ -38,16 +38,13 @@ const pushBridge: FastifyPluginAsync<PushBridgeOptions> = async (app, input) => 
   const metrics = new Metrics()
   const hub = new Hub(broker, options, { schemas, rules }, metrics, hubEvents(app))
   const publisher = new Publisher(broker, schemas, rules, options.limits.publication)
-  const { callbacks, limits, handlers } = options
-  const dispatcher = new Dispatcher(hub, { limits, handlers, ...callbacks }, error =>
-    app.log.error({ err: error }, 'push: a handler failed'),
-  )
+  const dispatcher = new Dispatcher(hub, options, error => app.log.error({ err: error }, 'push: a handler failed'))
   app.decorate(options.name, new PushBridge(hub, publisher) as never)
   await app.register(async scope => {
     await shareWebSocketServer(scope, options)
     socketRoutes(scope, { hub, options, dispatcher, admission: new Admission(hub, options) })
   })
-  const { api } = options
+  const { api, limits } = options
   if (api) await app.register(pushRoutes, { api, publisher, limits })
   // In preClose, since the server then waits for its sockets, and ours would never close.
   app.addHook('preClose', () => hub.drain())

@@ -1,5 +1,4 @@
-import type { Identity } from '../connection/identity.ts'
-import { newConnectionId, ownText } from '../connection/identity.ts'
+import { type Identity, newConnectionId, ownText } from '../connection/identity.ts'
 import type { Authentication } from '../options/options.ts'
 import { joinProblem } from '../protocol/envelope.ts'
 import { type Right, rightProblem } from '../protocol/rights.ts'

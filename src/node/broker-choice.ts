@@ -4,6 +4,7 @@ import type { Broker } from '../broker/broker.ts'
 import { MemoryBroker } from '../broker/memory/broker.ts'
 import type { LinkNews } from '../broker/redis/broker.ts'
 import { acquireBroker } from '../broker/redis/pool.ts'
+import { within } from '../broker/waiting.ts'
 import type { Options } from '../options/options.ts'
 import { errors } from '../protocol/errors.ts'
 
@@ -30,7 +31,8 @@ export async function openBroker(app: FastifyInstance, options: Options): Promis
     { node: nodeId, prefix, publishTimeout, noteRejected, maxBytes: options.limits.publication },
     logOf(app, prefix),
   )
-  if (await isLiveSoon(opened.broker.whenLive)) {
+  const isLive = opened.broker.whenLive.then(() => true)
+  if (await within(BOOT_WAIT, isLive)) {
     if (!opened.broker.canRecord && Object.keys(options.history).length > 0) {
       app.log.warn({ prefix }, 'push: this Redis allows neither functions nor scripts: nothing is recorded')
     }
@@ -79,14 +81,4 @@ function hostRedis(app: FastifyInstance): unknown {
     )
   }
   return redis
-}
-
-async function isLiveSoon(whenLive: Promise<void>): Promise<boolean> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<boolean>(resolve => {
-    timer = setTimeout(resolve, BOOT_WAIT, false)
-  })
-  const isLive = await Promise.race([whenLive.then(() => true), late])
-  clearTimeout(timer)
-  return isLive
 }

@@ -1,5 +1,5 @@
 import type { Connection } from '../connection/connection.ts'
-import type { ClientHandler, PushBridgeOptions } from '../options/options.ts'
+import type { Options } from '../options/options.ts'
 import { errors, isPushError, type PushError } from '../protocol/errors.ts'
 import { type BadMessage, CLOSE, type ClientMessage, parseClientMessage, type Ref } from '../protocol/messages.ts'
 import { type Topic, topicProblem } from '../protocol/topic.ts'
@@ -8,28 +8,27 @@ import { compilePayloadCheck, type PayloadCheck } from '../publish/schemas.ts'
 import { authorizeSubscribe } from './authorization.ts'
 import type { Hub } from './hub.ts'
 
-export interface InboundOptions {
-  limits: { inbound: number; messages: number; pending: number }
-  handlers: Record<string, ClientHandler>
-  authorize?: PushBridgeOptions['authorize']
-  onBinary?: PushBridgeOptions['onBinary']
-}
+const NOTHING = Promise.resolve()
 
 /** The state of a client that sends messages. Most never send any and have none. */
-interface Conversation {
+class Conversation {
+  readonly connection: Connection
   tokens: number
-  refilled: number
-  badInARow: number
-  pending: number
+  refilled = performance.now()
+  badInARow = 0
+  pending = 0
   /** The last change of subscriptions: they take effect in order of arrival. */
-  lastChange: Promise<unknown>
+  lastChange: Promise<unknown> = NOTHING
   /** Messages that arrived before the welcome was sent. */
   early: Inbound[] | undefined
+
+  constructor(connection: Connection, tokens: number) {
+    this.connection = connection
+    this.tokens = tokens
+  }
 }
 
 type Inbound = { data: Buffer; isBinary: boolean }
-
-const NOTHING = Promise.resolve()
 
 /** A client that sends this many unusable messages in a row does not speak the protocol. */
 const MAX_BAD_IN_A_ROW = 10
@@ -40,12 +39,12 @@ const CHEAP_COST = 0.1
 /** Handles the messages of clients. */
 export class Dispatcher {
   readonly #hub: Hub
-  readonly #options: InboundOptions
+  readonly #options: Options
   readonly #checks = new Map<string, PayloadCheck>()
   readonly #conversations = new WeakMap<Connection, Conversation>()
   readonly #onError: (error: unknown) => void
 
-  constructor(hub: Hub, options: InboundOptions, onError: (error: unknown) => void) {
+  constructor(hub: Hub, options: Options, onError: (error: unknown) => void) {
     this.#hub = hub
     this.#options = options
     this.#onError = onError
@@ -63,7 +62,7 @@ export class Dispatcher {
       return connection.close(CLOSE.TOO_BIG, `more than ${this.#options.limits.inbound} bytes`)
     }
     const conversation = this.#conversationOf(connection)
-    if (!connection.isOpening) return this.#take(connection, conversation, { data, isBinary })
+    if (!connection.isOpening) return this.#take(conversation, { data, isBinary })
     conversation.early ??= []
     if (conversation.early.length >= this.#options.limits.pending)
       return connection.close(CLOSE.ABUSE, 'too many messages')
@@ -74,37 +73,30 @@ export class Dispatcher {
     const conversation = this.#conversations.get(connection)
     const early = conversation?.early ?? []
     if (conversation) conversation.early = undefined
-    for (const inbound of early) this.#take(connection, conversation!, inbound)
+    for (const inbound of early) this.#take(conversation!, inbound)
   }
 
   #conversationOf(connection: Connection): Conversation {
     let conversation = this.#conversations.get(connection)
     if (!conversation) {
-      const tokens = this.#options.limits.messages * 2
-      conversation = {
-        tokens,
-        refilled: performance.now(),
-        badInARow: 0,
-        pending: 0,
-        lastChange: NOTHING,
-        early: undefined,
-      }
+      conversation = new Conversation(connection, this.#options.limits.messages * 2)
       this.#conversations.set(connection, conversation)
     }
     return conversation
   }
 
-  #take(connection: Connection, conversation: Conversation, inbound: Inbound): void {
-    if (connection.isClosing) return
+  #take(conversation: Conversation, inbound: Inbound): void {
+    if (conversation.connection.isClosing) return
     try {
-      this.#handleInbound(connection, conversation, inbound)
+      this.#handleInbound(conversation, inbound)
     } catch (error) {
       this.#onError(error)
-      this.#refuseBad(connection, conversation, { problem: 'the message cannot be handled', ref: undefined })
+      this.#refuseBad(conversation, { problem: 'the message cannot be handled', ref: undefined })
     }
   }
 
-  #handleInbound(connection: Connection, conversation: Conversation, { data, isBinary }: Inbound): void {
+  #handleInbound(conversation: Conversation, { data, isBinary }: Inbound): void {
+    const { connection } = conversation
     const message = isBinary ? undefined : parseClientMessage(data.toString())
     // Neither may cost a connection: a ping is a sign of life, and the server itself asks for acks.
     const isCheap = message && 'type' in message && (message.type === 'ping' || message.type === 'ack')
@@ -112,20 +104,20 @@ export class Dispatcher {
       this.#hub.metrics.count('messages_refused_total', 1, 'rate')
       return connection.close(CLOSE.ABUSE, `more than ${this.#options.limits.messages} messages a second`)
     }
-    if (!message) return this.#takeBinary(connection, conversation, data)
-    if ('problem' in message) return this.#refuseBad(connection, conversation, message)
+    if (!message) return this.#takeBinary(conversation, data)
+    if ('problem' in message) return this.#refuseBad(conversation, message)
     conversation.badInARow = 0
-    if (message.type === 'ping') this.#pong(connection, conversation, message)
+    if (message.type === 'ping') this.#pong(conversation, message)
     else if (message.type === 'ack') this.#acknowledge(connection, message)
-    else this.#run(connection, conversation, message.ref, () => this.#obey(connection, conversation, message))
+    else this.#run(conversation, message.ref, () => this.#obey(conversation, message))
   }
 
-  #pong(connection: Connection, conversation: Conversation, { payload, ref }: ClientMessage): void {
+  #pong(conversation: Conversation, { payload, ref }: ClientMessage): void {
     try {
-      connection.reply('pong', payload ?? {}, ref)
+      conversation.connection.reply('pong', payload ?? {}, ref)
     } catch {
       // JSON.parse accepts deeper nesting than JSON.stringify.
-      this.#refuseBad(connection, conversation, { problem: 'the payload cannot be written as JSON', ref })
+      this.#refuseBad(conversation, { problem: 'the payload cannot be written as JSON', ref })
     }
   }
 
@@ -138,15 +130,16 @@ export class Dispatcher {
     return conversation.tokens >= 0
   }
 
-  #takeBinary(connection: Connection, conversation: Conversation, data: Buffer): void {
-    const { onBinary } = this.#options
-    this.#run(connection, conversation, undefined, () => {
+  #takeBinary(conversation: Conversation, data: Buffer): void {
+    const { onBinary } = this.#options.callbacks
+    this.#run(conversation, undefined, () => {
       if (!onBinary) throw new errors.NO_BINARY()
-      return onBinary(data, connection)
+      return onBinary(data, conversation.connection)
     })
   }
 
-  #refuseBad(connection: Connection, conversation: Conversation, { problem, ref }: BadMessage): void {
+  #refuseBad(conversation: Conversation, { problem, ref }: BadMessage): void {
+    const { connection } = conversation
     this.#refuse(connection, new errors.BAD_MESSAGE(problem), ref)
     if (++conversation.badInARow >= MAX_BAD_IN_A_ROW) {
       connection.close(CLOSE.BAD_MESSAGE, `${MAX_BAD_IN_A_ROW} unusable messages in a row`)
@@ -159,12 +152,8 @@ export class Dispatcher {
   }
 
   /** Starts `task` at once; limits how many tasks of one connection run at the same time. */
-  async #run(
-    connection: Connection,
-    conversation: Conversation,
-    ref: Ref | undefined,
-    task: () => unknown,
-  ): Promise<void> {
+  async #run(conversation: Conversation, ref: Ref | undefined, task: () => unknown): Promise<void> {
+    const { connection } = conversation
     const { pending } = this.#options.limits
     if (conversation.pending >= pending) {
       return this.#refuse(connection, new errors.LIMIT(`${pending} messages are still being handled`), ref)
@@ -191,10 +180,10 @@ export class Dispatcher {
     return new errors.HANDLER()
   }
 
-  #obey(connection: Connection, conversation: Conversation, message: ClientMessage): unknown {
-    if (message.type === 'subscribe') return this.#subscribe(connection, conversation, message)
-    if (message.type === 'unsubscribe') return this.#unsubscribe(connection, conversation, message)
-    return this.#handle(connection, message)
+  #obey(conversation: Conversation, message: ClientMessage): unknown {
+    if (message.type === 'subscribe') return this.#subscribe(conversation, message)
+    if (message.type === 'unsubscribe') return this.#unsubscribe(conversation, message)
+    return this.#handle(conversation.connection, message)
   }
 
   /** An `unsubscribe` must not overtake a `subscribe` that still waits for authorize(). */
@@ -204,14 +193,15 @@ export class Dispatcher {
     return changed
   }
 
-  async #subscribe(connection: Connection, conversation: Conversation, { payload, ref }: ClientMessage): Promise<void> {
+  async #subscribe(conversation: Conversation, { payload, ref }: ClientMessage): Promise<void> {
+    const { connection } = conversation
     const { topic, since } = fieldsOf(payload, ['topic', 'since'])
     const problem = topicProblem(topic)
     if (problem) throw new errors.TOPIC(`payload.topic: ${problem}`)
     if (since !== undefined && typeof since !== 'string') throw new errors.BAD_MESSAGE('payload.since is not a string')
     let isNew = false
     await this.#inOrder(conversation, async () => {
-      await authorizeSubscribe(this.#options.authorize, connection, topic as Topic, since)
+      await authorizeSubscribe(this.#options.callbacks.authorize, connection, topic as Topic, since)
       if (!connection.isClosing) isNew = this.#hub.join(connection, topic as Topic, since)
     })
     if (!connection.isClosing) await this.#hub.confirm(connection, topic as Topic, { isNew, since, ref })
@@ -227,15 +217,11 @@ export class Dispatcher {
     }
   }
 
-  async #unsubscribe(
-    connection: Connection,
-    conversation: Conversation,
-    { payload, ref }: ClientMessage,
-  ): Promise<void> {
+  async #unsubscribe(conversation: Conversation, { payload, ref }: ClientMessage): Promise<void> {
     const { topic } = fieldsOf(payload, ['topic'])
     const problem = topicProblem(topic)
     if (problem) throw new errors.TOPIC(`payload.topic: ${problem}`)
-    await this.#inOrder(conversation, () => this.#hub.unsubscribe(connection, topic as Topic, ref))
+    await this.#inOrder(conversation, () => this.#hub.unsubscribe(conversation.connection, topic as Topic, ref))
   }
 
   async #handle(connection: Connection, { type, payload, ref }: ClientMessage): Promise<void> {
