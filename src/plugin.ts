@@ -41,8 +41,8 @@ const pushBridge: FastifyPluginAsync<PushBridgeOptions> = async (app, input) => 
   const dispatcher = new Dispatcher(hub, options, error => app.log.error({ err: error }, 'push: a handler failed'))
   app.decorate(options.name, new PushBridge(hub, publisher) as never)
   await app.register(async scope => {
-    await shareWebSocketServer(scope, options)
-    socketRoutes(scope, { hub, options, dispatcher, admission: new Admission(hub, options) })
+    const watch = await shareWebSocketServer(scope, options)
+    socketRoutes(scope, { hub, options, dispatcher, watch, admission: new Admission(hub, options) })
   })
   const { api, limits } = options
   if (api) await app.register(pushRoutes, { api, publisher, limits })

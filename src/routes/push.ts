@@ -1,11 +1,11 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
-import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyError, FastifyInstance, FastifyRequest } from 'fastify'
 import type { ApiKey, Options } from '../options/options.ts'
 import { errors, isPushError, type PushError } from '../protocol/errors.ts'
 import { actionsOn } from '../protocol/rights.ts'
 import type { Publisher, PublishFailure, PublishResult } from '../publish/publish.ts'
-import { answerError } from './error-reply.ts'
 import { leaveRequestHooks } from './host-hooks.ts'
+import { answerError, answerJson } from './json-reply.ts'
 
 /** Room for the keys around the payloads of a batch. */
 const BATCH_ROOM = 4
@@ -29,13 +29,7 @@ export async function pushRoutes(
   }
   app.removeAllContentTypeParsers()
   const bodyLimit = limits.publication * BATCH_ROOM
-  app.addContentTypeParser(JSON_TYPE, { parseAs: 'buffer', bodyLimit }, (_request, body, done) => {
-    try {
-      done(null, parseBody(body as Buffer))
-    } catch (error) {
-      done(error as Error)
-    }
-  })
+  app.addContentTypeParser(JSON_TYPE, { parseAs: 'buffer', bodyLimit }, parseBody)
   app.setErrorHandler((error: FastifyError, request, reply) =>
     answerError(reply, toPushError(error, request, bodyLimit)),
   )
@@ -50,7 +44,8 @@ export async function pushRoutes(
       if (onRequest) await onRequest.call(app, request, reply)
       else publishers.set(request, publisherFor(publisher, keysIn(request)))
     },
-    handler: async (request, reply) => answer(reply, await publish(publishers.get(request) ?? publisher, request.body)),
+    handler: async (request, reply) =>
+      answerJson(reply, await publish(publishers.get(request) ?? publisher, request.body)),
   })
 }
 
@@ -64,9 +59,10 @@ function publisherFor(publisher: Publisher, keys: readonly ApiKey[]): Publisher 
   return publisher.restrictedTo(topic => actionsOn(grants, topic).includes('publish'))
 }
 
-type Answer = PublishResult | (PublishResult | PublishFailure)[]
-
-async function publish(publisher: Publisher, body: unknown): Promise<Answer> {
+async function publish(
+  publisher: Publisher,
+  body: unknown,
+): Promise<PublishResult | (PublishResult | PublishFailure)[]> {
   if (Array.isArray(body)) return publisher.publishAll(body)
   if (typeof body !== 'object' || body === null) {
     throw new errors.JSON('the body is not a JSON object such as {"to":"user:42","type":"notice","payload":{}}')
@@ -77,15 +73,7 @@ async function publish(publisher: Publisher, body: unknown): Promise<Answer> {
   return publisher.publish(to as string, message as never)
 }
 
-/** Not `reply.send(object)`: a serializer or a preSerialization hook of the host must not reshape the contract. */
-function answer(reply: FastifyReply, result: Answer): FastifyReply {
-  return reply
-    .type('application/json; charset=utf-8')
-    .serializer((text: string) => text)
-    .send(JSON.stringify(result))
-}
-
-function parseBody(body: Buffer): unknown {
+async function parseBody(_request: FastifyRequest, body: Buffer): Promise<unknown> {
   if (body.length === 0) throw new errors.JSON('the body is empty: send JSON such as {"to":"user:42","type":"notice"}')
   try {
     return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body))

@@ -14,14 +14,16 @@ import { errors, isPushError, type PushError } from '../protocol/errors.ts'
 import { MAX_CLOSE_REASON_BYTES } from '../protocol/messages.ts'
 import { type Admission, type Admitted, closeCodeOf } from './admission.ts'
 import { clientModule } from './client-module.ts'
-import { answerError } from './error-reply.ts'
-import { adoptUpgrade, finishUpgrade } from './websocket-server.ts'
+import { answerError } from './json-reply.ts'
+import { claimUpgrade } from './subprotocol.ts'
+import type { UpgradeWatch } from './upgrade-watch.ts'
 
 interface SocketRoutes {
   hub: Hub
   options: Options
   admission: Admission
   dispatcher: Dispatcher
+  watch: UpgradeWatch
 }
 
 /** What preHandler decided, for the handler that gets the socket. */
@@ -35,24 +37,25 @@ const CONNECTION = Symbol('push.connection')
 type Decided = FastifyRequest & { [DECISION]?: Decision }
 type Connected = WebSocket & { [CONNECTION]?: Connection }
 
-const DEFAULT_CLOSE_CODE = 1005
-
 const NO_SOCKET = 'injectWS has no socket: use openConnection of fastify-push-bridge/testing'
 
 /** `path`, `path/` and `path/NAME`: WebSocket upgrades. A plain GET is answered with advice. */
-export function socketRoutes(app: FastifyInstance, { hub, options, admission, dispatcher }: SocketRoutes): void {
+export function socketRoutes(app: FastifyInstance, { hub, options, admission, dispatcher, watch }: SocketRoutes): void {
   const onRequest = (request: FastifyRequest, _reply: FastifyReply, done: () => void) => {
-    if (request.ws) adoptUpgrade(app, request.raw, options.limits.handshake)
+    if (request.ws) {
+      claimUpgrade(request.raw)
+      watch.adopt(request.raw, options.limits.handshake)
+    }
     done()
   }
 
   // After all hooks of the host, so that request.user and request.session exist.
-  const preHandler = async (request: FastifyRequest, reply: FastifyReply) => {
+  const preHandler = async (request: Decided, reply: FastifyReply) => {
     if (!request.ws) return
     try {
       if (!hasSocket(request)) throw new errors.UPGRADE_REQUIRED(NO_SOCKET)
       const admitted = await admission.admit(request, channelOf(request))
-      decide(request, { ...admitted, response: reply.raw })
+      request[DECISION] = { ...admitted, response: reply.raw }
     } catch (error) {
       const refusal = toRefusal(error, request)
       hub.metrics.count('upgrades_refused_total', 1, refusal.code)
@@ -61,13 +64,13 @@ export function socketRoutes(app: FastifyInstance, { hub, options, admission, di
         endWithAnswer(request, reply)
         return answerError(reply, refusal)
       }
-      decide(request, { refusal, response: reply.raw })
+      request[DECISION] = { refusal, response: reply.raw }
     }
   }
 
-  const wsHandler = (socket: WebSocket, request: FastifyRequest) => {
-    const decision = (request as Decided)[DECISION]!
-    finishUpgrade(app, request.raw)
+  const wsHandler = (socket: WebSocket, request: Decided) => {
+    const decision = request[DECISION]!
+    watch.finish(request.raw)
     takeOver(socket, decision.response, app)
     if ('refusal' in decision) return refuse(socket, decision.refusal)
     try {
@@ -110,7 +113,7 @@ export function socketRoutes(app: FastifyInstance, { hub, options, admission, di
 
   function onClose(this: Connected, code: number, reason: Buffer): void {
     const connection = this[CONNECTION]!
-    hub.disconnect(connection, code ?? DEFAULT_CLOSE_CODE)
+    hub.disconnect(connection, code)
     callOnDisconnect(connection, code, reason.toString())
   }
 
@@ -156,10 +159,6 @@ async function notFound(request: FastifyRequest, reply: FastifyReply): Promise<F
 /** Closes the socket after the answer to a refused upgrade: nothing else would before the next sweep of the watch. */
 function endWithAnswer(request: FastifyRequest, reply: FastifyReply): void {
   reply.raw.once('finish', () => request.raw.socket?.destroySoon?.())
-}
-
-function decide(request: Decided, decision: Decision): void {
-  request[DECISION] = decision
 }
 
 /** Fastify logs the URL of every request, and the query may hold a ticket or a token. */

@@ -1,8 +1,8 @@
-import type { IncomingMessage, Server } from 'node:http'
+import type { Server } from 'node:http'
 import websocket from '@fastify/websocket'
 import type { FastifyInstance } from 'fastify'
 import type { Options } from '../options/options.ts'
-import { claimUpgrade, selectKnownSubprotocols } from './subprotocol.ts'
+import { selectKnownSubprotocols } from './subprotocol.ts'
 import { UPGRADE_LISTENER, UpgradeWatch } from './upgrade-watch.ts'
 
 /** The default of `ws`: a client could make the server collect 100 MiB for one message. */
@@ -18,9 +18,10 @@ const watches = new WeakMap<Server, UpgradeWatch>()
 /**
  * Gives `scope` WebSocket routes: through the host's @fastify/websocket if that is already registered, otherwise through
  * one of our own inside `scope`, so that the host can still register it later (twice in one context is an uncaught
- * exception). Each registration listens to every upgrade of the server and routes it, so only one may stay.
+ * exception). Each registration listens to every upgrade of the server and routes it, so only one may stay. Returns the
+ * watch over the upgrades of the server.
  */
-export async function shareWebSocketServer(scope: FastifyInstance, { path, limits }: Options): Promise<void> {
+export async function shareWebSocketServer(scope: FastifyInstance, { path, limits }: Options): Promise<UpgradeWatch> {
   const server = scope.server as Server
   if (scope.hasDecorator('websocketServer')) {
     warnIfWideOpen(scope)
@@ -33,18 +34,7 @@ export async function shareWebSocketServer(scope: FastifyInstance, { path, limit
     scope.addHook('onReady', async () => leaveToOthers(server, ours))
   }
   selectKnownSubprotocols(scope.websocketServer)
-  watchUpgrades(scope, server, path, limits.handshake)
-}
-
-/** The router gave this upgrade to a route of `scope`. */
-export function adoptUpgrade(scope: FastifyInstance, request: IncomingMessage, milliseconds: number): void {
-  claimUpgrade(request)
-  watches.get(scope.server as Server)?.adopt(request, milliseconds)
-}
-
-/** The request became a WebSocket. */
-export function finishUpgrade(scope: FastifyInstance, request: IncomingMessage): void {
-  watches.get(scope.server as Server)?.finish(request)
+  return watchUpgrades(scope, server, path, limits.handshake)
 }
 
 function leaveToOthers(server: Server, ours: UpgradeListener): void {
@@ -61,7 +51,7 @@ function warnIfWideOpen(scope: FastifyInstance): void {
   )
 }
 
-function watchUpgrades(scope: FastifyInstance, server: Server, path: string, milliseconds: number): void {
+function watchUpgrades(scope: FastifyInstance, server: Server, path: string, milliseconds: number): UpgradeWatch {
   const watch = watches.get(server) ?? new UpgradeWatch(server)
   watches.set(server, watch)
   const full = `${scope.prefix}${path}`
@@ -69,4 +59,5 @@ function watchUpgrades(scope: FastifyInstance, server: Server, path: string, mil
   watch.guard({ matches, milliseconds })
   scope.addHook('preClose', async () => watch.refusePending())
   scope.addHook('onClose', () => watch.close())
+  return watch
 }

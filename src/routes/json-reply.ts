@@ -1,0 +1,16 @@
+import { STATUS_CODES } from 'node:http'
+import type { FastifyReply } from 'fastify'
+import type { PushError } from '../protocol/errors.ts'
+
+/** Not `reply.send(object)`: a serializer or a preSerialization hook of the host must not reshape the contract. */
+export function answerJson(reply: FastifyReply, body: object): FastifyReply {
+  return reply
+    .type('application/json; charset=utf-8')
+    .serializer((text: string) => text)
+    .send(JSON.stringify(body))
+}
+
+/** Replies with an error body like Fastify's, whatever error handler the host has set. */
+export function answerError(reply: FastifyReply, { statusCode, code, message }: PushError): FastifyReply {
+  return answerJson(reply.code(statusCode), { statusCode, code, error: STATUS_CODES[statusCode] ?? 'Error', message })
+}
