@@ -35,25 +35,13 @@ and the page connects to ws://HOST:PORT/ws?ticket=<48 hex>. Nobody connects with
 
 const MIN_KEY_LENGTH = 16
 
-export interface ServeSettings {
-  /** Undefined with `dev` alone. */
-  redis: string | undefined
-  port: number
-  host: string
-  path: string
-  apiKey: string | undefined
-  origins: string[] | undefined
-  prefix: string
-  trustProxy: boolean
-  logLevel: string
-  dev: boolean
-}
+export type ServeSettings = Exclude<ReturnType<typeof readSettings>, 'help'>
 
 /**
  * Flags win over the environment, and what is empty counts as not set: an empty HOST would listen on every interface.
  * Throws with a sentence that names the setting and the flag.
  */
-export function readSettings(argv: readonly string[], env: NodeJS.ProcessEnv): ServeSettings | 'help' {
+export function readSettings(argv: readonly string[], env: NodeJS.ProcessEnv) {
   const { values, positionals } = parseArgs({
     args: [...argv],
     allowPositionals: true,
@@ -77,6 +65,7 @@ export function readSettings(argv: readonly string[], env: NodeJS.ProcessEnv): S
   }
   const origins = values.origins || env.ORIGINS || undefined
   const settings = {
+    /** Undefined with `dev` alone. */
     redis: values.redis || env.REDIS_URL || undefined,
     port: readPort(values.port || env.PORT || '3000'),
     host: values.host || env.HOST || '127.0.0.1',

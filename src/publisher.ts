@@ -3,6 +3,7 @@ import { CommandLink } from './broker/redis/commands.ts'
 import { Functions } from './broker/redis/functions.ts'
 import { Names } from './broker/redis/names.ts'
 import { PublishCommands } from './broker/redis/publish-commands.ts'
+import { fail } from './options/values.ts'
 import { errors } from './protocol/errors.ts'
 import { PREFIX_PATTERN } from './protocol/topic.ts'
 import { unknownKey } from './protocol/unknown-keys.ts'
@@ -48,19 +49,14 @@ export function createPublisher(options: CreatePublisherOptions): ScriptPublishe
     history = {},
     schemas = {},
   } = options
-  if (!redis) throw new errors.OPTIONS('option redis is missing or empty: REDIS_URL not set?')
+  if (!redis) fail('redis', 'is missing or empty: REDIS_URL not set?')
   if (!new RegExp(PREFIX_PATTERN).test(redisPrefix)) {
-    throw new errors.OPTIONS('option redisPrefix is not 1 to 64 characters without white space, braces and wildcards')
+    fail('redisPrefix', 'is not 1 to 64 characters without white space, braces and wildcards')
   }
-  for (const [name, value, least] of [
-    ['publishTimeout', publishTimeout, 10] as const,
-    ['maxBytes', maxBytes, 1] as const,
-  ]) {
-    if (!Number.isInteger(value) || value < least)
-      throw new errors.OPTIONS(`option ${name} is not a whole number of at least ${least}`)
-  }
+  refuseLess('publishTimeout', publishTimeout, 10)
+  refuseLess('maxBytes', maxBytes, 1)
   const problem = rulesProblem(history)
-  if (problem) throw new errors.OPTIONS(`option history ${problem}`)
+  if (problem) fail('history', problem)
   const commands = new CommandLink(createClient(checkSource(redis), `${redisPrefix}publisher`), () => {})
   const publishing = new PublishCommands(commands, new Functions(commands), new Names(redisPrefix), {
     publishTimeout,
@@ -73,4 +69,8 @@ export function createPublisher(options: CreatePublisherOptions): ScriptPublishe
       commands.close()
     },
   }
+}
+
+function refuseLess(name: string, value: number, least: number): void {
+  if (!Number.isInteger(value) || value < least) fail(name, `is not a whole number of at least ${least}`)
 }
