@@ -14,8 +14,14 @@ export interface Answer<T = unknown> {
 
 /** Requests on the present connection that wait for an answer with their ref. */
 export class Requests {
+  private write: (text: string) => boolean
   private pending = new Map<unknown, Answer>()
   private lastRef = 0
+
+  /** `write` sends a text and returns false if it cannot. */
+  constructor(write: (text: string) => boolean) {
+    this.write = write
+  }
 
   get isFull(): boolean {
     return this.pending.size >= MAX_REQUESTS
@@ -29,16 +35,10 @@ export class Requests {
     return this.pending.get(ref)
   }
 
-  /** `write` sends the text and returns false if it cannot. */
-  async ask(
-    write: (text: string) => boolean,
-    type: string,
-    payload: unknown,
-    timeout: number = REPLY_WITHIN,
-  ): Promise<never> {
+  async ask(type: string, payload: unknown, timeout: number = REPLY_WITHIN): Promise<never> {
     const ref = this.nextRef()
     const answer = defer<never>()
-    if (!write(JSON.stringify({ type, payload, ref }))) throw lost()
+    if (!this.write(JSON.stringify({ type, payload, ref }))) throw lost()
     const late = () => answer.reject(new ClientError('TIMEOUT', `no answer to ${type} in ${timeout} ms`))
     const timer = setTimeout(late, Math.min(timeout, MAX_TIMER))
     this.pending.set(ref, answer)

@@ -1,4 +1,5 @@
-import { CLOSE, type Gap, MAX_CLOSE_REASON_BYTES, shouldReconnect, type Welcome } from '../protocol/messages.ts'
+import type { Gap, Welcome } from '../protocol/messages.ts'
+import { CLOSE, isReservedType, MAX_CLOSE_REASON_BYTES, shouldReconnect } from '../protocol/messages.ts'
 import { ClientError, type Handler, Handlers } from './handlers.ts'
 import { Link } from './link.ts'
 import type { Binary, ClientOptions, ClientState, PublishedMessage, Subscribed, WebSocketLike } from './options.ts'
@@ -14,8 +15,6 @@ const MAX_DELAY = 30_000
 const UNREACHABLE_AFTER = 3
 const NO_CODE = 1005
 const ABNORMAL = 1006
-// Reserved for the protocol, now or later: never given to the application as a published message.
-const NOT_PUBLISHED = /^(p[io]ng|ack|(un)?subscribe|authenticated?|presence|history|push\..*)$/
 
 type Timer = ReturnType<typeof setTimeout> | undefined
 type Message = PublishedMessage & { ref?: unknown; ack?: unknown }
@@ -29,7 +28,7 @@ export class PushClient {
   private handlers = new Handlers()
   private places: Positions
   private topics: Topics
-  private requests = new Requests()
+  private requests = new Requests(text => this.write(text))
   private link: Link | undefined
   /** Counts attempts: a ticket that comes too late finds another number. */
   private attempt = 0
@@ -45,7 +44,7 @@ export class PushClient {
     this.url = url
     this.options = options
     this.places = new Positions(options.since)
-    this.topics = new Topics(this.places, this.handlers, payload => this.ask('subscribe', payload))
+    this.topics = new Topics(this.places, this.handlers, payload => this.requests.ask('subscribe', payload))
     for (const topic of options.topics ?? []) this.subscribe(topic)
     this.connect()
   }
@@ -85,11 +84,7 @@ export class PushClient {
   async request(type: string, payload?: unknown, { timeout }: { timeout?: number } = {}): Promise<never> {
     if (this.state !== 'open') throw lost()
     if (this.requests.isFull) throw new ClientError('BUSY', 'too many requests are unanswered')
-    return this.ask(type, payload, timeout)
-  }
-
-  private ask(type: string, payload: unknown, timeout?: number): Promise<never> {
-    return this.requests.ask(text => this.write(text), type, payload, timeout)
+    return this.requests.ask(type, payload, timeout)
   }
 
   close(code: number = CLOSE.NORMAL, reason = ''): void {
@@ -204,7 +199,8 @@ export class PushClient {
       case 'reconnect':
         return this.obey(payload)
       default:
-        if (!NOT_PUBLISHED.test(message.type)) this.publish(message)
+        // What is reserved for the protocol, now or later, is never given to the application as a published message.
+        if (!isReservedType(message.type)) this.publish(message)
         return true
     }
   }
