@@ -19,7 +19,9 @@ const shared = {
   ),
 }
 
-const publicationFields = {
+/** What a publisher writes to Redis: `{"type":"notice","payload":{…}}`. */
+export const EnvelopeSchema = Type.Object({
+  ...shared,
   type: Type.String(),
   payload: Type.Optional(Type.Unknown()),
   seq: Type.Optional(Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })),
@@ -29,10 +31,7 @@ const publicationFields = {
       description: 'topics of connections or users to skip',
     }),
   ),
-}
-
-/** What a publisher writes to Redis: `{"type":"notice","payload":{…}}`. */
-export const EnvelopeSchema = Type.Object({ ...shared, ...publicationFields })
+})
 
 /** What a node writes to control the connections of a topic on every node. */
 export const ControlSchema = Type.Object({

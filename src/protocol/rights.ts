@@ -24,7 +24,7 @@ const KEYS = ['topics', 'actions']
 export function actionsOn(rights: readonly Right[], topic: Topic): readonly Action[] {
   return rights.flatMap(right => {
     if (typeof right === 'string') return matchesPattern(right, topic) ? ORDINARY : []
-    return patternsOf(right.topics).some(pattern => matchesPattern(pattern, topic)) ? right.actions : []
+    return [right.topics].flat().some(pattern => matchesPattern(pattern, topic)) ? right.actions : []
   })
 }
 
@@ -59,8 +59,4 @@ function actionsProblem(actions: readonly unknown[]): string | undefined {
   const unknown = actions.find(action => !ACTIONS.includes(action as Action))
   if (unknown === undefined && !actions.includes(undefined)) return undefined
   return `has ${JSON.stringify(unknown) ?? 'undefined'}, which is none of ${ACTIONS.join(', ')}`
-}
-
-function patternsOf(topics: string | readonly string[]): readonly string[] {
-  return typeof topics === 'string' ? [topics] : topics
 }

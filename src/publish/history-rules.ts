@@ -1,5 +1,6 @@
-import { type Static, Type } from 'typebox'
+import { Type } from 'typebox'
 import { Compile } from 'typebox/compile'
+import type { HistoryRule } from '../broker/broker.ts'
 import { matchesPattern, patternProblem, type Topic, topicKind } from '../protocol/topic.ts'
 import { unknownKey } from '../protocol/unknown-keys.ts'
 
@@ -11,8 +12,6 @@ export const HistoryRuleSchema = Type.Object(
   },
   { additionalProperties: false },
 )
-
-type HistoryRule = Static<typeof HistoryRuleSchema>
 
 const check = Compile(HistoryRuleSchema)
 const keys = Object.keys(HistoryRuleSchema.properties)

@@ -7,15 +7,7 @@ import { isReservedType, typeProblem } from '../protocol/messages.ts'
 import { type Topic, topicKind, topicProblem } from '../protocol/topic.ts'
 import { unknownKey } from '../protocol/unknown-keys.ts'
 import { HistoryRuleSchema, type HistoryRules, historyRuleProblem } from './history-rules.ts'
-import {
-  type Failed,
-  failed,
-  type PublishFailure,
-  type PublishResult,
-  type Result,
-  resultOf,
-  unwrap,
-} from './result.ts'
+import { Failed, type PublishFailure, type PublishResult, type Result, resultOf } from './result.ts'
 import type { SchemaTable } from './schemas.ts'
 
 /**
@@ -120,7 +112,7 @@ export class Publisher {
   }
 
   readonly publish: Publish = (async (to: unknown, message?: unknown) => {
-    if (typeof to === 'string') return unwrap((await this.#send(this.#expand([to], message)))[0]!)
+    if (typeof to === 'string') return this.#sendOne(this.#expand([to], message)[0]!)
     if (!Array.isArray(to)) throw new errors.TOPIC(topicProblem(to) ?? 'no topic was given')
     if (message !== undefined) return this.publishAll([{ ...(message as object), to }])
     return this.publishAll(to)
@@ -141,20 +133,20 @@ export class Publisher {
       throw new errors.TOPIC(topicProblem(target) ?? `${JSON.stringify(target)} is neither user:ID nor connection:ID`)
     }
     const receipt = newToken()
-    return unwrap(
-      (await this.#send([{ topic: target, envelope: encodeControl({ ...command, receipt }), receipt }]))[0]!,
-    )
+    return this.#sendOne({ topic: target, envelope: encodeControl({ ...command, receipt }), receipt })
   }
 
   #draftsOf(request: unknown): Draft[] {
     if (typeof request !== 'object' || request === null || Array.isArray(request)) {
-      return [failed('', new errors.FIELD('a publication is an object such as {"to":"user:42","type":"notice"}'))]
+      return [new Failed('', new errors.FIELD('a publication is an object such as {"to":"user:42","type":"notice"}'))]
     }
     const { to, ...message } = request as { to?: unknown }
     const topics = Array.isArray(to) ? to : [to]
-    if (topics.length === 0) return [failed('', new errors.TOPIC('to is an empty list: name at least one topic'))]
+    if (topics.length === 0) return [new Failed('', new errors.TOPIC('to is an empty list: name at least one topic'))]
     const unknown = unknownKey(request, requestKeys)
-    return unknown ? topics.map(topic => failed(topic, new errors.UNKNOWN_KEY(unknown))) : this.#expand(topics, message)
+    return unknown
+      ? topics.map(topic => new Failed(topic, new errors.UNKNOWN_KEY(unknown)))
+      : this.#expand(topics, message)
   }
 
   /** One draft for each topic. They share the message, but each receipt has its own token. */
@@ -171,7 +163,7 @@ export class Publisher {
         return { topic: topic as Topic, ...written(), ...recording }
       } catch (error) {
         if (!isPushError(error)) throw error
-        return failed(topic, error)
+        return new Failed(topic, error)
       }
     })
   }
@@ -226,6 +218,12 @@ export class Publisher {
       throw new errors.TOO_LARGE(`the publication has ${bytes} bytes; limits.publication allows ${this.#maxBytes}`)
     }
     return envelope
+  }
+
+  async #sendOne(draft: Draft): Promise<PublishResult> {
+    const [result] = await this.#send([draft])
+    if (result instanceof Failed) throw result.cause
+    return result!
   }
 
   async #send(drafts: readonly Draft[]): Promise<Result[]> {

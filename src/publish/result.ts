@@ -40,8 +40,8 @@ export class Failed implements PublishFailure {
   readonly error: { code: string; message: string }
   readonly #cause: PushError
 
-  constructor(topic: string, cause: PushError) {
-    this.topic = topic
+  constructor(topic: unknown, cause: PushError) {
+    this.topic = typeof topic === 'string' ? topic : ''
     this.error = { code: cause.code, message: cause.message }
     this.#cause = cause
   }
@@ -51,18 +51,9 @@ export class Failed implements PublishFailure {
   }
 }
 
-export function failed(topic: unknown, error: PushError): Failed {
-  return new Failed(typeof topic === 'string' ? topic : '', error)
-}
-
-export function unwrap(result: Result): PublishResult {
-  if (result instanceof Failed) throw result.cause
-  return result
-}
-
 /** The answer of the broker as a result for the publisher. */
 export function resultOf(topic: Topic, sent: Sent | PushError): Result {
-  if (sent instanceof Error) return failed(topic, sent)
+  if (sent instanceof Error) return new Failed(topic, sent)
   const { answers, position, duplicate } = sent
   const recorded = position ? { ...position, ...(duplicate && { duplicate }) } : {}
   if (!answers) return { topic, nodes: sent.nodes, ...recorded }
