@@ -1,14 +1,10 @@
+import type { Connection } from '../connection/connection.ts'
+
 /** The part of a connection that the heartbeat uses. */
-export interface Beating {
-  idle: number
-  seen: number
-  closingFor: number
-  readonly expires: number | undefined
-  readonly isClosing: boolean
-  readonly received: number | undefined
-  ping(): void
-  terminate(): void
-}
+export type Beating = Pick<
+  Connection,
+  'idle' | 'seen' | 'closingFor' | 'expires' | 'isClosing' | 'received' | 'ping' | 'terminate'
+>
 
 export interface HeartbeatEvents<B> {
   silent(connection: B): void
