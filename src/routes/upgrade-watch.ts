@@ -39,7 +39,7 @@ export class UpgradeWatch {
    * Once one table is in the old generation, all later ones stay in memory until a full garbage collection.
    */
   #upgrades: Upgrade[] = []
-  readonly #guards = new Set<Guard>()
+  readonly #guards: Guard[] = []
   #timer: NodeJS.Timeout | undefined
   /** The application is closing: from now on there may be no listener that routes an upgrade. */
   #isClosing = false
@@ -57,7 +57,7 @@ export class UpgradeWatch {
    * percent-encoded differently is adopted by the route instead, after the hooks of the host.
    */
   guard(guard: Guard): void {
-    this.#guards.add(guard)
+    this.#guards.push(guard)
   }
 
   /** The router gave this request to one of our routes: its upgrade must be done in time, whatever its URL looks like. */
@@ -78,9 +78,9 @@ export class UpgradeWatch {
     this.#timer ??= setInterval(() => this.#sweep(performance.now()), SWEEP)
   }
 
+  /** Apart, since a closure in #watch would let its timer keep the request in memory. */
   #guardOf(url: string): Guard | undefined {
-    for (const guard of this.#guards) if (guard.matches(url)) return guard
-    return undefined
+    return this.#guards.find(({ matches }) => matches(url))
   }
 
   /** The request became a WebSocket. */
@@ -105,20 +105,15 @@ export class UpgradeWatch {
     this.#timer = undefined
   }
 
+  /** Ends it if it was answered and then quiet for a whole sweep, or is too late. Returns whether it did. */
   #endIfUseless(upgrade: Upgrade, now: number): boolean {
-    const isUseless = this.#isUseless(upgrade, now)
-    if (isUseless) upgrade.socket.destroySoon()
-    return isUseless
-  }
-
-  /** Whether it was answered and then quiet for a whole sweep, or is too late. */
-  #isUseless(upgrade: Upgrade, now: number): boolean {
-    const { bytesWritten } = upgrade.socket
-    const isQuiet = bytesWritten === upgrade.written
-    if (isQuiet && upgrade.isAnswered) return true
+    const { socket, written, isAnswered, deadline } = upgrade
+    const isQuiet = socket.bytesWritten === written
+    const isUseless = (isQuiet && isAnswered) || now >= deadline
+    if (isUseless) socket.destroySoon()
     upgrade.isAnswered ||= !isQuiet
-    upgrade.written = bytesWritten
-    return now >= upgrade.deadline
+    upgrade.written = socket.bytesWritten
+    return isUseless
   }
 
   /** The application is closing, and the server waits for its sockets: a hook that never answers would block it. */
