@@ -51,11 +51,8 @@ export async function openConnection(
       inbox.end(`the connection was closed with ${code} ${reason}`)
     })
   })
-  await new Promise<void>((resolve, reject) => {
-    socket.once('open', resolve)
-    socket.once('error', reject)
-  })
   socket.on('error', () => {})
+  await once(socket, 'open')
   const { payload } = await inbox.next('welcome')
   return {
     welcome: payload as Welcome,
@@ -64,9 +61,8 @@ export async function openConnection(
     sendBinary: bytes => socket.send(bytes),
     closed,
     async close() {
-      if (socket.readyState === WebSocket.CLOSED) return
       socket.close(1000)
-      await once(socket, 'close')
+      await closed
     },
   }
 }
