@@ -2,21 +2,23 @@ import type { TSchema } from 'typebox'
 import { errors } from '../protocol/errors.ts'
 import { unknownKey } from '../protocol/unknown-keys.ts'
 
+/** What a schema of options may have. */
+type Schema = TSchema & { properties?: Record<string, Schema>; description?: string; default?: unknown }
+
 /** Fills in defaults. An `undefined` value counts as left out, as in `{ origins: process.env.ORIGINS?.split(',') }`. */
-export function withDefaults(schema: TSchema, given: Record<string, unknown>): Record<string, unknown> {
-  const { properties = {} } = schema as { properties?: Record<string, TSchema & { default?: unknown }> }
+export function withDefaults(schema: Schema, given: Record<string, unknown>): Record<string, unknown> {
   const result: Record<string, unknown> = {}
   for (const key in given) if (given[key] !== undefined) result[key] = given[key]
-  for (const [key, property] of Object.entries(properties)) {
+  for (const [key, property] of Object.entries(schema.properties ?? {})) {
     if (result[key] === undefined && property.default !== undefined) result[key] = property.default
-    if ('properties' in property && isPlainObject(result[key])) result[key] = withDefaults(property, result[key])
+    if (property.properties && isPlainObject(result[key])) result[key] = withDefaults(property, result[key])
   }
   return result
 }
 
 /** Throws PUSH_ERR_OPTIONS for the first error that a schema found: where it is, what is expected, and the default. */
 export function refuse(
-  schema: TSchema,
+  schema: Schema,
   found: readonly { keyword: string; instancePath: string; message: string; params: object }[],
   value: unknown,
   at = '',
@@ -27,7 +29,7 @@ export function refuse(
   if (first.keyword === 'boolean') {
     keys.pop()
     const holder = keys.reduce<unknown>((v, key) => (v as Record<string, unknown>)[key], value)
-    const known = Object.keys((lookUp(schema, keys) as { properties?: object }).properties ?? {})
+    const known = Object.keys(lookUp(schema, keys).properties ?? {})
     if (isPlainObject(holder)) throw new errors.OPTIONS(`${at}${keys.join('.')}: ${unknownKey(holder, known)}`)
   }
   const { description, default: fallback } = lookUp(schema, keys)
@@ -37,10 +39,8 @@ export function refuse(
   fail(at + keys.join('.'), `${first.message}${hint}`)
 }
 
-function lookUp(schema: TSchema, keys: readonly string[]): { description?: string; default?: unknown } {
-  let here = schema as TSchema & { properties?: Record<string, TSchema> }
-  for (const key of keys) here = (here.properties?.[key] ?? here) as typeof here
-  return here as { description?: string; default?: unknown }
+function lookUp(schema: Schema, keys: readonly string[]): Schema {
+  return keys.reduce((here, key) => here.properties?.[key] ?? here, schema)
 }
 
 export function fail(path: string, problem: string): never {
