@@ -111,10 +111,14 @@ export function socketRoutes(app: FastifyInstance, { hub, options, admission, di
   // `ws` itself closes the socket after a protocol error (1002, 1007, 1009); 'close' follows.
   const onError = (error: Error) => app.log.debug({ err: error }, 'push: socket error')
 
-  function onClose(this: Connected, code: number, reason: Buffer): void {
+  async function onClose(this: Connected, code: number, reason: Buffer): Promise<void> {
     const connection = this[CONNECTION]!
     hub.disconnect(connection, code)
-    callOnDisconnect(connection, code, reason.toString())
+    try {
+      await options.callbacks.onDisconnect?.(connection, code, reason.toString())
+    } catch (error) {
+      app.log.error({ err: error }, 'push: onDisconnect failed')
+    }
   }
 
   const listen = (socket: Connected, connection: Connection) => {
@@ -122,14 +126,6 @@ export function socketRoutes(app: FastifyInstance, { hub, options, admission, di
     socket.on('message', onMessage).on('error', onError).on('close', onClose)
     // Not needed where received bytes are counted: those of a pong are among them.
     if (connection.received === undefined) socket.on('pong', onPong)
-  }
-
-  const callOnDisconnect = async (connection: Connection, code: number, reason: string) => {
-    try {
-      await options.callbacks.onDisconnect?.(connection, code, reason)
-    } catch (error) {
-      app.log.error({ err: error }, 'push: onDisconnect failed')
-    }
   }
 
   const { path } = options
