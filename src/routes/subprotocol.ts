@@ -20,13 +20,8 @@ export function selectKnownSubprotocols(server: WebSocketServer): void {
   if (servers.has(server)) return
   servers.add(server)
   const { options } = server
-  const selectForOthers = options.handleProtocols ?? firstOf
+  // The first is the default of `ws`.
+  const selectForOthers = options.handleProtocols ?? (([first]: Set<string>) => first ?? false)
   options.handleProtocols = (offered, request) =>
     ours.has(request) ? (KNOWN.find(name => offered.has(name)) ?? false) : selectForOthers(offered, request)
-}
-
-/** The default of `ws`. */
-function firstOf(offered: Set<string>): string | false {
-  const [first] = offered
-  return first ?? false
 }
