@@ -12,7 +12,7 @@ function load() {
 
 /** Serves the browser client as one module that pages of the allowed origins may import. */
 export function clientModule(origins: readonly string[] | undefined) {
-  return async (request: FastifyRequest, reply: FastifyReply): Promise<string | undefined> => {
+  return async (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> => {
     loaded ??= load()
     const { source, etag } = loaded
     const { origin } = request.headers
@@ -22,11 +22,7 @@ export function clientModule(origins: readonly string[] | undefined) {
       reply.header('cross-origin-resource-policy', 'cross-origin')
     }
     reply.header('vary', 'Origin').header('etag', etag).header('cache-control', 'no-cache')
-    if (request.headers['if-none-match'] === etag) {
-      reply.code(304)
-      return undefined
-    }
-    reply.type('text/javascript; charset=utf-8')
-    return source
+    if (request.headers['if-none-match'] === etag) return reply.code(304).send()
+    return reply.type('text/javascript; charset=utf-8').send(source)
   }
 }
