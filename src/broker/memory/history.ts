@@ -124,7 +124,8 @@ export class MemoryHistory {
     if (from.seq > recorded.head.seq) return 'history_replaced'
     if (from.seq > 0 && isLater(recorded.start.id, from.id)) return 'history_replaced'
     if (from.seq === recorded.head.seq) return undefined
-    if (!first || first.time < now - recorded.rule.ttl * 1000) return 'history_expired'
+    // After a clock that went back, the mark of an entry is later than the time at which it was recorded.
+    if (!first || Math.min(first.time, recorded.usedAt) < now - recorded.rule.ttl * 1000) return 'history_expired'
     return first.position.seq > from.seq + 1 ? 'history_trimmed' : undefined
   }
 }
