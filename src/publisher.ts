@@ -1,8 +1,7 @@
-import { checkSource, createClient, type RedisSource } from './broker/redis/client.ts'
-import { CommandLink } from './broker/redis/commands.ts'
-import { Functions } from './broker/redis/functions.ts'
+import { checkSource, type RedisSource } from './broker/redis/client.ts'
 import { Names } from './broker/redis/names.ts'
 import { PublishCommands } from './broker/redis/publish-commands.ts'
+import { mastersFor } from './broker/redis/publisher-links.ts'
 import { fail } from './options/values.ts'
 import { errors } from './protocol/errors.ts'
 import { PREFIX_PATTERN } from './protocol/topic.ts'
@@ -57,16 +56,13 @@ export function createPublisher(options: CreatePublisherOptions): ScriptPublishe
   refuseLess('maxBytes', maxBytes, 1)
   const problem = rulesProblem(history)
   if (problem) fail('history', problem)
-  const commands = new CommandLink(createClient(checkSource(redis), `${redisPrefix}publisher`), () => {})
-  const publishing = new PublishCommands(commands, new Functions(commands), new Names(redisPrefix), {
-    publishTimeout,
-    maxBytes,
-  })
+  const masters = mastersFor(checkSource(redis), redisPrefix)
+  const publishing = new PublishCommands(masters, new Names(redisPrefix), { publishTimeout, maxBytes })
   const { publish } = new Publisher(publishing, new SchemaTable(schemas), new HistoryRules(history), maxBytes)
   return {
     publish,
     async close() {
-      commands.close()
+      masters.close()
     },
   }
 }

@@ -7,6 +7,7 @@ import { after, before, type TestContext, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import Fastify, { type FastifyInstance } from 'fastify'
+import { Cluster } from 'ioredis'
 import { type TSchema, Type } from 'typebox'
 import { WebSocket } from 'ws'
 import pushBridge, { clientHandler, type PushBridgeOptions } from '../src/index.ts'
@@ -20,6 +21,7 @@ import { openConnection } from './helpers/app.ts'
 import { cleanups, temporaryFolder } from './helpers/processes.ts'
 import { findProgram } from './helpers/programs.ts'
 import { freePort, type RedisServer, startRedis } from './helpers/redis.ts'
+import { startCluster } from './helpers/redis-cluster.ts'
 import { once, PATIENCE, START, until } from './helpers/waiting.ts'
 
 const ROOT = fileURLToPath(new URL('../', import.meta.url))
@@ -758,6 +760,30 @@ test('redis: what is not recorded, and the functions of the nodes', async t => {
   assert.ok((await redis.admin.ttl(`{push:shard-0}:tick:${node}`)) > 86_000)
 })
 
+test('redis: a Cluster, named by options, by its URL and by a client', async t => {
+  const cluster = await startCluster(t, { masters: 2 })
+  const [code] = take(REDIS, 'Redis Cluster', 'js')
+  const local = code!.replace(/redis:\/\/10\.0\.0\.(\d):6379/g, (_, n) => cluster.urls[n - 1]!)
+  const app = Fastify()
+  t.after(() => app.close())
+  new Function('app', 'pushBridge', local)(app, pushBridge)
+  await app.listen({ port: 0, host: '127.0.0.1' })
+  const hosts = cluster.urls.map(url => url.replace('redis://', ''))
+  const other = await buildApp(t, { redis: `redis+cluster://${hosts.join()}` })
+  const client = new Cluster(cluster.urls, { lazyConnect: true })
+  const publisher = createPublisher({ redis: client })
+  t.after(() => publisher.close())
+  await until(async () => (await app.push.status()).nodes === 1, 'the nodes are there')
+  const connections = await Promise.all([app, other].map(node => openConnection(node, '/ws')))
+  const { seq, delivered, complete } = await publisher.publish('all', {
+    type: 'a',
+    receipt: true,
+    history: { size: 10, ttl: 60 },
+  })
+  assert.deepEqual([seq, delivered, complete], [1, 2, true])
+  for (const connection of connections) assert.equal((await connection.next()).type, 'a')
+})
+
 test('redis: the rights of a publisher and of a node are enough, and no more', async t => {
   const [shop, recorder, node] = take(REDIS, 'Users with the least rights', 'bash') as [string, string, string]
   if ((await run(t, 'redis-cli', shop + node)) === undefined) return
@@ -856,7 +882,7 @@ test('architecture: every file of the source stands in the table of its folder, 
     return [...section.matchAll(/^\| `([\w-]+\.(?:ts|lua))` \|/gm)].map(([, file]) => join(folder ?? '', file!))
   })
   const files = readdirSync(join(ROOT, 'src'), { recursive: true, encoding: 'utf8' }).filter(name =>
-    /\.(ts|lua)$/.test(name),
+    /^[^.]+\.(ts|lua)$/.test(name),
   )
   assert.deepEqual(named.sort(), files.sort())
 })

@@ -5,7 +5,8 @@ import { isPushError } from '../protocol/errors.ts'
 export const RETRY = 200
 
 const TRANSIENT = new Set(['PUSH_ERR_BROKER_AWAY', 'PUSH_ERR_UNCONFIRMED', 'PUSH_ERR_BUSY'])
-const TRANSIENT_REPLY = /^(LOADING|READONLY|MASTERDOWN|BUSY|TRYAGAIN|OOM|NOREPLICAS|MISCONF)/
+const TRANSIENT_REPLY =
+  /^(LOADING|READONLY|MASTERDOWN|BUSY|TRYAGAIN|OOM|NOREPLICAS|MISCONF|MOVED|ASK|CLUSTERDOWN)|non local key/
 
 /** Whether a retry may help: Redis is away, did not answer in time or is not ready. */
 export function isTransient(error: unknown): boolean {

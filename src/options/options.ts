@@ -1,6 +1,6 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import type { Redis, RedisOptions } from 'ioredis'
 import { type Static, type TSchema, Type } from 'typebox'
+import type { RedisSource } from '../broker/redis/client.ts'
 import type { PushConnection } from '../connection/identity.ts'
 import type { Action, Grant, Right } from '../protocol/rights.ts'
 import { PREFIX_PATTERN, type Topic } from '../protocol/topic.ts'
@@ -147,8 +147,11 @@ export interface PushBridgeOptions extends Given<Omit<ParsedOptions, 'path' | 'h
   heartbeat?: Given<ParsedOptions['heartbeat']>
   limits?: Given<ParsedOptions['limits']>
   drain?: Given<ParsedOptions['drain']>
-  /** URL, ioredis options, a client (it is duplicated), or true for the host's @fastify/redis. Default: no Redis. */
-  redis?: string | RedisOptions | Redis | boolean
+  /**
+   * URL, ioredis options, those of a Cluster (`{ cluster: [urls] }`), a client (only its options are used), or true for
+   * the host's @fastify/redis. Default: no Redis.
+   */
+  redis?: RedisSource | boolean
   /** Runs in preHandler, after all hooks of the host; `null` refuses. Default: every connection is anonymous. */
   authenticate?(request: FastifyRequest): Authentication | null | Promise<Authentication | null>
   /**
@@ -184,7 +187,7 @@ export const CALLBACKS = ['authenticate', 'authorize', 'onConnect', 'onDisconnec
 
 /** Options with every default filled in. */
 export type Options = ParsedOptions & {
-  redis: string | RedisOptions | Redis | boolean
+  redis: RedisSource | boolean
   callbacks: Pick<PushBridgeOptions, (typeof CALLBACKS)[number]>
   schemas: PublicationSchemas
   history: NonNullable<PushBridgeOptions['history']>

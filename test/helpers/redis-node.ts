@@ -1,10 +1,14 @@
 import type { TestContext } from 'node:test'
-import { RedisBroker } from '../../src/broker/redis/broker.ts'
-import { createClient } from '../../src/broker/redis/client.ts'
+import { RedisBroker, type ShardMaker } from '../../src/broker/redis/broker.ts'
+import { createClient, targetOf } from '../../src/broker/redis/client.ts'
+import type { Address } from '../../src/broker/redis/link.ts'
+import { ClusterMasters, type Masters, OneMaster } from '../../src/broker/redis/masters.ts'
 import type { RefusedTopic } from '../../src/broker/redis/refused-topics.ts'
 import { createRegistration } from '../../src/broker/redis/registration.ts'
+import type { Shard } from '../../src/broker/redis/shard.ts'
 import { FakeSubscriber } from '../broker/suite.ts'
 import type { RedisServer } from './redis.ts'
+import type { RedisCluster } from './redis-cluster.ts'
 import { within } from './waiting.ts'
 
 interface NodeOptions {
@@ -18,17 +22,38 @@ interface NodeOptions {
 
 /** A broker of the server, and its log of the link: `changed` resolves at the next change to up or down. */
 export function connect(t: TestContext, server: RedisServer, options: NodeOptions = {}) {
-  const { node = 'n1', prefix = 'push:', publishTimeout = 1000, noteRejected = true, subscriberUrl } = options
+  const clients = {
+    commands: createClient(server.url, 'commands'),
+    subscriber: createClient(options.subscriberUrl ?? server.url, 'subscriber'),
+  }
+  return { clients, ...brokerOver(t, ({ shard }) => new OneMaster(shard(clients, false)), options) }
+}
+
+/** The same for a Cluster. */
+export function connectToCluster(t: TestContext, { urls }: RedisCluster, options: NodeOptions = {}) {
+  const target = targetOf({ cluster: urls })
+  if (!target.isCluster) throw new Error('no Cluster')
+  const { seeds, at } = target
+  const clientsTo = (address: Address) => ({
+    commands: createClient(at(address), 'commands'),
+    subscriber: createClient(at(address), 'subscriber'),
+  })
+  const open = ({ shard, moved, failed }: ShardMaker) =>
+    new ClusterMasters(
+      { seeds, connect: address => createClient(at(address), 'cluster') },
+      { create: address => shard(clientsTo(address), true), changed: moved, failed },
+    )
+  return brokerOver(t, open, options)
+}
+
+function brokerOver(t: TestContext, open: (maker: ShardMaker) => Masters<Shard>, options: NodeOptions) {
+  const { node = 'n1', prefix = 'push:', publishTimeout = 1000, noteRejected = true } = options
   const lags: { isBehind: boolean; milliseconds: number }[] = []
   const refusals: RefusedTopic[] = []
   const changes: { isUp: boolean; error: Error | undefined }[] = []
   const waiting: { isUp: boolean; resolve: () => void }[] = []
-  const clients = {
-    commands: createClient(server.url, 'commands'),
-    subscriber: createClient(subscriberUrl ?? server.url, 'subscriber'),
-  }
   const links = new RedisBroker(
-    clients,
+    open,
     { node, prefix, maxBytes: 262_144 },
     {
       change(isUp, error) {
@@ -43,7 +68,6 @@ export function connect(t: TestContext, server: RedisServer, options: NodeOption
   t.after(() => within(broker.close(), 'the end of a broker'))
   return {
     broker,
-    clients,
     changes,
     lags,
     refusals,

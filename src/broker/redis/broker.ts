@@ -1,16 +1,17 @@
 import type { Redis } from 'ioredis'
+import { errors } from '../../protocol/errors.ts'
+import type { Position } from '../../protocol/position.ts'
 import type { Topic } from '../../protocol/topic.ts'
-import type { Incoming, NodeAnswer, RejectedNote, Subscriber } from '../broker.ts'
+import type { HistoryPage, Incoming, NodeAnswer, PageLimits, RejectedNote, Subscriber } from '../broker.ts'
 import { ReceiptAnswers } from '../receipt-answers.ts'
-import { type Command, CommandLink } from './commands.ts'
-import { Functions } from './functions.ts'
+import type { Command } from './commands.ts'
+import { type Masters, OneMaster } from './masters.ts'
 import { Names } from './names.ts'
 import { answerCommands } from './receipts.ts'
-import { RedisSubscriber, type RedisSubscriberEvents, type RedisSubscriberOptions } from './subscriber.ts'
+import { Shard, type ShardOptions } from './shard.ts'
+import type { RedisSubscriberEvents } from './subscriber.ts'
 
-export interface RedisBrokerOptions extends Omit<RedisSubscriberOptions, 'timeout'> {
-  prefix: string
-}
+export type RedisBrokerOptions = Omit<ShardOptions, 'timeout' | 'isCluster'>
 
 /** Changes of the links to Redis, for the log. */
 export interface LinkNews extends Pick<RedisSubscriberEvents, 'lagging' | 'refused'> {
@@ -26,15 +27,24 @@ const MAX_NOTES_PER_SECOND = 20
 /** Milliseconds that Redis has for commands that the node sends on its own account. */
 const TIMEOUT = 2000
 
-/** The links of a process to one Redis with one prefix. All registrations that use them share this object. */
+/** What is needed to open the links: `shard` makes those to one master. */
+export interface ShardMaker {
+  shard(clients: { commands: Redis; subscriber: Redis }, isCluster: boolean): Shard
+  /** Topics may have other masters now. */
+  moved(gone: readonly Shard[]): void
+  failed(error: Error): void
+}
+
+const NO_POSITIONS: ReadonlyMap<Topic, Position> = new Map()
+
+/** The links of a process to Redis with one prefix. All registrations that use them share this object. */
 export class RedisBroker {
   readonly node: string
   readonly names: Names
-  readonly commands: CommandLink
-  readonly functions: Functions
-  readonly subscriber: RedisSubscriber
-  /** Resolves when both links are up for the first time. */
+  readonly masters: Masters<Shard>
+  /** Resolves when all links are up for the first time. */
   readonly whenLive: Promise<void>
+  readonly #options: RedisBrokerOptions
   readonly #news: LinkNews
   readonly #answers: ReceiptAnswers
   #attached: readonly Subscriber[] = []
@@ -44,25 +54,32 @@ export class RedisBroker {
   #hasBeenUp = false
   #lastProblem: string | undefined
   #isClosed = false
+  /** How many shards there were. */
+  #shards = 0
 
-  constructor(clients: { commands: Redis; subscriber: Redis }, options: RedisBrokerOptions, news: LinkNews) {
+  constructor(open: (maker: ShardMaker) => Masters<Shard>, options: RedisBrokerOptions, news: LinkNews) {
     this.node = options.node
+    this.#options = options
     this.#news = news
     this.#answers = new ReceiptAnswers(options.node)
     this.names = new Names(options.prefix)
     this.whenLive = new Promise(resolve => {
       this.#onLive = resolve
     })
-    this.commands = new CommandLink(clients.commands, (isUp, error) => {
-      if (isUp) void this.subscriber.commandsUp()
-      else this.subscriber.commandsDown()
-      this.#changed(error)
+    this.masters = open({
+      shard: (clients, isCluster) => this.#shard(clients, isCluster),
+      moved: gone => this.#moveTopics(gone),
+      failed: error => this.#changed(error),
     })
-    this.functions = new Functions(this.commands)
-    this.subscriber = new RedisSubscriber(
-      clients.subscriber,
-      this,
-      { ...options, timeout: TIMEOUT },
+  }
+
+  #shard(clients: { commands: Redis; subscriber: Redis }, isCluster: boolean): Shard {
+    const { node } = this.#options
+    // Each link of a Cluster has a channel for its own ticks, since others hear what is published there too.
+    const name = isCluster ? `${node}.${++this.#shards}` : node
+    const shard: Shard = new Shard(
+      clients,
+      { ...this.#options, node: name, isCluster, timeout: TIMEOUT },
       {
         deliver: (topic, envelope, position) => {
           const receivers = this.#receiversOf(topic)
@@ -72,16 +89,31 @@ export class RedisBroker {
         lost: (reason, topics) => this.#each(subscriber => subscriber.lost(reason, topics)),
         filled: (topic, publications) => this.#each(subscriber => subscriber.filled(topic, publications)),
         isRecorded: topic => this.#attached.some(subscriber => subscriber.isRecorded(topic)),
-        topics: () => new Set(this.#attached.flatMap(subscriber => [...subscriber.topics()])),
+        topics: () => (isCluster ? this.#topicsOf(shard) : this.#topics()),
         change: error => this.#changed(error),
-        lagging: news.lagging,
-        refused: news.refused,
+        lagging: this.#news.lagging,
+        refused: this.#news.refused,
+        redirected: () => void this.masters.look(),
       },
     )
+    return shard
+  }
+
+  /** Every topic that has a connection on this node. */
+  #topics(): Set<Topic> {
+    return new Set(this.#attached.flatMap(subscriber => [...subscriber.topics()]))
+  }
+
+  #topicsOf(shard: Shard): Topic[] {
+    return [...this.#topics()].filter(topic => this.#shardOf(topic) === shard)
+  }
+
+  #shardOf(topic: Topic): Shard | undefined {
+    return this.masters.of(this.names.channel(topic))
   }
 
   get connected(): boolean {
-    return !this.#isClosed && this.commands.isUp && this.subscriber.isLive
+    return !this.#isClosed && this.masters?.isComplete && this.masters.all.every(({ isLive }) => isLive)
   }
 
   #changed(error: Error | undefined): void {
@@ -95,6 +127,71 @@ export class RedisBroker {
     this.#wasUp = isUp
     this.#lastProblem = error?.message
     this.#news.change(isUp, error)
+  }
+
+  /** The masters of a Cluster have other slots: each topic is received over the links to the master that has it now. */
+  #moveTopics(gone: readonly Shard[]): void {
+    for (const shard of [...this.masters.all, ...gone]) {
+      for (const [target, topics] of this.#grouped(shard.subscriber.topics)) {
+        if (target && target !== shard) void target.subscriber.adopt(shard.subscriber.release(topics))
+      }
+    }
+    this.#onMoved()
+    this.#changed(undefined)
+  }
+
+  #onMoved = () => {}
+
+  #grouped(topics: Iterable<Topic>): Map<Shard | undefined, Topic[]> {
+    const groups = new Map<Shard | undefined, Topic[]>()
+    for (const topic of topics) {
+      const shard = this.#shardOf(topic)
+      const group = groups.get(shard)
+      if (group) group.push(topic)
+      else groups.set(shard, [topic])
+    }
+    return groups
+  }
+
+  async subscribe(topics: readonly Topic[]): Promise<ReadonlyMap<Topic, Position>> {
+    const [only] = this.masters.all
+    if (this.masters instanceof OneMaster && only) return only.subscriber.subscribe(topics)
+    return this.#subscribeInCluster(topics)
+  }
+
+  async #subscribeInCluster(topics: readonly Topic[]): Promise<ReadonlyMap<Topic, Position>> {
+    const positions = new Map<Topic, Position>()
+    const isWanted = (topic: Topic) => this.#attached.some(subscriber => subscriber.holds(topic))
+    for (let left = topics; left.length > 0 && !this.#isClosed; ) {
+      const groups = this.#grouped(left)
+      const subscribing = [...groups].map(([shard, part]) => shard?.subscriber.subscribe(part) ?? NO_POSITIONS)
+      for (const part of await Promise.all(subscribing)) for (const [topic, at] of part) positions.set(topic, at)
+      // Those of a slot without a master, or that has another one since.
+      const missed = [...groups].flatMap(([shard, part]) =>
+        part.filter(topic => isWanted(topic) && (!shard || this.#shardOf(topic) !== shard)),
+      )
+      if (missed.some(topic => !this.#shardOf(topic))) await this.#nextMove()
+      left = missed
+    }
+    return positions
+  }
+
+  /** Resolves when slots have moved. */
+  #nextMove(): Promise<void> {
+    return new Promise(resolve => {
+      const before = this.#onMoved
+      this.#onMoved = () => {
+        this.#onMoved = () => {}
+        before()
+        resolve()
+      }
+    })
+  }
+
+  async history(topic: Topic, since: string, limits: PageLimits): Promise<HistoryPage> {
+    const shard = this.#shardOf(topic)
+    if (!shard) throw new errors.BROKER_AWAY('no master of the Cluster is known for this topic')
+    return shard.subscriber.history(topic, since, limits)
   }
 
   attach(subscriber: Subscriber): void {
@@ -112,7 +209,7 @@ export class RedisBroker {
 
   unsubscribe(topic: Topic): void {
     for (const subscriber of this.#attached) if (subscriber.holds(topic)) return
-    this.subscriber.unsubscribe(topic)
+    this.#shardOf(topic)?.subscriber.unsubscribe(topic)
   }
 
   /**
@@ -127,7 +224,7 @@ export class RedisBroker {
 
   answer(incoming: Incoming, token: string, answer: Omit<NodeAnswer, 'node'>): void {
     const whole = this.#answers.add(incoming, token, answer)
-    if (whole) void this.commands.run(answerCommands(this.names, token, whole), TIMEOUT)
+    if (whole) void this.masters.run(this.names.receipt(token), answerCommands(this.names, token, whole), TIMEOUT)
   }
 
   /** `isSampled`: whether the note may contain the beginning of the envelope. */
@@ -142,14 +239,14 @@ export class RedisBroker {
       ['LTRIM', this.names.rejected, 0, MAX_REJECTED - 1],
       ['EXPIRE', this.names.rejected, REJECTED_TTL],
     ]
-    void this.commands.run(commands, TIMEOUT)
+    void this.masters.run(this.names.rejected, commands, TIMEOUT)
   }
 
   async close(): Promise<void> {
     // The links now go down on purpose: nothing more is reported.
     this.#isClosed = true
-    this.subscriber.close()
-    this.commands.close()
+    this.#onMoved()
+    this.masters.close()
     this.#answers.clear()
   }
 }

@@ -1,9 +1,21 @@
-import { Redis, type RedisOptions } from 'ioredis'
+import { type Cluster, Redis, type RedisOptions } from 'ioredis'
 import { errors } from '../../protocol/errors.ts'
-import { toIoredis, urlProblem } from './url.ts'
+import type { Address } from './link.ts'
+import { clusterUrls, toIoredis, urlProblem } from './url.ts'
 
-/** What the application may give: a URL, ioredis options or a client, which is duplicated and never used itself. */
-export type RedisSource = string | RedisOptions | Redis
+/** The servers of a Cluster of which at least one must be up at the start, and ioredis options for all of its servers. */
+export interface ClusterSource extends RedisOptions {
+  cluster: readonly (string | Partial<Address>)[]
+}
+
+/**
+ * What the application may give: a URL, ioredis options, those of a Cluster, or a client, of which only the options are
+ * used.
+ */
+export type RedisSource = SingleSource | ClusterSource | Cluster
+
+/** What leads to one server, or by Sentinels to one at a time. */
+export type SingleSource = string | RedisOptions | Redis
 
 const RETRY_FIRST = 50
 const RETRY_MAX = 1000
@@ -39,7 +51,7 @@ const OURS: OurOptions = {
   reconnectOnError: error => error.message.startsWith('READONLY'),
 }
 
-export function createClient(source: RedisSource, connectionName: string): Redis {
+export function createClient(source: SingleSource, connectionName: string): Redis {
   const options: OurOptions = { ...OURS, connectionName }
   if (typeof source === 'string') return new Redis(toIoredis(source), options)
   const given = isClient(source) ? source.options : source
@@ -48,11 +60,58 @@ export function createClient(source: RedisSource, connectionName: string): Redis
   return isClient(source) ? source.duplicate(ours) : new Redis({ ...source, ...ours })
 }
 
+/** One Redis, or where to find a Cluster and what leads to one of its servers. */
+export type Target =
+  | { isCluster: false; one: SingleSource }
+  | { isCluster: true; seeds: Address[]; at(address: Address): RedisOptions }
+
+export function targetOf(source: RedisSource): Target {
+  const given = clusterGiven(source)
+  if (!given) return { isCluster: false, one: source as SingleSource }
+  const nodes = given.nodes.map(node => (typeof node === 'string' ? new Redis(toIoredis(node), PROBE).options : node))
+  const { db: _, name: __, sentinels: ___, ...first } = nodes[0] as RedisOptions
+  const seeds = nodes.map(({ host = '127.0.0.1', port = 6379 }) => ({ host, port: Number(port) }))
+  return { isCluster: true, seeds, at: ({ host, port }) => ({ ...first, ...given.options, host, port }) }
+}
+
+const PROBE = { lazyConnect: true }
+
+type ClusterNode = string | Partial<Address>
+
+function clusterGiven(source: RedisSource): { nodes: readonly ClusterNode[]; options: RedisOptions } | undefined {
+  if (typeof source === 'string') {
+    const nodes = clusterUrls(source)
+    return nodes && { nodes, options: {} }
+  }
+  if (isCluster(source)) {
+    const { startupNodes, options } = source as unknown as {
+      startupNodes: ClusterNode[]
+      options: ClusterClientOptions
+    }
+    return { nodes: startupNodes, options: options.redisOptions ?? {} }
+  }
+  if (isClient(source) || !hasCluster(source)) return undefined
+  const { cluster, ...options } = source
+  return { nodes: cluster, options }
+}
+
+interface ClusterClientOptions {
+  redisOptions?: RedisOptions
+}
+
 /** Identifies the Redis and the user of `source`: registrations with equal identities share their links. */
 export function identityOf(source: RedisSource): string {
-  const probe = isClient(source) ? source : createClient(source, 'probe')
-  const { host, port, path, db, username, password, sentinels, name, tls } = probe.options
-  return JSON.stringify([path ?? [host, port], db ?? 0, username, password, sentinels, name, Boolean(tls)])
+  const target = targetOf(source)
+  const options = target.isCluster ? target.at(target.seeds[0]!) : optionsOf(target.one)
+  const { host, port, path, db, username, password, sentinels, name, tls } = options
+  const places = target.isCluster
+    ? target.seeds.map(seed => `${seed.host}:${seed.port}`).toSorted()
+    : (path ?? [host, port])
+  return JSON.stringify([places, db ?? 0, username, password, sentinels, name, Boolean(tls)])
+}
+
+function optionsOf(source: SingleSource): RedisOptions {
+  return isClient(source) ? source.options : createClient(source, 'probe').options
 }
 
 /** Throws PUSH_ERR_OPTIONS if no client can be created from `source`. */
@@ -67,9 +126,20 @@ function sourceProblem(source: unknown): string | undefined {
   if (typeof source !== 'object' || source === null || Array.isArray(source)) {
     return 'must be a URL, ioredis options or a client'
   }
-  return 'isCluster' in source && source.isCluster
-    ? 'is a Cluster client, which is not supported; give a single Redis or Sentinels'
-    : undefined
+  // A client has a method of this name.
+  if (isClient(source as RedisSource) || !('cluster' in source)) return undefined
+  const { cluster } = source
+  if (!Array.isArray(cluster) || cluster.length === 0) return 'cluster must be a list of URLs of servers of a Cluster'
+  const wrong = cluster.find(node => typeof node === 'string' && urlProblem(node))
+  return wrong === undefined ? undefined : `cluster has a node that ${urlProblem(wrong)}`
+}
+
+function isCluster(source: RedisSource): source is Cluster {
+  return typeof source === 'object' && 'isCluster' in source && source.isCluster === true
+}
+
+function hasCluster(source: RedisOptions | ClusterSource): source is ClusterSource {
+  return 'cluster' in source
 }
 
 function isClient(source: RedisSource): source is Redis {

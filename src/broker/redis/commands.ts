@@ -1,6 +1,6 @@
 import type { Redis } from 'ioredis'
 import { errors, type PushError } from '../../protocol/errors.ts'
-import { Link } from './link.ts'
+import { type Address, Link } from './link.ts'
 
 export type Command = [name: string, ...args: (string | number)[]]
 
@@ -49,6 +49,8 @@ const MAX_WAITING = 10_000
  */
 export class CommandLink {
   readonly #link: Link
+  /** A server of a Cluster has said that another one has the slot. */
+  readonly #onRedirect: () => void
   #waiting: Waiting[] = []
   readonly #batches = new Set<Batch>()
   /** A call has timed out: nothing more is sent until an answer comes. */
@@ -58,7 +60,8 @@ export class CommandLink {
   #sweeper: NodeJS.Timeout | undefined
   #sweepAt = Number.POSITIVE_INFINITY
 
-  constructor(client: Redis, onChange: (isUp: boolean, error: Error | undefined) => void) {
+  constructor(client: Redis, onChange: (isUp: boolean, error: Error | undefined) => void, onRedirect = () => {}) {
+    this.#onRedirect = onRedirect
     this.#link = new Link(client, {
       up: () => {
         onChange(true, undefined)
@@ -132,6 +135,7 @@ export class CommandLink {
     for (const { commands, resolve } of calls) {
       resolve(commands.map(() => toReply(replies?.[next++])))
     }
+    if (replies?.some(([error]) => error?.message.startsWith('MOVED '))) this.#onRedirect()
   }
 
   #watch(batch: Batch): void {
@@ -187,6 +191,14 @@ export class CommandLink {
     }
     this.#waiting = []
     return waiting
+  }
+
+  get address(): Address {
+    return this.#link.address
+  }
+
+  moveTo(address: Address): void {
+    this.#link.moveTo(address)
   }
 
   close(): void {

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { errors, isPushError, type PushError } from '../../protocol/errors.ts'
 import { type Command, type CommandLink, MIN_TIME, type Patience } from './commands.ts'
+import { keysOfTopic } from './names.ts'
 
 /** The same as in push.lua. A library with a higher version is newer than this code and is not replaced. */
 const VERSION = 4
@@ -22,13 +23,16 @@ type Reply = unknown | PushError
 /** Calls the functions of push.lua, and loads them when they are missing: after a restart, a flush or a failover. */
 export class Functions {
   readonly #commands: CommandLink
+  /** Each call is about one topic then: others may be in other slots. */
+  readonly isCluster: boolean
   /** False if this server allows neither functions nor scripts: nothing can be recorded there. */
   isSupported = true
   #isScript = false
   #loading: Promise<PushError | undefined> | undefined
 
-  constructor(commands: CommandLink) {
+  constructor(commands: CommandLink, { isCluster = false } = {}) {
     this.#commands = commands
+    this.isCluster = isCluster
   }
 
   /** Replaces an older library. Called whenever the link may lead to another server. */
@@ -38,6 +42,12 @@ export class Functions {
     const version = await this.#version(timeout)
     if (isMissing(version)) await this.#load(timeout, version)
     else if (typeof version === 'number' && version < VERSION) await this.#load(timeout, undefined)
+  }
+
+  /** The same for a slot that is just being moved to this server, which takes only one call at a time. */
+  async runAsking(call: Call, timeout: number, patience?: Patience): Promise<Reply> {
+    const [, reply] = await this.#commands.run([['ASKING'], this.#command(call)], timeout, patience)
+    return this.#understood(call, reply)
   }
 
   /** One reply or PushError for each call, within the timeout. */
@@ -77,7 +87,9 @@ export class Functions {
     return new errors.UNSUPPORTED(`recorded topics need more rights (docs/redis.md); Redis said: ${refusal}`)
   }
 
-  #command({ name, keys, args }: Call): Command {
+  #command({ name, keys: channels, args }: Call): Command {
+    const isOfTopic = this.isCluster && name !== 'push_tick'
+    const keys = isOfTopic ? keysOfTopic(channels[0]!, name === 'push_publish' ? args[3] : undefined) : channels
     return this.#isScript
       ? ['EVALSHA', SCRIPT_SHA, keys.length, ...keys, name, ...args]
       : ['FCALL', name, keys.length, ...keys, ...args]

@@ -123,12 +123,26 @@ export class GapFiller {
     this.#tellLost(this.#events.topics())
   }
 
-  /** Redis refused these topics for a while and now sends their messages again. */
+  /** How far the topic was delivered, for the master that has it from now on. */
+  release(topic: Topic): TopicCursor | undefined {
+    const cursor = this.#cursors.get(topic)
+    this.leave(topic)
+    return cursor
+  }
+
+  /** The topic comes from another master: its messages wait until `regained`. */
+  adopt(topic: Topic, { last, hasUnrecorded }: TopicCursor): void {
+    const cursor = Object.assign(this.#add(topic), { last, hasUnrecorded })
+    this.#startFilling(cursor)
+  }
+
+  /** Messages of these topics did not come for a while, and now come again. */
   async regained(topics: readonly Topic[]): Promise<void> {
     const era = this.#era
     this.#tellLost(topics)
     await this.#each(topics, era, async (topic, cursor) => {
       if (this.#isRecorded(topic, cursor)) await this.#fill(topic, cursor, era)
+      else this.#settle(topic)
     })
   }
 
@@ -164,7 +178,9 @@ export class GapFiller {
     }
     for (let i = 0; i < known.length; i += COMPARED_AT_ONCE) {
       const part = known.slice(i, i + COMPARED_AT_ONCE)
-      const different = new Set(await this.#retrying(era, () => this.#source.different(part)))
+      // A topic that another master has by now cannot be asked for here.
+      const present = () => part.filter(([topic]) => this.#cursors.has(topic))
+      const different = new Set(await this.#retrying(era, () => this.#source.different(present())))
       if (era !== this.#era) return
       for (const [topic] of part) if (!different.has(topic)) this.#settle(topic)
       await this.#each([...different], era, (topic, cursor) => this.#fill(topic, cursor, era))
@@ -224,8 +240,9 @@ export class GapFiller {
     try {
       for (;;) {
         const askedAt = performance.now()
-        const page = await this.#retrying(era, () => this.#source.read(topic, cursor.last!.id, PAGE))
-        if (!page || era !== this.#era || this.#cursors.get(topic) !== cursor) return
+        const isWanted = () => era === this.#era && this.#cursors.get(topic) === cursor
+        const page = await retrying(isWanted, () => this.#source.read(topic, cursor.last!.id, PAGE))
+        if (!page || !isWanted()) return
         filled += page.entries.length
         if (this.#take(topic, cursor, page, askedAt)) break
       }

@@ -34,6 +34,8 @@ export function parseRecorded({ memory, start, end: messageEnd }: Slice): Record
   return { position, previous, envelope: new Slice(memory, end + 1, messageEnd) }
 }
 
+type Group<T> = (topics: readonly Topic[]) => T
+
 /** What a node asks Redis about the histories of topics. */
 export interface RedisHistory {
   /** The heads of these topics, and perhaps of others. */
@@ -51,27 +53,37 @@ export function historyIn(
   { timeout, maxBytes }: { timeout: number; maxBytes: number },
   timeline: () => string,
 ): RedisHistory {
-  async function call(name: Call['name'], topics: readonly Topic[], args: Call['args']): Promise<unknown[]> {
-    const keys = topics.map(topic => names.channel(topic))
-    const [reply] = await functions.run([{ name, keys, args: [timeline(), maxBytes, ...args] }], timeout)
-    if (!Array.isArray(reply)) throw isPushError(reply) ? reply : unreadable()
-    return reply
+  /** One list for each group of topics. */
+  async function call(name: Call['name'], groups: Topic[][], argsOf: Group<Call['args']>): Promise<unknown[][]> {
+    const calls = groups.map(topics => ({
+      name,
+      keys: topics.map(topic => names.channel(topic)),
+      args: [timeline(), maxBytes, ...argsOf(topics)],
+    }))
+    const replies = await functions.run(calls, timeout)
+    return replies.map(reply => {
+      if (!Array.isArray(reply)) throw isPushError(reply) ? reply : unreadable()
+      return reply
+    })
   }
+
+  const grouped = (topics: readonly Topic[]) => (functions.isCluster ? topics.map(topic => [topic]) : [[...topics]])
 
   return {
     async heads(topics) {
-      const reply = await call('push_heads', topics, [])
+      const reply = (await call('push_heads', grouped(topics), () => [])).flat()
       if (reply.length !== 2 * topics.length) throw unreadable()
       return new Map(topics.map((topic, i) => [topic, { id: String(reply[2 * i]), seq: Number(reply[2 * i + 1]) }]))
     },
     async read(topic, since, limits) {
-      return toPage(await call('push_history', [topic], [since, limits.count, limits.bytes]))
+      const [reply] = await call('push_history', [[topic]], () => [since, limits.count, limits.bytes])
+      return toPage(reply!)
     },
     async different(known) {
-      const topics = known.map(([topic]) => topic)
-      const ids = known.map(([, { id }]) => id)
-      const reply = await call('push_compare', topics, ids)
-      return reply.map(place => topics[Number(place) - 1]!)
+      const ids = new Map(known.map(([topic, { id }]) => [topic, id]))
+      const groups = grouped([...ids.keys()])
+      const replies = await call('push_compare', groups, topics => topics.map(topic => ids.get(topic)!))
+      return replies.flatMap((reply, i) => reply.map(place => groups[i]![Number(place) - 1]!))
     },
   }
 }

@@ -1,5 +1,10 @@
 import type { Redis } from 'ioredis'
 
+export interface Address {
+  host: string
+  port: number
+}
+
 export interface LinkEvents {
   /** Connected and authenticated. */
   up(): void
@@ -67,6 +72,11 @@ export class Link {
 
   get isUp(): boolean {
     return this.#isUp
+  }
+
+  get address(): Address {
+    const { host, port } = this.client.options
+    return { host: String(host), port: Number(port) }
   }
 
   /** Why it is down, if known. */
@@ -157,6 +167,12 @@ export class Link {
     this.#error = reason
     // Nothing can be sent any more: calls wait for the next connection.
     this.#down()
+  }
+
+  /** The slots of this link have another master now. */
+  moveTo({ host, port }: Address): void {
+    Object.assign(this.client.options, { host, port })
+    this.reset(new Error(`the master of these slots is ${host}:${port} now`))
   }
 
   close(): void {

@@ -1,5 +1,14 @@
 import type { Topic } from '../../protocol/topic.ts'
 
+/**
+ * What a function that is called for a channel touches: with these names, Redis knows during the move of a slot whether
+ * all of them are here, all there, or neither.
+ */
+export function keysOfTopic(channel: string, idempotencyKey?: string | number): string[] {
+  const keys = [`{${channel}}:head`, `{${channel}}:history`]
+  return idempotencyKey ? [...keys, `{${channel}}:once:${idempotencyKey}`] : keys
+}
+
 /** The names in Redis. All begin with the prefix; `docs/redis.md` lists them. */
 export class Names {
   readonly prefix: string
@@ -7,17 +16,23 @@ export class Names {
   readonly nodes: string
   /** The list of notes about rejected envelopes. */
   readonly rejected: string
-  /** A hash with the timeline of the server. */
-  readonly timeline: string
-  /** What is about a server, not about a topic: all of it is in one hash slot. */
-  readonly #shard: string
+  /** In a Cluster, each master has names of its own for what is about a server and not about a topic. */
+  shard = 0
 
   constructor(prefix: string) {
     this.prefix = prefix
     this.nodes = `${prefix}nodes`
     this.rejected = `${prefix}rejected`
-    this.#shard = `{${prefix}shard-0}`
-    this.timeline = `${this.#shard}:timeline`
+  }
+
+  /** The hash tag of what is about the server with this number. */
+  shardTag(shard: number): string {
+    return `{${this.prefix}shard-${shard}}`
+  }
+
+  /** A hash with the timeline of the server. */
+  get timeline(): string {
+    return `${this.shardTag(this.shard)}:timeline`
   }
 
   channel(topic: Topic): string {
@@ -35,7 +50,7 @@ export class Names {
   }
 
   tick(node: string): string {
-    return `${this.#shard}:tick:${node}`
+    return `${this.shardTag(this.shard)}:tick:${node}`
   }
 
   receipt(token: string): string {

@@ -1,6 +1,7 @@
 import { errors } from '../../protocol/errors.ts'
-import { type LinkNews, RedisBroker, type RedisBrokerOptions } from './broker.ts'
-import { checkSource, createClient, identityOf, type RedisSource } from './client.ts'
+import { type LinkNews, RedisBroker, type RedisBrokerOptions, type ShardMaker } from './broker.ts'
+import { checkSource, createClient, identityOf, type RedisSource, type SingleSource, targetOf } from './client.ts'
+import { ClusterMasters, OneMaster } from './masters.ts'
 import { createRegistration, type RedisRegistration, type RedisRegistrationOptions } from './registration.ts'
 
 interface Shared {
@@ -56,9 +57,17 @@ function open(redis: RedisSource, options: RedisBrokerOptions): Shared {
     lagging: (isBehind, milliseconds) => tell(to => to.lagging(isBehind, milliseconds)),
     refused: refusal => tell(to => to.refused(refusal)),
   }
-  const clients = {
-    commands: createClient(redis, `${options.prefix}commands`),
-    subscriber: createClient(redis, `${options.prefix}subscriber`),
-  }
-  return { broker: new RedisBroker(clients, options, news), maxBytes: options.maxBytes, users }
+  const clientsTo = (source: SingleSource) => ({
+    commands: createClient(source, `${options.prefix}commands`),
+    subscriber: createClient(source, `${options.prefix}subscriber`),
+  })
+  const target = targetOf(redis)
+  const open = ({ shard, moved, failed }: ShardMaker) =>
+    !target.isCluster
+      ? new OneMaster(shard(clientsTo(target.one), false))
+      : new ClusterMasters(
+          { seeds: target.seeds, connect: address => createClient(target.at(address), `${options.prefix}cluster`) },
+          { create: address => shard(clientsTo(target.at(address)), true), changed: moved, failed },
+        )
+  return { broker: new RedisBroker(open, options, news), maxBytes: options.maxBytes, users }
 }

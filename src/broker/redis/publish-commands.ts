@@ -2,8 +2,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { errors, isPushError, type PushError } from '../../protocol/errors.ts'
 import type { Outgoing, Sent } from '../broker.ts'
 import { isTransient, RETRY } from '../waiting.ts'
-import type { Command, CommandLink } from './commands.ts'
-import type { Call, Functions } from './functions.ts'
+import type { Command } from './commands.ts'
+import type { Call } from './functions.ts'
+import type { Masters } from './masters.ts'
 import type { Names } from './names.ts'
 import { collectAnswers } from './receipts.ts'
 
@@ -14,21 +15,18 @@ const ATTEMPT_SHARE = 0.4
 
 /** Publishes to Redis, for nodes and for scripts without Fastify. */
 export class PublishCommands {
-  readonly #commands: CommandLink
-  readonly #functions: Functions
+  readonly #masters: Masters
   readonly #names: Names
   readonly #timeout: number
   readonly #maxBytes: number
 
   /** `maxBytes`: size limit of a recorded envelope. */
   constructor(
-    commands: CommandLink,
-    functions: Functions,
+    masters: Masters,
     names: Names,
     { publishTimeout, maxBytes }: { publishTimeout: number; maxBytes: number },
   ) {
-    this.#commands = commands
-    this.#functions = functions
+    this.#masters = masters
     this.#names = names
     this.#timeout = publishTimeout
     this.#maxBytes = maxBytes
@@ -44,26 +42,19 @@ export class PublishCommands {
   }
 
   async #publishLive(items: readonly Outgoing[], deadline: number): Promise<Result[]> {
-    const commands = items.flatMap(item => this.#commandsFor(item))
-    const replies = await this.#commands.run(commands, this.#timeout, { patience: this.#timeout })
-    let next = 0
-    return Promise.all(
-      items.map(({ receipt }) => {
-        const listening = receipt === undefined ? undefined : replies[next++]
-        const nodes = replies[next++]
-        if (isPushError(nodes)) return nodes
-        return receipt === undefined
-          ? { nodes: Number(nodes) }
-          : this.#withAnswers(receipt, Number(nodes), listening, deadline)
-      }),
-    )
+    return Promise.all(items.map(item => this.#publishOne(item, deadline)))
   }
 
-  #commandsFor({ topic, envelope, receipt }: Outgoing): Command[] {
+  async #publishOne({ topic, envelope, receipt }: Outgoing, deadline: number): Promise<Result> {
     const channel = this.#names.channel(topic)
     const publish: Command = ['PUBLISH', channel, envelope]
     // PUBLISH also counts pattern subscribers, for example a debugging PSUBSCRIBE *, which never answer a receipt.
-    return receipt === undefined ? [publish] : [['PUBSUB', 'NUMSUB', channel], publish]
+    const commands: Command[] = receipt === undefined ? [publish] : [['PUBSUB', 'NUMSUB', channel], publish]
+    const replies = await this.#masters.run(channel, commands, this.#timeout, { patience: this.#timeout })
+    const nodes = replies.at(-1)
+    if (isPushError(nodes)) return nodes
+    if (receipt === undefined) return { nodes: Number(nodes) }
+    return this.#withAnswers(receipt, Number(nodes), replies[0], deadline)
   }
 
   async #record(items: readonly Outgoing[], deadline: number): Promise<Result[]> {
@@ -86,7 +77,7 @@ export class PublishCommands {
     const open = attempts.flatMap((attempt, i) => (isOpen(attempt) ? i : []))
     const again = open.map(i => calls[i]!)
     const time = Math.min(left, Math.max(MIN_ATTEMPT, left * share))
-    const replies = await this.#functions.run(again, left, { attempt: time, patience: this.#timeout })
+    const replies = await this.#masters.call(again, left, { attempt: time, patience: this.#timeout })
     for (const [n, i] of open.entries()) {
       const attempt = attempts[i]!
       attempt.reply = replies[n]
@@ -118,7 +109,7 @@ export class PublishCommands {
   async #withAnswers(token: string, nodes: number, listening: unknown, deadline: number): Promise<Sent> {
     const exact = Array.isArray(listening) ? Number(listening[1]) : nodes
     const expected = Math.min(exact, nodes)
-    const answers = await collectAnswers(this.#commands, this.#names, token, expected, deadline)
+    const answers = await collectAnswers(this.#masters, this.#names, token, expected, deadline)
     return { nodes, answers, complete: answers.length >= expected }
   }
 }

@@ -113,6 +113,13 @@ local function timeline_at(microseconds)
   return string.format('%08x%05x', math.floor(microseconds / 1000000), microseconds % 1000000)
 end
 
+-- Of a server on which no loss was noticed yet: earlier than all others, so that topics which move here keep theirs.
+local FIRST_TIMELINE = '0000000000000'
+
+local function microseconds_in(timeline)
+  return tonumber(timeline:sub(1, 8), 16) * 1000000 + tonumber(timeline:sub(9, 13), 16)
+end
+
 local function microseconds_of(time)
   return tonumber(time[1]) * 1000000 + tonumber(time[2])
 end
@@ -300,13 +307,13 @@ end
 -- Why `since` is no position in this history; nil if it is one. `id` is the head, nil if nothing was recorded.
 local function position_problem(since_timeline, since_seq, since_time, id, timeline, milliseconds)
   if since_timeline < timeline then return 'history_replaced' end
-  -- A position before the first entry is valid only for as long as a head is certainly kept.
-  if since_seq == 0 and milliseconds - since_time > DAY * 1000 then return 'history_expired' end
   if not id and since_seq > 0 then return 'history_expired' end
   -- The timeline of a topic begins with its first entry, so it is later than that of a position before it.
   local present = id and timeline_of(id) or timeline
   local is_of_it = present == since_timeline or (since_seq == 0 and id and present > since_timeline)
-  return not is_of_it and 'history_replaced' or nil
+  if not is_of_it then return 'history_replaced' end
+  -- A position before the first entry is valid only for as long as a head is certainly kept.
+  return since_seq == 0 and milliseconds - since_time > DAY * 1000 and 'history_expired' or nil
 end
 
 -- KEYS: the channel, or its keys. ARGV: the timeline of the server, the largest envelope allowed, the last id that the
@@ -368,6 +375,15 @@ local function push_tick(keys, args)
   local known, answered, elapsed = tonumber(args[2]), tonumber(args[7] or ''), tonumber(args[8] or '')
   local stored = redis.call('HMGET', keys[1], 'timeline', 'began')
   local timeline, began = stored[1], tonumber(stored[2] or '')
+  -- When slots move, the ticks of a server may have to go to another of its slots, and its timeline with them.
+  if not known and args[6] ~= '' and (not timeline or timeline < args[6]) then
+    timeline, began = args[6], microseconds_in(args[6])
+    redis.call('HSET', keys[1], 'timeline', timeline, 'began', string.format('%.0f', began))
+  end
+  if not timeline and not known then
+    timeline, began = FIRST_TIMELINE, 0
+    redis.call('HSET', keys[1], 'timeline', timeline, 'began', '0')
+  end
   local tick = tonumber(redis.call('GET', keys[2]) or '')
   local _, time = now()
   local microseconds = microseconds_of(time)

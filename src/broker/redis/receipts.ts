@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { NodeAnswer } from '../broker.ts'
-import type { Command, CommandLink } from './commands.ts'
+import type { Command } from './commands.ts'
+import type { Masters } from './masters.ts'
 import type { Names } from './names.ts'
 
 /** Seconds for which the answers of the nodes can be read, for example by BLPOP in a PHP script. */
@@ -25,12 +26,13 @@ export function answerCommands(names: Names, token: string, answer: NodeAnswer):
 
 /** The answers of `expected` nodes, or those that have come by `deadline`. */
 export async function collectAnswers(
-  commands: CommandLink,
+  masters: Masters,
   names: Names,
   token: string,
   expected: number,
   deadline: number,
 ): Promise<NodeAnswer[]> {
+  const key = names.receipt(token)
   let answers: NodeAnswer[] = []
   for (let wait = FIRST_WAIT; ; wait = Math.min(wait * 2, LONGEST_WAIT)) {
     const left = deadline - performance.now()
@@ -38,7 +40,7 @@ export async function collectAnswers(
     await sleep(Math.min(wait, left))
     const [reply] = await Promise.race([
       // With its own timeout: if a reply is too late for one receipt, the link must not be closed for that.
-      commands.run([['LRANGE', names.receipt(token), 0, -1]], READ_TIMEOUT),
+      masters.run(key, [['LRANGE', key, 0, -1]], READ_TIMEOUT),
       sleep(Math.max(left - wait, 0), LATE, { ref: false }),
     ])
     if (!Array.isArray(reply)) return answers

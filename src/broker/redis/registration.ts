@@ -3,6 +3,7 @@ import type { Broker } from '../broker.ts'
 import type { RedisBroker } from './broker.ts'
 import type { Command } from './commands.ts'
 import { PublishCommands } from './publish-commands.ts'
+import type { RedisSubscriber } from './subscriber.ts'
 
 /** Options that each registration has for itself, although the links are shared. */
 export interface RedisRegistrationOptions {
@@ -21,11 +22,12 @@ export interface RedisRegistration extends Broker {
 /** The broker of one registration, over Redis pub/sub: `docs/redis.md` is the contract. */
 export function createRegistration(shared: RedisBroker, options: RedisRegistrationOptions): RedisRegistration {
   const { publishTimeout, noteRejected } = options
-  const { commands, functions, names, subscriber } = shared
-  const publishing = new PublishCommands(commands, functions, names, options)
+  const { masters, names } = shared
+  const publishing = new PublishCommands(masters, names, options)
+  const sum = (of: (subscriber: RedisSubscriber) => number) => masters.all.reduce((n, it) => n + of(it.subscriber), 0)
 
-  async function ask(command: Command): Promise<unknown> {
-    const [reply] = await commands.run([command], publishTimeout, { patience: publishTimeout })
+  async function ask(key: string, ...command: Command): Promise<unknown> {
+    const [reply] = await masters.run(key, [command], publishTimeout, { patience: publishTimeout })
     if (isPushError(reply)) throw reply
     return reply
   }
@@ -38,38 +40,40 @@ export function createRegistration(shared: RedisBroker, options: RedisRegistrati
       return shared.connected
     },
     get canRecord() {
-      return functions.isSupported
+      return masters.all.every(({ functions }) => functions.isSupported)
     },
     get filling() {
-      return subscriber.filling
+      return sum(({ filling }) => filling)
     },
     get backlog() {
-      return subscriber.backlog
+      return sum(({ backlog }) => backlog)
     },
     get lag() {
-      return subscriber.lag
+      return Math.max(0, ...masters.all.map(({ subscriber }) => subscriber.lag))
     },
     get refused() {
-      return subscriber.refused
+      return sum(({ refused }) => refused)
     },
     attach: it => shared.attach(it),
     detach: it => shared.detach(it),
-    subscribe: topics => subscriber.subscribe(topics),
+    subscribe: topics => shared.subscribe(topics),
     unsubscribe: topic => shared.unsubscribe(topic),
-    history: (topic, since, limits) => subscriber.history(topic, since, limits),
+    history: (topic, since, limits) => shared.history(topic, since, limits),
     publish: items => publishing.publish(items),
     answer: (incoming, token, answer) => shared.answer(incoming, token, answer),
     note: rejected => shared.note(rejected, noteRejected),
     async nodes() {
-      const [, nodes] = (await ask(['PUBSUB', 'NUMSUB', names.nodes])) as unknown[]
+      const [, nodes] = (await ask(names.nodes, 'PUBSUB', 'NUMSUB', names.nodes)) as unknown[]
       return Number(nodes)
     },
     async putTicket(token, identity, ttlSeconds) {
-      await ask(['SET', names.ticket(token), identity, 'EX', ttlSeconds, 'NX'])
+      const key = names.ticket(token)
+      await ask(key, 'SET', key, identity, 'EX', ttlSeconds, 'NX')
     },
     async takeTicket(token) {
       try {
-        return (await ask(['GETDEL', names.ticket(token)])) as string | null
+        const key = names.ticket(token)
+        return (await ask(key, 'GETDEL', key)) as string | null
       } catch (cause) {
         throw new errors.BROKER_AWAY('the ticket cannot be looked up', { cause })
       }

@@ -6,11 +6,13 @@ import { type Topic, topicKind } from '../../protocol/topic.ts'
 import type { HistoryPage, PageLimits } from '../broker.ts'
 import { RETRY, retrying } from '../waiting.ts'
 import type { CommandLink } from './commands.ts'
+import type { TopicCursor } from './cursor.ts'
 import type { Functions } from './functions.ts'
 import { GapFiller, type GapFillerEvents } from './gap-filler.ts'
 import { Heads } from './heads.ts'
 import { historyIn, parseRecorded, type RedisHistory } from './history.ts'
 import { Lag, type Tick } from './lag.ts'
+import type { Address } from './link.ts'
 import type { Names } from './names.ts'
 import type { RefusedTopic } from './refused-topics.ts'
 import { Subscriptions } from './subscriptions.ts'
@@ -41,6 +43,8 @@ const DEAF = 'this node does not receive what it publishes to itself'
 const CUT_OFF = 'Redis no longer sends to this node: killed, or cut off by client-output-buffer-limit'
 
 const NO_POSITIONS: ReadonlyMap<Topic, Position> = new Map()
+
+type Released = ReadonlyMap<Topic, TopicCursor | undefined>
 
 /**
  * Receives publications from Redis without holes: Subscriptions receives messages, Timeline notices when Redis went
@@ -84,6 +88,7 @@ export class RedisSubscriber {
     this.#timeline = new Timeline(commands, functions, names, options, {
       changed: () => this.#onTimelineChanged(),
       ticked: (tick, receivers) => this.#onTicked(tick, receivers),
+      failed: error => events.change(error),
     })
     this.#lag = new Lag({
       heard: sentAt => this.#subscriptions.overtaken(sentAt),
@@ -149,6 +154,36 @@ export class RedisSubscriber {
   unsubscribe(topic: Topic): void {
     this.#gapFiller.leave(topic)
     this.#subscriptions.unsubscribe(topic)
+  }
+
+  get topics(): Iterable<Topic> {
+    return this.#subscriptions.topics
+  }
+
+  /** Another master has these topics: how far each was delivered. */
+  release(topics: readonly Topic[]): Released {
+    const released = new Map<Topic, TopicCursor | undefined>()
+    for (const topic of topics) {
+      released.set(topic, this.#gapFiller.release(topic))
+      this.#subscriptions.unsubscribe(topic)
+    }
+    return released
+  }
+
+  /** These topics come from another master. What was published meanwhile is filled, or told as a gap. */
+  async adopt(released: Released): Promise<void> {
+    for (const [topic, cursor] of released) if (cursor) this.#gapFiller.adopt(topic, cursor)
+    const topics = [...released.keys()]
+    await this.#subscriptions.subscribe(topics)
+    await this.#gapFiller.regained(topics.filter(topic => this.#subscriptions.wants(topic)))
+  }
+
+  moveTo(address: Address): void {
+    this.#subscriptions.moveTo(address)
+  }
+
+  keysMoved(): void {
+    this.#timeline.keysMoved()
   }
 
   history(topic: Topic, since: string, limits: PageLimits): Promise<HistoryPage> {

@@ -3,7 +3,7 @@ import { Slice } from '../../protocol/slice.ts'
 import type { Topic } from '../../protocol/topic.ts'
 import { LoopLoad } from '../loop-load.ts'
 import { EarlyMessages } from './early-messages.ts'
-import { Link } from './link.ts'
+import { type Address, Link } from './link.ts'
 import type { Names } from './names.ts'
 import { Pending } from './pending.ts'
 import { PushReader } from './push-reader.ts'
@@ -112,6 +112,10 @@ export class Subscriptions {
       this.#pending.add(topic)
     }
     await this.#pending.over(topics)
+  }
+
+  get topics(): Iterable<Topic> {
+    return this.#wanted
   }
 
   wants(topic: Topic): boolean {
@@ -290,6 +294,10 @@ export class Subscriptions {
 
   reset(reason: Error): void {
     this.#link.reset(reason)
+  }
+
+  moveTo(address: Address): void {
+    this.#link.moveTo(address)
   }
 
   close(): void {

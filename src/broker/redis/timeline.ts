@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { isPushError } from '../../protocol/errors.ts'
+import { isPushError, type PushError } from '../../protocol/errors.ts'
 import { isTransient } from '../waiting.ts'
 import type { CommandLink } from './commands.ts'
 import type { Functions } from './functions.ts'
@@ -8,7 +8,12 @@ import type { Names } from './names.ts'
 
 const TICK_INTERVAL = 1000
 
+/** What a server of a Cluster answers to one who takes it for the only one. */
+const OF_CLUSTER = /^(MOVED|CROSSSLOT|CLUSTERDOWN) /
+
 export interface TimelineEvents {
+  /** Redis has refused a tick: without ticks nothing can be recorded or replayed. */
+  failed(error: Error): void
   /** The histories are not those that this node knew. */
   changed(): void
   /** Redis published a tick on the node's own channel, to this many subscribers. */
@@ -28,7 +33,8 @@ export class Timeline {
   readonly #options: { node: string; timeout: number }
   readonly #events: TimelineEvents
   readonly #timer: NodeJS.Timeout
-  readonly #tickKey: string
+  /** What the tick of this broker is called. */
+  readonly #name: string
   #current: string | undefined
   /** The last number that Redis confirmed. */
   #confirmed = 0
@@ -54,7 +60,7 @@ export class Timeline {
     this.#names = names
     this.#options = options
     this.#events = events
-    this.#tickKey = takeKey(names.tick(options.node))
+    this.#name = takeName(names.prefix, options.node)
     this.#timer = setInterval(() => void this.tick(), TICK_INTERVAL)
     this.#timer.unref()
   }
@@ -77,6 +83,12 @@ export class Timeline {
     this.#link++
     this.#isInspected = false
     this.#knownSince = Number.POSITIVE_INFINITY
+  }
+
+  /** Its ticks are under other keys from now on, in another slot of the same server. */
+  keysMoved(): void {
+    this.#confirmed = 0
+    this.#confirmedAt = undefined
   }
 
   /** Finds out whether a new link leads to a promoted replica, which may not have received everything. */
@@ -114,11 +126,12 @@ export class Timeline {
     const { node, timeout } = this.#options
     const call = {
       name: 'push_tick' as const,
-      keys: [this.#names.timeline, this.#tickKey],
+      keys: [this.#names.timeline, this.#names.tick(this.#name)],
       args: [this.#names.node(node), ...this.#tickArgs(next, isPromoted)],
     }
     const [reply] = await this.#functions.run([call], timeout)
-    if (isPushError(reply) || !Array.isArray(reply)) return false
+    if (isPushError(reply)) this.#failed(reply)
+    if (!Array.isArray(reply)) return false
     this.#confirmed = next
     this.#confirmedAt = { redis: Number(reply[2]), here: performance.now() }
     if (isPromoted) this.#isPromoted = false
@@ -126,6 +139,12 @@ export class Timeline {
     this.#adopt(String(reply[0]))
     this.#ticked(next, sentAt, reply[1])
     return true
+  }
+
+  #failed({ cause }: PushError): void {
+    if (!(cause instanceof Error) || cause.name !== 'ReplyError') return
+    const isForeign = !this.#functions.isCluster && OF_CLUSTER.test(cause.message)
+    this.#events.failed(isForeign ? new Error(NOT_ALONE, { cause }) : cause)
   }
 
   #tickArgs(next: number, isPromoted: boolean): (string | number)[] {
@@ -157,19 +176,22 @@ export class Timeline {
 
   close(): void {
     clearInterval(this.#timer)
-    takenKeys.delete(this.#tickKey)
+    takenNames.delete(this.#names.prefix + this.#name)
   }
 }
 
 /** Never starts again: a later broker in this process writes to the same key. */
 let lastTick = 0
 
-const takenKeys = new Set<string>()
+const NOT_ALONE =
+  'this Redis is one server of a Cluster: write redis: { cluster: [its URL] }, or redis+cluster:// instead of redis://'
+
+const takenNames = new Set<string>()
 
 /** One process may reach one Redis by two URLs: the ticks of one broker must not look like a rollback to the other. */
-function takeKey(key: string): string {
-  let free = key
-  for (let n = 2; takenKeys.has(free); n++) free = `${key}:${n}`
-  takenKeys.add(free)
+function takeName(prefix: string, node: string): string {
+  let free = node
+  for (let n = 2; takenNames.has(prefix + free); n++) free = `${node}:${n}`
+  takenNames.add(prefix + free)
   return free
 }

@@ -6,6 +6,7 @@ import { createClient } from '../../../src/broker/redis/client.ts'
 import { CommandLink } from '../../../src/broker/redis/commands.ts'
 import type { Call, Functions } from '../../../src/broker/redis/functions.ts'
 import { Link } from '../../../src/broker/redis/link.ts'
+import { OneMaster } from '../../../src/broker/redis/masters.ts'
 import { Names } from '../../../src/broker/redis/names.ts'
 import { PublishCommands } from '../../../src/broker/redis/publish-commands.ts'
 import { errors } from '../../../src/protocol/errors.ts'
@@ -46,6 +47,10 @@ test('a call waits for the link as long as it may, and for the answer as long as
   )
 })
 
+/** A Redis whose functions a test plays. */
+const mastersOf = (functions: unknown) =>
+  new OneMaster({ commands: {} as CommandLink, functions: functions as Functions, close() {} })
+
 test('of a batch with keys only what has no answer is tried again', async () => {
   const asked: unknown[][] = []
   const lost = new errors.UNCONFIRMED('lost')
@@ -56,7 +61,7 @@ test('of a batch with keys only what has no answer is tried again', async () => 
       return replies.shift()!
     },
   }
-  const publishing = new PublishCommands({} as CommandLink, functions as unknown as Functions, new Names('push:'), {
+  const publishing = new PublishCommands(mastersOf(functions), new Names('push:'), {
     publishTimeout: 2000,
     maxBytes: 262_144,
   })
@@ -91,7 +96,7 @@ test('no attempt is so short that it would take the link from others, and none o
       return calls.map(() => new errors.BROKER_AWAY('full'))
     },
   }
-  const publishing = new PublishCommands({} as CommandLink, functions as unknown as Functions, new Names('push:'), {
+  const publishing = new PublishCommands(mastersOf(functions), new Names('push:'), {
     publishTimeout: 1000,
     maxBytes: 262_144,
   })
@@ -104,7 +109,7 @@ test('no attempt is so short that it would take the link from others, and none o
 test('a receipt has its answers although the one that it was recorded was lost', async () => {
   const replies: unknown[][] = [[new errors.UNCONFIRMED('lost')], [['a', 1, 0, 1]]]
   const functions = { run: async () => replies.shift()! } as unknown as Functions
-  const publishing = new PublishCommands({} as CommandLink, functions, new Names('push:'), {
+  const publishing = new PublishCommands(mastersOf(functions), new Names('push:'), {
     publishTimeout: 2000,
     maxBytes: 262_144,
   })

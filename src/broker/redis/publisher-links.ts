@@ -1,0 +1,33 @@
+import { createClient, type RedisSource, type SingleSource, targetOf } from './client.ts'
+import { CommandLink } from './commands.ts'
+import { Functions } from './functions.ts'
+import { ClusterMasters, type Masters, OneMaster } from './masters.ts'
+import { Names } from './names.ts'
+
+/** The links of a script that only publishes: one to each master. */
+export function mastersFor(source: RedisSource, prefix: string): Masters {
+  const name = `${prefix}publisher`
+  const target = targetOf(source)
+  if (!target.isCluster) return new OneMaster(linkTo(target.one, name, prefix, {}))
+  const { seeds, at } = target
+  return new ClusterMasters(
+    { seeds, connect: address => createClient(at(address), name) },
+    {
+      create: address => linkTo(at(address), name, prefix, { isCluster: true }),
+      changed: () => {},
+      failed: () => {},
+    },
+  )
+}
+
+function linkTo(source: SingleSource, name: string, prefix: string, options: { isCluster?: boolean }) {
+  const commands = new CommandLink(createClient(source, name), () => {})
+  return {
+    names: new Names(prefix),
+    commands,
+    functions: new Functions(commands, options),
+    moveTo: commands.moveTo.bind(commands),
+    keysMoved: () => {},
+    close: () => commands.close(),
+  }
+}

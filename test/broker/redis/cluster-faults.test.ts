@@ -1,0 +1,174 @@
+import assert from 'node:assert/strict'
+import { type TestContext, test } from 'node:test'
+import type { Broker } from '../../../src/broker/broker.ts'
+import { SLOTS, slotOf } from '../../../src/broker/redis/topology.ts'
+import type { GapReason } from '../../../src/protocol/messages.ts'
+import type { Position } from '../../../src/protocol/position.ts'
+import type { Topic } from '../../../src/protocol/topic.ts'
+import { startRedis } from '../../helpers/redis.ts'
+import { type RedisCluster, startCluster } from '../../helpers/redis-cluster.ts'
+import { connect, connectToCluster } from '../../helpers/redis-node.ts'
+import { until, within } from '../../helpers/waiting.ts'
+import { envelope, FakeSubscriber } from '../suite.ts'
+
+const SLOW = { timeout: 240_000 }
+const HISTORY = { size: 10_000, ttl: 600 }
+
+/** What a node is handed, and which topics it is told a gap of. */
+class Watcher extends FakeSubscriber {
+  readonly got = new Map<Topic, number[]>()
+  readonly gaps = new Map<Topic, GapReason[]>()
+
+  override receive(incoming: Parameters<FakeSubscriber['receive']>[0]): void {
+    const { payload } = JSON.parse(incoming.envelope.view().toString())
+    this.got.set(incoming.topic, [...(this.got.get(incoming.topic) ?? []), payload])
+  }
+
+  override lost(reason: GapReason, topics?: ReadonlyMap<Topic, Position | undefined>): void {
+    for (const topic of topics!.keys()) this.gaps.set(topic, [...(this.gaps.get(topic) ?? []), reason])
+  }
+}
+
+/** A recorded topic, and one that is not, at each of the masters. */
+function topicsAt(cluster: RedisCluster, master: number): { recorded: Topic; bare: Topic } {
+  const isThere = (topic: Topic) => Math.floor((slotOf(`push:${topic}`) * cluster.masters.length) / SLOTS) === master
+  const find = (name: string) =>
+    Array.from({ length: 100 }, (_, n): Topic => `channel:${name}${n}`).find(isThere) as Topic
+  return { recorded: find('recorded'), bare: find('bare') }
+}
+
+async function setUp(t: TestContext, options: { replicas?: boolean } = {}) {
+  const cluster = await startCluster(t, options)
+  const { broker } = connectToCluster(t, cluster, { publishTimeout: 5000 })
+  await within(broker.whenLive, 'the broker is live')
+  const watcher = new Watcher(broker)
+  const places = cluster.masters.map((_, i) => topicsAt(cluster, i))
+  for (const { recorded, bare } of places) await Promise.all([watcher.join(recorded), watcher.join(bare)])
+  return { cluster, broker, watcher, places }
+}
+
+let keys = 0
+
+async function record(broker: Broker, topic: Topic, n: number): Promise<void> {
+  const item = { topic, envelope: envelope(n), history: HISTORY, idempotencyKey: `k${++keys}` }
+  await until(async () => {
+    const [sent] = await broker.publish([item])
+    return !(sent instanceof Error)
+  }, `${n} is recorded on ${topic}`)
+}
+
+const isOver = (watcher: Watcher, topic: Topic, n: number) =>
+  until(
+    () => watcher.got.get(topic)?.at(-1) === n,
+    () => `${n} on ${topic}; ${watcher.got.get(topic)?.at(-1)} came`,
+  )
+
+test(
+  'cluster: a master that dies costs its own topics at most a gap, and those of the others nothing',
+  SLOW,
+  async t => {
+    const { cluster, broker, watcher, places } = await setUp(t, { replicas: true })
+    const [dead, other] = places as [(typeof places)[0], (typeof places)[0]]
+    for (const { recorded } of places) await record(broker, recorded, 1)
+    await until(async () => (await cluster.replicas[0]!.admin.dbsize()) >= 2, 'the replica has it')
+    await cluster.masters[0]!.kill()
+    await until(() => !broker.connected, 'the loss is noticed')
+    await record(broker, dead.recorded, 2)
+    await until(() => broker.connected, 'the replica has taken over')
+    for (const { recorded } of places) await record(broker, recorded, 3)
+    for (const { recorded } of places) await isOver(watcher, recorded, 3)
+    assert.deepEqual(watcher.got.get(other.recorded), [1, 3])
+    assert.deepEqual([...watcher.gaps.keys()].toSorted(), [dead.bare, dead.recorded].toSorted())
+    // What was acknowledged after the failover is there; the gap says that the replica may not have had everything.
+    assert.deepEqual(watcher.gaps.get(dead.recorded), ['history_replaced'])
+    await watcher.join('all')
+    await broker.publish([{ topic: dead.bare, envelope: envelope(4) }])
+    await isOver(watcher, dead.bare, 4)
+  },
+)
+
+test('cluster: while a slot moves nothing that is recorded is lost, comes twice or is told a gap', SLOW, async t => {
+  const { cluster, broker, watcher, places } = await setUp(t)
+  const [{ recorded, bare }, other] = places as [(typeof places)[0], (typeof places)[0]]
+  let n = 0
+  let isMoving = true
+  const publishing = (async () => {
+    while (isMoving) await record(broker, recorded, ++n)
+  })()
+  await until(() => n > 10, 'publications before the first move')
+  for (const to of [1, 2, 0]) {
+    const before = n
+    for (const topic of [recorded, bare]) await cluster.move(`push:${topic}`, cluster.masters[to]!)
+    await until(() => n > before + 20, 'publications after the move')
+  }
+  isMoving = false
+  await publishing
+  await isOver(watcher, recorded, n)
+  assert.deepEqual(
+    watcher.got.get(recorded),
+    Array.from({ length: n }, (_, i) => i + 1),
+  )
+  assert.equal(watcher.gaps.get(recorded), undefined)
+  assert.equal(watcher.gaps.get(other.recorded), undefined)
+  // What was published bare while the topic went from one link to another may be missing.
+  assert.ok(watcher.gaps.get(bare)!.length >= 1)
+  await until(() => broker.connected, 'all is well')
+  await broker.publish([{ topic: bare, envelope: envelope(1) }])
+  await isOver(watcher, bare, 1)
+})
+
+test('cluster: a backend that names only the channel begins no second history while the slot moves', SLOW, async t => {
+  const { cluster, broker, places } = await setUp(t)
+  const { recorded } = places[0]!
+  await record(broker, recorded, 1)
+  const channel = `push:${recorded}`
+  const [from, to] = cluster.masters as [(typeof cluster.masters)[0], (typeof cluster.masters)[0]]
+  const slot = slotOf(channel)
+  const id = async ({ admin }: typeof from) => String(await admin.call('CLUSTER', 'MYID'))
+  await to.admin.call('CLUSTER', 'SETSLOT', slot, 'IMPORTING', await id(from))
+  await from.admin.call('CLUSTER', 'SETSLOT', slot, 'MIGRATING', await id(to))
+  const call = ['FCALL', 'push_publish', 1, channel, envelope(2), 10, 60] as const
+  const [name, ...args] = call
+  await assert.rejects(from.admin.call(name, ...args), /^ReplyError: ASK /)
+  const replies = await to.admin
+    .pipeline()
+    .call('ASKING')
+    .call(name, ...args)
+    .exec()
+  assert.match(String(replies![1]![0]), /TRYAGAIN the slot of push:channel:recorded\d+ is being moved/)
+  assert.equal(await to.admin.exists(`{${channel}}:head`).catch(() => 0), 0)
+})
+
+test('cluster: a master that joins later has the functions, and its topics are received', SLOW, async t => {
+  const { cluster, broker, watcher, places } = await setUp(t)
+  const { recorded } = places[0]!
+  await record(broker, recorded, 1)
+  const added = await cluster.add()
+  await cluster.move(`push:${recorded}`, added)
+  await record(broker, recorded, 2)
+  await isOver(watcher, recorded, 2)
+  assert.deepEqual(watcher.got.get(recorded), [1, 2])
+  assert.equal(await added.admin.call('FCALL', 'push_version', 0), 4)
+  // And away again: its links are closed.
+  await cluster.move(`push:${recorded}`, cluster.masters[1]!)
+  await until(async () => !String(await added.admin.client('LIST')).includes('name=commands'), 'the links are closed')
+  await record(broker, recorded, 3)
+  await isOver(watcher, recorded, 3)
+  assert.deepEqual(watcher.got.get(recorded), [1, 2, 3])
+  assert.equal(watcher.gaps.get(recorded), undefined)
+})
+
+test('cluster: the URL of one of its servers alone is no way in, and the log says so', SLOW, async t => {
+  const cluster = await startCluster(t, { masters: 2 })
+  const { changes, broker } = connect(t, cluster.masters[1]!)
+  await until(() => changes.length > 0, 'a line in the log')
+  assert.equal(broker.connected, false)
+  assert.match(String(changes[0]!.error?.message), /Cluster/)
+})
+
+test('cluster: a Redis that is none is told apart', SLOW, async t => {
+  const server = await startRedis(t)
+  const { changes } = connectToCluster(t, { urls: [server.url] } as RedisCluster)
+  await until(() => changes.length > 0, 'a line in the log')
+  assert.match(String(changes[0]!.error?.message), /cluster support disabled/)
+})
