@@ -206,7 +206,7 @@ export const MUTANTS: readonly Mutant[] = [
     replacements: [
       {
         file: GAP_FILLER,
-        find: 'const different = new Set(await this.#retrying(era, () => this.#source.different(part)))',
+        find: 'const different = new Set(await this.#retrying(era, () => this.#source.different(present())))',
         replace: 'const different = new Set<Topic>()',
       },
       CHAIN_IGNORED,

@@ -151,10 +151,7 @@ const WRONG: [given: object, message: RegExp][] = [
   [{ redis: undefined }, /option redis is there but empty: REDIS_URL not set\? Pass false for one node without Redis$/],
   [{ redis: null }, /option redis is there but empty: REDIS_URL not set\?/],
   [{ redis: '' }, /option redis is there but empty: REDIS_URL not set\?/],
-  [
-    { redis: 'localhost:6379' },
-    /option redis must be a URL such as "redis:\/\/127.0.0.1:6379" or "redis\+cluster:\/\/10.0.0.1:6379,10.0.0.2:6379"$/,
-  ],
+  [{ redis: 'localhost:6379' }, /option redis must be a URL such as "redis:\/\/127.0.0.1:6379"$/],
   [{ redis: 'http://localhost' }, /option redis must be a URL such as/],
   [{ redis: 'unix://run/redis.sock' }, /option redis must be a URL such as/],
   [{ redis: 6379 }, /option redis must be a URL, ioredis options, a client, true for @fastify\/redis, or false$/],

@@ -3,9 +3,7 @@ const CLUSTER = /^((?:redis|valkey)s?)\+cluster:\/\/([^@/]*@)?([^/?]+)/
 
 /** Why `url` cannot be the URL of a Redis; undefined when it can. */
 export function urlProblem(url: string): string | undefined {
-  return KNOWN.test(url) || CLUSTER.test(url)
-    ? undefined
-    : 'must be a URL such as "redis://127.0.0.1:6379" or "redis+cluster://10.0.0.1:6379,10.0.0.2:6379"'
+  return KNOWN.test(url) || CLUSTER.test(url) ? undefined : 'must be a URL such as "redis://127.0.0.1:6379"'
 }
 
 /** The URLs of the servers in the URL of a Cluster; undefined if it is that of a single Redis. */
