@@ -23,6 +23,8 @@ export interface Status {
   broker: 'memory' | 'redis'
   /** Whether publications can be sent and received. */
   connected: boolean
+  /** Why not, if that is known: what Redis or the network said last. */
+  problem: string | undefined
   /** How many nodes are alive, this one included; undefined while the broker cannot be asked. */
   nodes: number | undefined
   draining: boolean
@@ -106,6 +108,7 @@ export class PushBridge {
       node: broker.node,
       broker: broker.kind,
       connected: broker.connected,
+      problem: broker.problem,
       nodes,
       draining: this.#hub.isDraining,
       ...this.#hub.status(),

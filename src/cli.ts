@@ -117,9 +117,9 @@ export async function createServer(settings: ServeSettings, devTicket?: string):
     ...(apiKey && { api: { path: '/push', keys: [apiKey] } }),
   })
   app.get('/health', async (_request, reply) => {
-    const { connected, draining, node, nodes, connections } = await app.push.status()
+    const { connected, problem, draining, node, nodes, connections } = await app.push.status()
     reply.code(connected && !draining ? 200 : 503)
-    return { connected, draining, node, nodes, connections }
+    return { connected, problem, draining, node, nodes, connections }
   })
   return app
 }

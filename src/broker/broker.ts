@@ -121,6 +121,8 @@ export interface Broker {
   readonly lag: number
   /** How many topics the broker refuses to this node: connections have them, but nothing is received. */
   readonly refused: number
+  /** Why it is not connected, if that is known. */
+  readonly problem: string | undefined
 
   attach(subscriber: Subscriber): void
   detach(subscriber: Subscriber): void

@@ -43,6 +43,7 @@ export class MemoryBroker implements Broker {
   readonly backlog = 0
   readonly lag = 0
   readonly refused = 0
+  readonly problem = undefined
   readonly node: string
   readonly #timeout: number
   readonly #shared: Shared

@@ -24,6 +24,9 @@ const REJECTED_SAMPLE = 200
 /** Even if thousands of envelopes are rejected, only this many notes are written. */
 const MAX_NOTES_PER_SECOND = 20
 
+/** Once Redis was reached, another reason for an outage is logged at most once in this many milliseconds. */
+const TELL_INTERVAL = 10_000
+
 /** Milliseconds that Redis has for commands that the node sends on its own account. */
 const TIMEOUT = 2000
 
@@ -52,7 +55,8 @@ export class RedisBroker {
   #notes = { second: 0, count: 0 }
   #wasUp = false
   #hasBeenUp = false
-  #lastProblem: string | undefined
+  #problem: string | undefined
+  #told: { problem: string | undefined; at: number } = { problem: undefined, at: Number.NEGATIVE_INFINITY }
   #isClosed = false
   /** How many shards there were. */
   #shards = 0
@@ -119,14 +123,24 @@ export class RedisBroker {
   #changed(error: Error | undefined): void {
     const isUp = this.connected
     if (isUp) this.#onLive()
-    // Until the first success an operator needs the reason, such as a wrong password or a refused port.
-    const isReason = !this.#hasBeenUp && error !== undefined && error.message !== this.#lastProblem
-    const isNews = isUp !== this.#wasUp || isReason
+    this.#problem = isUp ? undefined : (error?.message ?? this.#problem)
+    const isNews = isUp !== this.#wasUp || (!isUp && error !== undefined && this.#isNewReason(error))
     this.#hasBeenUp ||= isUp
     if (this.#isClosed || !isNews) return
     this.#wasUp = isUp
-    this.#lastProblem = error?.message
+    this.#told = { problem: error?.message, at: performance.now() }
     this.#news.change(isUp, error)
+  }
+
+  /** An operator needs the reason, such as a wrong password or a missing right, but not twice a second. */
+  #isNewReason({ message }: Error): boolean {
+    const { problem, at } = this.#told
+    return message !== problem && (!this.#hasBeenUp || performance.now() - at >= TELL_INTERVAL)
+  }
+
+  /** Why it is not connected, if that is known. */
+  get problem(): string | undefined {
+    return this.connected ? undefined : this.#problem
   }
 
   /** The masters of a Cluster have other slots: each topic is received over the links to the master that has it now. */

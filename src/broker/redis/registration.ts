@@ -39,6 +39,9 @@ export function createRegistration(shared: RedisBroker, options: RedisRegistrati
     get connected() {
       return shared.connected
     },
+    get problem() {
+      return shared.problem
+    },
     get canRecord() {
       return masters.all.every(({ functions }) => functions.isSupported)
     },
