@@ -124,14 +124,17 @@ export class Timeline {
     if (!this.#functions.isSupported) return this.#tickUnrecorded(next, sentAt)
     const isPromoted = this.#isPromoted
     const { node, timeout } = this.#options
+    const keys = [this.#names.timeline, this.#names.tick(this.#name)]
     const call = {
       name: 'push_tick' as const,
-      keys: [this.#names.timeline, this.#names.tick(this.#name)],
+      keys,
       args: [this.#names.node(node), ...this.#tickArgs(next, isPromoted)],
     }
     const [reply] = await this.#functions.run([call], timeout)
     if (isPushError(reply)) this.#failed(reply)
     if (!Array.isArray(reply)) return false
+    // The next tick goes to other keys, where this one is not: it would look like a loss.
+    if (keys[0] !== this.#names.timeline) return false
     this.#confirmed = next
     this.#confirmedAt = { redis: Number(reply[2]), here: performance.now() }
     if (isPromoted) this.#isPromoted = false
