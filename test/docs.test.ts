@@ -782,6 +782,14 @@ test('redis: a Cluster, named by options, by its URL and by a client', async t =
   })
   assert.deepEqual([seq, delivered, complete], [1, 2, true])
   for (const connection of connections) assert.equal((await connection.next()).type, 'a')
+
+  const php = take(REDIS, 'Redis Cluster', 'php')[0]!.replace(/10\.0\.0\.(\d):6379/g, (_, n) => hosts[n - 1]!)
+  const user = await openConnection(other, '/ws')
+  assert.equal(user.welcome.user, '42')
+  const said = await run(t, 'php', php)
+  if (said === undefined) return
+  assert.equal(said, '1 nodes, then number 1, 1 nodes listen\n')
+  for (let n = 0; n < 2; n++) assert.deepEqual((await user.next()).payload, { text: 'hi' })
 })
 
 test('redis: the rights of a publisher and of a node are enough, and no more', async t => {
