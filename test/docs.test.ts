@@ -792,6 +792,31 @@ test('redis: a Cluster, named by options, by its URL and by a client', async t =
   for (let n = 0; n < 2; n++) assert.deepEqual((await user.next()).payload, { text: 'hi' })
 })
 
+test('redis: the rights that the users of a Cluster need', async t => {
+  const cluster = await startCluster(t, { masters: 2 })
+  const users = take(REDIS, 'Users with the least rights', 'bash')
+  const [more] = take(REDIS, 'Redis Cluster', 'bash')
+  for (const { port } of cluster.masters) {
+    const code = [...users, more!].join('\n').replaceAll('redis-cli ', `redis-cli  -p ${port} `)
+    if ((await run(t, 'redis-cli', code)) === undefined) return
+  }
+  const nodes = cluster.urls.map(url => url.replace('//', '//node:another-secret@'))
+  const app = await buildApp(t, { redis: { cluster: nodes }, tickets: true })
+  await until(async () => (await app.push.status()).connected, 'the node is connected')
+  const connection = await openConnection(app, '/ws')
+  const shop = new Cluster(cluster.urls, { redisOptions: { username: 'shop', password: 'a-long-secret' } })
+  t.after(() => shop.disconnect())
+  const call = ['push_publish', 1, 'push:user:42', '{"type":"a"}', 10, 60] as const
+  assert.equal(((await shop.call('FCALL', ...call)) as unknown[])[1], 1)
+  assert.equal((await connection.next()).type, 'a')
+  const sent = await app.push.publish('user:42', { type: 'b', receipt: true, history: { size: 10, ttl: 60 } })
+  assert.deepEqual([sent.delivered, sent.seq], [1, 2])
+  for (const { admin } of cluster.masters) {
+    const refused = (await admin.call('ACL', 'LOG')) as unknown[]
+    assert.deepEqual(refused, [])
+  }
+})
+
 test('redis: the rights of a publisher and of a node are enough, and no more', async t => {
   const [shop, recorder, node] = take(REDIS, 'Users with the least rights', 'bash') as [string, string, string]
   if ((await run(t, 'redis-cli', shop + node)) === undefined) return
