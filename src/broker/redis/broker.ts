@@ -10,6 +10,7 @@ import { Names } from './names.ts'
 import { answerCommands } from './receipts.ts'
 import { Shard, type ShardOptions } from './shard.ts'
 import type { RedisSubscriberEvents } from './subscriber.ts'
+import { TopicRoutes } from './topic-routes.ts'
 
 export type RedisBrokerOptions = Omit<ShardOptions, 'timeout' | 'isCluster'>
 
@@ -38,8 +39,6 @@ export interface ShardMaker {
   failed(error: Error): void
 }
 
-const NO_POSITIONS: ReadonlyMap<Topic, Position> = new Map()
-
 /** The links of a process to Redis with one prefix. All registrations that use them share this object. */
 export class RedisBroker {
   readonly node: string
@@ -47,6 +46,7 @@ export class RedisBroker {
   readonly masters: Masters<Shard>
   /** Resolves when all links are up for the first time. */
   readonly whenLive: Promise<void>
+  readonly #routes: TopicRoutes
   readonly #options: RedisBrokerOptions
   readonly #news: LinkNews
   readonly #answers: ReceiptAnswers
@@ -70,9 +70,14 @@ export class RedisBroker {
     this.whenLive = new Promise(resolve => {
       this.#onLive = resolve
     })
+    this.#routes = new TopicRoutes({
+      names: this.names,
+      shardOf: channel => this.masters.of(channel),
+      isWanted: topic => this.#attached.some(subscriber => subscriber.holds(topic)),
+    })
     this.masters = open({
       shard: (clients, isCluster) => this.#shard(clients, isCluster),
-      moved: gone => this.#moveTopics(gone),
+      moved: gone => this.#moved(gone),
       failed: error => this.#changed(error),
     })
   }
@@ -109,11 +114,7 @@ export class RedisBroker {
   }
 
   #topicsOf(shard: Shard): Topic[] {
-    return [...this.#topics()].filter(topic => this.#shardOf(topic) === shard)
-  }
-
-  #shardOf(topic: Topic): Shard | undefined {
-    return this.masters.of(this.names.channel(topic))
+    return [...this.#topics()].filter(topic => this.#routes.shardOf(topic) === shard)
   }
 
   get connected(): boolean {
@@ -143,67 +144,19 @@ export class RedisBroker {
     return this.connected ? undefined : this.#problem
   }
 
-  /** The masters of a Cluster have other slots: each topic is received over the links to the master that has it now. */
-  #moveTopics(gone: readonly Shard[]): void {
-    for (const shard of [...this.masters.all, ...gone]) {
-      for (const [target, topics] of this.#grouped(shard.subscriber.topics)) {
-        if (target && target !== shard) void target.subscriber.adopt(shard.subscriber.release(topics))
-      }
-    }
-    this.#onMoved()
+  /** The masters of a Cluster have other slots. */
+  #moved(gone: readonly Shard[]): void {
+    this.#routes.moved(this.masters.all, gone)
     this.#changed(undefined)
   }
 
-  #onMoved = () => {}
-
-  #grouped(topics: Iterable<Topic>): Map<Shard | undefined, Topic[]> {
-    const groups = new Map<Shard | undefined, Topic[]>()
-    for (const topic of topics) {
-      const shard = this.#shardOf(topic)
-      const group = groups.get(shard)
-      if (group) group.push(topic)
-      else groups.set(shard, [topic])
-    }
-    return groups
-  }
-
-  async subscribe(topics: readonly Topic[]): Promise<ReadonlyMap<Topic, Position>> {
-    const [only] = this.masters.all
-    if (this.masters instanceof OneMaster && only) return only.subscriber.subscribe(topics)
-    return this.#subscribeInCluster(topics)
-  }
-
-  async #subscribeInCluster(topics: readonly Topic[]): Promise<ReadonlyMap<Topic, Position>> {
-    const positions = new Map<Topic, Position>()
-    const isWanted = (topic: Topic) => this.#attached.some(subscriber => subscriber.holds(topic))
-    for (let left = topics; left.length > 0 && !this.#isClosed; ) {
-      const groups = this.#grouped(left)
-      const subscribing = [...groups].map(([shard, part]) => shard?.subscriber.subscribe(part) ?? NO_POSITIONS)
-      for (const part of await Promise.all(subscribing)) for (const [topic, at] of part) positions.set(topic, at)
-      // Those of a slot without a master, or that has another one since.
-      const missed = [...groups].flatMap(([shard, part]) =>
-        part.filter(topic => isWanted(topic) && (!shard || this.#shardOf(topic) !== shard)),
-      )
-      if (missed.some(topic => !this.#shardOf(topic))) await this.#nextMove()
-      left = missed
-    }
-    return positions
-  }
-
-  /** Resolves when slots have moved. */
-  #nextMove(): Promise<void> {
-    return new Promise(resolve => {
-      const before = this.#onMoved
-      this.#onMoved = () => {
-        this.#onMoved = () => {}
-        before()
-        resolve()
-      }
-    })
+  subscribe(topics: readonly Topic[]): Promise<ReadonlyMap<Topic, Position>> {
+    const { masters } = this
+    return masters instanceof OneMaster ? masters.of().subscriber.subscribe(topics) : this.#routes.subscribe(topics)
   }
 
   async history(topic: Topic, since: string, limits: PageLimits): Promise<HistoryPage> {
-    const shard = this.#shardOf(topic)
+    const shard = this.#routes.shardOf(topic)
     if (!shard) throw new errors.BROKER_AWAY('no master of the Cluster is known for this topic')
     return shard.subscriber.history(topic, since, limits)
   }
@@ -223,7 +176,7 @@ export class RedisBroker {
 
   unsubscribe(topic: Topic): void {
     for (const subscriber of this.#attached) if (subscriber.holds(topic)) return
-    this.#shardOf(topic)?.subscriber.unsubscribe(topic)
+    this.#routes.unsubscribe(topic)
   }
 
   /**
@@ -259,7 +212,7 @@ export class RedisBroker {
   async close(): Promise<void> {
     // The links now go down on purpose: nothing more is reported.
     this.#isClosed = true
-    this.#onMoved()
+    this.#routes.close()
     this.masters.close()
     this.#answers.clear()
   }

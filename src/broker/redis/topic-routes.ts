@@ -1,0 +1,95 @@
+import type { Position } from '../../protocol/position.ts'
+import type { Topic } from '../../protocol/topic.ts'
+import type { TopicCursor } from './cursor.ts'
+import type { Names } from './names.ts'
+import type { Shard } from './shard.ts'
+
+export interface TopicRoutesParts {
+  names: Names
+  /** The links to the master that has the slot of a channel; undefined while it has none. */
+  shardOf(channel: string): Shard | undefined
+  /** Whether a connection of this node has the topic. */
+  isWanted(topic: Topic): boolean
+}
+
+const NO_POSITIONS: ReadonlyMap<Topic, Position> = new Map()
+
+/** Over which links the topics of a node are received, also while the slots of a Cluster move. */
+export class TopicRoutes {
+  readonly #parts: TopicRoutesParts
+  /** Topics of masters that are gone, while nobody has their slots. */
+  readonly #homeless = new Map<Topic, TopicCursor | undefined>()
+  #onMoved: (() => void)[] = []
+  #isClosed = false
+
+  constructor(parts: TopicRoutesParts) {
+    this.#parts = parts
+  }
+
+  shardOf(topic: Topic): Shard | undefined {
+    return this.#parts.shardOf(this.#parts.names.channel(topic))
+  }
+
+  #grouped(topics: Iterable<Topic>): Map<Shard | undefined, Topic[]> {
+    const groups = new Map<Shard | undefined, Topic[]>()
+    for (const topic of topics) {
+      const shard = this.shardOf(topic)
+      const group = groups.get(shard)
+      if (group) group.push(topic)
+      else groups.set(shard, [topic])
+    }
+    return groups
+  }
+
+  /** Resolves when each topic is subscribed where its slot is by then, or was left. */
+  async subscribe(topics: readonly Topic[]): Promise<ReadonlyMap<Topic, Position>> {
+    const positions = new Map<Topic, Position>()
+    for (let left = topics; left.length > 0 && !this.#isClosed; ) {
+      const groups = [...this.#grouped(left)]
+      const answers = groups.map(([shard, part]) => shard?.subscriber.subscribe(part) ?? NO_POSITIONS)
+      for (const answer of await Promise.all(answers)) for (const [topic, at] of answer) positions.set(topic, at)
+      // Those of a slot that has no master, or another one since.
+      const missed = groups.flatMap(([shard, part]) => part.filter(topic => !shard || this.shardOf(topic) !== shard))
+      if (missed.some(topic => !this.shardOf(topic))) await new Promise<void>(resolve => this.#onMoved.push(resolve))
+      left = missed.filter(topic => this.#parts.isWanted(topic))
+    }
+    return positions
+  }
+
+  unsubscribe(topic: Topic): void {
+    this.#homeless.delete(topic)
+    this.shardOf(topic)?.subscriber.unsubscribe(topic)
+  }
+
+  /** Slots have other masters: each topic is received over the links to the one that has it now. */
+  moved(shards: readonly Shard[], gone: readonly Shard[]): void {
+    for (const shard of shards) {
+      for (const [target, topics] of this.#grouped(shard.subscriber.topics)) {
+        if (target && target !== shard) void target.subscriber.adopt(shard.subscriber.release(topics))
+      }
+    }
+    for (const { subscriber } of gone) {
+      for (const [topic, cursor] of subscriber.release([...subscriber.topics])) this.#homeless.set(topic, cursor)
+    }
+    for (const [target, topics] of this.#grouped(this.#homeless.keys())) {
+      if (target) void target.subscriber.adopt(this.#takeHomeless(topics))
+    }
+    this.#wake()
+  }
+
+  #takeHomeless(topics: readonly Topic[]): Map<Topic, TopicCursor | undefined> {
+    const taken = new Map(topics.map(topic => [topic, this.#homeless.get(topic)]))
+    for (const topic of topics) this.#homeless.delete(topic)
+    return taken
+  }
+
+  #wake(): void {
+    for (const resolve of this.#onMoved.splice(0)) resolve()
+  }
+
+  close(): void {
+    this.#isClosed = true
+    this.#homeless.clear()
+    this.#wake()
+  }
+}

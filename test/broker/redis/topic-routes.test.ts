@@ -1,0 +1,104 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { TopicCursor } from '../../../src/broker/redis/cursor.ts'
+import { Names } from '../../../src/broker/redis/names.ts'
+import type { Shard } from '../../../src/broker/redis/shard.ts'
+import { TopicRoutes } from '../../../src/broker/redis/topic-routes.ts'
+import type { Topic } from '../../../src/protocol/topic.ts'
+
+/** The links to one master, which confirm what a test lets them. */
+class FakeSubscriber {
+  readonly held = new Map<Topic, TopicCursor | undefined>()
+  readonly open: (() => void)[] = []
+  isSlow = false
+
+  get topics(): Iterable<Topic> {
+    return this.held.keys()
+  }
+
+  async subscribe(topics: readonly Topic[]) {
+    for (const topic of topics) this.held.set(topic, new TopicCursor())
+    if (this.isSlow) await new Promise<void>(resolve => this.open.push(resolve))
+    return new Map(topics.filter(topic => this.held.has(topic)).map(topic => [topic, { id: 'x', seq: 1 }]))
+  }
+
+  unsubscribe(topic: Topic): void {
+    this.held.delete(topic)
+  }
+
+  release(topics: readonly Topic[]) {
+    const released = new Map(topics.map(topic => [topic, this.held.get(topic)]))
+    for (const topic of topics) this.held.delete(topic)
+    for (const resolve of this.open.splice(0)) resolve()
+    return released
+  }
+
+  async adopt(released: ReadonlyMap<Topic, TopicCursor | undefined>): Promise<void> {
+    for (const [topic, cursor] of released) this.held.set(topic, cursor)
+  }
+}
+
+function setUp() {
+  const [first, second] = [new FakeSubscriber(), new FakeSubscriber()]
+  const shards = [first, second].map(subscriber => ({ subscriber }) as unknown as Shard)
+  const wanted = new Set<Topic>(['channel:a', 'channel:b'])
+  let owner: Shard | undefined = shards[0]
+  const routes = new TopicRoutes({
+    names: new Names('push:'),
+    shardOf: () => owner,
+    isWanted: topic => wanted.has(topic),
+  })
+  const move = (to: number | undefined, gone: Shard[] = []) => {
+    owner = to === undefined ? undefined : shards[to]
+    routes.moved(
+      shards.filter(shard => !gone.includes(shard)),
+      gone,
+    )
+  }
+  return { first, second, shards, wanted, routes, move }
+}
+
+const turn = () => new Promise(setImmediate)
+
+test('topics of a master that is gone wait for the next one, with the place that they had; one that is left does not', async () => {
+  const { first, second, shards, routes, move } = setUp()
+  await routes.subscribe(['channel:a', 'channel:b'])
+  const cursor = first.held.get('channel:a')
+  move(undefined, [shards[0]!])
+  assert.deepEqual([first.held.size, second.held.size], [0, 0])
+  routes.unsubscribe('channel:b')
+  move(1)
+  assert.deepEqual([...second.held], [['channel:a', cursor]])
+  move(1)
+  assert.equal(second.held.size, 1)
+})
+
+test('who subscribes while a slot has no master is subscribed when it has one, unless the topic was left', async () => {
+  const { first, second, wanted, routes, move } = setUp()
+  move(undefined)
+  const subscribing = routes.subscribe(['channel:a', 'channel:b'])
+  await turn()
+  wanted.delete('channel:b')
+  move(1)
+  assert.deepEqual([...(await subscribing).keys()], ['channel:a'])
+  assert.deepEqual([[...first.held.keys()], [...second.held.keys()]], [[], ['channel:a']])
+})
+
+test('a topic that moves while it is being subscribed is subscribed where it is then', async () => {
+  const { first, second, routes, move } = setUp()
+  first.isSlow = true
+  const subscribing = routes.subscribe(['channel:a'])
+  await turn()
+  move(1)
+  assert.deepEqual([...(await subscribing).keys()], ['channel:a'])
+  assert.deepEqual([[...first.held.keys()], [...second.held.keys()]], [[], ['channel:a']])
+})
+
+test('nobody waits for a master after the end', async () => {
+  const { routes, move } = setUp()
+  move(undefined)
+  const subscribing = routes.subscribe(['channel:a'])
+  await turn()
+  routes.close()
+  assert.equal((await subscribing).size, 0)
+})
