@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { transformSync } from 'esbuild'
 import { MUTANTS } from './chaos/mutants.ts'
 import { once } from './helpers/waiting.ts'
 
@@ -22,11 +23,19 @@ test('nothing is lost in silence while faults happen (seed 20)', async () => {
   assert.match(output, /recoveries\s+\d+:.*replayed [1-9]/)
 })
 
-test('every mutant changes the source: what it looks for stands there once', () => {
+test('every mutant changes the source: what it looks for stands there once, and the result is a program', () => {
   for (const { name, replacements } of MUTANTS) {
-    for (const { file, find } of replacements) {
-      const count = readFileSync(new URL(`../${file}`, import.meta.url), 'utf8').split(find).length - 1
-      assert.equal(count, 1, `${name}: ${file} has ${find}`)
+    const changed = new Map<string, string>()
+    for (const { file, find, replace } of replacements) {
+      const source = changed.get(file) ?? readFileSync(new URL(`../${file}`, import.meta.url), 'utf8')
+      assert.equal(source.split(find).length - 1, 1, `${name}: ${file} has ${find}`)
+      changed.set(
+        file,
+        source.replace(find, () => replace),
+      )
+    }
+    for (const [file, source] of changed) {
+      if (file.endsWith('.ts')) assert.doesNotThrow(() => transformSync(source, { loader: 'ts' }), `${name}: ${file}`)
     }
   }
 })

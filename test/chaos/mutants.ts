@@ -35,7 +35,7 @@ export const MUTANTS: readonly Mutant[] = [
         find: 'const position = (await confirmed).get(topic)\n    const since = isId(id) ? id : NO_ID\n',
         replace: `const since = id
     const position = undefined
-    const early = await this.#firstPage(connection, topic, since, barrier)
+    const early = await this.#read(connection, topic, since, barrier)
     await new Promise(resolve => setTimeout(resolve, 50))
     await this.#parts.broker.subscribe([topic])
     if (early) return {
