@@ -191,12 +191,12 @@ export class Segment extends Queue implements Frames {
   #copy(): Segment {
     const memory = Buffer.allocUnsafeSlow(this.bytes)
     memory.set(this.view())
-    return new Loose({ memory, start: 0, end: memory.length }, this.topics, this.#count)
+    return new Detached({ memory, start: 0, end: memory.length }, this.topics, this.#count)
   }
 }
 
 /** Frames without a topic and position of their own. A gap must name `topics` when they are dropped. */
-class Loose extends Segment {
+class Detached extends Segment {
   readonly #topics: readonly Topic[]
 
   constructor(frames: Frames, topics: readonly Topic[], count: number) {
@@ -250,7 +250,7 @@ export function directSegment(message: string | Uint8Array): Segment {
 /** `positions`: where the topics are now, so that the client continues from there. */
 export function gapSegment(topics: readonly Topic[], reason: GapReason, positions?: Gap['positions']): Segment {
   const gap: Gap = { topics: [...topics], reason, ...(positions && { positions }) }
-  return new Loose(encodeFrame(encodeMessage('gap', gap)), topics, 0)
+  return new Detached(encodeFrame(encodeMessage('gap', gap)), topics, 0)
 }
 
 export function isPublished(segment: Segment): boolean {
@@ -267,7 +267,7 @@ export function lastBytes(segment: Segment, bytes: number): Segment {
   if (bytes >= segment.bytes) return segment
   const { memory, end } = segment
   const frames = { memory, start: end - bytes, end }
-  return new Loose(frames, segment.topics, framesIn(frames).length)
+  return new Detached(frames, segment.topics, framesIn(frames).length)
 }
 
 export function queueWith(queue: Queue | undefined, segment: Segment): Queue {

@@ -10,7 +10,7 @@ interface CommandTarget {
 }
 
 /** Applies the command of any node or backend to connections of this node. Resolves with how many obeyed. */
-export async function obey(
+export async function executeControl(
   connections: readonly Connection[],
   command: Command,
   target: CommandTarget,

@@ -16,7 +16,7 @@ import { CLOSE, type Feature, PROTOCOL_VERSION, type Ref } from '../protocol/mes
 import { ownTopics, type Topic } from '../protocol/topic.ts'
 import type { HistoryRules } from '../publish/history-rules.ts'
 import type { SchemaTable } from '../publish/schemas.ts'
-import { obey } from './commands.ts'
+import { executeControl } from './commands.ts'
 import { Confirmation } from './confirmation.ts'
 import { closeAll } from './drain.ts'
 import { Heartbeat } from './heartbeat.ts'
@@ -65,7 +65,7 @@ export class Hub {
     this.#confirmation = new Confirmation(registry, limits.buffer, events.failed)
     this.#delivery = new Delivery(
       { registry, writeQueue: this.#writeQueue, decoder, acks: this.#acks, metrics, broker, rules, limits },
-      { ...events, control: (connections, control) => obey(connections, control, this, events.failed) },
+      { ...events, control: (connections, control) => executeControl(connections, control, this, events.failed) },
     )
     this.#heartbeat = new Heartbeat(this.registry, options.heartbeat, {
       silent: connection => this.#endSilent(connection),

@@ -130,8 +130,14 @@ function sourceProblem(source: unknown): string | undefined {
   if (isClient(source as RedisSource) || !('cluster' in source)) return undefined
   const { cluster } = source
   if (!Array.isArray(cluster) || cluster.length === 0) return 'cluster must be a list of URLs of servers of a Cluster'
-  const wrong = cluster.find(node => typeof node === 'string' && urlProblem(node))
-  return wrong === undefined ? undefined : `cluster has a node that ${urlProblem(wrong)}`
+  const problem = cluster.map(nodeProblem).find(Boolean)
+  return problem && `cluster has a server that ${problem}`
+}
+
+function nodeProblem(node: unknown): string | undefined {
+  if (typeof node === 'string') return urlProblem(node)
+  const { host, port } = (node ?? {}) as Record<string, unknown>
+  return typeof host === 'string' && Number.isInteger(port) ? undefined : 'must be a URL or have a host and a port'
 }
 
 function isCluster(source: RedisSource): source is Cluster {

@@ -56,7 +56,8 @@ export class ClusterWatch {
 
   async #look(): Promise<void> {
     clearTimeout(this.#timer)
-    const error = await this.#ask()
+    // A reply of an unknown form must not end the looking.
+    const error = await this.#ask().catch((thrown: Error) => thrown)
     if (this.#isClosed) return
     if (error) this.#events.failed(error)
     this.#timer = setTimeout(() => void this.look(), error ? FAILED_INTERVAL : LOOK_INTERVAL)

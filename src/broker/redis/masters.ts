@@ -84,13 +84,21 @@ export class ClusterMasters<M extends ClusterMaster> implements Masters<M> {
   #bySlot: readonly (M | undefined)[] = []
   #view = ''
   isComplete = false
+  /** Why the Cluster could not be looked at the last time. */
+  #problem: Error | undefined
   readonly #watch: ClusterWatch
 
   constructor(parts: Omit<ClusterWatchParts, 'links'>, events: ClusterEvents<M>) {
     this.#events = events
     this.#watch = new ClusterWatch(
       { ...parts, links: () => this.all },
-      { seen: view => this.#apply(view), failed: events.failed },
+      {
+        seen: view => this.#apply(view),
+        failed: error => {
+          this.#problem = error
+          events.failed(error)
+        },
+      },
     )
   }
 
@@ -151,8 +159,9 @@ export class ClusterMasters<M extends ClusterMaster> implements Masters<M> {
     const deadline = performance.now() + timeout
     for (let left = timeout; ; left = deadline - performance.now()) {
       const master = this.of(key)
-      const replies = master ? await master.commands.run(commands, left, patience) : commands.map(unknown)
-      if (!replies.some(isRedirect) || deadline - performance.now() < MIN_TIME) return replies
+      const replies = master ? await master.commands.run(commands, left, patience) : commands.map(() => this.#unknown())
+      // If the first was executed, a repetition would execute it twice.
+      if (!isRedirect(replies[0]) || deadline - performance.now() < MIN_TIME) return replies
       await this.#lookAgain()
     }
   }
@@ -180,7 +189,9 @@ export class ClusterMasters<M extends ClusterMaster> implements Masters<M> {
     const byMaster = new Map<M | undefined, number[]>()
     for (const i of open) {
       const master = this.of(calls[i]!.keys[0]!)
-      byMaster.set(master, [...(byMaster.get(master) ?? []), i])
+      const places = byMaster.get(master)
+      if (places) places.push(i)
+      else byMaster.set(master, [i])
     }
     const batches = [...byMaster].map(async ([master, places]) => {
       const answers = await master?.functions.run(
@@ -189,7 +200,7 @@ export class ClusterMasters<M extends ClusterMaster> implements Masters<M> {
         patience,
       )
       for (const [n, i] of places.entries()) {
-        const answer = answers ? answers[n] : unknown()
+        const answer = answers ? answers[n] : this.#unknown()
         replies[i] = (await this.#askOther(calls[i]!, answer, timeout, patience)) ?? answer
       }
     })
@@ -203,6 +214,12 @@ export class ClusterMasters<M extends ClusterMaster> implements Masters<M> {
     return other?.master.functions.runAsking(call, timeout, patience)
   }
 
+  #unknown(): PushError {
+    const cause = new Error('CLUSTERDOWN no view of the Cluster', { cause: this.#problem })
+    const why = this.#problem ? `: ${this.#problem.message}` : ''
+    return new errors.BROKER_AWAY(`no master of the Cluster is known for this slot${why}`, { cause })
+  }
+
   async #lookAgain(): Promise<void> {
     await this.#watch.look()
     await sleep(PAUSE)
@@ -212,11 +229,6 @@ export class ClusterMasters<M extends ClusterMaster> implements Masters<M> {
     this.#watch.close()
     for (const { master } of this.#known) master.close()
   }
-}
-
-function unknown(): PushError {
-  const cause = new Error('CLUSTERDOWN no view of the Cluster')
-  return new errors.BROKER_AWAY('no master of the Cluster is known for this slot', { cause })
 }
 
 const REDIRECT = /^(MOVED|ASK|TRYAGAIN|CLUSTERDOWN|READONLY) |non local key/

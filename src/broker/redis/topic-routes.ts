@@ -18,7 +18,7 @@ const NO_POSITIONS: ReadonlyMap<Topic, Position> = new Map()
 export class TopicRoutes {
   readonly #parts: TopicRoutesParts
   /** Topics of masters that are gone, while nobody has their slots. */
-  readonly #homeless = new Map<Topic, TopicCursor | undefined>()
+  readonly #orphaned = new Map<Topic, TopicCursor | undefined>()
   #onMoved: (() => void)[] = []
   #isClosed = false
 
@@ -57,7 +57,7 @@ export class TopicRoutes {
   }
 
   unsubscribe(topic: Topic): void {
-    this.#homeless.delete(topic)
+    this.#orphaned.delete(topic)
     this.shardOf(topic)?.subscriber.unsubscribe(topic)
   }
 
@@ -69,17 +69,17 @@ export class TopicRoutes {
       }
     }
     for (const { subscriber } of gone) {
-      for (const [topic, cursor] of subscriber.release([...subscriber.topics])) this.#homeless.set(topic, cursor)
+      for (const [topic, cursor] of subscriber.release([...subscriber.topics])) this.#orphaned.set(topic, cursor)
     }
-    for (const [target, topics] of this.#grouped(this.#homeless.keys())) {
-      if (target) void target.subscriber.adopt(this.#takeHomeless(topics))
+    for (const [target, topics] of this.#grouped(this.#orphaned.keys())) {
+      if (target) void target.subscriber.adopt(this.#takeOrphaned(topics))
     }
     this.#wake()
   }
 
-  #takeHomeless(topics: readonly Topic[]): Map<Topic, TopicCursor | undefined> {
-    const taken = new Map(topics.map(topic => [topic, this.#homeless.get(topic)]))
-    for (const topic of topics) this.#homeless.delete(topic)
+  #takeOrphaned(topics: readonly Topic[]): Map<Topic, TopicCursor | undefined> {
+    const taken = new Map(topics.map(topic => [topic, this.#orphaned.get(topic)]))
+    for (const topic of topics) this.#orphaned.delete(topic)
     return taken
   }
 
@@ -89,7 +89,7 @@ export class TopicRoutes {
 
   close(): void {
     this.#isClosed = true
-    this.#homeless.clear()
+    this.#orphaned.clear()
     this.#wake()
   }
 }

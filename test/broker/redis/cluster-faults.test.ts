@@ -5,6 +5,7 @@ import { SLOTS, slotOf } from '../../../src/broker/redis/topology.ts'
 import type { GapReason } from '../../../src/protocol/messages.ts'
 import type { Position } from '../../../src/protocol/position.ts'
 import type { Topic } from '../../../src/protocol/topic.ts'
+import { createPublisher } from '../../../src/publisher.ts'
 import { startRedis } from '../../helpers/redis.ts'
 import { type RedisCluster, startCluster } from '../../helpers/redis-cluster.ts'
 import { connect, connectToCluster } from '../../helpers/redis-node.ts'
@@ -83,7 +84,6 @@ for (const fault of ['kill', 'freeze'] as const) {
       assert.deepEqual([...watcher.gaps.keys()].toSorted(), [dead.bare, dead.recorded].toSorted())
       // What was acknowledged after the failover is there; the gap says that the replica may not have had everything.
       assert.deepEqual(watcher.gaps.get(dead.recorded), ['history_replaced'])
-      await watcher.join('all')
       await broker.publish([{ topic: dead.bare, envelope: envelope(4) }])
       await isOver(watcher, dead.bare, 4)
     },
@@ -157,7 +157,11 @@ test('cluster: a backend that names only the channel begins no second history wh
     .call(name, ...args)
     .exec()
   assert.match(String(replies![1]![0]), /TRYAGAIN the slot of push:channel:recorded\d+ is being moved/)
-  assert.equal(await to.admin.exists(`{${channel}}:head`).catch(() => 0), 0)
+  const [, [, count]] = (await to.admin.pipeline().call('ASKING').exists(`{${channel}}:head`).exec()) as [
+    unknown,
+    [unknown, number],
+  ]
+  assert.equal(count, 0)
 })
 
 test('cluster: a master that joins later has the functions, and its topics are received', SLOW, async t => {
@@ -192,4 +196,14 @@ test('cluster: a Redis that is none is told apart', SLOW, async t => {
   const { changes } = connectToCluster(t, { urls: [server.url] } as RedisCluster)
   await until(() => changes.length > 0, 'a line in the log')
   assert.match(String(changes[0]!.error?.message), /cluster support disabled/)
+})
+
+test('cluster: a publisher that reaches none of the servers is told why', SLOW, async t => {
+  const server = await startRedis(t, { isDown: true })
+  const publisher = createPublisher({ redis: { cluster: [server.url] }, publishTimeout: 1000 })
+  t.after(() => publisher.close())
+  for (const history of [undefined, HISTORY]) {
+    const publication = { type: 'a', ...(history && { history }) }
+    await assert.rejects(publisher.publish('channel:x', publication), /no master of the Cluster .*ECONNREFUSED/)
+  }
 })

@@ -61,6 +61,29 @@ test('property: slots that two have are counted as if one by one', () => {
   fc.assert(property)
 })
 
+test('what is no reply to CLUSTER SLOTS ends no looking, and is told', async t => {
+  const failures: string[] = []
+  const answers: unknown[][] = [
+    [[[0]], ''],
+    [[], ''],
+    [new Error('ERR no'), ''],
+  ]
+  const commands = { isUp: true, address: { host: 'h', port: 1 }, run: async () => answers.shift()! }
+  const watch = new ClusterWatch(
+    {
+      seeds: [],
+      connect: () => assert.fail('no seed'),
+      links: () => [{ commands: commands as unknown as CommandLink }],
+    },
+    { seen: () => assert.fail('seen'), failed: ({ message }) => void failures.push(message) },
+  )
+  t.after(() => watch.close())
+  await until(() => failures.length === 1, 'the first failure')
+  await watch.look()
+  await watch.look()
+  assert.deepEqual(failures.slice(1), ['h:1 knows no master of the Cluster', 'ERR no'])
+})
+
 test('a server that was cut off, with an older view of the Cluster, is not believed', async t => {
   const views: string[] = []
   const failures: string[] = []
