@@ -1,4 +1,4 @@
-import { checkSource, type RedisSource } from './broker/redis/client.ts'
+import { checkSource, pubSubOf, type RedisSource, targetOf } from './broker/redis/client.ts'
 import { Names } from './broker/redis/names.ts'
 import { PublishCommands } from './broker/redis/publish-commands.ts'
 import { mastersFor } from './broker/redis/publisher-links.ts'
@@ -56,8 +56,10 @@ export function createPublisher(options: CreatePublisherOptions): ScriptPublishe
   refuseLess('maxBytes', maxBytes, 1)
   const problem = rulesProblem(history)
   if (problem) fail('history', problem)
-  const masters = mastersFor(checkSource(redis), redisPrefix)
-  const publishing = new PublishCommands(masters, new Names(redisPrefix), { publishTimeout, maxBytes })
+  const target = targetOf(checkSource(redis))
+  const masters = mastersFor(target, redisPrefix)
+  const pubSub = pubSubOf(target)
+  const publishing = new PublishCommands(masters, new Names(redisPrefix), { publishTimeout, maxBytes, pubSub })
   const { publish } = new Publisher(publishing, new SchemaTable(schemas), new HistoryRules(history), maxBytes)
   return {
     publish,

@@ -792,33 +792,71 @@ test('redis: a Cluster, named by options, by its URL and by a client', async t =
   for (let n = 0; n < 2; n++) assert.deepEqual((await user.next()).payload, { text: 'hi' })
 })
 
-test('redis: the rights that the users of a Cluster need', async t => {
+test('redis: sharded pub/sub, by options and by its URL, and from PHP', async t => {
   const cluster = await startCluster(t, { masters: 2 })
-  const users = take(REDIS, 'Users with the least rights', 'bash')
-  const [more] = take(REDIS, 'Redis Cluster', 'bash')
-  for (const { port } of cluster.masters) {
-    const code = [...users, more!].join('\n').replaceAll('redis-cli ', `redis-cli  -p ${port} `)
-    if ((await run(t, 'redis-cli', code)) === undefined) return
-  }
-  const nodes = cluster.urls.map(url => url.replace('//', '//node:another-secret@'))
-  const app = await buildApp(t, { redis: { cluster: nodes }, tickets: true })
-  await until(async () => (await app.push.status()).connected, 'the node is connected')
-  const connection = await openConnection(app, '/ws')
-  const shop = new Cluster(cluster.urls, { redisOptions: { username: 'shop', password: 'a-long-secret' } })
-  t.after(() => shop.disconnect())
-  const call = ['push_publish', 1, 'push:user:42', '{"type":"a"}', 10, 60] as const
-  const answer = await within(shop.call('FCALL', ...call), 'the answer to a backend with the rights of a Cluster')
-  assert.equal((answer as unknown[])[1], 1)
-  assert.equal((await connection.next()).type, 'a')
-  const sent = await app.push.publish('user:42', { type: 'b', receipt: true, history: { size: 10, ttl: 60 } })
-  assert.deepEqual([sent.delivered, sent.seq], [1, 2])
-  for (const { admin } of cluster.masters) {
-    // The library of the backend asks for INFO as well, which it can do without.
-    const refused = (await admin.call('ACL', 'LOG')) as unknown[][]
-    const ofNode = refused.filter(entry => entry.includes('node'))
-    assert.deepEqual(ofNode, [])
-  }
+  const hosts = cluster.urls.map(url => url.replace('redis://', ''))
+  const [code] = take(REDIS, 'Sharded pub/sub', 'js')
+  const app = Fastify()
+  t.after(() => app.close())
+  new Function(
+    'app',
+    'pushBridge',
+    code!.replace(/10\.0\.0\.(\d):6379/g, (_, n) => hosts[n - 1]!),
+  )(app, pushBridge)
+  await app.listen({ port: 0, host: '127.0.0.1' })
+  const other = await buildApp(t, { redis: `redis+cluster://${hosts.join()}?sharded=true` })
+  await until(async () => (await app.push.status()).nodes === 2, 'the nodes are there')
+  const publisher = createPublisher({
+    redis: { cluster: new Cluster(cluster.urls, { lazyConnect: true }), sharded: true },
+  })
+  t.after(() => publisher.close())
+  const connections = await Promise.all([app, other].map(node => openConnection(node, '/ws')))
+  const sent = await publisher.publish('all', { type: 'a', receipt: true })
+  assert.deepEqual([sent.nodes, sent.delivered, sent.complete], [2, 2, true])
+  for (const connection of connections) assert.equal((await connection.next()).type, 'a')
+
+  const php = take(REDIS, 'Sharded pub/sub', 'php')[0]!.replace(/10\.0\.0\.(\d):6379/g, (_, n) => hosts[n - 1]!)
+  const user = await openConnection(other, '/ws')
+  const said = await run(t, 'php', php)
+  if (said === undefined) return
+  assert.equal(said, '1 nodes, 1 nodes listen\n')
+  assert.deepEqual((await user.next()).payload, { text: 'hi' })
 })
+
+for (const sharded of [false, true]) {
+  test(`redis: the rights that the users of a Cluster need, sharded: ${sharded}`, async t => {
+    const cluster = await startCluster(t, { masters: 2 })
+    const users = take(REDIS, 'Users with the least rights', 'bash')
+    const more = [...take(REDIS, 'Redis Cluster', 'bash'), ...(sharded ? take(REDIS, 'Sharded pub/sub', 'bash') : [])]
+    for (const { port } of cluster.masters) {
+      const code = [...users, ...more].join('\n').replaceAll('redis-cli ', `redis-cli  -p ${port} `)
+      if ((await run(t, 'redis-cli', code)) === undefined) return
+    }
+    const nodes = cluster.urls.map(url => url.replace('//', '//node:another-secret@'))
+    const app = await buildApp(t, { redis: { cluster: nodes, sharded }, tickets: true })
+    await until(async () => (await app.push.status()).connected, 'the node is connected')
+    const connection = await openConnection(app, '/ws')
+    const shop = new Cluster(cluster.urls, { redisOptions: { username: 'shop', password: 'a-long-secret' } })
+    t.after(() => shop.disconnect())
+    const call = ['push_publish', 1, 'push:user:42', '{"type":"a"}', 10, 60] as const
+    const answer = await within(shop.call('FCALL', ...call), 'the answer to a backend with the rights of a Cluster')
+    assert.equal((answer as unknown[])[1], 1)
+    assert.equal((await connection.next()).type, 'a')
+    assert.equal(
+      await within(shop.call(sharded ? 'SPUBLISH' : 'PUBLISH', 'push:user:42', '{"type":"x"}'), 'an answer'),
+      1,
+    )
+    assert.equal((await connection.next()).type, 'x')
+    const sent = await app.push.publish('user:42', { type: 'b', receipt: true, history: { size: 10, ttl: 60 } })
+    assert.deepEqual([sent.delivered, sent.seq], [1, 2])
+    for (const { admin } of cluster.masters) {
+      // The library of the backend asks for INFO as well, which it can do without.
+      const refused = (await admin.call('ACL', 'LOG')) as unknown[][]
+      const ofNode = refused.filter(entry => entry.includes('node'))
+      assert.deepEqual(ofNode, [])
+    }
+  })
+}
 
 test('redis: the rights of a publisher and of a node are enough, and no more', async t => {
   const [shop, recorder, node] = take(REDIS, 'Users with the least rights', 'bash') as [string, string, string]

@@ -91,6 +91,8 @@ export interface RejectedNote {
 /** What a broker calls on a node. None of these may throw. */
 export interface Subscriber {
   receive(incoming: Incoming): void
+  /** A backend published it in a way that reaches nobody. */
+  misdirected(incoming: Incoming): void
   /**
    * Messages of these topics were or may have been missed before the next one that is received. A client that is told
    * so continues from the given position.

@@ -44,6 +44,13 @@ const OVERLOADED = {
   rejected: { reason: 'overload', message: 'more came in than this node could deal with' },
 }
 
+const MISDIRECTED = {
+  kind: 'rejected',
+  reason: 'classic',
+  message:
+    'it was published with PUBLISH, which reaches nobody here: this Cluster uses sharded pub/sub, write SPUBLISH',
+} as const
+
 /** About what a waiting envelope costs besides its bytes: even empty ones fill memory. */
 const ENTRY_COST = 256
 
@@ -89,6 +96,15 @@ export class Delivery implements Subscriber {
     if (this.#waiting.length > 0) this.#wait(incoming)
     else this.#deliver(incoming)
     this.wake()
+  }
+
+  misdirected(incoming: Incoming): void {
+    this.#fanOut.endRun()
+    try {
+      this.#reject(incoming, { ...MISDIRECTED, receipt: receiptOf(incoming.envelope) })
+    } catch (error) {
+      this.#events.failed(error)
+    }
   }
 
   /** A publication that cannot be delivered must not hold up those after it. */

@@ -54,8 +54,11 @@ function logOf({ log }: FastifyInstance, prefix: string): LinkNews {
       else log.info({ prefix, lag: milliseconds }, 'push: this node has caught up with what is published')
     },
     refused({ topics, example, error }) {
-      const missing = `&${prefix}${example}`
-      log.warn({ prefix, topics, err: error }, `push: Redis refuses ${example}: its user lacks the right ${missing}`)
+      const why = error.message.startsWith('NOPERM') ? `its user lacks the right &${prefix}${example}` : error.message
+      log.warn({ prefix, topics, err: error }, `push: Redis refuses ${example}: ${why}`)
+    },
+    blind(error) {
+      log.warn({ prefix, err: error }, 'push: what backends PUBLISH instead of SPUBLISH will go unnoticed')
     },
   }
 }

@@ -48,6 +48,7 @@ const envelopeCheck = Compile(EnvelopeSchema)
 const controlCheck = Compile(ControlSchema)
 
 export type RejectReason =
+  | 'classic'
   | 'too_large'
   | 'encoding'
   | 'json'

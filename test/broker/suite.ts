@@ -29,7 +29,7 @@ async function pass({ barriers }: Cluster, subscriber: FakeSubscriber, name: str
 
 export type MakeNodes = (t: TestContext, options: { publishTimeout: number }) => Promise<Cluster>
 
-export type Event = { topic: Topic; text: string } | { lost: GapReason }
+export type Event = { topic: Topic; text: string } | { lost: GapReason } | { misdirected: Topic }
 
 /** The side of a node that a broker talks to: records what it is handed, and answers receipts unless it is mute. */
 export class FakeSubscriber implements Subscriber {
@@ -55,6 +55,10 @@ export class FakeSubscriber implements Subscriber {
     if (!token || this.isMute) return
     const nothing = { delivered: 0, skipped: 0 }
     this.#broker.answer(incoming, token, this.held.has(incoming.topic) ? this.answer : nothing)
+  }
+
+  misdirected({ topic }: Incoming): void {
+    this.#events.put({ misdirected: topic })
   }
 
   lost(reason: GapReason): void {
@@ -224,9 +228,11 @@ export function brokerSuite(name: string, makeNodes: MakeNodes): void {
     },
   )
 
-  suiteTest('what was left is no longer received', async (_t, { nodes }, [first]) => {
+  suiteTest('what was left is no longer received', async (_t, cluster, [first]) => {
+    const { nodes } = cluster
     await first!.join('channel:x')
     first!.leave('channel:x')
+    await pass(cluster, first!, 'z')
     await first!.join('channel:y')
     assert.deepEqual(await publishOne(nodes[0]!, 'channel:x', envelope(1)), { nodes: 0 })
     await publishOne(nodes[0]!, 'channel:y', envelope(2))

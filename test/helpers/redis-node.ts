@@ -3,6 +3,7 @@ import { RedisBroker, type ShardMaker } from '../../src/broker/redis/broker.ts'
 import { createClient, targetOf } from '../../src/broker/redis/client.ts'
 import type { Address } from '../../src/broker/redis/link.ts'
 import { ClusterMasters, type Masters, OneMaster } from '../../src/broker/redis/masters.ts'
+import { PubSub, type Sharded } from '../../src/broker/redis/pub-sub.ts'
 import type { RefusedTopic } from '../../src/broker/redis/refused-topics.ts'
 import { createRegistration } from '../../src/broker/redis/registration.ts'
 import type { Shard } from '../../src/broker/redis/shard.ts'
@@ -18,6 +19,7 @@ interface NodeOptions {
   noteRejected?: boolean
   /** Where the link that subscribes goes, if elsewhere. */
   subscriberUrl?: string
+  sharded?: Sharded
 }
 
 /** A broker of the server, and its log of the link: `changed` resolves at the next change to up or down. */
@@ -31,7 +33,7 @@ export function connect(t: TestContext, server: RedisServer, options: NodeOption
 
 /** The same for a Cluster. */
 export function connectToCluster(t: TestContext, { urls }: RedisCluster, options: NodeOptions = {}) {
-  const target = targetOf({ cluster: urls })
+  const target = targetOf({ cluster: urls, ...(options.sharded && { sharded: options.sharded }) })
   if (!target.isCluster) throw new Error('no Cluster')
   const { seeds, at } = target
   const clientsTo = (address: Address) => ({
@@ -50,11 +52,12 @@ function brokerOver(t: TestContext, open: (maker: ShardMaker) => Masters<Shard>,
   const { node = 'n1', prefix = 'push:', publishTimeout = 1000, noteRejected = true } = options
   const lags: { isBehind: boolean; milliseconds: number }[] = []
   const refusals: RefusedTopic[] = []
+  const blind: Error[] = []
   const changes: { isUp: boolean; error: Error | undefined }[] = []
   const waiting: { isUp: boolean; resolve: () => void }[] = []
   const links = new RedisBroker(
     open,
-    { node, prefix, maxBytes: 262_144 },
+    { node, prefix, maxBytes: 262_144, pubSub: new PubSub(options.sharded ?? false) },
     {
       change(isUp, error) {
         changes.push({ isUp, error })
@@ -62,6 +65,7 @@ function brokerOver(t: TestContext, open: (maker: ShardMaker) => Masters<Shard>,
       },
       lagging: (isBehind, milliseconds) => void lags.push({ isBehind, milliseconds }),
       refused: refusal => void refusals.push(refusal),
+      blind: error => void blind.push(error),
     },
   )
   const broker = createRegistration(links, { publishTimeout, noteRejected, maxBytes: 262_144 })
@@ -71,6 +75,7 @@ function brokerOver(t: TestContext, open: (maker: ShardMaker) => Masters<Shard>,
     changes,
     lags,
     refusals,
+    blind,
     /** Resolves when the link has the state: at once if it has it already. */
     link(isUp: boolean): Promise<void> {
       if (broker.connected === isUp) return Promise.resolve()

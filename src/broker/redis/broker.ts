@@ -1,12 +1,14 @@
 import type { Redis } from 'ioredis'
 import { errors } from '../../protocol/errors.ts'
 import type { Position } from '../../protocol/position.ts'
+import type { Slice } from '../../protocol/slice.ts'
 import type { Topic } from '../../protocol/topic.ts'
 import type { HistoryPage, Incoming, NodeAnswer, PageLimits, RejectedNote, Subscriber } from '../broker.ts'
 import { ReceiptAnswers } from '../receipt-answers.ts'
 import type { Command } from './commands.ts'
 import { type Masters, OneMaster } from './masters.ts'
 import { Names } from './names.ts'
+import type { PubSub } from './pub-sub.ts'
 import { answerCommands } from './receipts.ts'
 import { Shard, type ShardOptions } from './shard.ts'
 import type { RedisSubscriberEvents } from './subscriber.ts'
@@ -15,7 +17,7 @@ import { TopicRoutes } from './topic-routes.ts'
 export type RedisBrokerOptions = Omit<ShardOptions, 'timeout' | 'isCluster'>
 
 /** Changes of the links to Redis, for the log. */
-export interface LinkNews extends Pick<RedisSubscriberEvents, 'lagging' | 'refused'> {
+export interface LinkNews extends Pick<RedisSubscriberEvents, 'lagging' | 'refused' | 'blind'> {
   change(isUp: boolean, error: Error | undefined): void
 }
 
@@ -44,6 +46,7 @@ export class RedisBroker {
   readonly node: string
   readonly names: Names
   readonly masters: Masters<Shard>
+  readonly pubSub: PubSub
   /** Resolves when all links are up for the first time. */
   readonly whenLive: Promise<void>
   readonly #routes: TopicRoutes
@@ -65,6 +68,7 @@ export class RedisBroker {
     this.node = options.node
     this.#options = options
     this.#news = news
+    this.pubSub = options.pubSub
     this.#answers = new ReceiptAnswers(options.node)
     this.names = new Names(options.prefix)
     this.whenLive = new Promise(resolve => {
@@ -95,6 +99,8 @@ export class RedisBroker {
           const sharers = receivers.length
           for (const subscriber of receivers) subscriber.receive({ topic, envelope, sharers, position })
         },
+        misdirected: (topic, envelope) => this.#misdirected(topic, envelope),
+        blind: error => this.#news.blind(error),
         lost: (reason, topics) => this.#each(subscriber => subscriber.lost(reason, topics)),
         filled: (topic, publications) => this.#each(subscriber => subscriber.filled(topic, publications)),
         isRecorded: topic => this.#attached.some(subscriber => subscriber.isRecorded(topic)),
@@ -187,6 +193,12 @@ export class RedisBroker {
     if (all.length === 1) return all
     const holders = all.filter(subscriber => subscriber.holds(topic))
     return holders.length > 0 ? holders : all.slice(0, 1)
+  }
+
+  /** Every node notices it; those that hold the topic report it. */
+  #misdirected(topic: Topic, envelope: Slice): void {
+    const holders = this.#attached.filter(subscriber => subscriber.holds(topic))
+    for (const subscriber of holders) subscriber.misdirected({ topic, envelope, sharers: holders.length })
   }
 
   answer(incoming: Incoming, token: string, answer: Omit<NodeAnswer, 'node'>): void {

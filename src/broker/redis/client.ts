@@ -1,11 +1,14 @@
 import { type Cluster, Redis, type RedisOptions } from 'ioredis'
 import { errors } from '../../protocol/errors.ts'
 import type { Address } from './link.ts'
-import { clusterUrls, toIoredis, urlProblem } from './url.ts'
+import { PubSub, type Sharded } from './pub-sub.ts'
+import { clusterIn, shardedProblem, toIoredis, urlProblem } from './url.ts'
 
-/** The servers of a Cluster of which at least one must be up at the start, and ioredis options for all of its servers. */
+/** ioredis options for all servers of a Cluster. */
 export interface ClusterSource extends RedisOptions {
-  cluster: readonly (string | Partial<Address>)[]
+  /** Its servers, of which at least one must be up at the start, or a client. */
+  cluster: readonly (string | Partial<Address>)[] | Cluster
+  sharded?: Sharded
 }
 
 /**
@@ -63,7 +66,7 @@ export function createClient(source: SingleSource, connectionName: string): Redi
 /** One Redis, or where to find a Cluster and what leads to one of its servers. */
 export type Target =
   | { isCluster: false; one: SingleSource }
-  | { isCluster: true; seeds: Address[]; at(address: Address): RedisOptions }
+  | { isCluster: true; sharded: Sharded; seeds: Address[]; at(address: Address): RedisOptions }
 
 export function targetOf(source: RedisSource): Target {
   const given = clusterGiven(source)
@@ -71,28 +74,41 @@ export function targetOf(source: RedisSource): Target {
   const nodes = given.nodes.map(node => (typeof node === 'string' ? new Redis(toIoredis(node), PROBE).options : node))
   const { db: _, name: __, sentinels: ___, ...first } = nodes[0] as RedisOptions
   const seeds = nodes.map(({ host = '127.0.0.1', port = 6379 }) => ({ host, port: Number(port) }))
-  return { isCluster: true, seeds, at: ({ host, port }) => ({ ...first, ...given.options, host, port }) }
+  const { sharded } = given
+  return { isCluster: true, sharded, seeds, at: ({ host, port }) => ({ ...first, ...given.options, host, port }) }
 }
 
 const PROBE = { lazyConnect: true }
 
+/** How publications are carried there. */
+export function pubSubOf(target: Target): PubSub {
+  return new PubSub(target.isCluster && target.sharded)
+}
+
 type ClusterNode = string | Partial<Address>
 
-function clusterGiven(source: RedisSource): { nodes: readonly ClusterNode[]; options: RedisOptions } | undefined {
+interface GivenCluster {
+  nodes: readonly ClusterNode[]
+  options: RedisOptions
+  sharded: Sharded
+}
+
+function clusterGiven(source: RedisSource): GivenCluster | undefined {
   if (typeof source === 'string') {
-    const nodes = clusterUrls(source)
-    return nodes && { nodes, options: {} }
+    const given = clusterIn(source)
+    return given && { nodes: given.urls, options: {}, sharded: given.sharded as Sharded }
   }
-  if (isCluster(source)) {
-    const { startupNodes, options } = source as unknown as {
-      startupNodes: ClusterNode[]
-      options: ClusterClientOptions
-    }
-    return { nodes: startupNodes, options: options.redisOptions ?? {} }
-  }
+  if (isCluster(source)) return { ...partsOf(source), sharded: false }
   if (isClient(source) || !hasCluster(source)) return undefined
-  const { cluster, ...options } = source
-  return { nodes: cluster, options }
+  const { cluster, sharded = false, ...options } = source
+  if (!isCluster(cluster)) return { nodes: cluster, options, sharded }
+  const parts = partsOf(cluster)
+  return { nodes: parts.nodes, options: { ...parts.options, ...options }, sharded }
+}
+
+function partsOf(client: Cluster): Pick<GivenCluster, 'nodes' | 'options'> {
+  const { startupNodes, options } = client as unknown as { startupNodes: ClusterNode[]; options: ClusterClientOptions }
+  return { nodes: startupNodes, options: options.redisOptions ?? {} }
 }
 
 interface ClusterClientOptions {
@@ -107,7 +123,8 @@ export function identityOf(source: RedisSource): string {
   const places = target.isCluster
     ? target.seeds.map(seed => `${seed.host}:${seed.port}`).toSorted()
     : (path ?? [host, port])
-  return JSON.stringify([places, db ?? 0, username, password, sentinels, name, Boolean(tls)])
+  const sharded = target.isCluster && target.sharded
+  return JSON.stringify([places, db ?? 0, username, password, sentinels, name, Boolean(tls), sharded])
 }
 
 function optionsOf(source: SingleSource): RedisOptions {
@@ -127,8 +144,12 @@ function sourceProblem(source: unknown): string | undefined {
     return 'must be a URL, ioredis options or a client'
   }
   // A client has a method of this name.
-  if (isClient(source as RedisSource) || !('cluster' in source)) return undefined
-  const { cluster } = source
+  if (isClient(source as RedisSource)) return undefined
+  if (!('cluster' in source)) return 'sharded' in source ? 'needs cluster for sharded pub/sub' : undefined
+  const { cluster, sharded = false } = source as Record<string, unknown>
+  const wrong = shardedProblem(sharded)
+  if (wrong) return wrong
+  if (typeof cluster === 'object' && cluster !== null && isCluster(cluster)) return undefined
   if (!Array.isArray(cluster) || cluster.length === 0) return 'cluster must be a list of URLs of servers of a Cluster'
   const problem = cluster.map(nodeProblem).find(Boolean)
   return problem && `cluster has a server that ${problem}`
@@ -140,8 +161,8 @@ function nodeProblem(node: unknown): string | undefined {
   return typeof host === 'string' && Number.isInteger(port) ? undefined : 'must be a URL or have a host and a port'
 }
 
-function isCluster(source: RedisSource): source is Cluster {
-  return typeof source === 'object' && 'isCluster' in source && source.isCluster === true
+function isCluster(source: object): source is Cluster {
+  return 'isCluster' in source && source.isCluster === true
 }
 
 function hasCluster(source: RedisOptions | ClusterSource): source is ClusterSource {

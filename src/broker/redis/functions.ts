@@ -5,7 +5,7 @@ import { type Command, type CommandLink, MIN_TIME, type Patience } from './comma
 import { keysOfTopic } from './names.ts'
 
 /** The same as in push.lua. A library with a higher version is newer than this code and is not replaced. */
-const VERSION = 4
+const VERSION = 5
 
 const LIBRARY = readFileSync(new URL('./push.lua', import.meta.url), 'utf8')
 /** The same body for servers that forbid functions: the first argument names the function to call. */

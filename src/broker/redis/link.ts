@@ -135,8 +135,10 @@ export class Link {
     this.client.ping().then(
       () => this.#onAnswer(askedAt),
       (error: Error) => {
+        // A PING is never redirected: this is the answer to another command, see isOutOfStep.
+        if (error.message.startsWith('MOVED ')) this.reset(error)
         // MISCONF and BUSY are answers too. For any other error the link closes, and 'close' reports that.
-        if (error.name === 'ReplyError') this.#onAnswer(askedAt)
+        else if (error.name === 'ReplyError') this.#onAnswer(askedAt)
       },
     )
   }

@@ -1,6 +1,14 @@
 import { errors } from '../../protocol/errors.ts'
 import { type LinkNews, RedisBroker, type RedisBrokerOptions, type ShardMaker } from './broker.ts'
-import { checkSource, createClient, identityOf, type RedisSource, type SingleSource, targetOf } from './client.ts'
+import {
+  checkSource,
+  createClient,
+  identityOf,
+  pubSubOf,
+  type RedisSource,
+  type SingleSource,
+  targetOf,
+} from './client.ts'
 import { ClusterMasters, OneMaster } from './masters.ts'
 import { createRegistration, type RedisRegistration, type RedisRegistrationOptions } from './registration.ts'
 
@@ -18,7 +26,7 @@ const shared = new Map<string, Shared>()
  */
 export function acquireBroker(
   source: unknown,
-  options: RedisBrokerOptions & RedisRegistrationOptions,
+  options: Omit<RedisBrokerOptions, 'pubSub'> & RedisRegistrationOptions,
   news: LinkNews,
 ): { broker: RedisRegistration; release(): Promise<void> } {
   const redis: RedisSource = checkSource(source)
@@ -47,7 +55,9 @@ function refuseDisagreement(first: number, second: number): void {
   )
 }
 
-function open(redis: RedisSource, options: RedisBrokerOptions): Shared {
+function open(redis: RedisSource, given: Omit<RedisBrokerOptions, 'pubSub'>): Shared {
+  const target = targetOf(redis)
+  const options = { ...given, pubSub: pubSubOf(target) }
   const users: Shared['users'] = new Set()
   const tell = (about: (news: LinkNews) => void) => {
     for (const { news } of users) about(news)
@@ -56,12 +66,12 @@ function open(redis: RedisSource, options: RedisBrokerOptions): Shared {
     change: (isUp, error) => tell(to => to.change(isUp, error)),
     lagging: (isBehind, milliseconds) => tell(to => to.lagging(isBehind, milliseconds)),
     refused: refusal => tell(to => to.refused(refusal)),
+    blind: error => tell(to => to.blind(error)),
   }
   const clientsTo = (source: SingleSource) => ({
     commands: createClient(source, `${options.prefix}commands`),
     subscriber: createClient(source, `${options.prefix}subscriber`),
   })
-  const target = targetOf(redis)
   const open = ({ shard, moved, failed }: ShardMaker) =>
     !target.isCluster
       ? new OneMaster(shard(clientsTo(target.one), false))

@@ -6,6 +6,7 @@ import type { Command } from './commands.ts'
 import type { Call } from './functions.ts'
 import type { Masters } from './masters.ts'
 import type { Names } from './names.ts'
+import type { PubSub } from './pub-sub.ts'
 import { collectAnswers } from './receipts.ts'
 
 type Result = Sent | PushError
@@ -19,13 +20,15 @@ export class PublishCommands {
   readonly #names: Names
   readonly #timeout: number
   readonly #maxBytes: number
+  readonly #pubSub: PubSub
 
   /** `maxBytes`: size limit of a recorded envelope. */
   constructor(
     masters: Masters,
     names: Names,
-    { publishTimeout, maxBytes }: { publishTimeout: number; maxBytes: number },
+    { publishTimeout, maxBytes, pubSub }: { publishTimeout: number; maxBytes: number; pubSub: PubSub },
   ) {
+    this.#pubSub = pubSub
     this.#masters = masters
     this.#names = names
     this.#timeout = publishTimeout
@@ -47,9 +50,11 @@ export class PublishCommands {
 
   async #publishOne({ topic, envelope, receipt }: Outgoing, deadline: number): Promise<Result> {
     const channel = this.#names.channel(topic)
-    const publish: Command = ['PUBLISH', channel, envelope]
+    const { publish: name } = this.#pubSub
+    const publish: Command = [name, channel, envelope]
     // PUBLISH also counts pattern subscribers, for example a debugging PSUBSCRIBE *, which never answer a receipt.
-    const commands: Command[] = receipt === undefined ? [publish] : [['PUBSUB', 'NUMSUB', channel], publish]
+    const count: Command = ['PUBSUB', name === 'PUBLISH' ? 'NUMSUB' : 'SHARDNUMSUB', channel]
+    const commands: Command[] = receipt === undefined ? [publish] : [count, publish]
     const replies = await this.#masters.run(channel, commands, this.#timeout, { patience: this.#timeout })
     const nodes = replies.at(-1)
     if (isPushError(nodes)) return nodes
@@ -87,7 +92,8 @@ export class PublishCommands {
 
   #callFor({ topic, envelope, history, idempotencyKey }: Outgoing): Call {
     const keys = [this.#names.channel(topic)]
-    const args = [envelope, history!.size, history!.ttl, idempotencyKey ?? '', this.#maxBytes]
+    const isSharded = this.#pubSub.publish === 'SPUBLISH' ? ['1'] : []
+    const args = [envelope, history!.size, history!.ttl, idempotencyKey ?? '', this.#maxBytes, ...isSharded]
     return { name: 'push_publish', keys, args }
   }
 

@@ -1,13 +1,12 @@
-import { createClient, type RedisSource, type SingleSource, targetOf } from './client.ts'
+import { createClient, type SingleSource, type Target } from './client.ts'
 import { CommandLink } from './commands.ts'
 import { Functions } from './functions.ts'
 import { ClusterMasters, type Masters, OneMaster } from './masters.ts'
 import { Names } from './names.ts'
 
 /** The links of a script that only publishes: one to each master. */
-export function mastersFor(source: RedisSource, prefix: string): Masters {
+export function mastersFor(target: Target, prefix: string): Masters {
   const name = `${prefix}publisher`
-  const target = targetOf(source)
   if (!target.isCluster) return new OneMaster(linkTo(target.one, name, prefix, {}))
   const { seeds, at } = target
   return new ClusterMasters(

@@ -7,7 +7,14 @@ const ZERO = 0x30
 const MINUS = 0x2d
 
 /** How a message begins in RESP3 and RESP2. The lengths and bytes of channel and payload follow. */
-const MESSAGE = [Buffer.from('>3\r\n$7\r\nmessage\r\n$'), Buffer.from('*3\r\n$7\r\nmessage\r\n$')] as const
+const MESSAGE = beginnings('message')
+const SHARDED_MESSAGE = beginnings('smessage')
+/** What a server says about one channel after SUNSUBSCRIBE, and on its own when the slot of the channel moves. */
+const UNSUBSCRIBED = beginnings('sunsubscribe')
+
+/** Where the length of the word is, whose first digit differs in these three. */
+const WORD_LENGTH = '>3\r\n$'.length
+const DIGIT_OF_SHARDED = code('8')
 
 const LINES = new Set([...'+-:,#(_'].map(code))
 const BULKS = new Set([...'$=!'].map(code))
@@ -29,6 +36,8 @@ const never = () => false
 export interface PushReaderEvents {
   /** The payload is a slice of the chunk that was read and keeps the whole chunk in memory. */
   message(topic: Topic, payload: Slice): void
+  /** False if the client asked for it and needs the answer. */
+  unsubscribed(topic: Topic): boolean
   /** Complete elements of any other kind, for the client that sent the commands. */
   other(bytes: Buffer): void
 }
@@ -86,12 +95,13 @@ export class PushReader {
         return false
       }
       this.#needed = 0
-      const isMessage = startsWithMessage(bytes, this.#at)
-      const end = isMessage ? this.#readMessage(bytes, this.#at, othersFrom) : this.#endOf(bytes, this.#at)
+      const at = this.#at
+      const start = startOfMessage(bytes, at)
+      const end = start > 0 ? this.#readMessage(bytes, start, at, othersFrom) : this.#endOf(bytes, at)
       if (end === UNKNOWN) return this.#giveUp(bytes.subarray(othersFrom))
       if (end === INCOMPLETE) break
       this.#at = end
-      if (isMessage) othersFrom = end
+      if (start > 0 || this.#readUnsubscribed(bytes, at, othersFrom)) othersFrom = end
     }
     this.#passOn(othersFrom, this.#at)
     this.#keepRest()
@@ -113,8 +123,7 @@ export class PushReader {
   }
 
   /** Passes on what came before the message at `at`, then the message. Returns where it ends. */
-  #readMessage(bytes: Buffer, at: number, othersFrom: number): number {
-    const channelLine = at + MESSAGE[0].length
+  #readMessage(bytes: Buffer, channelLine: number, at: number, othersFrom: number): number {
     const channelStart = endOfLength(bytes, channelLine)
     if (channelStart === INCOMPLETE) return INCOMPLETE
     const channelEnd = channelStart + readLength(bytes, channelLine)
@@ -129,6 +138,19 @@ export class PushReader {
     this.#passOn(othersFrom, at)
     this.#events.message(this.#topics.at(bytes, channelStart, channelEnd), new Slice(bytes, payloadStart, payloadEnd))
     return payloadEnd + 2
+  }
+
+  /** True if the element at `at`, which is complete, is for nobody else. */
+  #readUnsubscribed(bytes: Buffer, at: number, othersFrom: number): boolean {
+    const channelLine = endOfBeginning(bytes, at, UNSUBSCRIBED)
+    if (channelLine === 0 || bytes[channelLine] === MINUS) return false
+    const channelStart = endOfLength(bytes, channelLine)
+    const channelEnd = channelStart + readLength(bytes, channelLine)
+    // The answers before it first: who asked is known by the command that waits for the next one.
+    this.#passOn(othersFrom, at)
+    const isTaken = this.#events.unsubscribed(this.#topics.at(bytes, channelStart, channelEnd))
+    if (!isTaken) this.#passOn(at, this.#at)
+    return true
   }
 
   #endOf(bytes: Buffer, at: number): number {
@@ -168,11 +190,23 @@ function code(character: string): number {
   return character.charCodeAt(0)
 }
 
-function startsWithMessage(bytes: Buffer, at: number): boolean {
-  const start = bytes[at] === MESSAGE[0][0] ? MESSAGE[0] : MESSAGE[1]
+type Beginnings = readonly [resp3: Buffer, resp2: Buffer]
+
+function beginnings(word: string): Beginnings {
+  const rest = `3\r\n$${word.length}\r\n${word}\r\n$`
+  return [Buffer.from(`>${rest}`), Buffer.from(`*${rest}`)]
+}
+
+/** Where the length of the channel is if a message begins at `at`; 0 if none does. */
+function startOfMessage(bytes: Buffer, at: number): number {
+  return endOfBeginning(bytes, at, bytes[at + WORD_LENGTH] === DIGIT_OF_SHARDED ? SHARDED_MESSAGE : MESSAGE)
+}
+
+function endOfBeginning(bytes: Buffer, at: number, [resp3, resp2]: Beginnings): number {
+  const start = bytes[at] === resp3[0] ? resp3 : resp2
   // A loop, because a call into C++ costs more for so few bytes.
-  for (let i = 0; i < start.length; i++) if (bytes[at + i] !== start[i]) return false
-  return true
+  for (let i = 0; i < start.length; i++) if (bytes[at + i] !== start[i]) return 0
+  return at + start.length
 }
 
 /** Where the line at `at` ends, with its line break. */

@@ -3,7 +3,7 @@
 -- of functions or, on servers that forbid functions, as a script. JSON is never encoded again: Lua's cjson would turn
 -- [] into {} and 100000000000000001 into 1e+17.
 
-local VERSION = 4
+local VERSION = 5
 local DAY = 86400
 local MAX_SIZE = 100000
 local MAX_TTL = 366 * DAY
@@ -181,13 +181,30 @@ local function head_of(head, timeline, max)
   return state[1], tonumber(state[2]), tonumber(state[4])
 end
 
+-- How many subscribers the channel has at this server; nil if that cannot be asked. A refusal would fill the ACL LOG.
+local function subscribers(question, channel)
+  if redis.acl_check_cmd and not redis.acl_check_cmd('PUBSUB', question, channel) then return nil end
+  local reply = redis.pcall('PUBSUB', question, channel)
+  return type(reply) == 'table' and tonumber(reply[2]) or nil
+end
+
+-- Publishes to the subscribers of both kinds of pub/sub. A node that hears both takes a position once. While a fleet is
+-- moved from one to the other, the nodes that hear one of them also hear the other, so the larger number is theirs.
+local function publish(channel, message, is_sharded)
+  if not is_sharded then return redis.call('PUBLISH', channel, message) end
+  local nodes = redis.call('SPUBLISH', channel, message)
+  if subscribers('NUMSUB', channel) == 0 then return nodes end
+  return math.max(nodes, redis.call('PUBLISH', channel, message))
+end
+
 -- Checks the rights first: a command that is refused half way would leave an entry that was never published.
-local function forbidden(history, head, channel)
+local function forbidden(history, head, channel, is_sharded)
   if not redis.acl_check_cmd then return nil end
   local needed = {
     { 'XADD', history, '*', 'e', '' }, { 'XTRIM', history, 'MINID', '=', '0' }, { 'UNLINK', history },
     { 'HSET', head, 'id', '' }, { 'EXPIRE', head, '1' }, { 'PUBLISH', channel, '' },
   }
+  if is_sharded then needed[#needed] = { 'SPUBLISH', channel, '' } end
   for _, command in ipairs(needed) do
     if not redis.acl_check_cmd(unpack(command)) then return command[1] .. ' ' .. command[2] end
   end
@@ -195,7 +212,8 @@ local function forbidden(history, head, channel)
 end
 
 -- KEYS: the channel, or its keys. ARGV: envelope, size, ttl, idempotency key or nothing, the largest envelope allowed or
--- nothing (with this one, the idempotency key may be ''). → {id, seq, nodes, duplicate}
+-- nothing (with this one, the idempotency key may be ''), '1' for SPUBLISH even if nobody seems to be subscribed that way.
+-- → {id, seq, nodes, duplicate}
 local function push_publish(keys, args)
   local channels = channels_of(keys)
   local channel = channels[1]
@@ -221,7 +239,8 @@ local function push_publish(keys, args)
   if not state[1] and #keys == 1 and is_arriving(channel) then
     return redis.error_reply('TRYAGAIN the slot of ' .. channel .. ' is being moved to this server')
   end
-  local missing = forbidden(history, head, channel)
+  local is_sharded = args[6] == '1' or (subscribers('SHARDNUMSUB', channel) or 0) > 0
+  local missing = forbidden(history, head, channel, is_sharded)
   if missing then return redis.error_reply('NOPERM this user has no permission for ' .. missing) end
   local milliseconds, time = now()
   local previous = state[1] or '-'
@@ -239,7 +258,7 @@ local function push_publish(keys, args)
   redis.call('EXPIRE', history, ttl)
   redis.call('HSET', head, 'id', id, 'seq', number, 'size', size, 'ttl', ttl)
   redis.call('EXPIRE', head, ttl + DAY)
-  local nodes = redis.call('PUBLISH', channel, id .. ' ' .. number .. ' ' .. previous .. '\n' .. envelope)
+  local nodes = publish(channel, id .. ' ' .. number .. ' ' .. previous .. '\n' .. envelope, is_sharded)
   if key then
     redis.call('HSET', once .. key, 'id', id, 'seq', number, 'nodes', nodes)
     redis.call('EXPIRE', once .. key, math.max(ttl, ONCE_TTL))

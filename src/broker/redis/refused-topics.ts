@@ -1,4 +1,5 @@
 import type { Topic } from '../../protocol/topic.ts'
+import { isElsewhere } from './pub-sub.ts'
 
 export interface RefusedTopicsEvents {
   /** For the log: the number of refused topics, with one as an example and the error of Redis. */
@@ -19,6 +20,10 @@ export interface RefusedTopic {
 const RETRY_INTERVAL = 2000
 const RETRY_AT_ONCE = 500
 
+/** The same for a topic whose slot has moved, until it is known which server has it; reported after so many attempts. */
+const MOVED_INTERVAL = 100
+const MOVED_ATTEMPTS = 20
+
 /** For the log: the first line at once, then at most one line for new topics in this many milliseconds. */
 const TELL_INTERVAL = 10_000
 
@@ -31,6 +36,10 @@ export class RefusedTopics {
   #toldAt = Number.NEGATIVE_INFINITY
   #timer: NodeJS.Timeout | undefined
   #isAsking = false
+  /** Milliseconds until the next attempt, after the last error. */
+  #interval = RETRY_INTERVAL
+  /** Since no topic was refused. */
+  #attempts = 0
 
   constructor(events: RefusedTopicsEvents) {
     this.#events = events
@@ -47,8 +56,10 @@ export class RefusedTopics {
   add(topic: Topic, error: Error): void {
     const isNew = !this.#topics.delete(topic)
     this.#topics.add(topic)
-    if (isNew) this.#untold ??= { example: topic, error }
-    if (!this.#isAsking) this.#retryIn(RETRY_INTERVAL)
+    const isWorthTelling = isElsewhere(error) ? this.#attempts === MOVED_ATTEMPTS : isNew
+    if (isWorthTelling) this.#untold ??= { example: topic, error }
+    this.#interval = isElsewhere(error) ? MOVED_INTERVAL : RETRY_INTERVAL
+    if (!this.#isAsking) this.#retryIn(this.#interval)
   }
 
   /** True if the topic was refused. */
@@ -64,13 +75,17 @@ export class RefusedTopics {
     this.#timer = undefined
     this.tell(performance.now())
     const asked = [...this.#topics].slice(0, RETRY_AT_ONCE)
+    this.#attempts++
     this.#isAsking = true
     await this.#events.retry(asked)
     this.#isAsking = false
-    if (this.#topics.size === 0) return
+    if (this.#topics.size === 0) {
+      this.#attempts = 0
+      return
+    }
     // If one was granted, the rights have changed: the others are asked for at once.
     const isGranting = asked.some(topic => !this.#topics.has(topic))
-    this.#retryIn(isGranting ? 0 : RETRY_INTERVAL)
+    this.#retryIn(isGranting ? 0 : this.#interval)
   }
 
   /** Reports newly refused topics. Too soon after the last report, the next attempt does it. */
@@ -86,6 +101,7 @@ export class RefusedTopics {
     clearTimeout(this.#timer)
     this.#timer = undefined
     this.#untold = undefined
+    this.#attempts = 0
     this.#topics.clear()
   }
 }

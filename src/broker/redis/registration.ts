@@ -22,8 +22,8 @@ export interface RedisRegistration extends Broker {
 /** The broker of one registration, over Redis pub/sub: `docs/redis.md` is the contract. */
 export function createRegistration(shared: RedisBroker, options: RedisRegistrationOptions): RedisRegistration {
   const { publishTimeout, noteRejected } = options
-  const { masters, names } = shared
-  const publishing = new PublishCommands(masters, names, options)
+  const { masters, names, pubSub } = shared
+  const publishing = new PublishCommands(masters, names, { ...options, pubSub })
   const sum = (of: (subscriber: RedisSubscriber) => number) => masters.all.reduce((n, it) => n + of(it.subscriber), 0)
 
   async function ask(key: string, ...command: Command): Promise<unknown> {

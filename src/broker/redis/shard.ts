@@ -6,11 +6,6 @@ import type { ClusterMaster } from './masters.ts'
 import { Names } from './names.ts'
 import { RedisSubscriber, type RedisSubscriberEvents, type RedisSubscriberOptions } from './subscriber.ts'
 
-export interface ShardEvents extends RedisSubscriberEvents {
-  /** Another server of the Cluster has a slot that this one was thought to have. */
-  redirected(): void
-}
-
 export interface ShardOptions extends RedisSubscriberOptions {
   prefix: string
   isCluster: boolean
@@ -23,7 +18,7 @@ export class Shard implements ClusterMaster {
   readonly functions: Functions
   readonly subscriber: RedisSubscriber
 
-  constructor(clients: { commands: Redis; subscriber: Redis }, options: ShardOptions, events: ShardEvents) {
+  constructor(clients: { commands: Redis; subscriber: Redis }, options: ShardOptions, events: RedisSubscriberEvents) {
     this.names = new Names(options.prefix)
     const changed = (isUp: boolean, error: Error | undefined) => {
       if (isUp) void this.subscriber.commandsUp()

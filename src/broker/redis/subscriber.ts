@@ -5,6 +5,7 @@ import type { Slice } from '../../protocol/slice.ts'
 import { type Topic, topicKind } from '../../protocol/topic.ts'
 import type { HistoryPage, PageLimits } from '../broker.ts'
 import { RETRY, retrying } from '../waiting.ts'
+import { ClassicWatch, type ClassicWatchEvents } from './classic-watch.ts'
 import type { CommandLink } from './commands.ts'
 import type { TopicCursor } from './cursor.ts'
 import type { Functions } from './functions.ts'
@@ -14,6 +15,7 @@ import { historyIn, parseRecorded, type RedisHistory } from './history.ts'
 import { Lag, type Tick } from './lag.ts'
 import type { Address } from './link.ts'
 import type { Names } from './names.ts'
+import type { PubSub } from './pub-sub.ts'
 import type { RefusedTopic } from './refused-topics.ts'
 import { Subscriptions } from './subscriptions.ts'
 import { Timeline } from './timeline.ts'
@@ -23,6 +25,7 @@ export interface RedisSubscriberOptions {
   timeout: number
   /** Size limit of a recorded envelope, in bytes. */
   maxBytes: number
+  pubSub: PubSub
 }
 
 export interface RedisSubscriberEvents extends Omit<GapFillerEvents, 'failed'> {
@@ -31,6 +34,11 @@ export interface RedisSubscriberEvents extends Omit<GapFillerEvents, 'failed'> {
   /** For the log: `milliseconds` is the present delay, or the longest one once the node has caught up. */
   lagging(isBehind: boolean, milliseconds: number): void
   refused(refusal: RefusedTopic): void
+  /** Another server of the Cluster has a slot that this one was thought to have. */
+  redirected(): void
+  misdirected: ClassicWatchEvents['misdirected']
+  /** For the log: this node will not notice what is misdirected. */
+  blind: ClassicWatchEvents['blind']
 }
 
 /** Heads are compared this often: a loss that nothing else notices is found after half a minute. */
@@ -58,6 +66,7 @@ export class RedisSubscriber {
   readonly #subscriptions: Subscriptions
   readonly #gapFiller: GapFiller
   readonly #timeline: Timeline
+  readonly #classicWatch: ClassicWatch | undefined
   readonly #comparing: NodeJS.Timeout
   #isCaughtUp = false
   #isClosed = false
@@ -94,18 +103,20 @@ export class RedisSubscriber {
       heard: sentAt => this.#subscriptions.overtaken(sentAt),
       told: events.lagging,
     })
-    this.#subscriptions = new Subscriptions(client, names, options.node, {
+    this.#subscriptions = new Subscriptions(client, names, options, {
       message: (topic, message) => this.#receive(topic, message),
       heard: message => this.#lag.heard(Number(message.toString('latin1', 0, MAX_DIGITS)), performance.now()),
       answered: askedAt => this.#onAnswered(askedAt),
       restored: () => void this.#restore(),
       granted: topics => void this.#gapFiller.regained(topics),
       refused: events.refused,
+      redirected: events.redirected,
       down: error => {
         this.#interrupt()
         events.change(error)
       },
     })
+    if (options.pubSub.isShardedOnly) this.#classicWatch = new ClassicWatch(client, names, events)
     this.#comparing = setInterval(() => void this.#compare(), COMPARE_INTERVAL)
     this.#comparing.unref()
   }
@@ -184,6 +195,7 @@ export class RedisSubscriber {
 
   keysMoved(): void {
     this.#timeline.keysMoved()
+    if (this.#subscriptions.isLive) void this.#classicWatch?.begin()
   }
 
   history(topic: Topic, since: string, limits: PageLimits): Promise<HistoryPage> {
@@ -237,6 +249,7 @@ export class RedisSubscriber {
   async #restore(): Promise<void> {
     const restoration = ++this.#restoration
     this.#liveSince = performance.now()
+    void this.#classicWatch?.begin()
     this.#gapFiller.restored()
     while (!(await this.#timeline.tick()) && this.#functions.isSupported) {
       await new Promise(resolve => setTimeout(resolve, RETRY).unref())

@@ -2,13 +2,15 @@ import type { Redis } from 'ioredis'
 import { Slice } from '../../protocol/slice.ts'
 import type { Topic } from '../../protocol/topic.ts'
 import { LoopLoad } from '../loop-load.ts'
+import { readDirectly } from './direct-reading.ts'
 import { EarlyMessages } from './early-messages.ts'
 import { type Address, Link } from './link.ts'
 import type { Names } from './names.ts'
 import { Pending } from './pending.ts'
-import { PushReader } from './push-reader.ts'
+import { errorOf, isElsewhere, isLeaving, isOutOfStep, type PubSub } from './pub-sub.ts'
 import { ReadAhead } from './read-ahead.ts'
 import { type RefusedTopic, RefusedTopics } from './refused-topics.ts'
+import { ToldTopics } from './told-topics.ts'
 import { TopicCache } from './topic-cache.ts'
 
 export interface SubscriptionEvents {
@@ -22,15 +24,19 @@ export interface SubscriptionEvents {
   /** Redis has granted these topics, which it refused before. */
   granted(topics: readonly Topic[]): void
   refused(refusal: RefusedTopic): void
+  /** Another server of the Cluster has, or gets, the slot of a topic. */
+  redirected(): void
   /** Messages are no longer received, or still are not: why, if known. */
   down(error: Error | undefined): void
 }
 
-/** Channels of one SUBSCRIBE: a larger command and its reply would block others. */
-const BATCH = 1000
-
 /** Milliseconds until a connection that is up but failed is replaced. */
 const FAILED_RETRY = 2000
+
+/** A Redis older than version 7 does not know SSUBSCRIBE. */
+const UNKNOWN_COMMAND = /^ERR unknown command/
+
+const SLOT_MOVED = 'MOVED the slot of the topic was given to another server'
 
 /** For this many milliseconds a busy node collects topics for one command: clients arrive a few at a time. */
 const GATHER = 10
@@ -43,10 +49,10 @@ const GATHER = 10
 export class Subscriptions {
   readonly #link: Link
   readonly #names: Names
+  readonly #pubSub: PubSub
   readonly #events: SubscriptionEvents
   readonly #wanted = new Set<Topic>()
-  /** The topics that Redis was told to send, with the number of the SUBSCRIBE. */
-  readonly #told = new Map<Topic, number>()
+  readonly #told = new ToldTopics()
   readonly #pending = new Pending()
   readonly #dirty = new Set<Topic>()
   readonly #refusedTopics: RefusedTopics
@@ -57,17 +63,20 @@ export class Subscriptions {
   readonly #topics: TopicCache
   readonly #early = new EarlyMessages()
   #flushing: NodeJS.Timeout | NodeJS.Immediate | undefined
-  #batch = 0
-  /** The number of the last SUBSCRIBE that was answered. Answers come in the order of the commands. */
-  #answered = 0
   /** Counts connections: an answer from an older one says nothing about the present one. */
   #era = 0
   #isLive = false
   #isClosed = false
   #retry: NodeJS.Timeout | undefined
 
-  constructor(client: Redis, names: Names, node: string, events: SubscriptionEvents) {
+  constructor(
+    client: Redis,
+    names: Names,
+    { node, pubSub }: { node: string; pubSub: PubSub },
+    events: SubscriptionEvents,
+  ) {
     this.#names = names
+    this.#pubSub = pubSub
     this.#topics = new TopicCache(names.prefix)
     this.#own = names.topic(names.node(node))
     this.#events = events
@@ -76,9 +85,11 @@ export class Subscriptions {
       retry: topics => Promise.all(topics.map(topic => this.#send([topic]))),
     })
     // Only the Buffer event: with a 'message' listener ioredis would decode every message to a string.
-    client.on('messageBuffer', (channel: Buffer, message: Buffer) => {
+    const onMessage = (channel: Buffer, message: Buffer) => {
       this.#onMessage(names.topic(channel.toString()), new Slice(message))
-    })
+    }
+    client.on('messageBuffer', onMessage)
+    client.on('smessageBuffer', onMessage)
     this.#link = new Link(client, {
       up: () => void this.#restore(),
       down: error => this.#onDown(error),
@@ -107,7 +118,7 @@ export class Subscriptions {
     if (this.#isClosed) return
     for (const topic of topics) {
       this.#wanted.add(topic)
-      if (this.#isLive && this.#isConfirmed(topic)) continue
+      if (this.#isLive && this.#told.isConfirmed(topic)) continue
       if (!this.#told.has(topic) && !this.#refusedTopics.has(topic)) this.#markDirty(topic)
       this.#pending.add(topic)
     }
@@ -120,11 +131,6 @@ export class Subscriptions {
 
   wants(topic: Topic): boolean {
     return this.#wanted.has(topic)
-  }
-
-  #isConfirmed(topic: Topic): boolean {
-    const batch = this.#told.get(topic)
-    return batch !== undefined && batch <= this.#answered
   }
 
   unsubscribe(topic: Topic): void {
@@ -149,61 +155,75 @@ export class Subscriptions {
     this.#dirty.clear()
     const leave = dirty.filter(topic => !this.#wanted.has(topic) && this.#told.delete(topic))
     const join = dirty.filter(topic => this.#wanted.has(topic) && !this.#told.has(topic))
-    for (let i = 0; i < leave.length; i += BATCH) {
-      const channels = leave.slice(i, i + BATCH).map(topic => this.#names.channel(topic))
-      this.#link.client.unsubscribe(...channels).catch(() => {})
-    }
+    for (const part of this.#parts(leave)) void this.#leave(part)
     void this.#tell(join)
+  }
+
+  /** What one command may name. */
+  #parts(topics: readonly Topic[]): Topic[][] {
+    return this.#pubSub.parts(topics, topic => this.#names.channel(topic))
+  }
+
+  async #leave(topics: readonly Topic[]): Promise<void> {
+    const channels = topics.map(topic => this.#names.channel(topic))
+    const error = await this.#pubSub.unsubscribe(this.#link.client, channels)
+    if (error && isOutOfStep(error, channels)) this.reset(error)
   }
 
   /** Subscribes `topics`. True if Redis has granted or refused each of them on the present connection. */
   async #tell(topics: readonly Topic[]): Promise<boolean> {
-    const answers: Promise<boolean>[] = []
-    for (let i = 0; i < topics.length; i += BATCH) answers.push(this.#send(topics.slice(i, i + BATCH)))
+    const answers = this.#parts(topics).map(part => this.#send(part))
     const areAnswered = (await Promise.all(answers)).every(Boolean)
     this.#refusedTopics.tell(performance.now())
     return areAnswered
   }
 
+  /** `topics`: those of one part. */
   async #send(topics: readonly Topic[]): Promise<boolean> {
     const era = this.#era
-    const batch = ++this.#batch
-    for (const topic of topics) this.#told.set(topic, batch)
-    const error = await this.#subscribe(topics.map(topic => this.#names.channel(topic)))
+    const command = this.#told.add(topics)
+    const channels = topics.map(topic => this.#names.channel(topic))
+    const error = await this.#pubSub.subscribe(this.#link.client, channels)
     if (era !== this.#era) return false
-    if (error) return this.#onRefused(error, topics, batch)
-    this.#answered = batch
-    const granted = topics.filter(topic => this.#told.get(topic) === batch && this.#refusedTopics.delete(topic))
+    if (error && isOutOfStep(error, channels)) return this.#fail(error)
+    // A topic that was left or asked for again meanwhile waits for its own answer.
+    if (error) return this.#onRefused(error, this.#told.stillOf(command, topics))
+    this.#told.answered(command)
+    const granted = this.#told.stillOf(command, topics).filter(topic => this.#refusedTopics.delete(topic))
     if (granted.length > 0) this.#events.granted(granted)
     if (this.#isLive) this.#settleConfirmed(topics)
     return true
   }
 
-  async #subscribe(channels: readonly string[]): Promise<Error | undefined> {
-    try {
-      await this.#link.client.subscribe(...channels)
-      return undefined
-    } catch (error) {
-      return error as Error
-    }
-  }
-
   /** NOPERM does not say which topic is refused: the topics are asked for in halves until each refused one is found. */
-  async #onRefused(error: Error, topics: readonly Topic[], batch: number): Promise<boolean> {
-    // A topic that was left or asked for again meanwhile waits for its own answer.
-    const refused = topics.filter(topic => this.#told.get(topic) === batch)
+  async #onRefused(error: Error, refused: readonly Topic[]): Promise<boolean> {
     // Otherwise the answer to a later command would confirm them.
     for (const topic of refused) this.#told.delete(topic)
-    if (error.name !== 'ReplyError') return this.#fail(error)
+    if (error.name !== 'ReplyError' || UNKNOWN_COMMAND.test(error.message)) return this.#fail(error)
     const wanted = refused.filter(topic => this.#wanted.has(topic))
-    if (wanted.length > 1) {
+    if (isElsewhere(error)) this.#events.redirected()
+    else if (wanted.length > 1) {
       const middle = wanted.length >> 1
       const halves = [wanted.slice(0, middle), wanted.slice(middle)]
       return (await Promise.all(halves.map(half => this.#send(half)))).every(Boolean)
     }
-    for (const topic of wanted) {
-      this.#refusedTopics.add(topic, error)
-      this.#pending.part(topic)
+    for (const topic of wanted) this.#refuse(topic, error)
+    return true
+  }
+
+  #refuse(topic: Topic, error: Error): void {
+    this.#refusedTopics.add(topic, error)
+    this.#pending.part(topic)
+    // Otherwise a PUBLISH would come over this link and over that to the server which has the slot now.
+    if (this.#pubSub.isBoth) void this.#leave([topic])
+  }
+
+  /** False if this node has asked for it. Otherwise the server has given the slot of the topic away. */
+  #onUnsubscribed(topic: Topic): boolean {
+    if (isLeaving(this.#link.client, this.#names.channel(topic))) return false
+    if (this.#told.delete(topic) && this.#wanted.has(topic)) {
+      this.#refuse(topic, new Error(SLOT_MOVED))
+      this.#events.redirected()
     }
     return true
   }
@@ -217,16 +237,17 @@ export class Subscriptions {
 
   /** A topic that was left and joined again still waits for the answer to its last SUBSCRIBE. */
   #settleConfirmed(topics: Iterable<Topic>): void {
-    for (const topic of topics) if (this.#isConfirmed(topic)) this.#pending.settle(topic)
+    for (const topic of topics) if (this.#told.isConfirmed(topic)) this.#pending.settle(topic)
   }
 
   async #restore(): Promise<void> {
     const era = ++this.#era
     this.#told.clear()
-    await this.#readDirectly()
+    const { client } = this.#link
+    await readDirectly(client, this.#topics, this.#readAhead, () => this.#readerEvents(this.#era))
     if (era !== this.#era) return
     // Without its own channel the node would not notice that it receives nothing.
-    const error = await this.#subscribe([this.#names.nodes, this.#names.channel(this.#own)])
+    const error = await errorOf([client.subscribe(this.#names.nodes, this.#names.channel(this.#own))])
     if (era !== this.#era) return
     if (error) return void this.#fail(error)
     // The answers to SUBSCRIBE are the barrier: after the last of them nothing is missed.
@@ -238,27 +259,13 @@ export class Subscriptions {
     for (const [topic, envelope] of this.#early.take()) this.#events.message(topic, envelope)
   }
 
-  /**
-   * Puts our reader between the socket and the decoder of ioredis, which gets everything except messages. Once every
-   * command is answered, no RESP element is incomplete, so both readers start at the beginning of one.
-   */
-  async #readDirectly(): Promise<void> {
-    const { client } = this.#link
-    await client.ping().catch(() => {})
-    const { stream } = client
-    const listeners = stream.listeners('data') as ((chunk: Buffer) => void)[]
-    if (client.commandQueue.length > 0 || listeners.length === 0) return
-    const era = this.#era
-    const reader = new PushReader(this.#topics, {
-      message: (topic, payload) =>
-        era === this.#era ? this.#onMessage(topic, payload) : this.#onStale(topic, payload),
-      other: bytes => {
-        // The answer of an older connection would be taken for one of the present connection.
-        if (client.stream === stream) for (const listener of listeners) listener.call(stream, bytes)
-      },
-    })
-    for (const listener of listeners) stream.off('data', listener)
-    stream.on('data', (chunk: Buffer) => this.#readAhead.add(stream, reader, chunk))
+  /** For the messages of the connection that has this number. */
+  #readerEvents(era: number) {
+    return {
+      message: (topic: Topic, message: Slice) =>
+        era === this.#era ? this.#onMessage(topic, message) : this.#onStale(topic, message),
+      unsubscribed: (topic: Topic) => era === this.#era && this.#onUnsubscribed(topic),
+    }
   }
 
   #onDown(error: Error | undefined): void {

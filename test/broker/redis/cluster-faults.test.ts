@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import type { Broker } from '../../../src/broker/broker.ts'
+import type { Sharded } from '../../../src/broker/redis/pub-sub.ts'
 import { SLOTS, slotOf } from '../../../src/broker/redis/topology.ts'
 import type { GapReason } from '../../../src/protocol/messages.ts'
 import type { Position } from '../../../src/protocol/position.ts'
@@ -38,9 +39,9 @@ function topicsAt(cluster: RedisCluster, master: number): { recorded: Topic; bar
   return { recorded: find('recorded'), bare: find('bare') }
 }
 
-async function setUp(t: TestContext, options: { replicas?: boolean } = {}) {
-  const cluster = await startCluster(t, options)
-  const { broker } = connectToCluster(t, cluster, { publishTimeout: 5000 })
+async function setUp(t: TestContext, { replicas = false, sharded = false as Sharded } = {}) {
+  const cluster = await startCluster(t, { replicas })
+  const { broker } = connectToCluster(t, cluster, { publishTimeout: 5000, sharded })
   await within(broker.whenLive, 'the broker is live')
   const watcher = new Watcher(broker)
   const places = cluster.masters.map((_, i) => topicsAt(cluster, i))
@@ -64,12 +65,17 @@ const isOver = (watcher: Watcher, topic: Topic, n: number) =>
     () => `${n} on ${topic}; ${watcher.got.get(topic)?.at(-1)} came`,
   )
 
-for (const fault of ['kill', 'freeze'] as const) {
+for (const [fault, sharded] of [
+  ['kill', false],
+  ['freeze', false],
+  ['kill', true],
+  ['freeze', true],
+] as const) {
   test(
-    `cluster: after the ${fault} of a master its own topics have at most a gap, and the others nothing`,
+    `cluster, sharded ${sharded}: after the ${fault} of a master its topics have at most a gap, the others nothing`,
     SLOW,
     async t => {
-      const { cluster, broker, watcher, places } = await setUp(t, { replicas: true })
+      const { cluster, broker, watcher, places } = await setUp(t, { replicas: true, sharded })
       const [dead, other] = places as [(typeof places)[0], (typeof places)[0]]
       for (const { recorded } of places) await record(broker, recorded, 1)
       await until(async () => (await cluster.replicas[0]!.admin.dbsize()) >= 2, 'the replica has it')
@@ -90,35 +96,41 @@ for (const fault of ['kill', 'freeze'] as const) {
   )
 }
 
-test('cluster: while a slot moves nothing that is recorded is lost, comes twice or is told a gap', SLOW, async t => {
-  const { cluster, broker, watcher, places } = await setUp(t)
-  const [{ recorded, bare }, other] = places as [(typeof places)[0], (typeof places)[0]]
-  let n = 0
-  let isMoving = true
-  const publishing = (async () => {
-    while (isMoving) await record(broker, recorded, ++n)
-  })()
-  await until(() => n > 10, 'publications before the first move')
-  for (const to of [1, 2, 0]) {
-    const before = n
-    for (const topic of [recorded, bare]) await cluster.move(`push:${topic}`, cluster.masters[to]!)
-    await until(() => n > before + 20, 'publications after the move')
-  }
-  isMoving = false
-  await publishing
-  await isOver(watcher, recorded, n)
-  assert.deepEqual(
-    watcher.got.get(recorded),
-    Array.from({ length: n }, (_, i) => i + 1),
+for (const sharded of [false, true]) {
+  test(
+    `cluster, sharded ${sharded}: while a slot moves nothing recorded is lost, comes twice or is told a gap`,
+    SLOW,
+    async t => {
+      const { cluster, broker, watcher, places } = await setUp(t, { sharded })
+      const [{ recorded, bare }, other] = places as [(typeof places)[0], (typeof places)[0]]
+      let n = 0
+      let isMoving = true
+      const publishing = (async () => {
+        while (isMoving) await record(broker, recorded, ++n)
+      })()
+      await until(() => n > 10, 'publications before the first move')
+      for (const to of [1, 2, 0]) {
+        const before = n
+        for (const topic of [recorded, bare]) await cluster.move(`push:${topic}`, cluster.masters[to]!)
+        await until(() => n > before + 20, 'publications after the move')
+      }
+      isMoving = false
+      await publishing
+      await isOver(watcher, recorded, n)
+      assert.deepEqual(
+        watcher.got.get(recorded),
+        Array.from({ length: n }, (_, i) => i + 1),
+      )
+      assert.equal(watcher.gaps.get(recorded), undefined)
+      assert.equal(watcher.gaps.get(other.recorded), undefined)
+      // What was published bare while the topic went from one link to another may be missing.
+      assert.ok(watcher.gaps.get(bare)!.length >= 1)
+      await until(() => broker.connected, 'all is well')
+      await broker.publish([{ topic: bare, envelope: envelope(1) }])
+      await isOver(watcher, bare, 1)
+    },
   )
-  assert.equal(watcher.gaps.get(recorded), undefined)
-  assert.equal(watcher.gaps.get(other.recorded), undefined)
-  // What was published bare while the topic went from one link to another may be missing.
-  assert.ok(watcher.gaps.get(bare)!.length >= 1)
-  await until(() => broker.connected, 'all is well')
-  await broker.publish([{ topic: bare, envelope: envelope(1) }])
-  await isOver(watcher, bare, 1)
-})
+}
 
 test('cluster: when the slot of the ticks moves the timelines stay, and nobody is told a gap', SLOW, async t => {
   const { cluster, broker, watcher, places } = await setUp(t)
@@ -173,7 +185,7 @@ test('cluster: a master that joins later has the functions, and its topics are r
   await record(broker, recorded, 2)
   await isOver(watcher, recorded, 2)
   assert.deepEqual(watcher.got.get(recorded), [1, 2])
-  assert.equal(await added.admin.call('FCALL', 'push_version', 0), 4)
+  assert.equal(await added.admin.call('FCALL', 'push_version', 0), 5)
   // And away again: its links are closed.
   await cluster.move(`push:${recorded}`, cluster.masters[1]!)
   await until(async () => !String(await added.admin.client('LIST')).includes('name=commands'), 'the links are closed')

@@ -8,6 +8,7 @@ import type { Call, Functions } from '../../../src/broker/redis/functions.ts'
 import { Link } from '../../../src/broker/redis/link.ts'
 import { OneMaster } from '../../../src/broker/redis/masters.ts'
 import { Names } from '../../../src/broker/redis/names.ts'
+import { PubSub } from '../../../src/broker/redis/pub-sub.ts'
 import { PublishCommands } from '../../../src/broker/redis/publish-commands.ts'
 import { errors } from '../../../src/protocol/errors.ts'
 import { FaultProxy } from '../../chaos/proxy.ts'
@@ -62,6 +63,7 @@ test('of a batch with keys only what has no answer is tried again', async () => 
     },
   }
   const publishing = new PublishCommands(mastersOf(functions), new Names('push:'), {
+    pubSub: new PubSub(false),
     publishTimeout: 2000,
     maxBytes: 262_144,
   })
@@ -97,6 +99,7 @@ test('no attempt is so short that it would take the link from others, and none o
     },
   }
   const publishing = new PublishCommands(mastersOf(functions), new Names('push:'), {
+    pubSub: new PubSub(false),
     publishTimeout: 1000,
     maxBytes: 262_144,
   })
@@ -110,6 +113,7 @@ test('a receipt has its answers although the one that it was recorded was lost',
   const replies: unknown[][] = [[new errors.UNCONFIRMED('lost')], [['a', 1, 0, 1]]]
   const functions = { run: async () => replies.shift()! } as unknown as Functions
   const publishing = new PublishCommands(mastersOf(functions), new Names('push:'), {
+    pubSub: new PubSub(false),
     publishTimeout: 2000,
     maxBytes: 262_144,
   })

@@ -8,21 +8,32 @@ type Element = { bytes: Buffer; message?: [string, string] }
 
 const bulk = (text: string) => `$${Buffer.byteLength(text)}\r\n${text}\r\n`
 
-function message(mark: string, channel: string, payload: string): Element {
+function message(mark: string, channel: string, payload: string, kind = 'message'): Element {
   return {
-    bytes: Buffer.from(`${mark}3\r\n$7\r\nmessage\r\n${bulk(channel)}${bulk(payload)}`),
+    bytes: Buffer.from(`${mark}3\r\n${bulk(kind)}${bulk(channel)}${bulk(payload)}`),
     message: [channel, payload],
   }
 }
 
+/** One that the client did not ask for, unless the channel says so. */
+function unsubscribed(mark: string, channel: string): Element {
+  const bytes = Buffer.from(`${mark}3\r\n${bulk('sunsubscribe')}${bulk(channel)}:7\r\n`)
+  return channel.startsWith(ASKED) ? { bytes } : { bytes, message: [channel, 'unsubscribed'] }
+}
+
+const ASKED = 'asked'
+
 /** Texts that look like the protocol, so that only lengths can tell where something ends. */
 const text = fc.oneof(
   fc.string({ unit: 'binary' }),
-  fc.constantFrom('', '\r\n', '>3\r\n$7\r\nmessage\r\n$1\r\n', '$-1\r\n'),
+  fc.constantFrom('', '\r\n', '>3\r\n$7\r\nmessage\r\n$1\r\n', '>3\r\n$8\r\nsmessage\r\n$1\r\n', '$-1\r\n'),
 )
 const messages = fc
-  .tuple(fc.constantFrom('>', '*'), text, text)
-  .map(([mark, channel, payload]) => message(mark, channel, payload))
+  .tuple(fc.constantFrom('>', '*'), text, text, fc.constantFrom('message', 'smessage'))
+  .map(([mark, channel, payload, kind]) => message(mark, channel, payload, kind))
+const unsubscriptions = fc
+  .tuple(fc.constantFrom('>', '*'), fc.oneof(text, fc.constant(ASKED)))
+  .map(([mark, channel]) => unsubscribed(mark, channel))
 const leaf = fc.oneof(
   text.map(bulk),
   fc.constantFrom(
@@ -47,6 +58,7 @@ const others = fc.oneof(
 const elements = fc.array(
   fc.oneof(
     messages,
+    unsubscriptions,
     others.map((raw): Element => ({ bytes: Buffer.from(raw) })),
   ),
   { maxLength: 30 },
@@ -58,6 +70,11 @@ function readAll(chunks: Buffer[]): { log: string[]; other: Buffer } {
   const reader = new PushReader(new TopicCache(''), {
     message: (channel, payload) =>
       log.push(JSON.stringify([channel, payload.view().toString(), Buffer.concat(rest).length])),
+    unsubscribed(channel) {
+      if (channel.startsWith(ASKED)) return false
+      log.push(JSON.stringify([channel, 'unsubscribed', Buffer.concat(rest).length]))
+      return true
+    },
     other: bytes => rest.push(Buffer.from(bytes)),
   })
   for (const chunk of chunks) reader.write(chunk)

@@ -28,6 +28,7 @@ function readerInto(log: string[], busy = 0): PushReader {
       log.push(payload.view().toString())
       for (const end = performance.now() + busy; performance.now() < end; );
     },
+    unsubscribed: () => true,
     other: () => {},
   })
 }
