@@ -81,6 +81,14 @@ function chunks<T>(list: readonly T[]): T[][] {
   return Array.from({ length: Math.ceil(list.length / BATCH) }, (_, i) => list.slice(i * BATCH, (i + 1) * BATCH))
 }
 
+/** What a server means that says `sunsubscribe` on its own. */
+export const slotMoved = (): Error => new Error('MOVED the slot of the topic was given to another server')
+
+/** A Redis older than version 7 does not know SSUBSCRIBE. */
+export function isUnknownCommand({ message }: Error): boolean {
+  return message.startsWith('ERR unknown command')
+}
+
 export function isElsewhere({ message }: Error): boolean {
   return ELSEWHERE.test(message)
 }

@@ -7,7 +7,7 @@ import { EarlyMessages } from './early-messages.ts'
 import { type Address, Link } from './link.ts'
 import type { Names } from './names.ts'
 import { Pending } from './pending.ts'
-import { errorOf, isElsewhere, isLeaving, isOutOfStep, type PubSub } from './pub-sub.ts'
+import { errorOf, isElsewhere, isLeaving, isOutOfStep, isUnknownCommand, type PubSub, slotMoved } from './pub-sub.ts'
 import { ReadAhead } from './read-ahead.ts'
 import { type RefusedTopic, RefusedTopics } from './refused-topics.ts'
 import { ToldTopics } from './told-topics.ts'
@@ -32,11 +32,6 @@ export interface SubscriptionEvents {
 
 /** Milliseconds until a connection that is up but failed is replaced. */
 const FAILED_RETRY = 2000
-
-/** A Redis older than version 7 does not know SSUBSCRIBE. */
-const UNKNOWN_COMMAND = /^ERR unknown command/
-
-const SLOT_MOVED = 'MOVED the slot of the topic was given to another server'
 
 /** For this many milliseconds a busy node collects topics for one command: clients arrive a few at a time. */
 const GATHER = 10
@@ -185,7 +180,7 @@ export class Subscriptions {
     const channels = topics.map(topic => this.#names.channel(topic))
     const error = await this.#pubSub.subscribe(this.#link.client, channels)
     if (era !== this.#era) return false
-    if (error && isOutOfStep(error, channels)) return this.#fail(error)
+    if (error && isOutOfStep(error, channels)) return this.reset(error)
     // A topic that was left or asked for again meanwhile waits for its own answer.
     if (error) return this.#onRefused(error, this.#told.stillOf(command, topics))
     this.#told.answered(command)
@@ -199,7 +194,7 @@ export class Subscriptions {
   async #onRefused(error: Error, refused: readonly Topic[]): Promise<boolean> {
     // Otherwise the answer to a later command would confirm them.
     for (const topic of refused) this.#told.delete(topic)
-    if (error.name !== 'ReplyError' || UNKNOWN_COMMAND.test(error.message)) return this.#fail(error)
+    if (error.name !== 'ReplyError' || isUnknownCommand(error)) return this.#fail(error)
     const wanted = refused.filter(topic => this.#wanted.has(topic))
     if (isElsewhere(error)) this.#events.redirected()
     else if (wanted.length > 1) {
@@ -222,7 +217,7 @@ export class Subscriptions {
   #onUnsubscribed(topic: Topic): boolean {
     if (isLeaving(this.#link.client, this.#names.channel(topic))) return false
     if (this.#told.delete(topic) && this.#wanted.has(topic)) {
-      this.#refuse(topic, new Error(SLOT_MOVED))
+      this.#refuse(topic, slotMoved())
       this.#events.redirected()
     }
     return true
@@ -299,8 +294,9 @@ export class Subscriptions {
     this.#link.overtaken(askedAt)
   }
 
-  reset(reason: Error): void {
+  reset(reason: Error): false {
     this.#link.reset(reason)
+    return false
   }
 
   moveTo(address: Address): void {
