@@ -221,3 +221,28 @@ test(
       assert.deepEqual(await subscriber.next(), { topic: 'channel:recorded', text: envelope(n) })
   },
 )
+
+test('a node that hears both hears a PUBLISH once after the slot of its topic has moved', SLOW, async t => {
+  const prefix = newPrefix()
+  const { subscriber, broker } = await node(t, { sharded: 'receive', prefix })
+  await subscriber.join('channel:x')
+  const channel = `${prefix}channel:x`
+  for (let n = 1; n <= 3; n++) {
+    const from = await cluster.masterOf(channel)
+    const to = cluster.masters.find(master => master !== from)!
+    await cluster.move(channel, to)
+    await until(async () => {
+      const counts = cluster.masters.map(({ admin }) => admin.call('PUBSUB', 'NUMSUB', channel))
+      const held = (await Promise.all(counts)).map(reply => (reply as [string, number])[1])
+      return held.every((count, i) => count === (cluster.masters[i] === to ? 1 : 0))
+    }, 'the topic is subscribed at its new master alone')
+    subscriber.clear()
+    // From the old master it comes over the bus, so there is no order between the first two.
+    await from.admin.call('PUBLISH', channel, envelope(`${n} a`))
+    assert.deepEqual(await publishOne(broker, 'channel:x', envelope(`${n} b`)), { nodes: 1 })
+    const got = [await subscriber.text(), await subscriber.text()]
+    assert.deepEqual(got.toSorted(), [envelope(`${n} a`), envelope(`${n} b`)])
+    await publishOne(broker, 'channel:x', envelope(`${n} c`))
+    assert.equal(await subscriber.text(), envelope(`${n} c`))
+  }
+})
