@@ -1,7 +1,18 @@
 import type { Redis } from 'ioredis'
+import { Slice } from '../../protocol/slice.ts'
+import type { Topic } from '../../protocol/topic.ts'
+import type { Names } from './names.ts'
 import { PushReader, type PushReaderEvents } from './push-reader.ts'
 import type { ReadAhead } from './read-ahead.ts'
 import type { TopicCache } from './topic-cache.ts'
+
+/** Until our reader is there, and where it has given up. */
+export function readThroughIoredis(client: Redis, names: Names, take: (topic: Topic, message: Slice) => void): void {
+  const onMessage = (channel: Buffer, message: Buffer) => take(names.topic(channel.toString()), new Slice(message))
+  // Only the Buffer events: with a 'message' listener ioredis would decode every message to a string.
+  client.on('messageBuffer', onMessage)
+  client.on('smessageBuffer', onMessage)
+}
 
 /**
  * Puts our reader between the socket and the decoder of ioredis, which gets everything except messages. Once every

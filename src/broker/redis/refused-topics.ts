@@ -1,5 +1,5 @@
 import type { Topic } from '../../protocol/topic.ts'
-import { isElsewhere } from './pub-sub.ts'
+import { isElsewhere } from './topic-commands.ts'
 
 export interface RefusedTopicsEvents {
   /** For the log: the number of refused topics, with one as an example and the error of Redis. */

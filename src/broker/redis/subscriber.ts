@@ -5,6 +5,7 @@ import type { Slice } from '../../protocol/slice.ts'
 import { type Topic, topicKind } from '../../protocol/topic.ts'
 import type { HistoryPage, PageLimits } from '../broker.ts'
 import { RETRY, retrying } from '../waiting.ts'
+import { BusBarrier } from './bus-barrier.ts'
 import { ClassicWatch, type ClassicWatchEvents } from './classic-watch.ts'
 import type { CommandLink } from './commands.ts'
 import type { TopicCursor } from './cursor.ts'
@@ -74,6 +75,7 @@ export class RedisSubscriber {
   /** When the subscriptions became live. */
   #liveSince = Number.POSITIVE_INFINITY
   readonly #lag: Lag
+  readonly #bus: BusBarrier
 
   constructor(
     client: Redis,
@@ -99,13 +101,14 @@ export class RedisSubscriber {
       ticked: (tick, receivers) => this.#onTicked(tick, receivers),
       failed: error => events.change(error),
     })
+    this.#bus = new BusBarrier(names.node(options.node))
     this.#lag = new Lag({
       heard: sentAt => this.#subscriptions.overtaken(sentAt),
       told: events.lagging,
     })
     this.#subscriptions = new Subscriptions(client, names, options, {
       message: (topic, message) => this.#receive(topic, message),
-      heard: message => this.#lag.heard(Number(message.toString('latin1', 0, MAX_DIGITS)), performance.now()),
+      heard: message => this.#onHeard(message.toString('latin1', 0, MAX_DIGITS)),
       answered: askedAt => this.#onAnswered(askedAt),
       restored: () => void this.#restore(),
       granted: topics => void this.#gapFiller.regained(topics),
@@ -116,7 +119,7 @@ export class RedisSubscriber {
         events.change(error)
       },
     })
-    if (options.pubSub.isShardedOnly) this.#classicWatch = new ClassicWatch(client, names, events)
+    if (!options.pubSub.isClassic) this.#classicWatch = new ClassicWatch(client, names, events)
     this.#comparing = setInterval(() => void this.#compare(), COMPARE_INTERVAL)
     this.#comparing.unref()
   }
@@ -176,16 +179,18 @@ export class RedisSubscriber {
     const released = new Map<Topic, TopicCursor | undefined>()
     for (const topic of topics) {
       released.set(topic, this.#gapFiller.release(topic))
-      this.#subscriptions.unsubscribe(topic)
+      this.#subscriptions.release(topic)
     }
     return released
   }
 
   /** These topics come from another master. What was published meanwhile is filled, or told as a gap. */
-  async adopt(released: Released): Promise<void> {
+  async adopt(released: Released, servers: readonly CommandLink[]): Promise<void> {
     for (const [topic, cursor] of released) if (cursor) this.#gapFiller.adopt(topic, cursor)
     const topics = [...released.keys()]
-    await this.#subscriptions.subscribe(topics)
+    await this.#subscriptions.adopt(topics)
+    if (this.#options.pubSub.isClassic) await this.#bus.passed(servers)
+    this.#subscriptions.unmute(topics)
     await this.#gapFiller.regained(topics.filter(topic => this.#subscriptions.wants(topic)))
   }
 
@@ -287,6 +292,11 @@ export class RedisSubscriber {
     if (this.#liveSince > tick.sentAt) return
     if (receivers > 0) this.#lag.published(tick)
     else this.#subscriptions.reset(new Error(CUT_OFF))
+  }
+
+  #onHeard(message: string): void {
+    this.#bus.heard(message)
+    this.#lag.heard(Number(message), performance.now())
   }
 
   /** Answers and messages come in order: a node that gets an answer but not an older tick receives no messages. */

@@ -1,17 +1,18 @@
 import type { Redis } from 'ioredis'
-import { Slice } from '../../protocol/slice.ts'
+import type { Slice } from '../../protocol/slice.ts'
 import type { Topic } from '../../protocol/topic.ts'
-import { LoopLoad } from '../loop-load.ts'
-import { readDirectly } from './direct-reading.ts'
+import { ChangedTopics } from './changed-topics.ts'
+import { readDirectly, readThroughIoredis } from './direct-reading.ts'
 import { EarlyMessages } from './early-messages.ts'
 import { type Address, Link } from './link.ts'
 import type { Names } from './names.ts'
 import { Pending } from './pending.ts'
-import { errorOf, isElsewhere, isLeaving, isOutOfStep, isUnknownCommand, type PubSub, slotMoved } from './pub-sub.ts'
+import type { PubSub } from './pub-sub.ts'
 import { ReadAhead } from './read-ahead.ts'
 import { type RefusedTopic, RefusedTopics } from './refused-topics.ts'
 import { ToldTopics } from './told-topics.ts'
 import { TopicCache } from './topic-cache.ts'
+import { errorOf, isElsewhere, isUnknownCommand, slotMoved, TopicCommands } from './topic-commands.ts'
 
 export interface SubscriptionEvents {
   message(topic: Topic, envelope: Slice): void
@@ -33,9 +34,6 @@ export interface SubscriptionEvents {
 /** Milliseconds until a connection that is up but failed is replaced. */
 const FAILED_RETRY = 2000
 
-/** For this many milliseconds a busy node collects topics for one command: clients arrive a few at a time. */
-const GATHER = 10
-
 /**
  * The connection that subscribes. It keeps the set of wanted topics and the set that Redis was told. Once in a turn of
  * the event loop it sends the difference, so a topic that is left and joined again at once costs nothing. Redis
@@ -44,20 +42,20 @@ const GATHER = 10
 export class Subscriptions {
   readonly #link: Link
   readonly #names: Names
-  readonly #pubSub: PubSub
+  readonly #commands: TopicCommands
   readonly #events: SubscriptionEvents
   readonly #wanted = new Set<Topic>()
   readonly #told = new ToldTopics()
   readonly #pending = new Pending()
-  readonly #dirty = new Set<Topic>()
+  readonly #changed = new ChangedTopics(topics => this.#onChanged(topics))
   readonly #refusedTopics: RefusedTopics
   /** The node's own channel. */
   readonly #own: Topic
-  readonly #load = new LoopLoad()
   readonly #readAhead = new ReadAhead()
   readonly #topics: TopicCache
   readonly #early = new EarlyMessages()
-  #flushing: NodeJS.Timeout | NodeJS.Immediate | undefined
+  /** Topics that another link has from now on or had until now: what comes here as well is dropped. */
+  readonly #muted = new Set<Topic>()
   /** Counts connections: an answer from an older one says nothing about the present one. */
   #era = 0
   #isLive = false
@@ -71,7 +69,7 @@ export class Subscriptions {
     events: SubscriptionEvents,
   ) {
     this.#names = names
-    this.#pubSub = pubSub
+    this.#commands = new TopicCommands(client, names, pubSub, error => this.reset(error))
     this.#topics = new TopicCache(names.prefix)
     this.#own = names.topic(names.node(node))
     this.#events = events
@@ -79,12 +77,7 @@ export class Subscriptions {
       told: refusal => events.refused(refusal),
       retry: topics => Promise.all(topics.map(topic => this.#send([topic]))),
     })
-    // Only the Buffer event: with a 'message' listener ioredis would decode every message to a string.
-    const onMessage = (channel: Buffer, message: Buffer) => {
-      this.#onMessage(names.topic(channel.toString()), new Slice(message))
-    }
-    client.on('messageBuffer', onMessage)
-    client.on('smessageBuffer', onMessage)
+    readThroughIoredis(client, names, (topic, message) => this.#onMessage(topic, message))
     this.#link = new Link(client, {
       up: () => void this.#restore(),
       down: error => this.#onDown(error),
@@ -112,9 +105,11 @@ export class Subscriptions {
   async subscribe(topics: readonly Topic[]): Promise<void> {
     if (this.#isClosed) return
     for (const topic of topics) {
+      // One that has come back meanwhile is heard again; one that another link had is not yet.
+      if (!this.#wanted.has(topic)) this.#muted.delete(topic)
       this.#wanted.add(topic)
       if (this.#isLive && this.#told.isConfirmed(topic)) continue
-      if (!this.#told.has(topic) && !this.#refusedTopics.has(topic)) this.#markDirty(topic)
+      if (!this.#told.has(topic) && !this.#refusedTopics.has(topic)) this.#changed.add(topic)
       this.#pending.add(topic)
     }
     await this.#pending.over(topics)
@@ -132,42 +127,43 @@ export class Subscriptions {
     if (!this.#wanted.delete(topic)) return
     this.#refusedTopics.delete(topic)
     this.#pending.settle(topic)
-    this.#markDirty(topic)
+    this.#changed.add(topic)
   }
 
-  #markDirty(topic: Topic): void {
-    this.#dirty.add(topic)
-    const flush = () => this.#flush()
-    this.#flushing ??= this.#load.isHigh(performance.now()) ? setTimeout(flush, GATHER) : setImmediate(flush)
+  /** Another link has the topic from now on. */
+  release(topic: Topic): void {
+    if (this.#told.has(topic)) this.#muted.add(topic)
+    this.unsubscribe(topic)
   }
 
-  #flush(): void {
-    this.#flushing = undefined
+  /** Another link had these topics until now. Messages are dropped until `unmute`. */
+  adopt(topics: readonly Topic[]): Promise<void> {
+    const subscribed = this.subscribe(topics)
+    for (const topic of topics) this.#muted.add(topic)
+    return subscribed
+  }
+
+  unmute(topics: readonly Topic[]): void {
+    if (this.#muted.size > 0) for (const topic of topics) this.#muted.delete(topic)
+  }
+
+  #onChanged(changed: readonly Topic[]): void {
     this.#pending.cut()
     // While the link is down, nothing is sent: the restoration subscribes all wanted topics.
-    if (!this.#link.isUp) return this.#dirty.clear()
-    const dirty = [...this.#dirty]
-    this.#dirty.clear()
-    const leave = dirty.filter(topic => !this.#wanted.has(topic) && this.#told.delete(topic))
-    const join = dirty.filter(topic => this.#wanted.has(topic) && !this.#told.has(topic))
-    for (const part of this.#parts(leave)) void this.#leave(part)
-    void this.#tell(join)
+    if (!this.#link.isUp) return
+    const left = changed.filter(topic => !this.#wanted.has(topic) && this.#told.delete(topic))
+    for (const part of this.#commands.parts(left)) void this.#leave(part)
+    void this.#tell(changed.filter(topic => this.#wanted.has(topic) && !this.#told.has(topic)))
   }
 
-  /** What one command may name. */
-  #parts(topics: readonly Topic[]): Topic[][] {
-    return this.#pubSub.parts(topics, topic => this.#names.channel(topic))
-  }
-
-  async #leave(topics: readonly Topic[]): Promise<void> {
-    const channels = topics.map(topic => this.#names.channel(topic))
-    const error = await this.#pubSub.unsubscribe(this.#link.client, channels)
-    if (error && isOutOfStep(error, channels)) this.reset(error)
+  async #leave(part: readonly Topic[]): Promise<void> {
+    await this.#commands.leave(part)
+    this.unmute(part.filter(topic => !this.#wanted.has(topic)))
   }
 
   /** Subscribes `topics`. True if Redis has granted or refused each of them on the present connection. */
   async #tell(topics: readonly Topic[]): Promise<boolean> {
-    const answers = this.#parts(topics).map(part => this.#send(part))
+    const answers = this.#commands.parts(topics).map(part => this.#send(part))
     const areAnswered = (await Promise.all(answers)).every(Boolean)
     this.#refusedTopics.tell(performance.now())
     return areAnswered
@@ -177,10 +173,8 @@ export class Subscriptions {
   async #send(topics: readonly Topic[]): Promise<boolean> {
     const era = this.#era
     const command = this.#told.add(topics)
-    const channels = topics.map(topic => this.#names.channel(topic))
-    const error = await this.#pubSub.subscribe(this.#link.client, channels)
+    const error = await this.#commands.join(topics)
     if (era !== this.#era) return false
-    if (error && isOutOfStep(error, channels)) return this.reset(error)
     // A topic that was left or asked for again meanwhile waits for its own answer.
     if (error) return this.#onRefused(error, this.#told.stillOf(command, topics))
     this.#told.answered(command)
@@ -194,6 +188,7 @@ export class Subscriptions {
   async #onRefused(error: Error, refused: readonly Topic[]): Promise<boolean> {
     // Otherwise the answer to a later command would confirm them.
     for (const topic of refused) this.#told.delete(topic)
+    this.#commands.leaveOtherKind(refused)
     if (error.name !== 'ReplyError' || isUnknownCommand(error)) return this.#fail(error)
     const wanted = refused.filter(topic => this.#wanted.has(topic))
     if (isElsewhere(error)) this.#events.redirected()
@@ -209,17 +204,15 @@ export class Subscriptions {
   #refuse(topic: Topic, error: Error): void {
     this.#refusedTopics.add(topic, error)
     this.#pending.part(topic)
-    // Otherwise a PUBLISH would come over this link and over that to the server which has the slot now.
-    if (this.#pubSub.isBoth) void this.#leave([topic])
   }
 
   /** False if this node has asked for it. Otherwise the server has given the slot of the topic away. */
   #onUnsubscribed(topic: Topic): boolean {
-    if (isLeaving(this.#link.client, this.#names.channel(topic))) return false
-    if (this.#told.delete(topic) && this.#wanted.has(topic)) {
-      this.#refuse(topic, slotMoved())
-      this.#events.redirected()
-    }
+    if (this.#commands.isLeaving(topic)) return false
+    if (!this.#told.delete(topic)) return true
+    this.#commands.leaveOtherKind([topic])
+    if (this.#wanted.has(topic)) this.#refuse(topic, slotMoved())
+    this.#events.redirected()
     return true
   }
 
@@ -271,6 +264,7 @@ export class Subscriptions {
     this.#retry = undefined
     this.#told.clear()
     this.#refusedTopics.clear()
+    this.#muted.clear()
     this.#early.take()
     if (wasLive) this.#events.down(error)
   }
@@ -285,6 +279,7 @@ export class Subscriptions {
     if (topic === ('nodes' as Topic)) return
     // If it was granted meanwhile, `granted` comes next and tells the gap: no message may be delivered before that.
     if (this.#refusedTopics.size > 0 && this.#refusedTopics.has(topic)) return
+    if (this.#muted.size > 0 && this.#muted.has(topic)) return
     if (this.#isLive) return this.#events.message(topic, message)
     this.#early.push(topic, message)
   }
@@ -294,9 +289,8 @@ export class Subscriptions {
     this.#link.overtaken(askedAt)
   }
 
-  reset(reason: Error): false {
+  reset(reason: Error): void {
     this.#link.reset(reason)
-    return false
   }
 
   moveTo(address: Address): void {
@@ -307,8 +301,7 @@ export class Subscriptions {
     this.#isClosed = true
     clearTimeout(this.#retry)
     this.#refusedTopics.clear()
-    // This does not cancel an immediate, but that will find the link down.
-    clearTimeout(this.#flushing as NodeJS.Timeout)
+    this.#changed.close()
     this.#era++
     for (const topic of this.#pending.topics()) this.#pending.settle(topic)
     this.#wanted.clear()

@@ -63,16 +63,17 @@ export class TopicRoutes {
 
   /** Slots have other masters: each topic is received over the links to the one that has it now. */
   moved(shards: readonly Shard[], gone: readonly Shard[]): void {
+    const servers = shards.map(({ commands }) => commands)
     for (const shard of shards) {
       for (const [target, topics] of this.#grouped(shard.subscriber.topics)) {
-        if (target && target !== shard) void target.subscriber.adopt(shard.subscriber.release(topics))
+        if (target && target !== shard) void target.subscriber.adopt(shard.subscriber.release(topics), servers)
       }
     }
     for (const { subscriber } of gone) {
       for (const [topic, cursor] of subscriber.release([...subscriber.topics])) this.#orphaned.set(topic, cursor)
     }
     for (const [target, topics] of this.#grouped(this.#orphaned.keys())) {
-      if (target) void target.subscriber.adopt(this.#takeOrphaned(topics))
+      if (target) void target.subscriber.adopt(this.#takeOrphaned(topics), servers)
     }
     this.#wake()
   }

@@ -126,6 +126,8 @@ test('a fleet is moved step by step, and nothing comes twice or is missing', SLO
       const got: string[] = []
       while (got.length < expected.length) {
         const event = await subscriber.next()
+        // A PUBLISH of the round before may still be on the bus when the first node no longer hears it.
+        if ('misdirected' in event) continue
         assert.ok('text' in event, JSON.stringify(event))
         got.push(`${event.topic} ${event.text}`)
       }
@@ -231,12 +233,26 @@ test('a node that hears both hears a PUBLISH once after the slot of its topic ha
     const from = await cluster.masterOf(channel)
     const to = cluster.masters.find(master => master !== from)!
     await cluster.move(channel, to)
+    const counts = (question: string) =>
+      Promise.all(
+        cluster.masters.map(
+          async ({ admin }) => ((await admin.call('PUBSUB', question, channel)) as [string, number])[1],
+        ),
+      )
+    const only = JSON.stringify(cluster.masters.map(master => (master === to ? 1 : 0)))
     await until(async () => {
-      const counts = cluster.masters.map(({ admin }) => admin.call('PUBSUB', 'NUMSUB', channel))
-      const held = (await Promise.all(counts)).map(reply => (reply as [string, number])[1])
-      return held.every((count, i) => count === (cluster.masters[i] === to ? 1 : 0))
+      // It counts there only when the new master knows that it has the slot, so what follows is final.
+      const sharded = JSON.stringify(await counts('SHARDNUMSUB'))
+      return sharded === only && JSON.stringify(await counts('NUMSUB')) === only
     }, 'the topic is subscribed at its new master alone')
-    subscriber.clear()
+    // What comes before the gap is told is dropped.
+    const before = subscriber.bytes.length
+    await until(async () => {
+      await publishOne(broker, 'channel:x', envelope('probe'))
+      return subscriber.bytes.length > before
+    }, 'publications come again')
+    await publishOne(broker, 'channel:x', envelope(`${n} begins`))
+    await until(async () => (await subscriber.text()) === envelope(`${n} begins`), 'the last of them')
     // From the old master it comes over the bus, so there is no order between the first two.
     await from.admin.call('PUBLISH', channel, envelope(`${n} a`))
     assert.deepEqual(await publishOne(broker, 'channel:x', envelope(`${n} b`)), { nodes: 1 })
