@@ -9,7 +9,7 @@ import { within } from '../../helpers/waiting.ts'
 function server(answer: unknown = 1) {
   const published: string[] = []
   const link = {
-    async run([[, channel, mark]]: string[][]) {
+    async run([[, channel, mark]]: [string[]]) {
       published.push(`${channel} ${mark}`)
       return [answer]
     },
