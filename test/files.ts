@@ -17,6 +17,13 @@ export function testFiles(folder?: 'interop' | 'package'): string[] {
     .map(name => join(FOLDER, name))
 }
 
+/** Where nothing is written to the sockets of clients: how that is done makes no difference there. */
+const WITHOUT_CLIENTS = /^(broker|protocol|options|publish)\//
+
+export function testFilesWithClients(): string[] {
+  return testFiles().filter(file => !WITHOUT_CLIENTS.test(`${testName(file)}/`))
+}
+
 /** `client/recovery` for test/client/recovery.test.ts. */
 export function testName(file: string): string {
   return file.slice(FOLDER.length, -'.test.ts'.length)

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process'
-import { testFiles } from './files.ts'
+import { testFiles, testFilesWithClients } from './files.ts'
 import { findProgram, findRedisServer, installPackages } from './helpers/programs.ts'
 import { repeat } from './repeat.ts'
 
@@ -86,7 +86,7 @@ const modes: Record<string, () => unknown> = {
   package: () => run(testFiles('package'), {}),
   current: () => run(testFiles(), { node: installNode(CURRENT_NODE) }),
   latest: () => run(testFiles(), { node: installNode(LATEST_NODE) }),
-  'ordinary-send': () => run(testFiles(), { env: { PUSH_ORDINARY_SEND: '1' } }),
+  'ordinary-send': () => run(testFilesWithClients(), { env: { PUSH_ORDINARY_SEND: '1' } }),
   repeat: async () => process.exit((await repeat(process.argv.slice(3))) ? 0 : 1),
 }
 
