@@ -1,6 +1,8 @@
 import { type Cluster, Redis, type RedisOptions } from 'ioredis'
 import { errors } from '../../protocol/errors.ts'
 import type { Address } from './link.ts'
+import { SentinelConnector } from './sentinel-connector.ts'
+import { entriesOf, type SentinelSource, sentinelProblem, withServerName } from './sentinels.ts'
 import { clusterUrls, toIoredis, urlProblem } from './url.ts'
 
 /** The servers of a Cluster of which at least one must be up at the start, and ioredis options for all of its servers. */
@@ -8,14 +10,19 @@ export interface ClusterSource extends RedisOptions {
   cluster: readonly (string | Partial<Address>)[]
 }
 
+/** A URL, and ioredis options that it does not contain, such as `tls`. */
+export interface UrlSource extends RedisOptions {
+  url: string
+}
+
 /**
- * What the application may give: a URL, ioredis options, those of a Cluster, or a client, of which only the options are
- * used.
+ * What the application may give: a URL, ioredis options, those of a Cluster or of Sentinels, or a client, of which only
+ * the options are used.
  */
 export type RedisSource = SingleSource | ClusterSource | Cluster
 
 /** What leads to one server, or by Sentinels to one at a time. */
-export type SingleSource = string | RedisOptions | Redis
+export type SingleSource = string | UrlSource | SentinelSource | RedisOptions | Redis
 
 const RETRY_FIRST = 50
 const RETRY_MAX = 1000
@@ -52,12 +59,28 @@ const OURS: OurOptions = {
 }
 
 export function createClient(source: SingleSource, connectionName: string): Redis {
-  const options: OurOptions = { ...OURS, connectionName }
-  if (typeof source === 'string') return new Redis(toIoredis(source), options)
-  const given = isClient(source) ? source.options : source
-  // Without it a subscriber stays connected to a frozen master for ever (seen with Sentinel and SIGSTOP).
-  const ours: OurOptions = { ...options, ...(given.sentinels && { failoverDetector: true }) }
-  return isClient(source) ? source.duplicate(ours) : new Redis({ ...source, ...ours })
+  const given = givenIn(source)
+  const ours: OurOptions = { ...OURS, connectionName, ...wayTo(given) }
+  return isClient(source) ? source.duplicate(ours) : new Redis({ ...given, ...ours })
+}
+
+/** The ioredis options in a source. */
+function givenIn(source: SingleSource): RedisOptions {
+  if (typeof source === 'string') return new Redis(toIoredis(source), PROBE).options
+  if (isClient(source)) return source.options
+  if (!hasUrl(source)) return source as RedisOptions
+  const { url, ...options } = source
+  return { ...givenIn(url), ...options }
+}
+
+/** What ioredis does not do by itself: ask all Sentinels, and name the server in TLS. */
+function wayTo({ sentinels, tls, host, path, enableTLSForSentinelMode }: RedisOptions) {
+  // Without enableTLSForSentinelMode ioredis would connect without TLS, whatever `tls` says.
+  if (sentinels) {
+    return { Connector: SentinelConnector, enableTLSForSentinelMode: enableTLSForSentinelMode || Boolean(tls) }
+  }
+  // A text is the name of a profile of ioredis.
+  return tls && !path && typeof tls !== 'string' ? { tls: withServerName(tls, host) } : {}
 }
 
 /** One Redis, or where to find a Cluster and what leads to one of its servers. */
@@ -83,6 +106,11 @@ function clusterGiven(source: RedisSource): { nodes: readonly ClusterNode[]; opt
     const nodes = clusterUrls(source)
     return nodes && { nodes, options: {} }
   }
+  if (hasUrl(source)) {
+    const { url, ...options } = source
+    const nodes = clusterUrls(url)
+    return nodes && { nodes, options }
+  }
   if (isCluster(source)) {
     const { startupNodes, options } = source as unknown as {
       startupNodes: ClusterNode[]
@@ -103,11 +131,16 @@ interface ClusterClientOptions {
 export function identityOf(source: RedisSource): string {
   const target = targetOf(source)
   const options = target.isCluster ? target.at(target.seeds[0]!) : optionsOf(target.one)
-  const { host, port, path, db, username, password, sentinels, name, tls } = options
+  const { host, port, path, db, username, password, sentinels, name, tls, sentinelUsername, sentinelPassword } = options
   const places = target.isCluster
     ? target.seeds.map(seed => `${seed.host}:${seed.port}`).toSorted()
-    : (path ?? [host, port])
-  return JSON.stringify([places, db ?? 0, username, password, sentinels, name, Boolean(tls)])
+    : sentinels
+      ? entriesOf(sentinels)
+          .map(at => [at.host, at.port, at.username, at.password].join(':'))
+          .toSorted()
+      : (path ?? [host, port])
+  const asked = sentinels ? [name, sentinelUsername, sentinelPassword] : []
+  return JSON.stringify([places, db ?? 0, username, password, Boolean(tls), ...asked])
 }
 
 function optionsOf(source: SingleSource): RedisOptions {
@@ -127,12 +160,20 @@ function sourceProblem(source: unknown): string | undefined {
     return 'must be a URL, ioredis options or a client'
   }
   // A client has a method of this name.
-  if (isClient(source as RedisSource) || !('cluster' in source)) return undefined
+  if (isClient(source as RedisSource)) return undefined
+  const several = WAYS.filter(way => ((source as Record<string, unknown>)[way] ?? undefined) !== undefined)
+  if (several.length > 1) return `has ${several.join(' and ')}: give one of them`
+  if ('url' in source) return typeof source.url === 'string' ? urlProblem(source.url) : 'url must be a string'
+  if ('sentinels' in source && source.sentinels !== null) return sentinelProblem(source as Record<string, unknown>)
+  if (!('cluster' in source)) return undefined
   const { cluster } = source
   if (!Array.isArray(cluster) || cluster.length === 0) return 'cluster must be a list of URLs of servers of a Cluster'
   const problem = cluster.map(nodeProblem).find(Boolean)
   return problem && `cluster has a server that ${problem}`
 }
+
+/** Each of them alone says where Redis is. */
+const WAYS = ['url', 'sentinels', 'cluster']
 
 function nodeProblem(node: unknown): string | undefined {
   if (typeof node === 'string') return urlProblem(node)
@@ -144,8 +185,12 @@ function isCluster(source: RedisSource): source is Cluster {
   return typeof source === 'object' && 'isCluster' in source && source.isCluster === true
 }
 
-function hasCluster(source: RedisOptions | ClusterSource): source is ClusterSource {
-  return 'cluster' in source
+function hasCluster(source: SingleSource | ClusterSource): source is ClusterSource {
+  return typeof source === 'object' && 'cluster' in source && Array.isArray(source.cluster)
+}
+
+function hasUrl(source: RedisSource): source is UrlSource {
+  return typeof source === 'object' && 'url' in source && typeof source.url === 'string'
 }
 
 function isClient(source: RedisSource): source is Redis {
