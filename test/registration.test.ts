@@ -407,6 +407,7 @@ test('each registration on a link hears what becomes of it, until it is released
       },
       lagging() {},
       refused() {},
+      lacks() {},
     })
   const one = acquire('one')
   const two = acquire('two')

@@ -2,12 +2,18 @@ import { errors } from '../../protocol/errors.ts'
 import { type LinkNews, RedisBroker, type RedisBrokerOptions, type ShardMaker } from './broker.ts'
 import { checkSource, createClient, identityOf, type RedisSource, type SingleSource, targetOf } from './client.ts'
 import { ClusterMasters, OneMaster } from './masters.ts'
+import type { Refusal } from './refusals.ts'
 import { createRegistration, type RedisRegistration, type RedisRegistrationOptions } from './registration.ts'
+
+export interface RedisNews extends LinkNews {
+  /** The user of this node lacks a right. */
+  lacks(refusal: Refusal): void
+}
 
 interface Shared {
   broker: RedisBroker
   maxBytes: number
-  users: Set<{ news: LinkNews }>
+  users: Set<{ news: RedisNews }>
 }
 
 const shared = new Map<string, Shared>()
@@ -19,7 +25,7 @@ const shared = new Map<string, Shared>()
 export function acquireBroker(
   source: unknown,
   options: RedisBrokerOptions & RedisRegistrationOptions,
-  news: LinkNews,
+  news: RedisNews,
 ): { broker: RedisRegistration; release(): Promise<void> } {
   const redis: RedisSource = checkSource(source)
   const key = `${options.prefix} ${identityOf(redis)}`
@@ -49,7 +55,7 @@ function refuseDisagreement(first: number, second: number): void {
 
 function open(redis: RedisSource, options: RedisBrokerOptions): Shared {
   const users: Shared['users'] = new Set()
-  const tell = (about: (news: LinkNews) => void) => {
+  const tell = (about: (news: RedisNews) => void) => {
     for (const { news } of users) about(news)
   }
   const news: LinkNews = {
@@ -62,12 +68,17 @@ function open(redis: RedisSource, options: RedisBrokerOptions): Shared {
     subscriber: createClient(source, `${options.prefix}subscriber`),
   })
   const target = targetOf(redis)
-  const open = ({ shard, moved, failed }: ShardMaker) =>
-    !target.isCluster
-      ? new OneMaster(shard(clientsTo(target.one), false))
-      : new ClusterMasters(
-          { seeds: target.seeds, connect: address => createClient(target.at(address), `${options.prefix}cluster`) },
-          { create: address => shard(clientsTo(target.at(address)), true), changed: moved, failed },
-        )
+  const open = ({ shard, moved, failed }: ShardMaker) => {
+    const to = (source: SingleSource, isCluster: boolean) => {
+      const made = shard(clientsTo(source), isCluster)
+      made.commands.refusals.told = refusal => tell(to => to.lacks(refusal))
+      return made
+    }
+    if (!target.isCluster) return new OneMaster(to(target.one, false))
+    return new ClusterMasters(
+      { seeds: target.seeds, connect: address => createClient(target.at(address), `${options.prefix}cluster`) },
+      { create: address => to(target.at(address), true), changed: moved, failed },
+    )
+  }
   return { broker: new RedisBroker(open, options, news), maxBytes: options.maxBytes, users }
 }

@@ -1,0 +1,223 @@
+import assert from 'node:assert/strict'
+import { after, before, type TestContext, test } from 'node:test'
+import type { Topic } from '../../../src/protocol/topic.ts'
+import { buildPush, openConnection, type TestApp } from '../../helpers/app.ts'
+import { cleanups } from '../../helpers/processes.ts'
+import { type RedisServer, startRedis } from '../../helpers/redis.ts'
+import { rightsOfNode } from '../../helpers/rights.ts'
+import { until } from '../../helpers/waiting.ts'
+
+const SLOW = { timeout: 240_000 }
+
+/** A right that is granted or taken away has its effect within so many milliseconds, on a slow machine too. */
+const HEALED = 20_000
+
+type Feature = 'connects' | 'publishes' | 'receipts' | 'records' | 'recovers' | 'tickets' | 'counts' | 'notes'
+
+interface Row {
+  right: string
+  /** What does not work without it; everything else does. */
+  fails: readonly Feature[]
+  /** The same if the node has never had it. */
+  failsAtStart?: readonly Feature[]
+  /** What the log and the status say; undefined if nothing is lost. */
+  problem: RegExp | undefined
+  /** It is needed only when a link is opened. */
+  isOfLink?: boolean
+}
+
+/** `…` stands for any text. */
+const lacks = (command: string, right: string) =>
+  new RegExp(
+    `Redis refuses ${command}: its user lacks the right ${right.replaceAll(/[+|*{}&]/g, '\\$&')}, so `.replaceAll(
+      '…',
+      '.*',
+    ),
+  )
+
+const ROWS: Row[] = [
+  {
+    right: '~push:*',
+    fails: ['receipts', 'records', 'recovers', 'tickets', 'notes'],
+    problem: lacks('RPUSH', '~PREFIXreceipt:*'),
+  },
+  { right: '~{push:*', fails: ['records', 'recovers'], problem: lacks('push_publish', '~{PREFIXchannel:…}:*') },
+  { right: '+publish', fails: ['publishes', 'receipts', 'records', 'recovers'], problem: lacks('PUBLISH', '+publish') },
+  { right: '+pubsub|numsub', fails: ['counts'], problem: lacks('PUBSUB NUMSUB', '+pubsub|numsub') },
+  { right: '+rpush', fails: ['receipts'], problem: lacks('RPUSH', '+rpush') },
+  { right: '+lrange', fails: ['receipts'], problem: lacks('LRANGE', '+lrange') },
+  { right: '+lpush', fails: ['notes'], problem: lacks('LPUSH', '+lpush') },
+  { right: '+ltrim', fails: [], problem: lacks('LTRIM', '+ltrim') },
+  { right: '+expire', fails: ['records'], problem: lacks('EXPIRE', '+expire') },
+  { right: '+set', fails: ['recovers', 'tickets'], problem: lacks('push_tick', '+set') },
+  { right: '+getdel', fails: ['tickets'], problem: lacks('GETDEL', '+getdel') },
+  { right: '+fcall', fails: ['records', 'recovers'], problem: lacks('…', '+fcall') },
+  { right: '+time', fails: ['records', 'recovers'], problem: lacks('push_…', '+time') },
+  { right: '+get', fails: ['recovers'], problem: lacks('push_tick', '+get') },
+  {
+    right: '+hset',
+    fails: ['records'],
+    failsAtStart: ['records', 'recovers'],
+    problem: lacks('push_publish', '+hset…'),
+  },
+  { right: '+hmget', fails: ['records', 'recovers'], problem: lacks('push_…', '+hmget') },
+  { right: '+xadd', fails: ['records'], problem: lacks('push_publish', '+xadd or …') },
+  { right: '+xtrim', fails: ['records'], problem: lacks('push_publish', '+xtrim or …') },
+  { right: '+xrange', fails: ['recovers'], problem: lacks('push_history', '+xrange') },
+  { right: '+unlink', fails: ['records'], problem: lacks('push_publish', '+unlink or …') },
+  { right: '+info', fails: [], problem: lacks('INFO', '+info'), isOfLink: true },
+  // Their refusal is an answer like any other, or costs a name in CLIENT LIST.
+  { right: '+ping', fails: [], problem: undefined },
+  { right: '+client|setname', fails: [], problem: undefined },
+]
+
+const all = cleanups()
+let server: RedisServer
+
+before(async () => {
+  server = await startRedis(all)
+})
+
+after(() => all.end())
+
+const rights = rightsOfNode()
+
+let users = 0
+
+/** A node of a new user, with a prefix of its own. `isGranted` says whether it has the right of the row. */
+async function limitedNode(t: TestContext, isGranted: boolean, right: string) {
+  const user = `u${++users}`
+  const prefix = `push:${user}:`
+  const url = server.url.replace('//', `//${user}:pw@`)
+  const setUser = (has: boolean) =>
+    server.admin.call(
+      'ACL',
+      'SETUSER',
+      user,
+      'reset',
+      'on',
+      '>pw',
+      ...rights.slice(2).filter(it => has || it !== right),
+    )
+  await setUser(isGranted)
+  const history = { 'channel:recorded*': { size: 10, ttl: 60 } }
+  const node = await buildPush(t, { redis: url, redisPrefix: prefix, tickets: true, history, publishTimeout: 1000 })
+  return { ...node, prefix, setUser }
+}
+
+type Node = Awaited<ReturnType<typeof limitedNode>>
+
+let names = 0
+
+/** What of everything that a node does fails now. */
+async function failing(t: TestContext, node: Node): Promise<Feature[]> {
+  const { app, prefix } = node
+  const topic: Topic = `channel:recorded${++names}`
+  const bare: Topic = `channel:bare${names}`
+  const connection = await openConnection(app, `/ws/bare${names}?user=${names}`)
+  t.after(() => connection.close())
+  const works: Record<Feature, () => Promise<boolean>> = {
+    async connects() {
+      await server.admin.publish(prefix + bare, '{"type":"live"}')
+      return (await connection.next('live')).topic === bare
+    },
+    async publishes() {
+      return (await app.push.publish(bare, { type: 'a' })).nodes === 1
+    },
+    async receipts() {
+      const { delivered, complete } = await app.push.publish(bare, { type: 'b', receipt: true })
+      return delivered === 1 && complete === true
+    },
+    async records() {
+      return (await app.push.publish(topic, { type: 'c' })).seq === 1
+    },
+    async recovers() {
+      await server.admin.call('FCALL', 'push_publish', 1, prefix + topic, '{"type":"d"}', 10, 60)
+      const [[, [, first]]] = (await server.admin.xrange(`{${prefix}${topic}}:history`, '-', '+')) as [
+        [string, string[]],
+      ]
+      await server.admin.call('FCALL', 'push_publish', 1, prefix + topic, '{"type":"e"}', 10, 60)
+      connection.send('subscribe', { topic, since: first }, 1)
+      const { payload } = await connection.next('subscribed')
+      connection.send('unsubscribe', { topic }, 2)
+      return (payload as { recovered: boolean }).recovered
+    },
+    async tickets() {
+      const other = await openConnection(app, `/ws?ticket=${await app.push.ticket({ user: '7' })}`)
+      await other.close()
+      return other.welcome.user === '7'
+    },
+    async counts() {
+      return (await app.push.status()).nodes === 1
+    },
+    async notes() {
+      const rejected = async () => (await app.push.status()).metrics['publications_rejected_total{json}'] ?? 0
+      const [before, kept] = [await rejected(), await server.admin.llen(`${prefix}rejected`)]
+      await server.admin.publish(prefix + bare, 'junk')
+      // The status asks over the link that the note was written to before.
+      await until(async () => (await rejected()) > before, 'the node has rejected what it could not use')
+      return (await server.admin.llen(`${prefix}rejected`)) > kept
+    },
+  }
+  const results: Feature[] = []
+  for (const [feature, isWorking] of Object.entries(works) as [Feature, () => Promise<boolean>][]) {
+    if (!(await isWorking().catch(() => false))) results.push(feature)
+  }
+  await connection.close()
+  return results
+}
+
+const errorOf = (line: TestApp['log'][number]) => String((line as { err?: { message: string } }).err?.message)
+
+type Loss = Pick<Row, 'right' | 'fails' | 'problem'>
+
+async function assertLost(t: TestContext, node: Node, { right, fails, problem }: Loss): Promise<void> {
+  let found: Feature[] = []
+  await until(
+    async () => {
+      found = await failing(t, node)
+      return JSON.stringify(found) === JSON.stringify(fails)
+    },
+    () => `without ${right} there fail ${fails}; found ${found}`,
+    HEALED,
+  )
+  if (!problem) return
+  const pattern = new RegExp(problem.source.replaceAll('PREFIX', node.prefix))
+  const status = await node.app.push.status()
+  assert.equal(status.connected, true)
+  assert.match(String(status.problem), pattern)
+  assert.ok(
+    node.log.some(line => pattern.test(line.msg)),
+    `${pattern} in the log: ${node.log.map(line => `${line.msg} ${errorOf(line)}`).join('\n')}`,
+  )
+}
+
+async function assertHealed(t: TestContext, node: Node, right: string): Promise<void> {
+  let found: Feature[] = []
+  await until(
+    async () => {
+      found = await failing(t, node)
+      return found.length === 0 && (await node.app.push.status()).problem === undefined
+    },
+    () => `all works with ${right}, but ${found} fail`,
+    HEALED,
+  )
+}
+
+for (const row of ROWS) {
+  const { right } = row
+  test(`acl: without ${right} fails ${row.fails.join(', ') || 'nothing'}, until it is granted`, SLOW, async t => {
+    assert.ok(rights.includes(right), 'docs/redis.md prints it')
+    const node = await limitedNode(t, true, right)
+    await assertHealed(t, node, right)
+    await node.setUser(false)
+    await assertLost(t, node, row.isOfLink ? { ...row, problem: undefined } : row)
+    await node.setUser(true)
+    await assertHealed(t, node, right)
+
+    const late = await limitedNode(t, false, right)
+    await assertLost(t, late, { ...row, fails: row.failsAtStart ?? row.fails })
+    await late.setUser(true)
+    await assertHealed(t, late, right)
+  })
+}
