@@ -224,10 +224,12 @@ export function brokerSuite(name: string, makeNodes: MakeNodes): void {
     },
   )
 
-  suiteTest('what was left is no longer received', async (_t, { nodes }, [first]) => {
+  suiteTest('what was left is no longer received', async (_t, cluster, [first]) => {
+    const { nodes } = cluster
     await first!.join('channel:x')
     first!.leave('channel:x')
     await first!.join('channel:y')
+    await pass(cluster, first!, 'barrier')
     assert.deepEqual(await publishOne(nodes[0]!, 'channel:x', envelope(1)), { nodes: 0 })
     await publishOne(nodes[0]!, 'channel:y', envelope(2))
     assert.equal(await first!.text(), envelope(2))

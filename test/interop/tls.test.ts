@@ -87,6 +87,7 @@ test('TLS: an authority of our own is an option, and so is the certificate of a 
     const sent = await publisher.publish('all', { type: 'a', receipt: true, history: { size: 1, ttl: 60 } })
     assert.deepEqual([sent.delivered, sent.complete], [1, true])
     assert.equal((await connection.next()).type, 'a')
+    await app.close()
   }
 })
 

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { type Cluster, Redis, type RedisOptions } from 'ioredis'
 import { errors } from '../../protocol/errors.ts'
 import type { Address } from './link.ts'
@@ -131,7 +132,7 @@ interface ClusterClientOptions {
 export function identityOf(source: RedisSource): string {
   const target = targetOf(source)
   const options = target.isCluster ? target.at(target.seeds[0]!) : optionsOf(target.one)
-  const { host, port, path, db, username, password, sentinels, name, tls, sentinelUsername, sentinelPassword } = options
+  const { host, port, path, db, username, password, sentinels, name, tls } = options
   const places = target.isCluster
     ? target.seeds.map(seed => `${seed.host}:${seed.port}`).toSorted()
     : sentinels
@@ -139,8 +140,14 @@ export function identityOf(source: RedisSource): string {
           .map(at => [at.host, at.port, at.username, at.password].join(':'))
           .toSorted()
       : (path ?? [host, port])
-  const asked = sentinels ? [name, sentinelUsername, sentinelPassword] : []
-  return JSON.stringify([places, db ?? 0, username, password, Boolean(tls), ...asked])
+  const { sentinelUsername, sentinelPassword, sentinelTLS } = options
+  const asked = sentinels ? [name, sentinelUsername, sentinelPassword, sentinelTLS && digestOf(sentinelTLS)] : []
+  return JSON.stringify([places, db ?? 0, username, password, tls && digestOf(tls), ...asked])
+}
+
+/** Links with another certificate or authority are other links. */
+function digestOf(tls: object | true): string {
+  return createHash('sha1').update(JSON.stringify(tls)).digest('hex')
 }
 
 function optionsOf(source: SingleSource): RedisOptions {
