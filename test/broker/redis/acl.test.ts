@@ -1,13 +1,15 @@
 import assert from 'node:assert/strict'
 import { after, before, type TestContext, test } from 'node:test'
+import { createServer, readSettings, type ServeSettings } from '../../../src/cli.ts'
 import type { Topic } from '../../../src/protocol/topic.ts'
 import { buildPush, openConnection, type TestApp } from '../../helpers/app.ts'
 import { cleanups } from '../../helpers/processes.ts'
 import { type RedisServer, startRedis } from '../../helpers/redis.ts'
 import { rightsOfNode } from '../../helpers/rights.ts'
-import { until } from '../../helpers/waiting.ts'
+import { until, within } from '../../helpers/waiting.ts'
 
 const SLOW = { timeout: 240_000 }
+const SIDE_BY_SIDE = { timeout: 500_000, concurrency: 4 }
 
 /** A right that is granted or taken away has its effect within so many milliseconds, on a slow machine too. */
 const HEALED = 20_000
@@ -204,20 +206,101 @@ async function assertHealed(t: TestContext, node: Node, right: string): Promise<
   )
 }
 
-for (const row of ROWS) {
-  const { right } = row
-  test(`acl: without ${right} fails ${row.fails.join(', ') || 'nothing'}, until it is granted`, SLOW, async t => {
-    assert.ok(rights.includes(right), 'docs/redis.md prints it')
-    const node = await limitedNode(t, true, right)
-    await assertHealed(t, node, right)
-    await node.setUser(false)
-    await assertLost(t, node, row.isOfLink ? { ...row, problem: undefined } : row)
-    await node.setUser(true)
-    await assertHealed(t, node, right)
+test('acl: each right costs what needs it, says so, and counts as soon as it is granted', SIDE_BY_SIDE, async t => {
+  // Most of the time they wait for what a node does every few seconds.
+  const left = [...ROWS]
+  const worker = async () => {
+    for (let row = left.shift(); row; row = left.shift()) {
+      const title = `without ${row.right} fails ${row.fails.join(', ') || 'nothing'}`
+      await t.test(title, SLOW, own => assertRow(own, row!))
+    }
+  }
+  await Promise.all(Array.from({ length: 4 }, worker))
+})
 
-    const late = await limitedNode(t, false, right)
-    await assertLost(t, late, { ...row, fails: row.failsAtStart ?? row.fails })
-    await late.setUser(true)
-    await assertHealed(t, late, right)
-  })
+async function assertRow(t: TestContext, row: Row): Promise<void> {
+  const { right } = row
+  assert.ok(rights.includes(right), 'docs/redis.md prints it')
+  const node = await limitedNode(t, true, right)
+  await assertHealed(t, node, right)
+  await node.setUser(false)
+  await assertLost(t, node, row.isOfLink ? { ...row, problem: undefined } : row)
+  await node.setUser(true)
+  await assertHealed(t, node, right)
+
+  const late = await limitedNode(t, false, right)
+  await assertLost(t, late, { ...row, fails: row.failsAtStart ?? row.fails })
+  await late.setUser(true)
+  await assertHealed(t, late, right)
 }
+
+test('acl: the health of serve names the right, and stays healthy', SLOW, async t => {
+  await server.admin.call('ACL', 'SETUSER', 'health', 'on', '>pw', ...rights.slice(2).filter(it => it !== '+rpush'))
+  const redis = server.url.replace('//', '//health:pw@')
+  const settings = readSettings(['serve', '--redis', redis, '--prefix', 'push:health:', '--log-level', 'silent'], {})
+  const app = await createServer(settings as ServeSettings)
+  t.after(() => within(app.close(), 'the end of serve'))
+  await app.ready()
+  const health = async () => {
+    const { statusCode, body } = await app.inject('/health')
+    return { statusCode, problem: JSON.parse(body).problem as string | undefined }
+  }
+  await until(async () => (await health()).statusCode === 200, 'serve is healthy')
+  const ticket = await app.push.ticket({ user: '1' })
+  await app.listen({ port: 0, host: '127.0.0.1' })
+  const connection = await openConnection(app, `/ws?ticket=${ticket}`)
+  t.after(() => connection.close())
+  await app.push.publish('user:1', { type: 'a', receipt: true })
+  assert.deepEqual(await health(), {
+    statusCode: 200,
+    problem: 'Redis refuses RPUSH: its user lacks the right +rpush, so receipts fail',
+  })
+})
+
+test('acl: a node that may not subscribe is not connected and says why, and is when that is granted', SLOW, async t => {
+  const late = await limitedNode(t, false, '+subscribe')
+  const refusal = /NOPERM.*'subscribe' command/
+  const { connected, problem } = await late.app.push.status()
+  assert.equal(connected, false)
+  assert.match(String(problem), refusal)
+  assert.ok(late.log.some(line => refusal.test(errorOf(line))))
+  await late.setUser(true)
+  await assertHealed(t, late, '+subscribe')
+  // What it has by now goes on; only new topics are refused.
+  await late.setUser(false)
+  const connection = await openConnection(late.app, '/ws/refused')
+  t.after(() => connection.close())
+  await until(
+    () => late.log.some(({ msg }) => /Redis refuses .*: its user lacks the right \+subscribe$/.test(msg)),
+    'the log names the right',
+  )
+  assert.equal((await late.app.push.status()).connected, true)
+  await late.setUser(true)
+  await until(async () => (await late.app.push.status()).refusedTopics === 0, 'no topic is refused', HEALED)
+  await assertHealed(t, late, '+subscribe')
+})
+
+test('acl: without the functions a node that may not load them says so, and records once it may', SLOW, async t => {
+  const own = await startRedis(t)
+  const setUser = (...more: string[]) =>
+    own.admin.call(
+      'ACL',
+      'SETUSER',
+      'u',
+      'on',
+      '>pw',
+      ...rights.slice(2).filter(it => it !== '+function|load'),
+      ...more,
+    )
+  await setUser()
+  const history = { 'channel:recorded': { size: 10, ttl: 60 } }
+  const { app, log } = await buildPush(t, { redis: own.url.replace('//', '//u:pw@'), history })
+  const problem = /Redis refuses FUNCTION LOAD: its user lacks the right \+function\|load, so nothing is recorded/
+  assert.match(String((await app.push.status()).problem), problem)
+  assert.ok(log.some(({ msg }) => problem.test(msg)))
+  await assert.rejects(app.push.publish('channel:recorded', { type: 'a' }), { code: 'PUSH_ERR_UNSUPPORTED' })
+  assert.equal((await app.push.publish('channel:bare', { type: 'a' })).nodes, 0)
+  await setUser('+function|load')
+  await until(async () => (await app.push.status()).problem === undefined, 'the functions are loaded', HEALED)
+  assert.equal((await app.push.publish('channel:recorded', { type: 'a' })).seq, 1)
+})

@@ -236,7 +236,7 @@ test(
       ],
       [{ sentinels: [dead], name: NAME }, /no Sentinel leads to the master "mymaster": .* ECONNREFUSED/],
     ]
-    for (const [redis, problem] of cases) {
+    const told = cases.map(async ([redis, problem]) => {
       const { app, log } = await buildPush(t, { redis })
       let said: string | undefined
       await until(
@@ -251,7 +251,8 @@ test(
         `${problem} in the log`,
       )
       assert.doesNotMatch(JSON.stringify(log), /secret|wrong/)
-    }
+    })
+    await Promise.all(told)
     const { app } = await buildPush(t, { redis: { sentinels: [`redis://:secret@${sentinels[0]}`], name: NAME } })
     await until(async () => (await app.push.status()).connected, 'the password of the URL opens the Sentinel')
   },
