@@ -42,7 +42,7 @@ const EARLY = 1
 export const MIN_TIME = 100
 
 /** A server may forbid some of these and allow others that do the same. */
-const OF_FUNCTIONS = new Set(['FCALL', 'EVALSHA', 'FUNCTION', 'SCRIPT', 'ASKING'])
+const OF_FUNCTIONS = new Set(['FCALL', 'EVALSHA', 'FUNCTION', 'SCRIPT'])
 
 /** More calls than this are refused at once: an outage must not fill the memory. */
 const MAX_WAITING = 10_000

@@ -104,5 +104,7 @@ const FAILS: Record<string, string> = {
   PUBLISH: 'publishing fails',
   'PUBSUB NUMSUB': 'nodes are not counted',
   INFO: 'a replica that is promoted without the latest publications is not noticed',
+  'CLUSTER SLOTS': 'a failover and slots that move are not noticed',
+  ASKING: 'publications on a topic wait while its slot moves',
   'CLUSTER INFO': 'a server that was cut off from its Cluster is not noticed',
 }

@@ -5,6 +5,7 @@ import type { Topic } from '../../../src/protocol/topic.ts'
 import { buildPush, openConnection, type TestApp } from '../../helpers/app.ts'
 import { cleanups } from '../../helpers/processes.ts'
 import { type RedisServer, startRedis } from '../../helpers/redis.ts'
+import { startCluster } from '../../helpers/redis-cluster.ts'
 import { rightsOfNode } from '../../helpers/rights.ts'
 import { until, within } from '../../helpers/waiting.ts'
 
@@ -303,4 +304,46 @@ test('acl: without the functions a node that may not load them says so, and reco
   await setUser('+function|load')
   await until(async () => (await app.push.status()).problem === undefined, 'the functions are loaded', HEALED)
   assert.equal((await app.push.publish('channel:recorded', { type: 'a' })).seq, 1)
+})
+
+test('acl: every right that docs/redis.md prints for a node is tried here', () => {
+  const elsewhere = ['&push:*', '+subscribe', '+unsubscribe', '+function|load']
+  const tried = [...ROWS.map(({ right }) => right), ...elsewhere]
+  assert.deepEqual(rights.filter(right => /^[+~&]/.test(right)).toSorted(), tried.toSorted())
+})
+
+test('acl: a Cluster: what it takes to find the masters, and to notice changes', SLOW, async t => {
+  const cluster = await startCluster(t, { masters: 1 })
+  const { admin, url } = cluster.masters[0]!
+  const all = rightsOfNode({ isCluster: true }).slice(2)
+  const setUser = (lacking?: string) =>
+    admin.call('ACL', 'SETUSER', 'c', 'reset', 'on', '>pw', ...all.filter(it => it !== lacking))
+  const redis = { cluster: [url.replace('//', '//c:pw@')] }
+  await setUser('+cluster|slots')
+  const { app, log } = await buildPush(t, { redis })
+  const problem = async () => String((await app.push.status()).problem)
+  const isTold = async (pattern: RegExp) => {
+    await until(async () => pattern.test(await problem()), `the problem is like ${pattern}`, HEALED)
+    assert.ok(log.some(line => pattern.test(line.msg) || pattern.test(errorOf(line))))
+  }
+  assert.equal((await app.push.status()).connected, false)
+  await isTold(/NOPERM.*'cluster\|slots' command/)
+  const works = async () => {
+    const status = await app.push.status()
+    return status.connected && status.problem === undefined
+  }
+  await setUser()
+  await until(works, 'the node is connected', HEALED)
+  await setUser('+cluster|info')
+  await isTold(/Redis refuses CLUSTER INFO: its user lacks the right \+cluster\|info, so a server that was cut off/)
+  const late = await buildPush(t, { redis, redisPrefix: 'push:late:' })
+  assert.equal((await late.app.push.status()).connected, true)
+  assert.equal((await app.push.publish('user:1', { type: 'a', history: { size: 1, ttl: 60 } })).seq, 1)
+  await setUser()
+  await until(works, 'nothing is refused', HEALED)
+  await setUser('+cluster|slots')
+  await isTold(/Redis refuses CLUSTER SLOTS: its user lacks the right \+cluster\|slots, so a failover/)
+  assert.equal((await app.push.status()).connected, true)
+  await setUser()
+  await until(works, 'nothing is refused', HEALED)
 })
