@@ -2,13 +2,13 @@ import { connect as connectTcp, Socket } from 'node:net'
 import { connect as connectTls, type TLSSocket } from 'node:tls'
 import { AbstractConnector, type RedisOptions } from 'ioredis'
 import type { Address } from './link.ts'
-import { placeOf, SentinelWatch } from './sentinel-watch.ts'
+import { acquireWatch, placeOf, type SentinelWatch } from './sentinel-watch.ts'
 import { withServerName } from './sentinels.ts'
 
 /** Opens the connections of one client to the master that the Sentinels name, and ends one to a master of the past. */
 export class SentinelConnector extends AbstractConnector {
   readonly #options: RedisOptions
-  #watch: SentinelWatch | undefined
+  #acquired: ReturnType<typeof acquireWatch> | undefined
 
   constructor(options: unknown) {
     super((options as RedisOptions).disconnectTimeout ?? 100)
@@ -17,8 +17,8 @@ export class SentinelConnector extends AbstractConnector {
 
   async connect(): Promise<Socket | TLSSocket> {
     this.connecting = true
-    this.#watch ??= new SentinelWatch(this.#options)
-    const watch = this.#watch
+    this.#acquired ??= acquireWatch(this.#options)
+    const { watch } = this.#acquired
     const master = await watch.find()
     // The client takes an error here for its end; with a socket that is closed it comes again.
     if (!this.connecting) return new Socket().destroy()
@@ -43,9 +43,11 @@ export class SentinelConnector extends AbstractConnector {
       this.firstError = error
     })
     stream.once('connect', () => void watch.discover())
-    stream.once('close', () => watch.unwatch())
     // A frozen master keeps its connections for ever, and one that was cut off takes what nobody else will see.
-    watch.watch(master, next => stream.destroy(new Error(`the master is ${placeOf(next)} now, not ${placeOf(master)}`)))
+    const unfollow = watch.follow(master, next =>
+      stream.destroy(new Error(`the master is ${placeOf(next)} now, not ${placeOf(master)}`)),
+    )
+    stream.once('close', unfollow)
   }
 
   /** A server that was the master once may have become a replica before the Sentinels say so. */
@@ -57,8 +59,8 @@ export class SentinelConnector extends AbstractConnector {
   }
 
   override disconnect(): void {
-    this.#watch?.close()
-    this.#watch = undefined
+    this.#acquired?.release()
+    this.#acquired = undefined
     super.disconnect()
   }
 }

@@ -38,13 +38,18 @@ export class SentinelWatch {
   readonly #options: RedisOptions
   readonly #name: string
   readonly #sentinels = new Map<string, Sentinel>()
-  #timer: NodeJS.Timeout | undefined
-  #isLooking = false
+  readonly #followers = new Set<Follower>()
+  readonly #timer: NodeJS.Timeout
+  #finding: Promise<Address | Error> | undefined
 
   constructor(options: RedisOptions) {
     this.#options = options
     this.#name = String(options.name)
     for (const entry of entriesOf(options.sentinels ?? [])) this.#add(entry)
+    this.#timer = setInterval(() => {
+      if (this.#followers.size > 0) void this.find()
+    }, LOOK_INTERVAL)
+    this.#timer.unref()
   }
 
   #add(entry: SentinelEntry): void {
@@ -78,8 +83,15 @@ export class SentinelWatch {
     this.#sentinels.set(key, sentinel)
   }
 
-  /** The master, or why none is known. */
-  async find(): Promise<Address | Error> {
+  /** The master, or why none is known. Whoever follows another one learns of it before this resolves. */
+  find(): Promise<Address | Error> {
+    this.#finding ??= this.#find().finally(() => {
+      this.#finding = undefined
+    })
+    return this.#finding
+  }
+
+  async #find(): Promise<Address | Error> {
     const views: View[] = []
     const problems: string[] = []
     const asking = [...this.#sentinels.values()].map(async sentinel => {
@@ -89,7 +101,10 @@ export class SentinelWatch {
       return !(view instanceof Error)
     })
     await mostOf(asking)
-    return bestOf(views) ?? new Error(`no Sentinel leads to the master "${this.#name}": ${problems.join('; ')}`)
+    const master = bestOf(views)
+    if (!master) return new Error(`no Sentinel leads to the master "${this.#name}": ${problems.join('; ')}`)
+    for (const { known, moved } of [...this.#followers]) if (placeOf(known) !== placeOf(master)) moved(master)
+    return master
   }
 
   async #ask(sentinel: Sentinel): Promise<View> {
@@ -132,29 +147,53 @@ export class SentinelWatch {
     return mapped ? { host: mapped.host, port: mapped.port } : address
   }
 
-  /** Calls `moved` as soon as the Sentinels name another master than `known`. */
-  watch(known: Address, moved: (master: Address) => void): void {
-    this.unwatch()
-    const look = async () => {
-      if (this.#isLooking) return
-      this.#isLooking = true
-      const found = await this.find()
-      this.#isLooking = false
-      if (this.#timer === timer && !(found instanceof Error) && placeOf(found) !== placeOf(known)) moved(found)
-    }
-    const timer = setInterval(() => void look(), LOOK_INTERVAL)
-    timer.unref()
-    this.#timer = timer
-  }
-
-  unwatch(): void {
-    clearInterval(this.#timer)
-    this.#timer = undefined
+  /** Calls `moved` when the Sentinels name another master than `known`. Returns what ends that. */
+  follow(known: Address, moved: (master: Address) => void): () => void {
+    const follower = { known, moved }
+    this.#followers.add(follower)
+    return () => void this.#followers.delete(follower)
   }
 
   close(): void {
-    this.unwatch()
+    clearInterval(this.#timer)
+    this.#followers.clear()
     for (const { client } of this.#sentinels.values()) client.disconnect()
+  }
+}
+
+interface Follower {
+  known: Address
+  moved(master: Address): void
+}
+
+const watches = new Map<string, { watch: SentinelWatch; users: number }>()
+
+/**
+ * The watch for these options. The links of a node share one, so that they move to another master at the same moment:
+ * one that receives from the new master while the other still asks the old one would not notice what is missing.
+ */
+export function acquireWatch(options: RedisOptions): { watch: SentinelWatch; release(): void } {
+  const { sentinels, name, sentinelUsername, sentinelPassword, sentinelTLS, family, protocol, natMap } = options
+  const key = JSON.stringify([
+    sentinels,
+    name,
+    sentinelUsername,
+    sentinelPassword,
+    sentinelTLS,
+    family,
+    protocol,
+    natMap,
+  ])
+  const entry = watches.get(key) ?? { watch: new SentinelWatch(options), users: 0 }
+  watches.set(key, entry)
+  entry.users++
+  return {
+    watch: entry.watch,
+    release() {
+      if (--entry.users > 0) return
+      watches.delete(key)
+      entry.watch.close()
+    },
   }
 }
 
