@@ -52,6 +52,8 @@ const OURS: OurOptions = {
   // It would prefix keys but not channels.
   keyPrefix: '',
   connectTimeout: 3000,
+  // A Redis that reads its data is asked again before Link takes it for dead.
+  maxLoadingRetryTime: 500,
   // A frozen Redis never answers a FIN: without this a lost link would stay "closing".
   disconnectTimeout: 100,
   retryStrategy: retryDelay,
