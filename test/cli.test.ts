@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
+import { writeFileSync } from 'node:fs'
 import { type AddressInfo, createServer } from 'node:net'
+import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { type TestContext, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
@@ -8,10 +10,26 @@ import { promisify } from 'node:util'
 import { WebSocket } from 'ws'
 import { readSettings, type ServeSettings } from '../src/cli.ts'
 import { refusalOf } from './helpers/app.ts'
+import { temporaryFolder } from './helpers/processes.ts'
 import { startRedis } from './helpers/redis.ts'
+import { NAME, startSentinel } from './helpers/redis-sentinel.ts'
 import { once, PATIENCE, START, until, within } from './helpers/waiting.ts'
 
 const CLI = fileURLToPath(new URL('../src/cli.ts', import.meta.url))
+
+const OF_REDIS = [
+  'REDIS_SENTINELS',
+  'REDIS_SENTINEL_NAME',
+  'REDIS_SENTINEL_USERNAME',
+  'REDIS_SENTINEL_PASSWORD',
+  'REDIS_USERNAME',
+  'REDIS_PASSWORD',
+  'REDIS_TLS',
+  'REDIS_TLS_CA',
+  'REDIS_TLS_CERT',
+  'REDIS_TLS_KEY',
+  'REDIS_TLS_SERVERNAME',
+]
 
 function run(t: TestContext, args: string[], env: Record<string, string> = {}): ChildProcess {
   const kept = ['PATH', 'HOME', 'NODE_V8_COVERAGE'].filter(key => process.env[key] !== undefined)
@@ -134,7 +152,7 @@ test('serve: a port that is taken ends it, whether or not Redis is there', async
 test('help, and words that are not understood', async t => {
   const help = await output(run(t, ['--help']))
   assert.equal(help.code, 0)
-  for (const name of ['REDIS_URL', 'PORT', 'HOST', 'WS_PATH', 'PUSH_API_KEY', 'ORIGINS', '--dev'])
+  for (const name of ['REDIS_URL', 'PORT', 'HOST', 'WS_PATH', 'PUSH_API_KEY', 'ORIGINS', '--dev', ...OF_REDIS])
     assert.match(help.stdout, new RegExp(name))
   const cases: [string[], Record<string, string>, RegExp][] = [
     [['listen'], {}, /unknown command "listen": there is only serve/],
@@ -150,6 +168,12 @@ test('help, and words that are not understood', async t => {
       /PUSH_API_KEY \(--api-key\) has 15 characters .*: use 16/,
     ],
     [['serve'], { REDIS_URL: 'localhost' }, /option redis must be a URL/],
+    [['serve'], { REDIS_SENTINELS: 'a:1' }, /REDIS_SENTINEL_NAME \(--sentinel-name\) is not set: .* often mymaster/],
+    [
+      ['serve'],
+      { REDIS_SENTINELS: 'http://a', REDIS_SENTINEL_NAME: 'm' },
+      /option redis sentinels\.0 must be "host:port"/,
+    ],
     [['serve', '--dev'], { ORIGINS: 'app.example.com' }, /option origins\.0 must match/],
   ]
   const outputs = await Promise.all(cases.map(([args, env]) => output(run(t, args, env))))
@@ -161,12 +185,85 @@ test('help, and words that are not understood', async t => {
 
 test('a variable that is empty counts as not set: never another address, never an open door', () => {
   const names = ['PORT', 'HOST', 'WS_PATH', 'PUSH_API_KEY', 'ORIGINS', 'REDIS_PREFIX', 'TRUST_PROXY', 'LOG_LEVEL']
-  const empty = Object.fromEntries(names.map(name => [name, '']))
+  const empty = Object.fromEntries([...names, ...OF_REDIS].map(name => [name, '']))
   const serve = ['serve', '--dev']
   const defaults = readSettings(serve, {})
   assert.deepEqual(readSettings(serve, { ...empty, REDIS_URL: '' }), defaults)
   const flags = ['--redis', '--port', '--host', '--path', '--api-key', '--origins', '--prefix', '--log-level']
+  flags.push('--sentinels', '--sentinel-name', '--redis-tls-ca', '--redis-tls-cert', '--redis-tls-key')
   assert.deepEqual(readSettings([...serve, ...flags.map(flag => `${flag}=`)], {}), defaults)
   const { host, path, apiKey, origins } = defaults as ServeSettings
   assert.deepEqual([host, path, apiKey, origins], ['127.0.0.1', '/ws', undefined, undefined])
+})
+
+const settingsOf = (env: Record<string, string>, args: string[] = []) => {
+  const settings = readSettings(['serve', ...args], env) as ServeSettings
+  return settings.redis
+}
+
+test('what serve is told of Redis: a URL, Sentinels, users, TLS', t => {
+  const folder = temporaryFolder(t)
+  for (const name of ['ca', 'cert', 'key']) writeFileSync(join(folder, name), name)
+  const file = (name: string) => join(folder, name)
+  const bytes = (name: string) => Buffer.from(name)
+  const url = 'rediss://redis.internal:6380'
+  assert.equal(settingsOf({ REDIS_URL: url }), url)
+  assert.deepEqual(settingsOf({ REDIS_URL: url, REDIS_TLS_CA: file('ca') }), { url, tls: { ca: bytes('ca') } })
+  const own = ['--redis-tls-cert', file('cert'), '--redis-tls-key', file('key'), '--redis-tls-servername', 'redis.name']
+  assert.deepEqual(settingsOf({ REDIS_URL: url }, own), {
+    url,
+    tls: { cert: bytes('cert'), key: bytes('key'), servername: 'redis.name' },
+  })
+  const user = { REDIS_USERNAME: 'node', REDIS_PASSWORD: 'pw' }
+  assert.deepEqual(settingsOf({ REDIS_URL: url, ...user }), { url, username: 'node', password: 'pw' })
+  assert.equal(settingsOf({ REDIS_URL: 'redis://me:mine@a', ...user }), 'redis://me:mine@a')
+  const sentinels = { REDIS_SENTINELS: 'a:1, b:2', REDIS_SENTINEL_NAME: 'main' }
+  assert.deepEqual(settingsOf(sentinels), { sentinels: ['a:1', 'b:2'], name: 'main' })
+  assert.deepEqual(settingsOf({}, ['--sentinels', 'a:1', '--sentinel-name', 'm']), { sentinels: ['a:1'], name: 'm' })
+  const secrets = { REDIS_SENTINEL_USERNAME: 'su', REDIS_SENTINEL_PASSWORD: 'sp' }
+  assert.deepEqual(settingsOf({ ...sentinels, ...user, ...secrets, REDIS_TLS: '1' }), {
+    sentinels: ['a:1', 'b:2'],
+    name: 'main',
+    username: 'node',
+    password: 'pw',
+    sentinelUsername: 'su',
+    sentinelPassword: 'sp',
+    tls: {},
+    sentinelTLS: {},
+  })
+  const wrong: [Record<string, string>, RegExp][] = [
+    [{ REDIS_URL: url, ...sentinels }, /REDIS_URL .* and REDIS_SENTINELS .* are both set: keep one of them/],
+    [{ REDIS_SENTINEL_NAME: 'm' }, /REDIS_SENTINEL_NAME .* is set, but not REDIS_SENTINELS/],
+    [
+      { REDIS_URL: 'redis://a', REDIS_TLS: '1' },
+      /REDIS_URL \(--redis\) does not begin with rediss:\/\/: nothing would be/,
+    ],
+    [{ REDIS_URL: 'redis+cluster://a', REDIS_TLS_CA: file('ca') }, /does not begin with rediss:\/\//],
+    [{ REDIS_URL: url, REDIS_TLS_CA: file('none') }, /REDIS_TLS_CA \(--redis-tls-ca\) is ".*none": ENOENT/],
+    [{ REDIS_URL: url, REDIS_TLS_KEY: file('key') }, /REDIS_TLS_CERT .* and REDIS_TLS_KEY .* go together: set both/],
+  ]
+  for (const [env, message] of wrong) assert.throws(() => settingsOf(env), { message }, JSON.stringify(env))
+  const cluster = 'rediss+cluster://a:1,b:2'
+  assert.deepEqual(settingsOf({ REDIS_URL: cluster, REDIS_TLS: '1' }), { url: cluster, tls: {} })
+})
+
+test('serve: the master that Sentinels name, with passwords for both', async t => {
+  const redis = await startRedis(t, { args: ['--requirepass', 'of-redis', '--masterauth', 'of-redis'] })
+  const lines = () => ['requirepass of-sentinel', `sentinel auth-pass ${NAME} of-redis`]
+  const client = { password: 'of-sentinel' }
+  const sentinel = await startSentinel(t, redis.port, { sentinels: 1, lines, client })
+  const child = run(t, ['serve', '--sentinels', `127.0.0.1:${sentinel.port}`, '--sentinel-name', NAME, '--port', '0'], {
+    REDIS_PASSWORD: 'of-redis',
+    REDIS_SENTINEL_PASSWORD: 'of-sentinel',
+  })
+  const port = await listening(child)
+  let health: unknown
+  await until(
+    async () => {
+      const response = await fetch(`http://127.0.0.1:${port}/health`)
+      health = await response.json()
+      return response.status === 200
+    },
+    () => `serve is healthy: ${JSON.stringify(health)}`,
+  )
 })

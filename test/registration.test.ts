@@ -408,6 +408,7 @@ test('each registration on a link hears what becomes of it, until it is released
       lagging() {},
       refused() {},
       blind() {},
+      lacks() {},
     })
   const one = acquire('one')
   const two = acquire('two')

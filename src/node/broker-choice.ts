@@ -2,8 +2,8 @@ import { randomBytes } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import type { Broker } from '../broker/broker.ts'
 import { MemoryBroker } from '../broker/memory/broker.ts'
-import type { LinkNews } from '../broker/redis/broker.ts'
-import { acquireBroker } from '../broker/redis/pool.ts'
+import { acquireBroker, type RedisNews } from '../broker/redis/pool.ts'
+import { problemOf } from '../broker/redis/refusals.ts'
 import { within } from '../broker/waiting.ts'
 import type { Options } from '../options/options.ts'
 import { errors } from '../protocol/errors.ts'
@@ -43,7 +43,7 @@ export async function openBroker(app: FastifyInstance, options: Options): Promis
   return opened
 }
 
-function logOf({ log }: FastifyInstance, prefix: string): LinkNews {
+function logOf({ log }: FastifyInstance, prefix: string): RedisNews {
   return {
     change(isUp, error) {
       if (isUp) log.info({ prefix }, 'push: the link to Redis is up')
@@ -54,13 +54,21 @@ function logOf({ log }: FastifyInstance, prefix: string): LinkNews {
       else log.info({ prefix, lag: milliseconds }, 'push: this node has caught up with what is published')
     },
     refused({ topics, example, error }) {
-      const why = error.message.startsWith('NOPERM') ? `its user lacks the right &${prefix}${example}` : error.message
-      log.warn({ prefix, topics, err: error }, `push: Redis refuses ${example}: ${why}`)
+      log.warn({ prefix, topics, err: error }, `push: Redis refuses ${example}: ${whyRefused(error, prefix + example)}`)
     },
     blind(error) {
       log.warn({ prefix, err: error }, 'push: what backends PUBLISH instead of SPUBLISH will go unnoticed')
     },
+    lacks(refusal) {
+      log.warn({ prefix, err: refusal.error }, `push: ${problemOf(refusal)}`)
+    },
   }
+}
+
+function whyRefused({ message }: Error, channel: string): string {
+  if (!message.startsWith('NOPERM')) return message
+  const [, command] = /'(s?subscribe)' command/.exec(message) ?? []
+  return `its user lacks the right ${command ? `+${command}` : `&${channel}`}`
 }
 
 function openMemoryBroker(app: FastifyInstance, { redisPrefix, publishTimeout }: Options): OpenBroker {

@@ -148,8 +148,9 @@ export interface PushBridgeOptions extends Given<Omit<ParsedOptions, 'path' | 'h
   limits?: Given<ParsedOptions['limits']>
   drain?: Given<ParsedOptions['drain']>
   /**
-   * URL, ioredis options, those of a Cluster (`{ cluster: [urls] }`), a client (only its options are used), or true for
-   * the host's @fastify/redis. Default: no Redis.
+   * URL, ioredis options, a URL with options (`{ url, tls }`), those of Sentinels (`{ sentinels: ['host:port'], name }`)
+   * or of a Cluster (`{ cluster: [urls] }`), a client (only its options are used), or true for the host's
+   * @fastify/redis. Default: no Redis.
    */
   redis?: RedisSource | boolean
   /** Runs in preHandler, after all hooks of the host; `null` refuses. Default: every connection is anonymous. */

@@ -234,6 +234,7 @@ export function brokerSuite(name: string, makeNodes: MakeNodes): void {
     first!.leave('channel:x')
     await pass(cluster, first!, 'z')
     await first!.join('channel:y')
+    await pass(cluster, first!, 'barrier')
     assert.deepEqual(await publishOne(nodes[0]!, 'channel:x', envelope(1)), { nodes: 0 })
     await publishOne(nodes[0]!, 'channel:y', envelope(2))
     assert.equal(await first!.text(), envelope(2))

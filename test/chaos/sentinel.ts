@@ -2,7 +2,7 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Redis } from 'ioredis'
-import { findProgram } from '../helpers/programs.ts'
+import { findRedisServer } from '../helpers/programs.ts'
 import { freePort } from '../helpers/redis.ts'
 import { Child } from './child.ts'
 import { RedisProcess } from './redis-server.ts'
@@ -49,7 +49,7 @@ export class SentinelStore implements Store {
     ]
     writeFileSync(file, rules.join('\n') + '\n')
     const output = join(folder, `sentinel-${index}.log`)
-    const child = new Child('sentinel', findProgram('redis-sentinel')!, [file], { output })
+    const child = new Child('sentinel', findRedisServer()!, [file, '--sentinel'], { output })
     const client = new Redis({ port, host: '127.0.0.1', retryStrategy: () => 100, maxRetriesPerRequest: null })
     client.on('error', () => {})
     this.#sentinels.push({ port, child, client })

@@ -25,13 +25,14 @@ const NODE_TIMEOUT = 1000
 
 export async function startCluster(
   t: Cleanup,
-  options: { masters?: number; replicas?: boolean; args?: string[] } = {},
+  options: { masters?: number; replicas?: boolean; args?: string[] | (() => Promise<string[]>) } = {},
 ): Promise<RedisCluster> {
   const { masters: count = 3, replicas: hasReplicas = false, args = [] } = options
   const start = async (): Promise<RedisServer> => {
     const cluster = ['--cluster-enabled', 'yes', '--cluster-port', `${await freePort()}`]
     const more = ['--cluster-node-timeout', `${NODE_TIMEOUT}`, '--repl-diskless-sync-delay', '0']
-    return startRedis(t, { args: [...cluster, ...more, ...args] })
+    const own = typeof args === 'function' ? await args() : args
+    return startRedis(t, { args: [...cluster, ...more, ...own] })
   }
   const startAll = (number: number) => Promise.all(Array.from({ length: number }, start))
   const masters = await startAll(count)

@@ -1,6 +1,6 @@
 import type { TestContext } from 'node:test'
 import { RedisBroker, type ShardMaker } from '../../src/broker/redis/broker.ts'
-import { createClient, targetOf } from '../../src/broker/redis/client.ts'
+import { createClient, type RedisSource, type SingleSource, targetOf } from '../../src/broker/redis/client.ts'
 import type { Address } from '../../src/broker/redis/link.ts'
 import { ClusterMasters, type Masters, OneMaster } from '../../src/broker/redis/masters.ts'
 import { PubSub, type Sharded } from '../../src/broker/redis/pub-sub.ts'
@@ -45,6 +45,23 @@ export function connectToCluster(t: TestContext, { urls }: RedisCluster, options
       { seeds, connect: address => createClient(at(address), 'cluster') },
       { create: address => shard(clientsTo(address), true), changed: moved, failed },
     )
+  return brokerOver(t, open, options)
+}
+
+/** The same over whatever a user may give, with the links that it makes. */
+export function connectTo(t: TestContext, source: RedisSource, options: NodeOptions = {}) {
+  const target = targetOf(source)
+  const clientsTo = (one: SingleSource) => ({
+    commands: createClient(one, 'commands'),
+    subscriber: createClient(one, 'subscriber'),
+  })
+  const open = ({ shard, moved, failed }: ShardMaker) =>
+    !target.isCluster
+      ? new OneMaster(shard(clientsTo(target.one), false))
+      : new ClusterMasters(
+          { seeds: target.seeds, connect: address => createClient(target.at(address), 'cluster') },
+          { create: address => shard(clientsTo(target.at(address)), true), changed: moved, failed },
+        )
   return brokerOver(t, open, options)
 }
 

@@ -1,7 +1,10 @@
+import { createHash } from 'node:crypto'
 import { type Cluster, Redis, type RedisOptions } from 'ioredis'
 import { errors } from '../../protocol/errors.ts'
 import type { Address } from './link.ts'
 import { PubSub, type Sharded } from './pub-sub.ts'
+import { SentinelConnector } from './sentinel-connector.ts'
+import { entriesOf, type SentinelSource, sentinelProblem, withServerName } from './sentinels.ts'
 import { clusterIn, shardedProblem, toIoredis, urlProblem } from './url.ts'
 
 /** ioredis options for all servers of a Cluster. */
@@ -11,14 +14,19 @@ export interface ClusterSource extends RedisOptions {
   sharded?: Sharded
 }
 
+/** A URL, and ioredis options that it does not contain, such as `tls`. */
+export interface UrlSource extends RedisOptions {
+  url: string
+}
+
 /**
- * What the application may give: a URL, ioredis options, those of a Cluster, or a client, of which only the options are
- * used.
+ * What the application may give: a URL, ioredis options, those of a Cluster or of Sentinels, or a client, of which only
+ * the options are used.
  */
 export type RedisSource = SingleSource | ClusterSource | Cluster
 
 /** What leads to one server, or by Sentinels to one at a time. */
-export type SingleSource = string | RedisOptions | Redis
+export type SingleSource = string | UrlSource | SentinelSource | RedisOptions | Redis
 
 const RETRY_FIRST = 50
 const RETRY_MAX = 1000
@@ -47,6 +55,8 @@ const OURS: OurOptions = {
   // It would prefix keys but not channels.
   keyPrefix: '',
   connectTimeout: 3000,
+  // A Redis that reads its data is asked again before Link takes it for dead.
+  maxLoadingRetryTime: 500,
   // A frozen Redis never answers a FIN: without this a lost link would stay "closing".
   disconnectTimeout: 100,
   retryStrategy: retryDelay,
@@ -55,12 +65,28 @@ const OURS: OurOptions = {
 }
 
 export function createClient(source: SingleSource, connectionName: string): Redis {
-  const options: OurOptions = { ...OURS, connectionName }
-  if (typeof source === 'string') return new Redis(toIoredis(source), options)
-  const given = isClient(source) ? source.options : source
-  // Without it a subscriber stays connected to a frozen master for ever (seen with Sentinel and SIGSTOP).
-  const ours: OurOptions = { ...options, ...(given.sentinels && { failoverDetector: true }) }
-  return isClient(source) ? source.duplicate(ours) : new Redis({ ...source, ...ours })
+  const given = givenIn(source)
+  const ours: OurOptions = { ...OURS, connectionName, ...wayTo(given) }
+  return isClient(source) ? source.duplicate(ours) : new Redis({ ...given, ...ours })
+}
+
+/** The ioredis options in a source. */
+function givenIn(source: SingleSource): RedisOptions {
+  if (typeof source === 'string') return new Redis(toIoredis(source), PROBE).options
+  if (isClient(source)) return source.options
+  if (!hasUrl(source)) return source as RedisOptions
+  const { url, ...options } = source
+  return { ...givenIn(url), ...options }
+}
+
+/** What ioredis does not do by itself: ask all Sentinels, and name the server in TLS. */
+function wayTo({ sentinels, tls, host, path, enableTLSForSentinelMode }: RedisOptions) {
+  // Without enableTLSForSentinelMode ioredis would connect without TLS, whatever `tls` says.
+  if (sentinels) {
+    return { Connector: SentinelConnector, enableTLSForSentinelMode: enableTLSForSentinelMode || Boolean(tls) }
+  }
+  // A text is the name of a profile of ioredis.
+  return tls && !path && typeof tls !== 'string' ? { tls: withServerName(tls, host) } : {}
 }
 
 /** One Redis, or where to find a Cluster and what leads to one of its servers. */
@@ -98,6 +124,11 @@ function clusterGiven(source: RedisSource): GivenCluster | undefined {
     const given = clusterIn(source)
     return given && { nodes: given.urls, options: {}, sharded: given.sharded as Sharded }
   }
+  if (hasUrl(source)) {
+    const { url, ...options } = source
+    const given = clusterIn(url)
+    return given && { nodes: given.urls, options, sharded: given.sharded as Sharded }
+  }
   if (isCluster(source)) return { ...partsOf(source), sharded: false }
   if (isClient(source) || !hasCluster(source)) return undefined
   const { cluster, sharded = false, ...options } = source
@@ -122,9 +153,20 @@ export function identityOf(source: RedisSource): string {
   const { host, port, path, db, username, password, sentinels, name, tls } = options
   const places = target.isCluster
     ? target.seeds.map(seed => `${seed.host}:${seed.port}`).toSorted()
-    : (path ?? [host, port])
+    : sentinels
+      ? entriesOf(sentinels)
+          .map(at => [at.host, at.port, at.username, at.password].join(':'))
+          .toSorted()
+      : (path ?? [host, port])
+  const { sentinelUsername, sentinelPassword, sentinelTLS } = options
+  const asked = sentinels ? [name, sentinelUsername, sentinelPassword, sentinelTLS && digestOf(sentinelTLS)] : []
   const sharded = target.isCluster && target.sharded
-  return JSON.stringify([places, db ?? 0, username, password, sentinels, name, Boolean(tls), sharded])
+  return JSON.stringify([places, db ?? 0, username, password, tls && digestOf(tls), sharded, ...asked])
+}
+
+/** Links with another certificate or authority are other links. */
+function digestOf(tls: object | true): string {
+  return createHash('sha1').update(JSON.stringify(tls)).digest('hex')
 }
 
 function optionsOf(source: SingleSource): RedisOptions {
@@ -145,6 +187,10 @@ function sourceProblem(source: unknown): string | undefined {
   }
   // A client has a method of this name.
   if (isClient(source as RedisSource)) return undefined
+  const several = WAYS.filter(way => ((source as Record<string, unknown>)[way] ?? undefined) !== undefined)
+  if (several.length > 1) return `has ${several.join(' and ')}: give one of them`
+  if ('url' in source) return typeof source.url === 'string' ? urlProblem(source.url) : 'url must be a string'
+  if ('sentinels' in source && source.sentinels !== null) return sentinelProblem(source as Record<string, unknown>)
   if (!('cluster' in source)) return 'sharded' in source ? 'needs cluster for sharded pub/sub' : undefined
   const { cluster, sharded = false } = source as Record<string, unknown>
   const wrong = shardedProblem(sharded)
@@ -154,6 +200,9 @@ function sourceProblem(source: unknown): string | undefined {
   const problem = cluster.map(nodeProblem).find(Boolean)
   return problem && `cluster has a server that ${problem}`
 }
+
+/** Each of them alone says where Redis is. */
+const WAYS = ['url', 'sentinels', 'cluster']
 
 function nodeProblem(node: unknown): string | undefined {
   if (typeof node === 'string') return urlProblem(node)
@@ -165,8 +214,12 @@ function isCluster(source: object): source is Cluster {
   return 'isCluster' in source && source.isCluster === true
 }
 
-function hasCluster(source: RedisOptions | ClusterSource): source is ClusterSource {
-  return 'cluster' in source
+function hasCluster(source: SingleSource | ClusterSource): source is ClusterSource {
+  return typeof source === 'object' && 'cluster' in source && source.cluster !== undefined
+}
+
+function hasUrl(source: RedisSource): source is UrlSource {
+  return typeof source === 'object' && 'url' in source && typeof source.url === 'string'
 }
 
 function isClient(source: RedisSource): source is Redis {

@@ -1,6 +1,7 @@
 import type { Redis } from 'ioredis'
 import { errors, type PushError } from '../../protocol/errors.ts'
 import { type Address, Link } from './link.ts'
+import { Refusals } from './refusals.ts'
 
 export type Command = [name: string, ...args: (string | number)[]]
 
@@ -40,6 +41,9 @@ const EARLY = 1
  */
 export const MIN_TIME = 100
 
+/** A server may forbid some of these and allow others that do the same. */
+const OF_FUNCTIONS = new Set(['FCALL', 'EVALSHA', 'FUNCTION', 'SCRIPT'])
+
 /** More calls than this are refused at once: an outage must not fill the memory. */
 const MAX_WAITING = 10_000
 
@@ -48,6 +52,7 @@ const MAX_WAITING = 10_000
  * Redis may have executed it: PUSH_ERR_BROKER_AWAY means certainly not, PUSH_ERR_UNCONFIRMED means perhaps.
  */
 export class CommandLink {
+  readonly refusals = new Refusals()
   readonly #link: Link
   /** A server of a Cluster has said that another one has the slot. */
   readonly #onRedirect: () => void
@@ -133,9 +138,15 @@ export class CommandLink {
     if (this.#waiting.length > 0 && this.#link.isUp) this.#schedule()
     let next = 0
     for (const { commands, resolve } of calls) {
-      resolve(commands.map(() => toReply(replies?.[next++])))
+      resolve(commands.map(command => this.#settled(command, replies?.[next++])))
     }
     if (replies?.some(([error]) => error?.message.startsWith('MOVED '))) this.#onRedirect()
+  }
+
+  #settled(command: Command, reply: Reply | undefined): unknown | PushError {
+    const error = reply?.[0]
+    if (reply && (error || this.refusals.areAny) && !OF_FUNCTIONS.has(command[0])) this.refusals.observe(command, error)
+    return toReply(reply)
   }
 
   #watch(batch: Batch): void {

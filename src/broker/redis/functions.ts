@@ -25,8 +25,10 @@ export class Functions {
   readonly #commands: CommandLink
   /** Each call is about one topic then: others may be in other slots. */
   readonly isCluster: boolean
-  /** False if this server allows neither functions nor scripts: nothing can be recorded there. */
-  isSupported = true
+  /** This server allows neither functions nor scripts. */
+  #isForbidden = false
+  /** The last refused call of each function without which nothing can be recorded. */
+  readonly #refused = new Map<Call['name'], Call>()
   #isScript = false
   #loading: Promise<PushError | undefined> | undefined
 
@@ -35,10 +37,22 @@ export class Functions {
     this.isCluster = isCluster
   }
 
+  /** False while this server does not let the node record anything. */
+  get isSupported(): boolean {
+    return !this.#isForbidden && this.#refused.size === 0
+  }
+
+  /** Makes the refused calls again, except that of the tick, which is not made twice: a right may have been granted. */
+  async recheck(timeout: number): Promise<void> {
+    const calls = [...this.#refused.values()].filter(({ name }) => name !== 'push_tick')
+    if (calls.length > 0) await this.run(calls, timeout)
+  }
+
   /** Replaces an older library. Called whenever the link may lead to another server. */
   async update(timeout: number): Promise<void> {
     this.#isScript = false
-    this.isSupported = true
+    this.#isForbidden = false
+    this.#refused.clear()
     const version = await this.#version(timeout)
     if (isMissing(version)) await this.#load(timeout, version)
     else if (typeof version === 'number' && version < VERSION) await this.#load(timeout, undefined)
@@ -52,6 +66,9 @@ export class Functions {
 
   /** One reply or PushError for each call, within the timeout. */
   async run(calls: readonly Call[], timeout: number, patience?: Patience): Promise<Reply[]> {
+    // Without ticks nobody would notice that a history is not the one that a client knows.
+    const isUnchecked = this.#refused.has('push_tick') && calls.some(({ name }) => name === 'push_history')
+    if (isUnchecked) return calls.map(() => new errors.UNSUPPORTED(UNCHECKED))
     const deadline = performance.now() + timeout
     const commands = calls.map(call => this.#command(call))
     const replies = await this.#commands.run(commands, timeout, patience)
@@ -78,13 +95,27 @@ export class Functions {
     return this.#commands.run(commands, left())
   }
 
-  #understood({ name }: Call, reply: Reply): Reply {
+  #understood(call: Call, reply: Reply): Reply {
     const refusal = refusalOf(reply)
-    if (refusal === undefined) return reply
+    if (refusal === undefined) {
+      if (!isPushError(reply)) this.#granted(call)
+      return reply
+    }
     if (!FORBIDDEN.test(refusal)) return ownError(refusal) ?? reply
-    // The user may lack the right to this topic alone, so this error says nothing about other topics.
-    if (name !== 'push_publish') this.isSupported = false
-    return new errors.UNSUPPORTED(`recorded topics need more rights (docs/redis.md); Redis said: ${refusal}`)
+    // What one topic is refused says nothing about others, and who may not read a history can still record.
+    if (!/^push_(publish|history)$/.test(call.name)) this.#refused.set(call.name, call)
+    const right = rightOfCall(call, refusal)
+    const error = new errors.UNSUPPORTED(
+      `recorded topics need the right ${right} (docs/redis.md); Redis said: ${refusal}`,
+    )
+    this.#commands.refusals.add(call.name, { command: call.name, right, fails: FAILS[call.name], error })
+    return error
+  }
+
+  #granted({ name }: Call): void {
+    const { refusals } = this.#commands
+    if (refusals.areAny) for (const kind of [name, LOADING]) refusals.delete(kind)
+    this.#refused.delete(name)
   }
 
   #command({ name, keys: channels, args }: Call): Command {
@@ -116,16 +147,23 @@ export class Functions {
     if (refusal.includes('already exists')) return this.#useExisting(deadline)
     const [sha] = await run(['SCRIPT', 'LOAD', SCRIPT])
     if (refusalOf(sha) === undefined) return this.#loaded(sha, true)
-    this.isSupported = false
-    return new errors.UNSUPPORTED(
+    this.#isForbidden = true
+    const error = new errors.UNSUPPORTED(
       `recorded topics need functions (Redis 7, Valkey) or scripts; this server said: ${refusal}`,
     )
+    // A server without either says nothing about rights.
+    if (refusal.startsWith('NOPERM')) {
+      const right = `+${/'([\w|-]+)' command/.exec(refusal)?.[1] ?? 'fcall'}`
+      this.#commands.refusals.add(LOADING, { command: 'FUNCTION LOAD', right, fails: 'nothing is recorded', error })
+    }
+    return error
   }
 
   /** Redis did not refuse to load them, but it may not have answered. */
   #loaded(reply: Reply, isScript: boolean): PushError | undefined {
     if (isPushError(reply)) return reply
     this.#isScript = isScript
+    this.#isForbidden = false
     return undefined
   }
 
@@ -134,6 +172,7 @@ export class Functions {
     const version = await this.#version(Math.max(1, deadline - performance.now()))
     if (typeof version === 'number' && version < VERSION) return this.#loadOnce(deadline, undefined)
     this.#isScript = false
+    this.#isForbidden = false
     return undefined
   }
 
@@ -165,6 +204,35 @@ type MakeError = new (message: string) => PushError
 
 /** The user may call functions, but the functions may not run their commands. */
 const FORBIDDEN = /NOPERM|can't (run this command|access at least one of the keys)/
+
+const UNCHECKED =
+  'no history is read while Redis refuses push_tick to this node: docs/redis.md has the rights that it needs'
+
+/** The kind of the refusal to load the functions. */
+const LOADING = 'functions'
+
+const FAILS: Record<Call['name'], string> = {
+  push_publish: 'nothing is recorded on some topics',
+  push_heads: 'nothing is recorded',
+  push_history: 'clients get a gap instead of what they missed',
+  push_compare: 'losses of recorded topics are not filled',
+  push_tick: 'nothing is recorded',
+}
+
+/**
+ * The right that a call lacks. push.lua names it for a publication; for the others Redis says in which line of push.lua
+ * it refused a command.
+ */
+function rightOfCall({ keys }: Call, refusal: string): string {
+  const [, command] = /'([\w|-]+)' command/.exec(refusal) ?? []
+  if (command) return `+${command}`
+  const [, asked, name] = /permission for (\w+) (.*)$/s.exec(refusal) ?? []
+  if (asked) return `+${asked.toLowerCase()} or ${asked === 'PUBLISH' ? '&' : '~'}${name}`
+  const line = LIBRARY.split('\n')[Number(/@user_(?:function|script):\s*(\d+)/.exec(refusal)?.[1]) - 1]
+  const [, called] = /redis\.p?call\('([A-Z]+)'/.exec(line ?? '') ?? []
+  if (called && refusal.includes("can't run this command")) return `+${called.toLowerCase()}`
+  return `~{${keys[0]!.replace(/^\{|\}.*$/gs, '')}}:*`
+}
 
 const CODES = new Map<string, MakeError>(Object.values(errors).map(make => [new make('').code, make as MakeError]))
 

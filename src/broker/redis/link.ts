@@ -33,6 +33,8 @@ const OVERTAKEN = 1000
  */
 const LATE_CHECKS = 120
 
+const NOT_READY = 'Redis answers but is not ready: it is still reading its data (LOADING)'
+
 /**
  * One connection to Redis, and whether it is alive. ioredis alone does not notice when the other side freezes: only
  * commands start its socketTimeout, and a subscriber sends none (15 s of silence were observed). An answer comes after
@@ -127,8 +129,15 @@ export class Link {
     this.#bytesRead = stream.bytesRead
     this.#checks++
     this.#silentChecks = isSilent ? this.#silentChecks + 1 : 0
+    if (this.client.status === 'connect' && !isSilent) this.#wait()
     if (this.#silentChecks < SILENT_CHECKS && this.#checks < LATE_CHECKS) return
     this.reset(new Error(`no answer for ${this.#checks * CHECK_INTERVAL} ms`))
+  }
+
+  /** Redis answers, and yet there is no end of the handshake: nobody would be told why. */
+  #wait(): void {
+    this.#error = new Error(NOT_READY)
+    this.#events.down(this.#error)
   }
 
   #ping(askedAt: number): void {

@@ -10,12 +10,18 @@ import {
   targetOf,
 } from './client.ts'
 import { ClusterMasters, OneMaster } from './masters.ts'
+import type { Refusal } from './refusals.ts'
 import { createRegistration, type RedisRegistration, type RedisRegistrationOptions } from './registration.ts'
+
+export interface RedisNews extends LinkNews {
+  /** The user of this node lacks a right. */
+  lacks(refusal: Refusal): void
+}
 
 interface Shared {
   broker: RedisBroker
   maxBytes: number
-  users: Set<{ news: LinkNews }>
+  users: Set<{ news: RedisNews }>
 }
 
 const shared = new Map<string, Shared>()
@@ -27,7 +33,7 @@ const shared = new Map<string, Shared>()
 export function acquireBroker(
   source: unknown,
   options: Omit<RedisBrokerOptions, 'pubSub'> & RedisRegistrationOptions,
-  news: LinkNews,
+  news: RedisNews,
 ): { broker: RedisRegistration; release(): Promise<void> } {
   const redis: RedisSource = checkSource(source)
   const key = `${options.prefix} ${identityOf(redis)}`
@@ -59,7 +65,7 @@ function open(redis: RedisSource, given: Omit<RedisBrokerOptions, 'pubSub'>): Sh
   const target = targetOf(redis)
   const options = { ...given, pubSub: pubSubOf(target) }
   const users: Shared['users'] = new Set()
-  const tell = (about: (news: LinkNews) => void) => {
+  const tell = (about: (news: RedisNews) => void) => {
     for (const { news } of users) about(news)
   }
   const news: LinkNews = {
@@ -72,12 +78,17 @@ function open(redis: RedisSource, given: Omit<RedisBrokerOptions, 'pubSub'>): Sh
     commands: createClient(source, `${options.prefix}commands`),
     subscriber: createClient(source, `${options.prefix}subscriber`),
   })
-  const open = ({ shard, moved, failed }: ShardMaker) =>
-    !target.isCluster
-      ? new OneMaster(shard(clientsTo(target.one), false))
-      : new ClusterMasters(
-          { seeds: target.seeds, connect: address => createClient(target.at(address), `${options.prefix}cluster`) },
-          { create: address => shard(clientsTo(target.at(address)), true), changed: moved, failed },
-        )
+  const open = ({ shard, moved, failed }: ShardMaker) => {
+    const to = (source: SingleSource, isCluster: boolean) => {
+      const made = shard(clientsTo(source), isCluster)
+      made.commands.refusals.told = refusal => tell(to => to.lacks(refusal))
+      return made
+    }
+    if (!target.isCluster) return new OneMaster(to(target.one, false))
+    return new ClusterMasters(
+      { seeds: target.seeds, connect: address => createClient(target.at(address), `${options.prefix}cluster`) },
+      { create: address => to(target.at(address), true), changed: moved, failed },
+    )
+  }
   return { broker: new RedisBroker(open, options, news), maxBytes: options.maxBytes, users }
 }

@@ -40,7 +40,9 @@ export function createRegistration(shared: RedisBroker, options: RedisRegistrati
       return shared.connected
     },
     get problem() {
-      return shared.problem
+      if (!shared.connected) return shared.problem
+      const problems = new Set(masters.all.flatMap(({ commands }) => commands.refusals.problems()))
+      return problems.size > 0 ? [...problems].join('; ') : undefined
     },
     get canRecord() {
       return masters.all.every(({ functions }) => functions.isSupported)

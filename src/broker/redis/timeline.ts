@@ -8,6 +8,9 @@ import type { Names } from './names.ts'
 
 const TICK_INTERVAL = 1000
 
+/** Milliseconds between two attempts at what Redis has refused to this node. */
+const RECHECK_INTERVAL = 3000
+
 /** What a server of a Cluster answers to one who takes it for the only one. */
 const OF_CLUSTER = /^(MOVED|CROSSSLOT|CLUSTERDOWN) /
 
@@ -43,10 +46,13 @@ export class Timeline {
   #replication: string | undefined
   #isPromoted = false
   #isInspected = false
+  /** Redis did not let the node ask that. */
+  #isRefused = false
   #knownSince = Number.POSITIVE_INFINITY
   /** Counts lost links. */
   #link = 0
   #checking: Promise<boolean> | undefined
+  #recheckedAt = performance.now()
 
   constructor(
     commands: CommandLink,
@@ -97,6 +103,7 @@ export class Timeline {
     const [info] = await this.#commands.run([['INFO', 'replication']], this.#options.timeout)
     if (link !== this.#link || isTransient(info)) return
     this.#isInspected = true
+    this.#isRefused = typeof info !== 'string'
     if (typeof info !== 'string') return
     const id = /^master_replid:(\w+)/m.exec(info)?.[1]
     const before = /^master_replid2:(\w+)/m.exec(info)?.[1]
@@ -117,11 +124,17 @@ export class Timeline {
   async #tick(): Promise<boolean> {
     if (!this.#commands.isUp) return false
     const link = this.#link
-    if (!this.#isInspected) await this.#inspect()
+    const isDue = performance.now() - this.#recheckedAt >= RECHECK_INTERVAL
+    if (isDue) this.#recheckedAt = performance.now()
+    if (!this.#isInspected || (this.#isRefused && isDue)) await this.#inspect()
     if (!this.#isInspected) return false
     const next = ++lastTick
     const sentAt = performance.now()
-    if (!this.#functions.isSupported) return this.#tickUnrecorded(next, sentAt)
+    if (!this.#functions.isSupported) {
+      if (!isDue) return this.#tickUnrecorded(next, sentAt)
+      // Rights that are granted later begin to count without a restart.
+      await this.#functions.recheck(this.#options.timeout)
+    }
     const isPromoted = this.#isPromoted
     const { node, timeout } = this.#options
     const keys = [this.#names.timeline, this.#names.tick(this.#name)]

@@ -1,0 +1,162 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { Redis, type RedisOptions } from 'ioredis'
+import { type Cleanup, temporaryFolder } from './processes.ts'
+import { findRedisServer } from './programs.ts'
+import { freePort, type RedisServer, startRedis } from './redis.ts'
+import { once, until, within } from './waiting.ts'
+
+export const NAME = 'mymaster'
+
+/** Milliseconds without an answer after which a Sentinel takes a server for dead. */
+const DOWN_AFTER = 500
+
+/**
+ * What Sentinels do every second or ten, here they do sooner; those before 7.0 are slower. Four times the publish-period
+ * has to be longer than a second, after which at the latest they see that a replica was promoted: they would demote it.
+ */
+const HASTE = {
+  'info-period': 100,
+  'ping-period': 100,
+  'ask-period': 100,
+  'publish-period': 500,
+  'election-timeout': 1000,
+}
+
+export interface SentinelProcess {
+  readonly port: number
+  readonly admin: Redis
+  freeze(): void
+  thaw(): void
+}
+
+/** Throw-away servers of one master and replica each, and the Sentinels that watch them. */
+export interface RedisSentinels {
+  readonly servers: readonly RedisServer[]
+  readonly sentinels: readonly SentinelProcess[]
+  /** What a node is given to find the master. */
+  readonly source: { sentinels: { host: string; port: number }[]; name: string }
+  /** The master that all Sentinels name, with the other server in step as its replica. */
+  settled(): Promise<RedisServer>
+  /** The master that these Sentinels name; undefined while they do not agree. */
+  master(sentinels?: readonly SentinelProcess[]): Promise<RedisServer | undefined>
+}
+
+export interface SentinelOptions {
+  sentinels?: number
+  replica?: boolean
+  /** Of the servers. */
+  args?: string[]
+  /** Lines of the configuration of each Sentinel. */
+  lines?: (port: number) => string[]
+  /** How the tests themselves get in. */
+  client?: RedisOptions
+}
+
+export async function startSentinels(t: Cleanup, options: SentinelOptions = {}): Promise<RedisSentinels> {
+  const { sentinels: count = 3, replica = true, args = [] } = options
+  const more = [...args, '--repl-diskless-sync-delay', '0']
+  const first = await startRedis(t, { args: more })
+  const servers = [first]
+  if (replica) {
+    servers.push(await startRedis(t, { args: more }))
+    await servers[1]!.admin.call('REPLICAOF', '127.0.0.1', first.port)
+  }
+  const starting = Array.from({ length: count }, () => startSentinel(t, first.port, options))
+  const started = new Started(servers, await Promise.all(starting))
+  if (replica) await started.settled()
+  return started
+}
+
+/** One Sentinel more, which watches the server at `masterPort` and calls it as the others call theirs. */
+export async function startSentinel(
+  t: Cleanup,
+  masterPort: number,
+  { sentinels = 3, lines = () => [], client = {} }: SentinelOptions = {},
+): Promise<SentinelProcess> {
+  const port = await freePort()
+  const folder = temporaryFolder(t)
+  const file = join(folder, 'sentinel.conf')
+  const rules = [
+    `port ${port}`,
+    'bind 127.0.0.1',
+    `dir ${folder}`,
+    `sentinel monitor ${NAME} 127.0.0.1 ${masterPort} ${Math.floor(sentinels / 2) + 1}`,
+    `sentinel down-after-milliseconds ${NAME} ${DOWN_AFTER}`,
+    `sentinel failover-timeout ${NAME} 2000`,
+    ...lines(port),
+  ]
+  writeFileSync(file, `${rules.join('\n')}\n`)
+  const process = spawn(findRedisServer()!, [file, '--sentinel'], { stdio: ['ignore', 'pipe', 'ignore'] })
+  t.after(() => kill(process))
+  process.stdout.resume()
+  const ours = { port, host: '127.0.0.1', retryStrategy: () => 50, maxRetriesPerRequest: null }
+  const admin = new Redis({ ...ours, ...client, replyMapping: 'legacy' })
+  admin.on('error', () => {})
+  t.after(() => admin.disconnect())
+  await within(
+    admin.call('SENTINEL', 'DEBUG', ...Object.entries(HASTE).flat()).catch(() => {}),
+    'a Sentinel answers',
+  )
+  return { port, admin, freeze: () => void process.kill('SIGSTOP'), thaw: () => void process.kill('SIGCONT') }
+}
+
+async function kill(process: ChildProcess): Promise<void> {
+  if (process.exitCode !== null || process.signalCode !== null) return
+  process.kill('SIGKILL')
+  await once(process, 'exit')
+}
+
+class Started implements RedisSentinels {
+  readonly servers: readonly RedisServer[]
+  readonly sentinels: readonly SentinelProcess[]
+
+  constructor(servers: readonly RedisServer[], sentinels: readonly SentinelProcess[]) {
+    this.servers = servers
+    this.sentinels = sentinels
+  }
+
+  get source() {
+    return { sentinels: this.sentinels.map(({ port }) => ({ host: '127.0.0.1', port })), name: NAME }
+  }
+
+  async master(sentinels = this.sentinels): Promise<RedisServer | undefined> {
+    const ports = await Promise.all(sentinels.map(({ admin }) => portBy(admin)))
+    return ports.every(port => port === ports[0]) ? this.servers.find(({ port }) => port === ports[0]) : undefined
+  }
+
+  async settled(): Promise<RedisServer> {
+    let master: RedisServer | undefined
+    const look = async () => {
+      master = await this.master()
+      return master && (await this.#isWhole(master))
+    }
+    await until(look, () => `the Sentinels agree, and the replica is in step; the master is ${master?.port}`)
+    return master!
+  }
+
+  /** A Sentinel that does not know the others or the replica would begin no failover. */
+  async #isWhole(master: RedisServer): Promise<boolean> {
+    const views = await Promise.all(this.sentinels.map(({ admin }) => viewOf(admin)))
+    const isKnown = views.every(
+      view =>
+        view['num-other-sentinels'] === String(this.sentinels.length - 1) &&
+        view['num-slaves'] === '1' &&
+        view.flags === 'master',
+    )
+    if (!isKnown) return false
+    const info = await master.admin.info('replication').catch(() => '')
+    return info.includes('role:master') && /slave0:.*state=online/.test(info)
+  }
+}
+
+async function portBy(admin: Redis): Promise<number> {
+  const address = (await admin.call('SENTINEL', 'GET-MASTER-ADDR-BY-NAME', NAME)) as string[] | null
+  return Number(address?.[1])
+}
+
+async function viewOf(admin: Redis): Promise<Record<string, string>> {
+  const flat = (await admin.call('SENTINEL', 'MASTER', NAME)) as string[]
+  return Object.fromEntries(flat.flatMap((key, i) => (i % 2 === 0 ? [[key, flat[i + 1]!]] : [])))
+}
