@@ -69,6 +69,16 @@ export class ReplayBarrier {
     this.#newestAt = performance.now()
   }
 
+  /**
+   * The same for a position that may be older than what has come meanwhile: the replay must not end before that. Two
+   * positions that cannot be compared say nothing about what is missing.
+   */
+  begin(position: Position | undefined): void {
+    const newest = this.#newest
+    if (!newest || !position || isCovered(newest, position)) this.expect(position)
+    else if (!isCovered(position, newest)) this.expect(undefined)
+  }
+
   /** A history that was read after this time has every message that does not arrive live. */
   get newestAt(): number {
     return this.#newestAt

@@ -140,7 +140,7 @@ export class Recovery {
   async #return(connection: Connection, topic: Topic, { id, barrier, confirmed }: Returning): Promise<Return> {
     const position = (await confirmed).get(topic)
     const since = isId(id) ? id : NO_ID
-    barrier.expect(position)
+    barrier.begin(position)
     const read = position?.id === since ? upToDate(position) : await this.#read(connection, topic, since, barrier)
     // Without an answer the connection left meanwhile: nothing will be sent.
     const page = read ?? upToDate({ id: since, seq: 0 })

@@ -118,3 +118,17 @@ test('of another history nothing was replayed', () => {
     assert.ok(barrier.isDone)
   }
 })
+
+test('a position that is older than what has come meanwhile does not let the replay end before that', () => {
+  const until = (position: Position, readAt: number) => {
+    const barrier = new ReplayBarrier()
+    barrier.admit(recorded([at(5)])[0]!)
+    barrier.begin(position)
+    return [at(4), at(5), at(6)].map(end => barrier.isCoveredBy(end, readAt))
+  }
+  assert.deepEqual(until(at(4), 0), [false, true, true])
+  assert.deepEqual(until(at(6), 0), [false, false, true])
+  // Of another history: only what is read from now on will do.
+  assert.deepEqual(until(at(4, 'b'), 0), [false, false, false])
+  assert.deepEqual(until(at(4, 'b'), Number.POSITIVE_INFINITY), [true, true, true])
+})

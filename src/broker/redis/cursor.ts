@@ -17,6 +17,14 @@ export class TopicCursor {
   hasOverflown = false
   /** The fill that is under way; one of an older era has no effect. */
   filler: { era: number; done: Promise<void> } | undefined
+
+  /** Where the topic is for who joins it. `head` is what Redis has said of it, if it was asked. */
+  whereabouts(head: Position | undefined): Position | undefined {
+    // A publication that came meanwhile is at least as new as this answer.
+    this.last ??= head
+    // While the topic is being filled, `last` may belong to a history that is lost.
+    return this.isFilling && head ? head : this.last
+  }
 }
 
 /**

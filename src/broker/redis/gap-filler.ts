@@ -58,14 +58,15 @@ export class GapFiller {
     const heads = unknown.length > 0 ? await this.#source.heads(unknown) : undefined
     const positions = new Map<Topic, Position>()
     for (const [topic, cursor] of cursors) {
-      const head = heads?.get(topic)
-      // A publication that came meanwhile is at least as new as this answer. While the topic is being filled, `last`
-      // may belong to a history that is lost.
-      cursor.last ??= head
-      const position = cursor.isFilling && head ? head : cursor.last
+      const position = cursor.whereabouts(heads?.get(topic))
       if (position) positions.set(topic, position)
     }
     return positions
+  }
+
+  /** Where the topic is now that was at `then` when it was joined. */
+  whereabouts(topic: Topic, then: Position): Position {
+    return this.#cursors.get(topic)?.whereabouts(then) ?? then
   }
 
   #add(topic: Topic): TopicCursor {
@@ -132,8 +133,7 @@ export class GapFiller {
 
   /** The topic comes from another master: its messages wait until `regained`. */
   adopt(topic: Topic, { last, hasUnrecorded }: TopicCursor): void {
-    const cursor = Object.assign(this.#add(topic), { last, hasUnrecorded })
-    this.#startFilling(cursor)
+    this.#startFilling(Object.assign(this.#add(topic), { last, hasUnrecorded }))
   }
 
   /** Messages of these topics did not come for a while, and now come again. */

@@ -165,6 +165,11 @@ export class RedisSubscriber {
     }
   }
 
+  /** Where the topic is now that was at `then` when it was subscribed. */
+  whereabouts(topic: Topic, then: Position): Position {
+    return this.#gapFiller.whereabouts(topic, then)
+  }
+
   unsubscribe(topic: Topic): void {
     this.#gapFiller.leave(topic)
     this.#subscriptions.unsubscribe(topic)
