@@ -11,6 +11,8 @@ export interface Facts {
   /** What each client was told, in order. */
   clients: Map<string, Told[]>
   faults: FaultNote[]
+  /** On which shards of a Cluster a topic was when. */
+  homes: Map<string, Home[]>
   /** The histories at the end. */
   histories: Map<string, { id: string; k: string }[]>
   /** What nodes and publishers said that they never should. */
@@ -43,8 +45,18 @@ export interface FaultNote {
   kind: FaultKind
   end: number
   topic?: string
+  /** Of a Cluster: the others have nothing to do with it. */
+  shard?: number
+  /** Whether a replica took over; absent where that is certain, or impossible. */
+  promoted?: boolean
   /** When what it destroyed begins: a rollback takes what came after the snapshot. */
   since?: number
+}
+
+export interface Home {
+  shard: number
+  from: number
+  until: number
 }
 
 type Note = { t: number; e: string; [key: string]: unknown }
@@ -68,6 +80,7 @@ export function readFacts(folder: string): Facts {
     acks: [],
     clients: new Map(),
     faults: faultsOf(controller),
+    homes: homesOf(controller),
     histories: new Map(),
     complaints: [],
     controller,
@@ -109,8 +122,21 @@ function faultsOf(controller: readonly Note[]): FaultNote[] {
       faults.push({ ...(note as unknown as FaultNote), t: (since as number) ?? t, end: Number.POSITIVE_INFINITY })
     } else if (note.e === 'fault-end') {
       const begun = faults.find(({ number }) => number === note.number)
-      if (begun) begun.end = note.t
+      if (begun) Object.assign(begun, note, { t: begun.t, end: note.t })
     }
   }
   return faults
+}
+
+/** While its slot moves a topic is on two shards. */
+function homesOf(controller: readonly Note[]): Map<string, Home[]> {
+  const homes = new Map<string, Home[]>()
+  for (const { e, t, ...note } of controller) {
+    const { topic, shard } = note as unknown as { topic: string; shard: number }
+    const known = homes.get(topic) ?? []
+    if (e === 'gets') homes.set(topic, [...known, { shard, from: t, until: Number.POSITIVE_INFINITY }])
+    const left = e === 'leaves' && known.findLast(home => home.shard === shard)
+    if (left) left.until = t
+  }
+  return homes
 }

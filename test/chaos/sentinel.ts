@@ -6,7 +6,7 @@ import { findProgram } from '../helpers/programs.ts'
 import { freePort } from '../helpers/redis.ts'
 import { Child } from './child.ts'
 import { RedisProcess } from './redis-server.ts'
-import { dataFolder, type Store } from './store.ts'
+import { dataFolder, type Store, type Target } from './store.ts'
 
 const NAME = 'chaos'
 const DOWN_AFTER = 1000
@@ -14,6 +14,7 @@ const SETTLE = 15_000
 
 /** One master, one replica and three sentinels. Programs ask the sentinels, and no proxy stands before Redis. */
 export class SentinelStore implements Store {
+  readonly links = []
   readonly #servers: RedisProcess[]
   readonly #sentinels: { port: number; child: Child; client: Redis }[] = []
   #masterPort: number
@@ -63,7 +64,11 @@ export class SentinelStore implements Store {
     return this.#servers.find(({ port }) => port === this.#masterPort)!
   }
 
-  get admin(): Redis {
+  get masters(): Target[] {
+    return [{ server: this.master, details: {} }]
+  }
+
+  adminOf(): Redis {
     return this.master.admin
   }
 
