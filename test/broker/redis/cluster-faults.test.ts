@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
+import { Redis } from 'ioredis'
 import type { Broker } from '../../../src/broker/broker.ts'
 import type { Sharded } from '../../../src/broker/redis/pub-sub.ts'
 import { SLOTS, slotOf } from '../../../src/broker/redis/topology.ts'
@@ -7,10 +8,11 @@ import type { GapReason } from '../../../src/protocol/messages.ts'
 import type { Position } from '../../../src/protocol/position.ts'
 import type { Topic } from '../../../src/protocol/topic.ts'
 import { createPublisher } from '../../../src/publisher.ts'
-import { startRedis } from '../../helpers/redis.ts'
-import { type RedisCluster, SlotMove, startCluster } from '../../helpers/redis-cluster.ts'
+import { FaultProxy } from '../../chaos/proxy.ts'
+import { freePort, type RedisServer, startRedis } from '../../helpers/redis.ts'
+import { joinCluster, type RedisCluster, SlotMove, startCluster } from '../../helpers/redis-cluster.ts'
 import { connect, connectToCluster } from '../../helpers/redis-node.ts'
-import { until, within } from '../../helpers/waiting.ts'
+import { once, until, within } from '../../helpers/waiting.ts'
 import { envelope, FakeSubscriber } from '../suite.ts'
 
 const SLOW = { timeout: 240_000 }
@@ -233,6 +235,56 @@ test('cluster: a backend that names only the channel waits until all keys of the
   const [, [, seq, , duplicate]] = (await publishThere('b')) as [null, [string, number, number, number]]
   assert.deepEqual([seq, duplicate], [2, 0])
 })
+
+test('cluster: what is still on its way from the master that a topic has left does not come again', SLOW, async t => {
+  const proxies = [await FaultProxy.start(), await FaultProxy.start()] as const
+  for (const proxy of proxies) t.after(() => proxy.close())
+  const settings = ['--cluster-enabled', 'yes', '--repl-diskless-sync-delay', '0']
+  const start = async (proxy: FaultProxy): Promise<RedisServer> => {
+    const ports = ['--cluster-port', `${await freePort()}`, '--cluster-announce-port', `${proxy.port}`]
+    const server = await startRedis(t, { args: [...settings, ...ports] })
+    proxy.target = server.port
+    return server
+  }
+  const [from, to] = [await start(proxies[0]), await start(proxies[1])]
+  await joinCluster([from, to], [])
+  const urls = proxies.map(({ port }) => `redis://127.0.0.1:${port}`)
+  const { broker } = connectToCluster(t, { urls, masters: [from, to] } as unknown as RedisCluster, {})
+  await within(broker.whenLive, 'the broker is live')
+  const watcher = new Watcher(broker)
+  const { recorded, bare } = topicsAt({ masters: [from, to] } as unknown as RedisCluster, 0)
+  await Promise.all([watcher.join(recorded), watcher.join(bare)])
+  await record(broker, recorded, 1)
+  await isOver(watcher, recorded, 1)
+  const port = await portOf(from, 'subscriber')
+  const resume = proxies[0].stall(({ server }) => server.localPort === port)
+  t.after(resume)
+  const channel = `push:${recorded}`
+  const witness = new Redis(from.url)
+  t.after(() => witness.disconnect())
+  await witness.subscribe(channel)
+  const seen = once(witness, 'message')
+  const move = new SlotMove(slotOf(channel), from, to)
+  await move.begin()
+  while (await move.moveKeys(10));
+  await move.end([from, to])
+  await to.admin.call('FCALL', 'push_publish', 1, channel, envelope(2), 10, 60)
+  await seen
+  await record(broker, recorded, 3)
+  await isOver(watcher, recorded, 3)
+  resume()
+  await broker.publish([{ topic: bare, envelope: envelope(1) }])
+  await isOver(watcher, bare, 1)
+  assert.deepEqual(watcher.got.get(recorded), [1, 2, 3])
+})
+
+/** From which port the connection with this name comes. */
+async function portOf({ admin }: RedisServer, name: string): Promise<number> {
+  const line = String(await admin.client('LIST'))
+    .split('\n')
+    .find(client => client.includes(` name=${name} `))
+  return Number(/ addr=127\.0\.0\.1:(\d+) /.exec(line!)?.[1])
+}
 
 test('cluster: a master that joins later has the functions, and its topics are received', SLOW, async t => {
   const { cluster, broker, watcher, places } = await setUp(t)
