@@ -96,6 +96,19 @@ test('what was lost before the barrier is told when it opens; before the open ba
   assert.equal(barrier.isDone, false)
 })
 
+test('a gap that a replay has passed is needless, unless the history was found replaced after it was read', () => {
+  const opened = () => {
+    const barrier = new ReplayBarrier()
+    barrier.open(at(10), 5)
+    return barrier
+  }
+  assert.equal(opened().lost('history_replaced', at(3), 4), true)
+  assert.equal(opened().lost('history_replaced', at(3), 6), false)
+  assert.equal(opened().lost('history_replaced', at(10), 6), true, 'it has exactly what the client has')
+  assert.equal(opened().lost('rejected', at(3), 6), true, 'the replay has said so already')
+  assert.equal(opened().lost('history_replaced', at(11), 4), false)
+})
+
 test('a replay covers what was let go, or is asked for again', async () => {
   const barrier = new ReplayBarrier()
   assert.equal(barrier.isCoveredBy(at(0), barrier.newestAt - 1), false, 'read before it was joined')
