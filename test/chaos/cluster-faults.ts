@@ -3,11 +3,14 @@ import type { ClusterStore, Member } from './cluster.ts'
 import type { Scene } from './faults.ts'
 import { rollBack } from './rollback.ts'
 import type { ClusterFaultKind } from './schedule.ts'
+import { SHARDS } from './slots.ts'
 import { CHANNELS, TOPICS, USERS } from './topics.ts'
 
 /** How long a failover may take. */
 const PATIENCE = 20_000
 const LOOK_EVERY = 50
+/** How long a fault waits for another one to be over. */
+const WAIT = 3000
 const LONGEST_PAUSE = 1500
 /** Keys of a slot that are moved in one step: the fewer, the more may come between two of them. */
 const AT_ONCE = [1, 3, 10]
@@ -53,11 +56,23 @@ export const CLUSTER_FAULTS: Record<ClusterFaultKind, (scene: Scene) => Promise<
 
 const storeOf = ({ world }: Pick<Scene, 'world'>): ClusterStore => world.store as ClusterStore
 
-/** One of the shards that are free. */
+/** What takes them lets them go; if that lasts too long, this does not happen. */
+async function taken(
+  store: ClusterStore,
+  shards: () => number[],
+  isFailing: boolean,
+): Promise<(() => void) | undefined> {
+  const deadline = Date.now() + WAIT
+  for (;;) {
+    const free = store.take(shards(), isFailing)
+    if (free || Date.now() > deadline) return free
+    await sleep(LOOK_EVERY)
+  }
+}
+
 async function withShard(scene: Scene, act: (shard: number) => Promise<void>): Promise<void> {
-  const store = storeOf(scene)
-  const shard = scene.random.pick(store.shards.slice(0, 3))
-  const free = store.take([shard], true)
+  const shard = scene.random.index(SHARDS)
+  const free = await taken(storeOf(scene), () => [shard], true)
   if (!free) return
   try {
     await act(shard)
@@ -116,15 +131,16 @@ async function moveSlot(scene: Scene): Promise<void> {
   const store = storeOf(scene)
   const isOfTicks = random.next() < 1 / 8
   const topic = random.pick([...CHANNELS, ...USERS, ...TOPICS])
-  const key = isOfTicks ? `{push:shard-${random.index(3)}}` : `push:${topic}`
-  const to = random.pick(store.shards.filter(shard => shard !== store.homeOf(key)))
-  const free = store.take([store.homeOf(key), to], false)
+  const key = isOfTicks ? `{push:shard-${random.index(SHARDS)}}` : `push:${topic}`
+  const turn = 1 + random.index(SHARDS - 1)
+  const to = () => (store.homeOf(key) + turn) % SHARDS
+  const free = await taken(store, () => [store.homeOf(key), to()], false)
   if (!free) return
   try {
     scene.begun(isOfTicks ? { topic: key } : { topic })
     if (random.next() < 0.5) world.clients.tell({ e: 'drop', share: 0.3 })
     const pause = random.next() < 0.5 ? Math.min(duration, LONGEST_PAUSE) : 0
-    await store.move(key, to, { pause, atOnce: random.pick(AT_ONCE) })
+    await store.move(key, to(), { pause, atOnce: random.pick(AT_ONCE) })
   } finally {
     free()
   }
@@ -134,7 +150,7 @@ async function moveSlot(scene: Scene): Promise<void> {
 async function newcomer(scene: Scene): Promise<void> {
   const { random, duration } = scene
   const store = storeOf(scene)
-  const free = store.take(store.shards, true)
+  const free = await taken(store, () => store.shards, true)
   if (!free) return
   try {
     scene.begun()

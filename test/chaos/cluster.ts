@@ -31,6 +31,7 @@ export interface Member {
 /** Three masters with a replica each, and now and then one master more. A shard is a master and its replica. */
 export class ClusterStore implements Store {
   readonly #journal: Journal
+  readonly #isSharded: boolean
   readonly #data = dataFolder()
   #members: Member[] = []
   /** By shard. */
@@ -40,12 +41,13 @@ export class ClusterStore implements Store {
   readonly #taken = new Set<number>()
   #isFailing = false
 
-  private constructor(journal: Journal) {
+  private constructor(journal: Journal, isSharded: boolean) {
     this.#journal = journal
+    this.#isSharded = isSharded
   }
 
-  static async start(journal: Journal): Promise<ClusterStore> {
-    const store = new ClusterStore(journal)
+  static async start(journal: Journal, isSharded: boolean): Promise<ClusterStore> {
+    const store = new ClusterStore(journal, isSharded)
     const shards = Array.from({ length: SHARDS }, (_, shard) => shard)
     const start = () => Promise.all(shards.map(shard => store.#add(shard)))
     const [masters, replicas] = [await start(), await start()]
@@ -88,7 +90,8 @@ export class ClusterStore implements Store {
   }
 
   sourceThrough(): object {
-    return { cluster: this.#ports.map(port => `redis://127.0.0.1:${port}`) }
+    const cluster = this.#ports.map(port => `redis://127.0.0.1:${port}`)
+    return this.#isSharded ? { cluster, sharded: true } : { cluster }
   }
 
   get masters(): Target[] {

@@ -27,14 +27,14 @@ const WEIGHTS = {
 
 const SENTINEL_WEIGHTS = { failover: 4, 'master-kill': 3, 'master-stop': 3 } as const
 const CLUSTER_WEIGHTS = {
-  'shard-failover': 4,
-  'shard-kill': 3,
-  'shard-stop': 3,
-  'shard-split': 4,
-  'shard-rollback': 2,
-  'slot-move': 8,
-  'master-join': 3,
-  'library-flush': 2,
+  'shard-failover': 5,
+  'shard-kill': 5,
+  'shard-stop': 5,
+  'shard-split': 6,
+  'shard-rollback': 4,
+  'slot-move': 14,
+  'master-join': 5,
+  'library-flush': 4,
 } as const
 /** Of one Redis alone: with a replica they are other faults. */
 const SINGLE_ONLY = ['redis-stop', 'redis-kill', 'redis-rollback'] as const

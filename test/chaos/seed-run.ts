@@ -136,7 +136,7 @@ function entryOf(fields: readonly string[]): { id: string; k: string } {
 }
 
 /** Two to each master, the channel to the controller and the listener; each of the two asks three sentinels for failovers. */
-const OWN_SOCKETS = { single: 4, nginx: 4, sentinel: 10, cluster: 8 }
+const OWN_SOCKETS = { single: 4, nginx: 4, sentinel: 10, cluster: 8, 'cluster-sharded': 8 }
 /** What the publishers' last requests keep alive. */
 const KEPT_ALIVE = 2
 /** Upgrades of each node that lead nowhere: more than what is let pass. */
@@ -166,11 +166,17 @@ async function findLeaks(world: World): Promise<void> {
   await findSubscriptions(world)
 }
 
+/** Of both kinds of pub/sub. */
+const LISTS = ['CHANNELS', 'SHARDCHANNELS']
+
 /** When all clients are gone each master has the nodes themselves, and nothing else. */
 async function findSubscriptions(world: World): Promise<void> {
   const expected = world.nodes.length + 1
   for (const { server } of world.store.masters) {
-    const channels = async () => (await server.admin.pubsub('CHANNELS', 'push:*')) as string[]
+    const channels = async () => {
+      const held = await Promise.all(LISTS.map(list => server.admin.call('PUBSUB', list, 'push:*')))
+      return held.flat() as string[]
+    }
     const deadline = Date.now() + ENDING
     let held = await channels()
     while (held.length !== expected && Date.now() < deadline) {

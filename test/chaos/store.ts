@@ -9,7 +9,7 @@ import type { FaultProxy } from './proxy.ts'
 import { RedisProcess } from './redis-server.ts'
 import { SentinelStore } from './sentinel.ts'
 
-export const TOPOLOGIES = ['single', 'sentinel', 'nginx', 'cluster'] as const
+export const TOPOLOGIES = ['single', 'sentinel', 'nginx', 'cluster', 'cluster-sharded'] as const
 export type Topology = (typeof TOPOLOGIES)[number]
 
 export const isCluster = (topology: Topology): boolean => topology.startsWith('cluster')
@@ -44,7 +44,7 @@ export function dataFolder(): string {
 }
 
 export async function createStore(topology: Topology, folder: string, journal: Journal): Promise<Store> {
-  if (isCluster(topology)) return ClusterStore.start(journal)
+  if (isCluster(topology)) return ClusterStore.start(journal, topology === 'cluster-sharded')
   if (topology === 'sentinel') return SentinelStore.start(folder)
   return SingleStore.start()
 }
