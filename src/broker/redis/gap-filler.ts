@@ -22,8 +22,7 @@ export interface GapFillerEvents {
 const PAGE: PageLimits = { count: 500, bytes: 512 * 1024 }
 
 /** Topics filled at the same time, and topics compared in one call. */
-const CONCURRENCY = 8
-const COMPARED_AT_ONCE = 500
+const [CONCURRENCY, COMPARED_AT_ONCE] = [8, 500]
 
 /** Bytes of unrecorded messages that may wait until their topics are filled; more are dropped and told as a gap. */
 const MAX_WAITING_BYTES = 16 * 1024 * 1024
@@ -131,9 +130,11 @@ export class GapFiller {
     return cursor
   }
 
-  /** The topic comes from another master: its messages wait until `regained`. */
-  adopt(topic: Topic, { last, hasUnrecorded }: TopicCursor): void {
-    this.#startFilling(Object.assign(this.#add(topic), { last, hasUnrecorded }))
+  /** The topic comes from another master. Its messages wait until `regained`, unless it is still to be joined. */
+  adopt(topic: Topic, { last, hasUnrecorded, wasGivenUp }: TopicCursor, isToJoin: boolean): TopicCursor {
+    const cursor = Object.assign(this.#add(topic), { last, hasUnrecorded, wasGivenUp })
+    if (!isToJoin) this.#startFilling(cursor)
+    return cursor
   }
 
   /** Messages of these topics did not come for a while, and now come again. */
@@ -298,8 +299,7 @@ export class GapFiller {
   #giveUp(topic: Topic, cursor: TopicCursor): void {
     if (this.#cursors.get(topic) !== cursor || !cursor.isFilling) return
     this.#events.lost('broker_link', new Map([[topic, undefined]]))
-    cursor.last = undefined
-    this.#finish(topic, cursor)
+    this.#finish(topic, Object.assign(cursor, { last: undefined, wasGivenUp: true }))
   }
 
   #forgetWaiting(cursor: TopicCursor): void {

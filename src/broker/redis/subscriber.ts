@@ -193,12 +193,19 @@ export class RedisSubscriber {
 
   /** These topics come from another master. What was published meanwhile is filled, or told as a gap. */
   async adopt(released: Released, servers: readonly CommandLink[]): Promise<void> {
-    for (const [topic, cursor] of released) if (cursor) this.#gapFiller.adopt(topic, cursor)
     const topics = [...released.keys()]
+    const toJoin = new Map<Topic, TopicCursor>()
+    for (const [topic, cursor] of released) {
+      // Whoever subscribes while a slot moves is told where the topic is by the master that has it then: nothing is missed.
+      const isToJoin = cursor?.isNew === true && this.#events.isRecorded(topic)
+      const adopted = cursor && this.#gapFiller.adopt(topic, cursor, isToJoin)
+      if (isToJoin) toJoin.set(topic, adopted!)
+    }
     await this.#subscriptions.adopt(topics)
     if (this.#options.pubSub.isClassic) await this.#bus.passed(servers)
     this.#subscriptions.unmute(topics)
-    await this.#gapFiller.regained(topics.filter(topic => this.#subscriptions.wants(topic)))
+    const isKnown = (topic: Topic) => !toJoin.has(topic) || toJoin.get(topic)!.last !== undefined
+    await this.#gapFiller.regained(topics.filter(topic => this.#subscriptions.wants(topic) && isKnown(topic)))
   }
 
   moveTo(address: Address): void {

@@ -236,7 +236,8 @@ test('cluster: a backend that names only the channel waits until all keys of the
   assert.deepEqual([seq, duplicate], [2, 0])
 })
 
-test('cluster: what is still on its way from the master that a topic has left does not come again', SLOW, async t => {
+/** Two masters, and a proxy before each. */
+async function setUpProxies(t: TestContext) {
   const proxies = [await FaultProxy.start(), await FaultProxy.start()] as const
   for (const proxy of proxies) t.after(() => proxy.close())
   const settings = ['--cluster-enabled', 'yes', '--repl-diskless-sync-delay', '0']
@@ -249,25 +250,38 @@ test('cluster: what is still on its way from the master that a topic has left do
   const [from, to] = [await start(proxies[0]), await start(proxies[1])]
   await joinCluster([from, to], [])
   const urls = proxies.map(({ port }) => `redis://127.0.0.1:${port}`)
-  const { broker } = connectToCluster(t, { urls, masters: [from, to] } as unknown as RedisCluster, {})
+  const cluster = { urls, masters: [from, to] } as unknown as RedisCluster
+  const { broker } = connectToCluster(t, cluster)
   await within(broker.whenLive, 'the broker is live')
-  const watcher = new Watcher(broker)
-  const { recorded, bare } = topicsAt({ masters: [from, to] } as unknown as RedisCluster, 0)
+  /** What the first master says over the link of this name comes later. */
+  const stall = async (name: string) => {
+    const port = await portOf(from, name)
+    const resume = proxies[0].stall(({ server }) => server.localPort === port)
+    t.after(resume)
+    return resume
+  }
+  const move = async (channel: string) => {
+    const moving = new SlotMove(slotOf(channel), from, to)
+    await moving.begin()
+    while (await moving.moveKeys(10));
+    await moving.end([from, to])
+  }
+  return { cluster, from, to, broker, watcher: new Watcher(broker), stall, move }
+}
+
+test('cluster: what is still on its way from the master that a topic has left does not come again', SLOW, async t => {
+  const { cluster, from, to, broker, watcher, stall, move } = await setUpProxies(t)
+  const { recorded, bare } = topicsAt(cluster, 0)
   await Promise.all([watcher.join(recorded), watcher.join(bare)])
   await record(broker, recorded, 1)
   await isOver(watcher, recorded, 1)
-  const port = await portOf(from, 'subscriber')
-  const resume = proxies[0].stall(({ server }) => server.localPort === port)
-  t.after(resume)
+  const resume = await stall('subscriber')
   const channel = `push:${recorded}`
   const witness = new Redis(from.url)
   t.after(() => witness.disconnect())
   await witness.subscribe(channel)
   const seen = once(witness, 'message')
-  const move = new SlotMove(slotOf(channel), from, to)
-  await move.begin()
-  while (await move.moveKeys(10));
-  await move.end([from, to])
+  await move(channel)
   await to.admin.call('FCALL', 'push_publish', 1, channel, envelope(2), 10, 60)
   await seen
   await record(broker, recorded, 3)
@@ -276,6 +290,22 @@ test('cluster: what is still on its way from the master that a topic has left do
   await broker.publish([{ topic: bare, envelope: envelope(1) }])
   await isOver(watcher, bare, 1)
   assert.deepEqual(watcher.got.get(recorded), [1, 2, 3])
+})
+
+test('cluster: whoever subscribes while the slot moves is told no gap of a recorded topic', SLOW, async t => {
+  const { cluster, to, broker, watcher, stall, move } = await setUpProxies(t)
+  const { recorded } = topicsAt(cluster, 0)
+  const channel = `push:${recorded}`
+  await record(broker, recorded, 1)
+  await stall('commands')
+  const joining = watcher.join(recorded)
+  await move(channel)
+  const position = await within(joining, 'the topic is confirmed')
+  assert.equal(position?.seq, 1)
+  await to.admin.call('FCALL', 'push_publish', 1, channel, envelope(2), 10, 60)
+  await isOver(watcher, recorded, 2)
+  assert.deepEqual(watcher.got.get(recorded), [2])
+  assert.deepEqual([...watcher.gaps], [])
 })
 
 /** From which port the connection with this name comes. */
