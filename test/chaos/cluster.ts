@@ -74,7 +74,7 @@ export class ClusterStore implements Store {
   /** For the judge: what happens to a shard happens to the topics that are there. */
   #note(key: string, shard: number, e: 'gets' | 'leaves'): void {
     if (e === 'gets') this.#homes.set(key, shard)
-    this.#journal.write({ e, topic: key.slice(PREFIX.length), shard })
+    this.#journal.write({ e, key, shard })
   }
 
   get port(): number {

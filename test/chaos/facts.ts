@@ -2,6 +2,7 @@ import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { readJournal } from './journal.ts'
 import type { FaultKind } from './schedule.ts'
+import { slotOf } from './slots.ts'
 
 /** What the logs of a run say, in the words of the judge. */
 export interface Facts {
@@ -11,8 +12,8 @@ export interface Facts {
   /** What each client was told, in order. */
   clients: Map<string, Told[]>
   faults: FaultNote[]
-  /** On which shards of a Cluster a topic was when. */
-  homes: Map<string, Home[]>
+  /** On which shards of a Cluster a slot was when, of those that may have moved. */
+  homes: Map<number, Home[]>
   /** The histories at the end. */
   histories: Map<string, { id: string; k: string }[]>
   /** What nodes and publishers said that they never should. */
@@ -128,15 +129,15 @@ function faultsOf(controller: readonly Note[]): FaultNote[] {
   return faults
 }
 
-/** While its slot moves a topic is on two shards. */
-function homesOf(controller: readonly Note[]): Map<string, Home[]> {
-  const homes = new Map<string, Home[]>()
-  for (const { e, t, ...note } of controller) {
-    const { topic, shard } = note as unknown as { topic: string; shard: number }
-    const known = homes.get(topic) ?? []
-    if (e === 'gets') homes.set(topic, [...known, { shard, from: t, until: Number.POSITIVE_INFINITY }])
-    const left = e === 'leaves' && known.findLast(home => home.shard === shard)
-    if (left) left.until = t
+/** While it moves a slot is on two shards. */
+function homesOf(controller: readonly Note[]): Map<number, Home[]> {
+  const homes = new Map<number, Home[]>()
+  for (const { e, t, key, shard } of controller) {
+    if (e !== 'gets' && e !== 'leaves') continue
+    const slot = slotOf(key as string)
+    const known = homes.get(slot) ?? []
+    if (e === 'gets') homes.set(slot, [...known, { shard: shard as number, from: t, until: Number.POSITIVE_INFINITY }])
+    else known.findLast(home => home.shard === shard)!.until = t
   }
   return homes
 }

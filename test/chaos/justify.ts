@@ -1,6 +1,6 @@
 import type { Facts, FaultNote } from './facts.ts'
 import type { FaultKind } from './schedule.ts'
-import { firstHomeOf } from './slots.ts'
+import { firstHomeOf, slotOf } from './slots.ts'
 import { BULK, SMALL } from './topics.ts'
 
 /** How long after a fault its consequences may still be told. */
@@ -58,10 +58,17 @@ type Past = Pick<Facts, 'faults' | 'homes'>
 function concerns({ shard }: FaultNote, topic: string, span: [from: number, until: number], { homes }: Past): boolean {
   if (shard === undefined) return true
   const [from, until] = span
-  const known = homes.get(topic)
-  // That of a connection: nobody moves its slot.
-  if (!known) return firstHomeOf(`push:${topic}`) === shard
+  const key = `push:${topic}`
+  const known = homes.get(slotOf(key))
+  if (!known) return firstHomeOf(key) === shard
   return known.some(home => home.shard === shard && home.from <= until && home.until >= from)
+}
+
+/** Whether the topic may have missed something because its slot moved: recorded topics never do. */
+function hasMoved(topic: string, t: number, { homes }: Past): boolean {
+  if (!topic.startsWith('connection:')) return false
+  const known = homes.get(slotOf(`push:${topic}`)) ?? []
+  return known.some(({ from }, i) => i > 0 && from <= t && t <= known[i - 1]!.until + AFTERMATH)
 }
 
 /** Whether Redis may have less than it had. Of a failover that came to nothing that is certain: it has not. */
@@ -73,6 +80,7 @@ function isBackward({ kind, promoted }: FaultNote): boolean {
 export function isJustified(reason: string, topic: string, t: number, past: Past): boolean {
   // These keep little: whoever is away for a while finds them trimmed.
   if (reason === 'history_trimmed' && (topic === SMALL || topic === BULK)) return true
+  if (reason === 'broker_link' && hasMoved(topic, t, past)) return true
   const explanation = EXPLANATIONS[reason]
   if (!explanation) return false
   const { kinds, isPassing, isOfAll } = explanation
