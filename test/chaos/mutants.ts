@@ -80,7 +80,7 @@ const ORDINARY: readonly Mutant[] = [
       },
       {
         file: LUA,
-        find: 'if entry[2][4] == since or (since_seq == 0 and entry_seq == 1) then return nil end',
+        find: 'if entry[2][4] == since or is_first then return nil end',
         replace: 'if entry_seq <= since_seq + 1 then return nil end',
       },
       {
@@ -157,7 +157,7 @@ const ORDINARY: readonly Mutant[] = [
     replacements: [
       {
         file: LUA,
-        find: 'if entry[2][4] == since or (since_seq == 0 and entry_seq == 1) then return nil end',
+        find: 'if entry[2][4] == since or is_first then return nil end',
         replace: 'if true then return nil end',
       },
     ],

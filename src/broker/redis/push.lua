@@ -272,11 +272,13 @@ local function gap(reason, id, seq)
   return { reason, id, seq, 1 }
 end
 
--- Why something is missing between `since` and the first entry after it; nil if nothing is.
-local function gap_before(entry, since, since_seq, oldest)
+-- Why something is missing between `since` and the first entry after it; nil if nothing is. A head of another timeline
+-- than the first entry has one of a server that went back in time, which the present server need not be.
+local function gap_before(entry, since, since_seq, oldest, head_id)
   if tonumber(entry[1]:match('^(%d+)')) < oldest then return 'history_expired' end
   local entry_seq = entry_seq_of(entry[2][2])
-  if entry[2][4] == since or (since_seq == 0 and entry_seq == 1) then return nil end
+  local is_first = since_seq == 0 and entry_seq == 1 and timeline_of(entry[2][2]) == timeline_of(head_id)
+  if entry[2][4] == since or is_first then return nil end
   return entry_seq > since_seq + 1 and 'history_trimmed' or 'history_replaced'
 end
 
@@ -355,7 +357,7 @@ local function push_history(keys, args)
   local first = redis.call('XRANGE', history, from, '+', 'COUNT', 1)[1]
   -- The head is later, but there are no entries: they have expired or were evicted.
   if not first then return gap('history_expired', id, seq) end
-  local reason = gap_before(first, since, since_seq, milliseconds - ttl * 1000)
+  local reason = gap_before(first, since, since_seq, milliseconds - ttl * 1000, id)
   if reason then return gap(reason, id, seq) end
   local result = take_entries({ '', id, seq, 0 }, history, from, count, bytes)
   if entry_seq_of(result[#result - 1]) == seq then result[4] = 1 end
