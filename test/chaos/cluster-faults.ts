@@ -75,7 +75,7 @@ async function withShard(scene: Scene, act: (shard: number) => Promise<void>): P
   const free = await taken(storeOf(scene), () => [shard], true)
   if (!free) return
   try {
-    await act(shard)
+    await storeOf(scene).changing(shard, () => act(shard))
   } finally {
     free()
   }

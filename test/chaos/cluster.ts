@@ -12,7 +12,7 @@ import { dataFolder, type Store, type Target } from './store.ts'
 import { TOPICS } from './topics.ts'
 
 /** Milliseconds without an answer after which the others take a master for dead. */
-const NODE_TIMEOUT = 1000
+const NODE_TIMEOUT = 1500
 /** The number of the shard of a master that joins. */
 const JOINED = SHARDS
 const SETTLE = 30_000
@@ -40,6 +40,10 @@ export class ClusterStore implements Store {
   readonly #homes = new Map<string, number>()
   readonly #taken = new Set<number>()
   #isFailing = false
+  /** Shards of which a fault may change the master. */
+  readonly #changing = new Set<number>()
+  #wholeAt = 0
+  #promotions = 0
 
   private constructor(journal: Journal, isSharded: boolean) {
     this.#journal = journal
@@ -146,8 +150,20 @@ export class ClusterStore implements Store {
     const isMaster = (member: Member) => view.some(({ id, ...node }) => id === member.id && node.isMaster)
     const masters = this.#members.filter(isMaster).toSorted((a, b) => a.shard - b.shard)
     if (masters.some(({ shard }, i) => shard !== i)) return 'a shard has two masters, or none'
+    for (const [shard, master] of masters.entries()) {
+      const before = this.#masters[shard]
+      if (before && before !== master && !this.#changing.has(shard)) this.#noteUnasked(shard)
+    }
     this.#masters = masters
+    this.#wholeAt = Date.now()
     return undefined
+  }
+
+  /** On a machine that is too busy the servers take a master for dead by themselves. */
+  #noteUnasked(shard: number): void {
+    const note = { number: -++this.#promotions, kind: 'promotion' }
+    this.#journal.write({ e: 'fault', ...note, shard, since: this.#wholeAt })
+    this.#journal.write({ e: 'fault-end', ...note })
   }
 
   /**
@@ -162,6 +178,16 @@ export class ClusterStore implements Store {
     return () => {
       for (const shard of shards) this.#taken.delete(shard)
       if (isFailing) this.#isFailing = false
+    }
+  }
+
+  /** While `act` lasts, the shard may get another master. */
+  async changing<T>(shard: number, act: () => Promise<T>): Promise<T> {
+    this.#changing.add(shard)
+    try {
+      return await act()
+    } finally {
+      this.#changing.delete(shard)
     }
   }
 

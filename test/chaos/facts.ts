@@ -1,7 +1,7 @@
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { readJournal } from './journal.ts'
-import type { FaultKind } from './schedule.ts'
+import type { NotedKind } from './schedule.ts'
 import { slotOf } from './slots.ts'
 
 /** What the logs of a run say, in the words of the judge. */
@@ -43,7 +43,7 @@ export interface FaultNote {
   /** Of the strike: several of a kind may last at the same time. */
   number: number
   t: number
-  kind: FaultKind
+  kind: NotedKind
   end: number
   topic?: string
   /** Of a Cluster: the others have nothing to do with it. */

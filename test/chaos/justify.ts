@@ -1,5 +1,5 @@
 import type { Facts, FaultNote } from './facts.ts'
-import type { FaultKind } from './schedule.ts'
+import type { NotedKind } from './schedule.ts'
 import { firstHomeOf, slotOf } from './slots.ts'
 import { BULK, SMALL } from './topics.ts'
 
@@ -7,7 +7,7 @@ import { BULK, SMALL } from './topics.ts'
 const AFTERMATH = 10_000
 
 /** These end with a replica that may be behind, if it was promoted. */
-const FAILOVER: FaultKind[] = [
+const FAILOVER: NotedKind[] = [
   'failover',
   'master-kill',
   'master-stop',
@@ -15,9 +15,10 @@ const FAILOVER: FaultKind[] = [
   'shard-kill',
   'shard-stop',
   'shard-split',
+  'promotion',
 ]
-const BACKWARD: FaultKind[] = [...FAILOVER, 'redis-rollback', 'shard-rollback']
-const LINK: FaultKind[] = [
+const BACKWARD: NotedKind[] = [...FAILOVER, 'redis-rollback', 'shard-rollback']
+const LINK: NotedKind[] = [
   ...BACKWARD,
   'redis-stop',
   'redis-kill',
@@ -31,10 +32,10 @@ const LINK: FaultKind[] = [
   'pubsub-limit',
   'node-stop',
 ]
-const READER: FaultKind[] = ['reader-stall', 'client-link-throttle', 'client-link-hole']
+const READER: NotedKind[] = ['reader-stall', 'client-link-throttle', 'client-link-hole']
 
 interface Explanation {
-  kinds: readonly FaultKind[]
+  kinds: readonly NotedKind[]
   /** Whether it explains only what comes soon after it. */
   isPassing: boolean
   /** Whether it is told of topics, too, to which nothing happened. */

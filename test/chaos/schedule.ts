@@ -42,6 +42,9 @@ const SINGLE_ONLY = ['redis-stop', 'redis-kill', 'redis-rollback'] as const
 export type ClusterFaultKind = keyof typeof CLUSTER_WEIGHTS
 export type FaultKind = keyof typeof WEIGHTS | keyof typeof SENTINEL_WEIGHTS | ClusterFaultKind
 
+/** What the judge is told of: faults, and what the servers of a Cluster did without one. */
+export type NotedKind = FaultKind | 'promotion'
+
 export interface Fault {
   kind: FaultKind
   /** Milliseconds after the beginning. */

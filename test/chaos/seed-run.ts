@@ -89,6 +89,7 @@ async function end(world: World): Promise<void> {
     violate(world, 'liveness', 'not everybody got what was published last')
   }
   await countConnections(world, world.options.clients)
+  await world.store.whole()
   await recordHistories(world)
   await world.clients.ask({ e: 'end' }, 'ended', ENDING)
   await countConnections(world, 0)

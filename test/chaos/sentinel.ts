@@ -33,7 +33,7 @@ export class SentinelStore implements Store {
     await servers[1]!.start(['--replicaof', `127.0.0.1 ${servers[0]!.port}`])
     const store = new SentinelStore(servers)
     for (let i = 0; i < 3; i++) await store.#addSentinel(folder, i)
-    await store.#whole()
+    await store.whole()
     return store
   }
 
@@ -81,7 +81,7 @@ export class SentinelStore implements Store {
   }
 
   /** The master that the sentinels name; the replica follows it and has everything. */
-  async #whole(): Promise<void> {
+  async whole(): Promise<void> {
     const deadline = Date.now() + SETTLE
     while (Date.now() < deadline) {
       const state = await this.#look()
@@ -115,7 +115,7 @@ export class SentinelStore implements Store {
     begun()
     try {
       await act()
-      await this.#whole()
+      await this.whole()
     } finally {
       this.#isBusy = false
     }

@@ -33,6 +33,8 @@ export interface Store {
   readonly phpAddress: string
   /** What a program that goes through `proxy` gives as `redis`. */
   sourceThrough(proxy: FaultProxy): string | object
+  /** Resolves when all of it is well, and it is known which servers are the masters. */
+  whole(): Promise<void>
   /** For looking into the history of a topic. */
   adminOf(topic: string): Redis
   close(): Promise<void>
@@ -74,6 +76,8 @@ class SingleStore implements Store {
   get phpAddress(): string {
     return `${this.port}`
   }
+
+  async whole(): Promise<void> {}
 
   adminOf(): Redis {
     return this.#server.admin
