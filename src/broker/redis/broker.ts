@@ -109,7 +109,6 @@ export class RedisBroker {
         lagging: this.#news.lagging,
         refused: this.#news.refused,
         redirected: () => void this.masters.look(),
-        isElsewhere: topic => this.#routes.shardOf(topic) !== shard,
       },
     )
     return shard

@@ -37,8 +37,6 @@ export interface RedisSubscriberEvents extends Omit<GapFillerEvents, 'failed'> {
   refused(refusal: RefusedTopic): void
   /** Another server of the Cluster has a slot that this one was thought to have. */
   redirected(): void
-  /** Whether another master of the Cluster has the slot of the topic. */
-  isElsewhere(topic: Topic): boolean
   misdirected: ClassicWatchEvents['misdirected']
   /** For the log: this node will not notice what is misdirected. */
   blind: ClassicWatchEvents['blind']
@@ -251,8 +249,6 @@ export class RedisSubscriber {
   }
 
   #receive(topic: Topic, message: Slice): void {
-    // It was on its way when the slot moved, and has come or will come over the link to the other master.
-    if (this.#functions.isCluster && !this.#subscriptions.wants(topic) && this.#events.isElsewhere(topic)) return
     const recorded = parseRecorded(message)
     if (recorded) this.#gapFiller.receive(topic, recorded)
     else this.#gapFiller.receiveUnrecorded(topic, message)
