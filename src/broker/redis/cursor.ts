@@ -26,6 +26,11 @@ export class TopicCursor {
     return this.last === undefined && !this.wasGivenUp && !this.hasUnrecorded
   }
 
+  /** Whoever subscribes is told where the topic is by the master that has it then: nothing is missed before that. */
+  get isToJoin(): boolean {
+    return this.isNew && !this.isFilling
+  }
+
   /** Where the topic is for who joins it. `head` is what Redis has said of it, if it was asked. */
   whereabouts(head: Position | undefined): Position | undefined {
     // A publication that came meanwhile is at least as new as this answer.

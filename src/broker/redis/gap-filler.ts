@@ -131,9 +131,9 @@ export class GapFiller {
   }
 
   /** The topic comes from another master. Its messages wait until `regained`, unless it is still to be joined. */
-  adopt(topic: Topic, { last, hasUnrecorded, wasGivenUp }: TopicCursor, isToJoin: boolean): TopicCursor {
+  adopt(topic: Topic, { last, hasUnrecorded, wasGivenUp, isNew }: TopicCursor): TopicCursor {
     const cursor = Object.assign(this.#add(topic), { last, hasUnrecorded, wasGivenUp })
-    if (!isToJoin) this.#startFilling(cursor)
+    if (!isNew || !this.#events.isRecorded(topic)) this.#startFilling(cursor)
     return cursor
   }
 

@@ -165,7 +165,6 @@ export class RedisSubscriber {
     }
   }
 
-  /** Where the topic is now that was at `then` when it was subscribed. */
   whereabouts(topic: Topic, then: Position): Position {
     return this.#gapFiller.whereabouts(topic, then)
   }
@@ -191,19 +190,14 @@ export class RedisSubscriber {
 
   /** These topics come from another master. What was published meanwhile is filled, or told as a gap. */
   async adopt(released: Released, servers: readonly CommandLink[]): Promise<void> {
+    const adopted = new Map<Topic, TopicCursor>()
+    for (const [topic, cursor] of released) if (cursor) adopted.set(topic, this.#gapFiller.adopt(topic, cursor))
     const topics = [...released.keys()]
-    const toJoin = new Map<Topic, TopicCursor>()
-    for (const [topic, cursor] of released) {
-      // Whoever subscribes while a slot moves is told where the topic is by the master that has it then: nothing is missed.
-      const isToJoin = cursor?.isNew === true && this.#events.isRecorded(topic)
-      const adopted = cursor && this.#gapFiller.adopt(topic, cursor, isToJoin)
-      if (isToJoin) toJoin.set(topic, adopted!)
-    }
     await this.#subscriptions.adopt(topics)
     if (this.#options.pubSub.isClassic) await this.#bus.passed(servers)
     this.#subscriptions.unmute(topics)
-    const isKnown = (topic: Topic) => !toJoin.has(topic) || toJoin.get(topic)!.last !== undefined
-    await this.#gapFiller.regained(topics.filter(topic => this.#subscriptions.wants(topic) && isKnown(topic)))
+    const isConcerned = (topic: Topic) => this.#subscriptions.wants(topic) && !adopted.get(topic)?.isToJoin
+    await this.#gapFiller.regained(topics.filter(isConcerned))
   }
 
   moveTo(address: Address): void {
