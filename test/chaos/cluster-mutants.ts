@@ -8,7 +8,7 @@ const ROUTES = 'src/broker/redis/topic-routes.ts'
 const SUBSCRIBER = 'src/broker/redis/subscriber.ts'
 const TIMELINE = 'src/broker/redis/timeline.ts'
 
-const ADOPTS = 'if (target && target !== shard) void target.subscriber.adopt(shard.subscriber.release(topics))'
+const ADOPTS = 'if (target && target !== shard) void target.subscriber.adopt(shard.subscriber.release(topics), servers)'
 
 /** Otherwise it would find out all the same, a few seconds later. */
 const LOOKS_ONCE: Replacement = {
@@ -71,7 +71,7 @@ export const CLUSTER_MUTANTS: readonly Mutant[] = [
         file: ROUTES,
         find: ADOPTS,
         replace:
-          'if (target && target !== shard) void target.subscriber.adopt(new Map([...shard.subscriber.release(topics).keys()].map(topic => [topic, undefined])))',
+          'if (target && target !== shard) void target.subscriber.adopt(new Map([...shard.subscriber.release(topics).keys()].map(topic => [topic, undefined])), servers)',
       },
     ],
     kinds: ['slot-move'],
