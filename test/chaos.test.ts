@@ -9,19 +9,25 @@ import { once } from './helpers/waiting.ts'
 
 /** The long runs are `npm run test:chaos`. */
 const ARGUMENTS = ['--seed', '20', '--seconds', '4', '--clients', '30']
-const KINDS = ['node-kill', 'link-cut', 'client-kill-pubsub', 'drop-reply', 'redis-kill']
+const KINDS = {
+  single: ['node-kill', 'link-cut', 'client-kill-pubsub', 'drop-reply', 'redis-kill'],
+  cluster: ['slot-move', 'shard-kill', 'client-kill-pubsub', 'library-flush'],
+  'cluster-sharded': ['slot-move', 'shard-failover', 'link-cut', 'master-join'],
+}
 
 const run = fileURLToPath(new URL('./chaos/run.ts', import.meta.url))
 
-test('nothing is lost in silence while faults happen (seed 20)', async () => {
-  const args = ['--import', 'tsx', run, ...ARGUMENTS, '--kinds', KINDS.join(',')]
-  const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'], timeout: 300_000 })
-  let output = ''
-  for (const stream of [child.stdout, child.stderr]) stream.on('data', chunk => (output += chunk))
-  const [code] = await once(child, 'close', 310_000)
-  assert.equal(code, 0, output)
-  assert.match(output, /recoveries\s+\d+:.*replayed [1-9]/)
-})
+for (const [topology, kinds] of Object.entries(KINDS)) {
+  test(`${topology}: nothing is lost in silence while faults happen (seed 20)`, async () => {
+    const args = ['--import', 'tsx', run, ...ARGUMENTS, '--topology', topology, '--kinds', kinds.join(',')]
+    const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'], timeout: 300_000 })
+    let output = ''
+    for (const stream of [child.stdout, child.stderr]) stream.on('data', chunk => (output += chunk))
+    const [code] = await once(child, 'close', 310_000)
+    assert.equal(code, 0, output)
+    assert.match(output, /recoveries\s+\d+:.*replayed [1-9]/)
+  })
+}
 
 test('every mutant changes the source: what it looks for stands there once, and the result is a program', () => {
   for (const { name, replacements } of MUTANTS) {

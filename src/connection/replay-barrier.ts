@@ -14,6 +14,8 @@ const MAX_WAITING = 256
 export class ReplayBarrier {
   #isOpen = false
   #until: Position | undefined
+  /** When the answer came that ended the replay. */
+  #readBy = 0
   /** The newest message that was discarded, or delivered to others before the topic was joined, and when. */
   #newest: Position | undefined
   #newestAt = performance.now()
@@ -55,18 +57,32 @@ export class ReplayBarrier {
   /**
    * Messages were lost before they reached the barrier. True when no gap is to be sent now: a closed barrier sends it
    * when it opens, and a replay that went past `position` has made it needless. A gap would lead the client back to
-   * `position`, and it would get the rest twice.
+   * `position`, and it would get the rest twice. But a history that was found replaced at `knownAt`, after the replay was
+   * read, has no longer what the replay sent.
    */
-  lost(reason: GapReason, position?: Position): boolean {
-    if (this.#isOpen) return position !== undefined && this.#until !== undefined && isCovered(position, this.#until)
-    this.#gap ??= reason
-    return true
+  lost(reason: GapReason, position?: Position, knownAt = 0): boolean {
+    if (!this.#isOpen) {
+      this.#gap ??= reason
+      return true
+    }
+    if (!position || !this.#until || !isCovered(position, this.#until)) return false
+    return reason !== 'history_replaced' || knownAt <= this.#readBy || position.id === this.#until.id
   }
 
   /** The replay must reach `position`, where this node is, or be read after this moment. */
   expect(position: Position | undefined): void {
     this.#newest = position
     this.#newestAt = performance.now()
+  }
+
+  /**
+   * The same for a position that may be older than what has come meanwhile: the replay must not end before that. Two
+   * positions that cannot be compared say nothing about what is missing.
+   */
+  begin(position: Position | undefined): void {
+    const newest = this.#newest
+    if (!newest || !position || isCovered(newest, position)) this.expect(position)
+    else if (!isCovered(position, newest)) this.expect(undefined)
   }
 
   /** A history that was read after this time has every message that does not arrive live. */
@@ -79,11 +95,12 @@ export class ReplayBarrier {
     return readAt > this.#newestAt || (this.#newest !== undefined && isCovered(this.#newest, position))
   }
 
-  /** Opens the barrier: everything up to `until` was sent. */
-  open(until: Position | undefined): { waiting: readonly Segment[]; gap: GapReason | undefined } {
+  /** Opens the barrier: everything up to `until`, as an answer of `readBy` has it, was sent. */
+  open(until: Position | undefined, readBy = 0): { waiting: readonly Segment[]; gap: GapReason | undefined } {
     const opened = { waiting: this.#waiting, gap: this.#gap }
     this.#isOpen = true
     this.#until = until
+    this.#readBy = readBy
     this.#waiting = []
     this.#gap = undefined
     return opened

@@ -10,6 +10,7 @@ export class GapNotice {
   #topics: ReadonlyMap<Topic, Position | undefined>
   #added: Map<Topic, Position | undefined> | undefined
   readonly #registry: Registry<Connection>
+  readonly #knownAt = performance.now()
   /** The connections that are still to be told; undefined before the first was. */
   #connections: Iterator<Connection> | undefined
 
@@ -44,9 +45,11 @@ export class GapNotice {
 
   #tellOne(connection: Connection): void {
     const held = this.#topics.size === 1 ? [...this.#topics.keys()] : [...connection.topics]
-    const lost = held.filter(
-      topic => this.#topics.has(topic) && !connection.barriers?.get(topic)?.lost(this.reason, this.#topics.get(topic)),
-    )
+    const isToTell = (topic: Topic) => {
+      const barrier = connection.barriers?.get(topic)
+      return !barrier?.lost(this.reason, this.#topics.get(topic), this.#knownAt)
+    }
+    const lost = held.filter(topic => this.#topics.has(topic) && isToTell(topic))
     if (lost.length > 0) connection.gap(lost, this.reason, this.#positionsOf(lost))
   }
 

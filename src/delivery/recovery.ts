@@ -74,8 +74,9 @@ interface Page {
   /** The position of a client that has this page. */
   end: Position
   isComplete: boolean
-  /** When it was requested. */
+  /** When it was requested, and when the answer came. */
   readAt: number
+  answeredAt: number
 }
 
 interface RecoveryParts {
@@ -140,7 +141,7 @@ export class Recovery {
   async #return(connection: Connection, topic: Topic, { id, barrier, confirmed }: Returning): Promise<Return> {
     const position = (await confirmed).get(topic)
     const since = isId(id) ? id : NO_ID
-    barrier.expect(position)
+    barrier.begin(position)
     const read = position?.id === since ? upToDate(position) : await this.#read(connection, topic, since, barrier)
     // Without an answer the connection left meanwhile: nothing will be sent.
     const page = read ?? upToDate({ id: since, seq: 0 })
@@ -159,7 +160,7 @@ export class Recovery {
       if (page !== first && page.gap) connection.gap([topic], page.gap, page.head && { [topic]: page.head })
       for (const part of page.parts) if (!isExcepted(connection, part.except)) connection.push(part.segment)
       if (page.isComplete && barrier.isCoveredBy(page.end, page.readAt))
-        return this.#open(connection, topic, barrier, page.end)
+        return this.#open(connection, topic, barrier, page)
       // Sends no faster than the client reads.
       await connection.drained()
       page = await this.#read(connection, topic, page.end.id, barrier)
@@ -167,8 +168,8 @@ export class Recovery {
   }
 
   /** Sends the unrecorded messages that waited; live messages that were replayed are skipped from here on. */
-  #open(connection: Connection, topic: Topic, barrier: ReplayBarrier, end: Position): void {
-    const { waiting, gap } = barrier.open(end)
+  #open(connection: Connection, topic: Topic, barrier: ReplayBarrier, { end, answeredAt }: Page): void {
+    const { waiting, gap } = barrier.open(end, answeredAt)
     if (gap) connection.gap([topic], gap)
     for (const segment of waiting) connection.push(segment)
   }
@@ -221,7 +222,7 @@ export class Recovery {
         parts.push({ segment: new Segment(frame, topic, { position }), except })
       }
     }
-    return { head, parts, end: entries.at(-1)?.position ?? head, isComplete, readAt }
+    return { head, parts, end: entries.at(-1)?.position ?? head, isComplete, readAt, answeredAt: performance.now() }
   }
 
   clear(): void {
@@ -235,7 +236,7 @@ function unreadable(since: string): Page {
 }
 
 function upToDate(position: Position): Page {
-  return { head: position, parts: [], end: position, isComplete: true, readAt: 0 }
+  return { head: position, parts: [], end: position, isComplete: true, readAt: 0, answeredAt: performance.now() }
 }
 
 function isWanted(connection: Connection, topic: Topic, barrier: ReplayBarrier): boolean {

@@ -1,7 +1,8 @@
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { readJournal } from './journal.ts'
-import type { FaultKind } from './schedule.ts'
+import type { NotedKind } from './schedule.ts'
+import { slotOf } from './slots.ts'
 
 /** What the logs of a run say, in the words of the judge. */
 export interface Facts {
@@ -11,6 +12,8 @@ export interface Facts {
   /** What each client was told, in order. */
   clients: Map<string, Told[]>
   faults: FaultNote[]
+  /** On which shards of a Cluster a slot was when, of those that may have moved. */
+  homes: Map<number, Home[]>
   /** The histories at the end. */
   histories: Map<string, { id: string; k: string }[]>
   /** What nodes and publishers said that they never should. */
@@ -40,11 +43,21 @@ export interface FaultNote {
   /** Of the strike: several of a kind may last at the same time. */
   number: number
   t: number
-  kind: FaultKind
+  kind: NotedKind
   end: number
   topic?: string
+  /** Of a Cluster: the others have nothing to do with it. */
+  shard?: number
+  /** Whether a replica took over; absent where that is certain, or impossible. */
+  promoted?: boolean
   /** When what it destroyed begins: a rollback takes what came after the snapshot. */
   since?: number
+}
+
+export interface Home {
+  shard: number
+  from: number
+  until: number
 }
 
 type Note = { t: number; e: string; [key: string]: unknown }
@@ -68,6 +81,7 @@ export function readFacts(folder: string): Facts {
     acks: [],
     clients: new Map(),
     faults: faultsOf(controller),
+    homes: homesOf(controller),
     histories: new Map(),
     complaints: [],
     controller,
@@ -109,8 +123,21 @@ function faultsOf(controller: readonly Note[]): FaultNote[] {
       faults.push({ ...(note as unknown as FaultNote), t: (since as number) ?? t, end: Number.POSITIVE_INFINITY })
     } else if (note.e === 'fault-end') {
       const begun = faults.find(({ number }) => number === note.number)
-      if (begun) begun.end = note.t
+      if (begun) Object.assign(begun, note, { t: begun.t, end: note.t })
     }
   }
   return faults
+}
+
+/** While it moves a slot is on two shards. */
+function homesOf(controller: readonly Note[]): Map<number, Home[]> {
+  const homes = new Map<number, Home[]>()
+  for (const { e, t, key, shard } of controller) {
+    if (e !== 'gets' && e !== 'leaves') continue
+    const slot = slotOf(key as string)
+    const known = homes.get(slot) ?? []
+    if (e === 'gets') homes.set(slot, [...known, { shard: shard as number, from: t, until: Number.POSITIVE_INFINITY }])
+    else known.findLast(home => home.shard === shard)!.until = t
+  }
+  return homes
 }

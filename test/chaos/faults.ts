@@ -1,18 +1,23 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { CLUSTER_FAULTS } from './cluster-faults.ts'
 import type { FaultProxy } from './proxy.ts'
 import { Random } from './random.ts'
+import { rollBack } from './rollback.ts'
 import type { Fault, FaultKind } from './schedule.ts'
 import type { SentinelStore } from './sentinel.ts'
+import type { Target } from './store.ts'
 import { CHANNELS, SMALL } from './topics.ts'
 import type { NodeSlot, World } from './world.ts'
 
 /** What one fault is given: the world, its own dice, how long it lasts, and where it notes what it hit. */
-interface Scene {
+export interface Scene {
   world: World
   random: Random
   duration: number
   /** What it did, once it did it: the judge goes by that. False: it could not be done now. */
   begun(details?: object): void
+  /** What came of it. */
+  learned(details: object): void
 }
 
 /** Each lasts until its promise resolves, and then everything is whole again. */
@@ -36,20 +41,20 @@ const FAULTS: Record<FaultKind, (scene: Scene) => Promise<void>> = {
       slot.child.signal('SIGCONT')
     }),
   'redis-stop': scene =>
-    withRedis(scene, async master => {
+    withRedis(scene, async ({ server }) => {
       scene.begun()
-      master.signal('SIGSTOP')
+      server.signal('SIGSTOP')
       await sleep(scene.duration)
-      master.signal('SIGCONT')
+      server.signal('SIGCONT')
     }),
   'redis-kill': scene =>
-    withRedis(scene, async master => {
+    withRedis(scene, async ({ server }) => {
       scene.begun()
-      await master.kill()
+      await server.kill()
       await sleep(scene.duration)
-      await master.start()
+      await server.start()
     }),
-  'redis-rollback': scene => withRedis(scene, master => rollBack(scene, master)),
+  'redis-rollback': scene => withRedis(scene, target => rollBack(scene, target)),
   'link-cut': scene => withLink(scene, cutFor),
   'link-hole': scene => withLink(scene, holdFor),
   'link-delay': scene => withLink(scene, delayFor),
@@ -57,11 +62,12 @@ const FAULTS: Record<FaultKind, (scene: Scene) => Promise<void>> = {
   'drop-reply': dropReply,
   'client-kill-pubsub': scene => clientKill(scene, 'pubsub'),
   'client-kill-normal': scene => clientKill(scene, 'normal'),
-  'pubsub-limit': async ({ world, duration, begun }) => {
-    begun()
-    await ask(world, 'CONFIG', 'SET', 'client-output-buffer-limit', 'pubsub 32768 0 0')
+  'pubsub-limit': async ({ world, random, duration, begun }) => {
+    const { server, details } = pickMaster(world, random)
+    begun(details)
+    await ask(server, 'CONFIG', 'SET', 'client-output-buffer-limit', 'pubsub 32768 0 0')
     await sleep(duration)
-    await ask(world, 'CONFIG', 'SET', 'client-output-buffer-limit', 'pubsub 33554432 8388608 60')
+    await ask(server, 'CONFIG', 'SET', 'client-output-buffer-limit', 'pubsub 33554432 8388608 60')
   },
   'reader-stall': stallReaders,
   'mass-disconnect': async ({ world, random, begun }) => {
@@ -80,12 +86,12 @@ const FAULTS: Record<FaultKind, (scene: Scene) => Promise<void>> = {
   'history-trim': async ({ world, random, begun }) => {
     const topic = random.pick([...CHANNELS, SMALL, 'all'])
     begun({ topic })
-    await ask(world, 'XTRIM', historyOf(topic), 'MAXLEN', random.index(5))
+    await ask(ownerOf(world, topic), 'XTRIM', historyOf(topic), 'MAXLEN', random.index(5))
   },
   'history-expire': async ({ world, random, begun }) => {
     const topic = random.pick([...CHANNELS, SMALL, 'all'])
     begun({ topic })
-    await ask(world, 'DEL', historyOf(topic))
+    await ask(ownerOf(world, topic), 'DEL', historyOf(topic))
   },
   failover: async ({ world, duration, begun }) => {
     await (world.store as SentinelStore).failOver(duration, begun)
@@ -96,13 +102,23 @@ const FAULTS: Record<FaultKind, (scene: Scene) => Promise<void>> = {
   'master-stop': async ({ world, duration, begun }) => {
     await (world.store as SentinelStore).freezeMaster(duration, begun)
   },
+  ...CLUSTER_FAULTS,
 }
 
 export const historyOf = (topic: string): string => `{push:${topic}}:history`
 
+type Asked = Pick<Target['server'], 'admin'>
+
 /** A server that is not the master any more, or not yet, refuses: then this does not happen. */
-async function ask(world: World, command: string, ...args: (string | number)[]): Promise<void> {
-  await world.store.master.admin.call(command, ...args).catch(() => {})
+async function ask({ admin }: Asked, command: string, ...args: (string | number)[]): Promise<void> {
+  await admin.call(command, ...args).catch(() => {})
+}
+
+const ownerOf = ({ store }: World, topic: string): Asked => ({ admin: store.adminOf(topic) })
+
+/** Where there is only one, the dice are not asked: the same seeds stay the same runs. */
+function pickMaster({ store: { masters } }: World, random: Random): Target {
+  return masters.length === 1 ? masters[0]! : random.pick(masters)
 }
 
 let strikes = 0
@@ -116,8 +132,12 @@ export async function strike(world: World, fault: Fault): Promise<void> {
     didBegin = true
     world.journal.write({ e: 'fault', number, kind, ...details })
   }
-  await FAULTS[kind]({ world, duration, random: new Random(Math.floor(aim * 2 ** 32)), begun })
-  world.journal.write(didBegin ? { e: 'fault-end', number, kind } : { e: 'fault-skipped', kind })
+  let outcome = {}
+  const learned = (details: object) => {
+    outcome = details
+  }
+  await FAULTS[kind]({ world, duration, random: new Random(Math.floor(aim * 2 ** 32)), begun, learned })
+  world.journal.write(didBegin ? { e: 'fault-end', number, kind, ...outcome } : { e: 'fault-skipped', kind })
 }
 
 /** One fault has a node at a time. */
@@ -137,14 +157,14 @@ async function withNode({ world, random, begun }: Scene, act: (slot: NodeSlot) =
 
 const taken = new WeakSet<object>()
 
-async function withRedis({ world }: Scene, act: (master: World['store']['master']) => Promise<void>): Promise<void> {
-  const { master } = world.store
-  if (taken.has(master)) return
-  taken.add(master)
+async function withRedis({ world }: Scene, act: (target: Target) => Promise<void>): Promise<void> {
+  const [target] = world.store.masters
+  if (taken.has(target!.server)) return
+  taken.add(target!.server)
   try {
-    await act(master)
+    await act(target!)
   } finally {
-    taken.delete(master)
+    taken.delete(target!.server)
   }
 }
 
@@ -152,10 +172,16 @@ async function withLink(
   { world, random, duration, begun }: Scene,
   act: (link: FaultProxy, duration: number) => Promise<void>,
 ): Promise<void> {
-  const links = [...world.nodes.map(({ redisLink }) => redisLink), world.publisherLink]
+  const links = linksOf(world)
   const index = random.index(links.length)
-  begun({ link: index })
-  await act(links[index]!, duration)
+  begun({ link: index, ...links[index]!.details })
+  await act(links[index]!.link, duration)
+}
+
+/** Where everybody comes to a server by the same proxy, what happens to that happens to all. */
+function linksOf({ nodes, store, publisherLink }: World): { link: FaultProxy; details: object }[] {
+  if (store.links.length > 0) return [...store.links]
+  return [...nodes.map(({ redisLink }) => redisLink), publisherLink].map(link => ({ link, details: {} }))
 }
 
 async function cutFor(link: FaultProxy, duration: number): Promise<void> {
@@ -186,17 +212,18 @@ async function throttleFor(link: FaultProxy, duration: number, rate: number): Pr
 
 /** An id in the answer: something was recorded, and whoever asked for it does not hear of it. */
 async function dropReply({ world, random, begun }: Scene): Promise<void> {
-  const links = [world.publisherLink, world.publisherLink, ...world.nodes.map(({ redisLink }) => redisLink)]
-  const dropping = random
-    .pick(links)
-    .dropReply(reply => /^\*4\r\n\$\d+\r\n[0-9a-z]+\.\d+\.\d+-\d+/.test(reply.toString('latin1')))
-  await Promise.race([dropping.dropped.then(() => begun()), sleep(2000)])
+  const links = linksOf(world)
+  // One of the publishers' more often than one of a node.
+  const { link, details } = random.pick([links.at(-1)!, links.at(-1)!, ...links.slice(0, -1)])
+  const dropping = link.dropReply(reply => /^\*4\r\n\$\d+\r\n[0-9a-z]+\.\d+\.\d+-\d+/.test(reply.toString('latin1')))
+  await Promise.race([dropping.dropped.then(() => begun(details)), sleep(2000)])
   dropping.cancel()
 }
 
-async function clientKill({ world, begun }: Scene, type: 'pubsub' | 'normal'): Promise<void> {
-  begun()
-  await ask(world, 'CLIENT', 'KILL', 'TYPE', type, 'SKIPME', 'yes')
+async function clientKill({ world, random, begun }: Scene, type: 'pubsub' | 'normal'): Promise<void> {
+  const { server, details } = pickMaster(world, random)
+  begun(details)
+  await ask(server, 'CLIENT', 'KILL', 'TYPE', type, 'SKIPME', 'yes')
 }
 
 async function stallReaders({ world, random, duration, begun }: Scene): Promise<void> {
@@ -206,38 +233,4 @@ async function stallReaders({ world, random, duration, begun }: Scene): Promise<
   await sleep(duration + 1000)
   for (const end of resume) end()
   world.publishers.tell({ e: 'bulk', isOn: false })
-}
-
-const REMEMBERED_TICKS = 2
-const PATIENCE = 4000
-
-/** Everything after the snapshot is gone. Nodes that ticked meanwhile can tell; what no node saw is no promise. */
-async function rollBack({ duration, begun }: Scene, master: World['store']['master']): Promise<void> {
-  const before = await ticksOf(master)
-  const since = Date.now()
-  const copy = master.snapshot()
-  await sleep(Math.min(duration, 1500))
-  while (!areRemembered(before, await ticksOf(master))) {
-    if (Date.now() - since > PATIENCE) return
-    await sleep(100)
-  }
-  // From the moment of the snapshot on: that is what is lost.
-  begun({ since })
-  await master.kill()
-  master.restore(copy)
-  await sleep(duration / 3)
-  await master.start()
-}
-
-type Ticks = Map<string, number>
-
-async function ticksOf(master: World['store']['master']): Promise<Ticks> {
-  const keys = await master.admin.keys('{push:shard-0}:tick:*')
-  const values = keys.length > 0 ? await master.admin.mget(keys) : []
-  return new Map(keys.map((key, i) => [key, Number(values[i])]))
-}
-
-function areRemembered(before: Ticks, after: Ticks): boolean {
-  const advanced = [...after].filter(([key, tick]) => tick - (before.get(key) ?? 0) >= REMEMBERED_TICKS)
-  return advanced.length >= 2
 }

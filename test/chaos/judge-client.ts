@@ -14,6 +14,7 @@ type Of<E extends Told['e']> = Extract<Told, { e: E }>
 
 /** What one client was told of one topic, and whether it is whole. */
 class TopicView {
+  readonly #topic: string
   /** When it was first subscribed. */
   readonly since: number
   readonly keys = new Map<string, { id: string; t: number }>()
@@ -25,7 +26,8 @@ class TopicView {
   #owesGap = false
   readonly #ids = new Set<string>()
 
-  constructor(since: number) {
+  constructor(topic: string, since: number) {
+    this.#topic = topic
     this.since = since
   }
 
@@ -49,7 +51,7 @@ class TopicView {
     const [from, to] = [this.#place, position && placeOf(position.id)]
     const isBack = from !== undefined && from.timeline === to?.timeline && to.seq < from.seq
     // A node that saw nothing of what a rollback took tells so before another one begins a new timeline.
-    if (isBack && !mayBeUndone(from.time, t, facts.faults)) {
+    if (isBack && !mayBeUndone(this.#topic, from.time, t, facts)) {
       return { invariant: 'order', what: `was told a gap that leads back from ${from.seq} to ${to!.seq}` }
     }
     if (position) {
@@ -81,7 +83,7 @@ class TopicView {
   #twice(id: string, k: string, t: number, facts: Facts): Problem {
     if (this.#ids.has(id)) return { invariant: 'duplicate', what: 'came twice' }
     const before = this.keys.get(k)
-    if (!before || mayBeUndone(before.t - PUBLISH_TIME, t, facts.faults)) return undefined
+    if (!before || mayBeUndone(this.#topic, before.t - PUBLISH_TIME, t, facts)) return undefined
     return { invariant: 'duplicate', what: `came before as ${before.id}` }
   }
 
@@ -124,7 +126,7 @@ export function judgeClient(name: string, told: readonly Told[], facts: Facts): 
   }
   for (const entry of told) {
     if (entry.e === 'sub') {
-      const view = views.get(entry.topic) ?? new TopicView(entry.t)
+      const view = views.get(entry.topic) ?? new TopicView(entry.topic, entry.t)
       views.set(entry.topic, view)
       add(view.started(entry), entry.topic, entry.t)
     } else if (entry.e === 'msg') {
@@ -154,7 +156,7 @@ function judgeGap({ t, topics, reason, positions }: Of<'gap'>, views: Map<string
   let problem: Problem
   for (const topic of topics) {
     problem = views.get(topic)?.gap(t, positions?.[topic], facts) ?? problem
-    if (isJustified(reason, topic, t, facts.faults)) continue
+    if (isJustified(reason, topic, t, facts)) continue
     problem = { invariant: 'gap-unjustified', what: `was told a gap (${reason}) that no fault explains: ${topic}` }
   }
   return problem
@@ -168,7 +170,7 @@ function missingOf(name: string, views: Map<string, TopicView>, facts: Facts): V
     const tried = facts.tries.get(k)!
     if (!view || view.keys.has(k) || tried.t <= view.since) continue
     const isThere = facts.histories.get(topic)?.some(entry => entry.id === id)
-    const from = isThere ? tried.t : coveredFrom(tried.t, facts.faults)
+    const from = isThere ? tried.t : coveredFrom(topic, tried.t, facts)
     if (view.gaps.some(gap => gap >= from)) continue
     violations.push({ invariant: 'missing', what: `${name}: ${topic} ${id} (${k}), acknowledged at ${t}, never came` })
   }

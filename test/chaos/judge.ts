@@ -26,15 +26,15 @@ export function judge(seed: number, folder: string): Verdict {
 function judgeKeys(facts: Facts): Violation[] {
   const places = new Map<string, { id: string; t: number }>()
   const violations: Violation[] = []
-  const see = (k: string, id: string, t: number) => {
+  const see = (topic: string, { k, id }: { k: string; id: string }, t: number) => {
     const before = places.get(k)
     if (!before) places.set(k, { id, t })
-    else if (before.id !== id && !mayBeUndone(facts.tries.get(k)?.t ?? 0, Math.max(t, before.t), facts.faults)) {
+    else if (before.id !== id && !mayBeUndone(topic, facts.tries.get(k)?.t ?? 0, Math.max(t, before.t), facts)) {
       violations.push({ invariant: 'duplicate', what: `${k} was recorded as ${before.id} and as ${id}` })
     }
   }
-  for (const { k, id, t } of facts.acks) see(k, id, t)
-  for (const entries of facts.histories.values()) for (const { k, id } of entries) see(k, id, 0)
+  for (const ack of facts.acks) see(ack.topic, ack, ack.t)
+  for (const [topic, entries] of facts.histories) for (const entry of entries) see(topic, entry, 0)
   return violations
 }
 
@@ -65,7 +65,7 @@ function isLost(ack: Ack, entries: { id: string }[], known: Set<string>, facts: 
   if (known.has(ack.id)) return false
   const oldest = entries.find(({ id }) => timelineOf(id) === timelineOf(ack.id))
   if (!oldest || ack.seq < positionOf(oldest.id)!.seq) return false
-  return !mayBeUndone(facts.tries.get(ack.k)?.t ?? 0, ack.t, facts.faults)
+  return !mayBeUndone(ack.topic, facts.tries.get(ack.k)?.t ?? 0, ack.t, facts)
 }
 
 /** A lane waits for each answer, so its publications stand in the order in which it made them. */
@@ -79,7 +79,7 @@ function judgeLanes(facts: Facts): Violation[] {
     last.set(key, ack)
     // Numbers of two timelines say nothing of each other.
     if (!before || before.seq < ack.seq || timelineOf(before.id) !== timelineOf(ack.id)) continue
-    if (mayBeUndone(before.t, ack.t, facts.faults)) continue
+    if (mayBeUndone(ack.topic, before.t, ack.t, facts)) continue
     violations.push({ invariant: 'order', what: `${ack.lane}: ${ack.k} is ${ack.id}, behind ${before.k} ${before.id}` })
   }
   return violations

@@ -1,13 +1,27 @@
-import type { FaultNote } from './facts.ts'
-import type { FaultKind } from './schedule.ts'
+import type { Facts, FaultNote } from './facts.ts'
+import type { NotedKind } from './schedule.ts'
+import { firstHomeOf, slotOf } from './slots.ts'
 import { BULK, SMALL } from './topics.ts'
 
 /** How long after a fault its consequences may still be told. */
 const AFTERMATH = 10_000
 
-const REDIS: FaultKind[] = ['redis-stop', 'redis-kill', 'redis-rollback', 'failover', 'master-kill', 'master-stop']
-const LINK: FaultKind[] = [
-  ...REDIS,
+/** These end with a replica that may be behind, if it was promoted. */
+const FAILOVER: NotedKind[] = [
+  'failover',
+  'master-kill',
+  'master-stop',
+  'shard-failover',
+  'shard-kill',
+  'shard-stop',
+  'shard-split',
+  'promotion',
+]
+const BACKWARD: NotedKind[] = [...FAILOVER, 'redis-rollback', 'shard-rollback']
+const LINK: NotedKind[] = [
+  ...BACKWARD,
+  'redis-stop',
+  'redis-kill',
   'link-cut',
   'link-hole',
   'link-delay',
@@ -18,57 +32,90 @@ const LINK: FaultKind[] = [
   'pubsub-limit',
   'node-stop',
 ]
-const READER: FaultKind[] = ['reader-stall', 'client-link-throttle', 'client-link-hole']
-const BACKWARD: FaultKind[] = ['redis-rollback', 'failover', 'master-kill', 'master-stop']
+const READER: NotedKind[] = ['reader-stall', 'client-link-throttle', 'client-link-hole']
 
 interface Explanation {
-  kinds: readonly FaultKind[]
+  kinds: readonly NotedKind[]
   /** Whether it explains only what comes soon after it. */
   isPassing: boolean
+  /** Whether it is told of topics, too, to which nothing happened. */
+  isOfAll?: boolean
 }
 
 const EXPLANATIONS: Record<string, Explanation> = {
   broker_link: { kinds: LINK, isPassing: true },
-  broker_away: { kinds: LINK, isPassing: true },
+  // Of all topics that were asked for together: a connection has one answer for its own. While a slot moves, nobody can
+  // say where its topics stand.
+  broker_away: { kinds: [...LINK, 'slot-move', 'master-join'], isPassing: true, isOfAll: true },
   slow_consumer: { kinds: READER, isPassing: true },
   history_trimmed: { kinds: ['history-trim', 'history-expire'], isPassing: false },
   history_expired: { kinds: ['history-trim', 'history-expire', ...BACKWARD], isPassing: false },
   history_replaced: { kinds: BACKWARD, isPassing: false },
 }
 
+type Past = Pick<Facts, 'faults' | 'homes'>
+
+/** Whether the topic was where it happened, at any time in between. Outside of a Cluster it always was. */
+function concerns({ shard }: FaultNote, topic: string, span: [from: number, until: number], { homes }: Past): boolean {
+  if (shard === undefined) return true
+  const [from, until] = span
+  const key = `push:${topic}`
+  const known = homes.get(slotOf(key))
+  if (!known) return firstHomeOf(key) === shard
+  return known.some(home => home.shard === shard && home.from <= until && home.until >= from)
+}
+
+/** Whether the topic may have missed something because its slot moved: recorded topics never do. */
+function hasMoved(topic: string, t: number, { homes }: Past): boolean {
+  if (!topic.startsWith('connection:')) return false
+  const known = homes.get(slotOf(`push:${topic}`)) ?? []
+  return known.some(({ from }, i) => i > 0 && from <= t && t <= known[i - 1]!.until + AFTERMATH)
+}
+
+/** Whether Redis may have less than it had. Of a failover that came to nothing that is certain: it has not. */
+function isBackward({ kind, promoted }: FaultNote): boolean {
+  return BACKWARD.includes(kind) && promoted !== false
+}
+
 /** Whether something happened that explains why a client was told this gap then. */
-export function isJustified(reason: string, topic: string, t: number, faults: readonly FaultNote[]): boolean {
+export function isJustified(reason: string, topic: string, t: number, past: Past): boolean {
   // These keep little: whoever is away for a while finds them trimmed.
   if (reason === 'history_trimmed' && (topic === SMALL || topic === BULK)) return true
+  if (reason === 'broker_link' && hasMoved(topic, t, past)) return true
   const explanation = EXPLANATIONS[reason]
   if (!explanation) return false
-  return faults.some(fault => {
-    if (!explanation.kinds.includes(fault.kind) || fault.t > t) return false
+  const { kinds, isPassing, isOfAll } = explanation
+  return past.faults.some(fault => {
+    if (!kinds.includes(fault.kind) || fault.t > t || (isPassing && t > fault.end + AFTERMATH)) return false
+    if (isOfAll) return true
     if (fault.topic !== undefined && fault.topic !== topic) return false
-    return !explanation.isPassing || t <= fault.end + AFTERMATH
+    if (!isPassing && BACKWARD.includes(fault.kind) && !isBackward(fault)) return false
+    return concerns(fault, topic, [fault.t, t], past)
   })
 }
 
 /** What a master acknowledged this soon before it was lost may not have reached its replica. */
 const REPLICATION_LAG = 1000
 
-const FAILOVER: FaultKind[] = ['failover', 'master-kill', 'master-stop']
-
 /**
  * From when on a gap covers what was first tried at `tried`. What a master took after its replica was promoted is known
  * to nobody: whoever was told of the failover itself was told of that.
  */
-export function coveredFrom(tried: number, faults: readonly FaultNote[]): number {
-  const over = faults.filter(
-    ({ kind, t, end }) => FAILOVER.includes(kind) && t - REPLICATION_LAG <= tried && tried <= end,
-  )
+export function coveredFrom(topic: string, tried: number, past: Past): number {
+  const over = past.faults.filter(fault => {
+    const { kind, t, end } = fault
+    if (!FAILOVER.includes(kind) || tried < t - REPLICATION_LAG || end < tried) return false
+    return concerns(fault, topic, [t - REPLICATION_LAG, end], past)
+  })
   return Math.min(tried, ...over.map(({ t }) => t))
 }
 
-/** Whether what stood in a history between these times may be gone from it. */
-export function mayBeUndone(from: number, until: number, faults: readonly FaultNote[]): boolean {
-  return faults.some(({ kind, t, end }) => {
+/** Whether what stood in the history of a topic between these times may be gone from it. */
+export function mayBeUndone(topic: string, from: number, until: number, past: Past): boolean {
+  return past.faults.some(fault => {
+    const { kind, t, end } = fault
     const begin = FAILOVER.includes(kind) ? t - REPLICATION_LAG : t
-    return BACKWARD.includes(kind) && begin <= until && end >= from
+    if (!isBackward(fault) || until < begin || end < from) return false
+    return concerns(fault, topic, [begin, end], past)
   })
 }

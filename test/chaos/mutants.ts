@@ -1,32 +1,16 @@
 import { buildPrograms, forgetPrograms, type Replacement } from './build.ts'
+import { CLUSTER_MUTANTS } from './cluster-mutants.ts'
+import { CHAIN_IGNORED, GAP_FILLER, type Mutant } from './mutant.ts'
 import { lineOf } from './report.ts'
-import type { FaultKind } from './schedule.ts'
 import { runBounded, type SeedOptions } from './seed-run.ts'
-import type { Invariant, Verdict } from './verdict.ts'
-
-/** A product that is broken in one way, and what the judge must say of it. */
-interface Mutant {
-  name: string
-  replacements: Replacement[]
-  /** Faults that bring it to light. */
-  kinds: FaultKind[]
-  /** Any of these is the right word for it. */
-  caughtAs: Invariant[]
-}
+import { isCluster, type Topology } from './store.ts'
+import type { Verdict } from './verdict.ts'
 
 const LUA = 'src/broker/redis/push.lua'
 const BARRIER = 'src/connection/replay-barrier.ts'
-const GAP_FILLER = 'src/broker/redis/gap-filler.ts'
 const RECOVERY = 'src/delivery/recovery.ts'
 
-/** What names another one before it than was delivered last is delivered all the same. */
-const CHAIN_IGNORED: Replacement = {
-  file: GAP_FILLER,
-  find: '} else if (!cursor.last || follows(cursor.last, position, previous)) {',
-  replace: '} else if (!cursor.last || !isCovered(position, cursor.last)) {',
-}
-
-export const MUTANTS: readonly Mutant[] = [
+const ORDINARY: readonly Mutant[] = [
   {
     name: 'subscribes after it has read the history',
     replacements: [
@@ -96,7 +80,7 @@ export const MUTANTS: readonly Mutant[] = [
       },
       {
         file: LUA,
-        find: 'if entry[2][4] == since or (since_seq == 0 and entry_seq == 1) then return nil end',
+        find: 'if entry[2][4] == since or is_first then return nil end',
         replace: 'if entry_seq <= since_seq + 1 then return nil end',
       },
       {
@@ -173,7 +157,7 @@ export const MUTANTS: readonly Mutant[] = [
     replacements: [
       {
         file: LUA,
-        find: 'if entry[2][4] == since or (since_seq == 0 and entry_seq == 1) then return nil end',
+        find: 'if entry[2][4] == since or is_first then return nil end',
         replace: 'if true then return nil end',
       },
     ],
@@ -242,6 +226,8 @@ export const MUTANTS: readonly Mutant[] = [
   },
 ]
 
+export const MUTANTS: readonly Mutant[] = [...ORDINARY, ...CLUSTER_MUTANTS]
+
 const SEEDS = [1, 2, 3, 4]
 const SECONDS = 4
 
@@ -253,12 +239,12 @@ export async function runMutants(
   optionsFor: OptionsFor,
   base: readonly Replacement[],
 ): Promise<boolean> {
-  const chosen = MUTANTS.filter(({ name }) => names.length === 0 || names.some(part => name.includes(part)))
+  const chosen = chosenBy(names, optionsFor(0, '').topology)
   let survivors = 0
   for (const mutant of chosen) {
     const programs = await buildPrograms([...base, ...mutant.replacements])
     const caught = await hunt(mutant, seed => ({
-      ...optionsFor(seed, programs),
+      ...inTopology(mutant, optionsFor(seed, programs)),
       seconds: SECONDS,
       kinds: mutant.kinds,
     }))
@@ -268,6 +254,19 @@ export async function runMutants(
   }
   process.stdout.write(`${chosen.length - survivors} of ${chosen.length} broken variants were caught\n`)
   return chosen.length > 0 && survivors === 0
+}
+
+/** With a Cluster given, only those for which it takes one: the faults of the others are of one Redis. */
+function chosenBy(names: readonly string[], topology: Topology): Mutant[] {
+  return MUTANTS.filter(mutant => {
+    if (isCluster(topology) && !CLUSTER_MUTANTS.includes(mutant)) return false
+    return names.length === 0 || names.some(part => mutant.name.includes(part))
+  })
+}
+
+function inTopology(mutant: Mutant, options: SeedOptions): SeedOptions {
+  if (!CLUSTER_MUTANTS.includes(mutant) || isCluster(options.topology)) return options
+  return { ...options, topology: 'cluster' }
 }
 
 async function hunt({ caughtAs }: Mutant, optionsOf: (seed: number) => SeedOptions): Promise<string | undefined> {

@@ -3,6 +3,9 @@ import { type AddressInfo, connect, createServer, type Server, type Socket } fro
 
 const RATE_STEP = 20
 const MAX_QUEUED = 64 * 1024
+const UNHINDERED = { rate: undefined, isHeld: false }
+/** A replica says so in one of the first things that it says. */
+const GREETING = 8
 
 type Item = { data: Buffer; due: number } | 'end' | 'closed'
 
@@ -16,12 +19,14 @@ class Flow {
   #timer: NodeJS.Timeout | undefined
   #isFull = false
   #isStalled = false
+  /** What happens to the proxy does not happen to this one. */
+  isExempt = false
 
   constructor(from: Socket, to: Socket, proxy: FaultProxy) {
     this.#from = from
     this.#to = to
     this.#proxy = proxy
-    from.on('data', data => this.#add({ data, due: Date.now() + proxy.delay }))
+    from.on('data', data => this.#add({ data, due: Date.now() + (this.isExempt ? 0 : proxy.delay) }))
     from.on('end', () => this.#add('end'))
     from.on('close', () => this.#add('closed'))
     to.on('drain', () => {
@@ -50,8 +55,9 @@ class Flow {
 
   pump(): void {
     clearTimeout(this.#timer)
-    let quota = this.#proxy.rate === undefined ? Number.POSITIVE_INFINITY : (this.#proxy.rate * RATE_STEP) / 1000
-    while (this.#queue.length > 0 && !this.#proxy.isHeld && !this.#isStalled && !this.#isFull) {
+    const { rate, isHeld } = this.isExempt ? UNHINDERED : this.#proxy
+    let quota = rate === undefined ? Number.POSITIVE_INFINITY : (rate * RATE_STEP) / 1000
+    while (this.#queue.length > 0 && !isHeld && !this.#isStalled && !this.#isFull) {
       const item = this.#queue[0]!
       if (typeof item === 'string') this.#finish(item)
       else {
@@ -92,7 +98,11 @@ interface Link {
   server: Socket
   up: Flow
   down: Flow
+  /** From a replica to its master. It is no link of ours: what happens to those leaves it alone, unless it is meant. */
+  isReplication: boolean
 }
+
+const isOurs = ({ isReplication }: Link): boolean => !isReplication
 
 /** Stands between two programs and does to their connections what networks do. */
 export class FaultProxy {
@@ -135,8 +145,10 @@ export class FaultProxy {
     const server = connect({ port: this.target, host: '127.0.0.1', allowHalfOpen: true, noDelay: true })
     // Before the flows: the reply that is dropped never enters one.
     server.on('data', data => this.#dropping?.(data) && cut(link))
-    const link: Link = { client, server, up: new Flow(client, server, this), down: new Flow(server, client, this) }
+    const [up, down] = [new Flow(client, server, this), new Flow(server, client, this)]
+    const link: Link = { client, server, up, down, isReplication: false }
     this.#links.add(link)
+    recognize(link)
     server.on('error', () => reset(client))
     client.on('error', () => reset(server))
     client.on('close', () => this.#links.delete(link))
@@ -160,19 +172,24 @@ export class FaultProxy {
   }
 
   /** Resets connections: all, or those that `choose` says. */
-  cut(choose: () => boolean = () => true): number {
+  cut(choose: (link: Link) => boolean = isOurs): number {
     const chosen = [...this.#links].filter(choose)
     for (const link of chosen) cut(link)
     return chosen.length
   }
 
   /** What comes for some clients, or from them, is not taken from the socket any more; returns the way to end that. */
-  stall(choose: () => boolean, direction: 'down' | 'up' = 'down'): () => void {
+  stall(choose: (link: Link) => boolean, direction: 'down' | 'up' = 'down'): () => void {
     const chosen = [...this.#links].filter(choose)
     for (const link of chosen) link[direction].stalled = true
     return () => {
       for (const link of chosen) link[direction].stalled = false
     }
+  }
+
+  /** Replicas are sent nothing from now on; returns the way to end that. */
+  holdReplication(): () => void {
+    return this.stall(({ isReplication }) => isReplication)
   }
 
   /** The next reply that matches is lost together with its connection; resolves when that happened. */
@@ -195,8 +212,18 @@ export class FaultProxy {
 
   close(): void {
     this.#server.close()
-    this.cut()
+    this.cut(() => true)
   }
+}
+
+function recognize(link: Link): void {
+  let heard = 0
+  const listen = (data: Buffer) => {
+    if (data.includes('REPLCONF')) for (const flow of [link.up, link.down]) flow.isExempt = true
+    link.isReplication = link.up.isExempt
+    if (link.isReplication || ++heard === GREETING) link.client.off('data', listen)
+  }
+  link.client.on('data', listen)
 }
 
 function cut({ client, server, up, down }: Link): void {

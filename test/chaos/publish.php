@@ -1,6 +1,6 @@
 <?php
 // Publishes recorded messages until stdin ends, through FCALL, and notes what was acknowledged.
-// argv: port of Redis (or 'sentinel:PORT,PORT'), journal, pace in ms, seed, topics as JSON {TOPIC: [size, ttl]}.
+// argv: port of Redis (or 'sentinel:PORT,PORT', 'cluster:PORT,PORT'), journal, pace in ms, seed, topics as JSON {TOPIC: [size, ttl]}.
 [, $address, $path, $pace, $seed, $json] = $argv;
 $retentions = json_decode($json, true);
 $topics = array_keys($retentions);
@@ -30,17 +30,32 @@ function portOf(string $address): int
     throw new RedisException('no sentinel answers');
 }
 
-function publish(?Redis &$redis, string $address, string $topic, string $envelope, array $retention, string $key): array
+function connectTo(string $address): Redis|RedisCluster
+{
+    if (str_starts_with($address, 'cluster:')) {
+        $seeds = array_map(fn($port) => "127.0.0.1:$port", explode(',', substr($address, 8)));
+        return new RedisCluster(null, $seeds, 0.5, 1.0);
+    }
+    $redis = new Redis();
+    $redis->connect('127.0.0.1', portOf($address), 0.5, null, 0, 1.0);
+    return $redis;
+}
+
+function call(Redis|RedisCluster $redis, string $channel, array $command): mixed
+{
+    // The first argument says to which master of a Cluster it goes.
+    return $redis instanceof RedisCluster ? $redis->rawCommand($channel, ...$command) : $redis->rawCommand(...$command);
+}
+
+function publish(Redis|RedisCluster|null &$redis, string $address, string $topic, string $envelope, array $retention, string $key): array
 {
     try {
-        if (!$redis) {
-            $redis = new Redis();
-            $redis->connect('127.0.0.1', portOf($address), 0.5, null, 0, 1.0);
-        }
-        $reply = $redis->rawCommand('FCALL', 'push_publish', 1, "push:$topic", $envelope, $retention[0], $retention[1], $key);
+        $redis ??= connectTo($address);
+        $command = ['FCALL', 'push_publish', 1, "push:$topic", $envelope, $retention[0], $retention[1], $key];
+        $reply = call($redis, "push:$topic", $command);
         if (is_array($reply)) return $reply;
         $error = $redis->getLastError() ?? 'no list';
-    } catch (RedisException $exception) {
+    } catch (RedisException | RedisClusterException $exception) {
         $error = $exception->getMessage();
     }
     $redis = null;

@@ -7,11 +7,11 @@ import { REGRESSIONS } from './regressions.ts'
 import { lineOf, reportOf } from './report.ts'
 import type { FaultKind } from './schedule.ts'
 import { runBounded, type SeedOptions } from './seed-run.ts'
-import type { Topology } from './store.ts'
+import { TOPOLOGIES, type Topology } from './store.ts'
 import type { Verdict } from './verdict.ts'
 
 const USAGE = `npm run test:chaos -- [--seed N | --seeds A..B | --regressions | --mutants [NAME]]
-  [--seconds 6] [--parallel 1] [--clients 110] [--topology single|sentinel|nginx] [--kinds a,b] [--keep]
+  [--seconds 6] [--parallel 1] [--clients 110] [--topology ${TOPOLOGIES.join('|')}] [--kinds a,b] [--keep]
   [--patch FILE]  judge a copy with these replacements: [{file, find, replace}], to try a remedy`
 
 const { values, positionals } = parseArgs({

@@ -26,10 +26,24 @@ const WEIGHTS = {
 } as const
 
 const SENTINEL_WEIGHTS = { failover: 4, 'master-kill': 3, 'master-stop': 3 } as const
+const CLUSTER_WEIGHTS = {
+  'shard-failover': 5,
+  'shard-kill': 5,
+  'shard-stop': 5,
+  'shard-split': 6,
+  'shard-rollback': 4,
+  'slot-move': 14,
+  'master-join': 5,
+  'library-flush': 4,
+} as const
 /** Of one Redis alone: with a replica they are other faults. */
 const SINGLE_ONLY = ['redis-stop', 'redis-kill', 'redis-rollback'] as const
 
-export type FaultKind = keyof typeof WEIGHTS | keyof typeof SENTINEL_WEIGHTS
+export type ClusterFaultKind = keyof typeof CLUSTER_WEIGHTS
+export type FaultKind = keyof typeof WEIGHTS | keyof typeof SENTINEL_WEIGHTS | ClusterFaultKind
+
+/** What the judge is told of: faults, and what the servers of a Cluster did without one. */
+export type NotedKind = FaultKind | 'promotion'
 
 export interface Fault {
   kind: FaultKind
@@ -76,8 +90,9 @@ export function scheduleOf(seed: number, seconds: number, topology: Topology, ki
 }
 
 function weightsOf(topology: Topology): Partial<Record<FaultKind, number>> {
-  if (topology !== 'sentinel') return WEIGHTS
-  const weights: Partial<Record<FaultKind, number>> = { ...WEIGHTS, ...SENTINEL_WEIGHTS }
+  if (topology === 'single' || topology === 'nginx') return WEIGHTS
+  const more = topology === 'sentinel' ? SENTINEL_WEIGHTS : CLUSTER_WEIGHTS
+  const weights: Partial<Record<FaultKind, number>> = { ...WEIGHTS, ...more }
   for (const kind of SINGLE_ONLY) delete weights[kind]
   return weights
 }

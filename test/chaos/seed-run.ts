@@ -89,6 +89,7 @@ async function end(world: World): Promise<void> {
     violate(world, 'liveness', 'not everybody got what was published last')
   }
   await countConnections(world, world.options.clients)
+  await world.store.whole()
   await recordHistories(world)
   await world.clients.ask({ e: 'end' }, 'ended', ENDING)
   await countConnections(world, 0)
@@ -125,7 +126,7 @@ async function countConnections(world: World, expected: number): Promise<void> {
 
 async function recordHistories(world: World): Promise<void> {
   for (const topic of TOPICS) {
-    const entries = await world.store.admin.xrange(`{push:${topic}}:history`, '-', '+')
+    const entries = await world.store.adminOf(topic).xrange(`{push:${topic}}:history`, '-', '+')
     world.journal.write({ e: 'history', topic, entries: entries.map(([, fields]) => entryOf(fields)) })
   }
 }
@@ -135,8 +136,8 @@ function entryOf(fields: readonly string[]): { id: string; k: string } {
   return { id: fields[1]!, k: payload.k }
 }
 
-/** Two to Redis, the channel to the controller and the listener; each of the two asks three sentinels for failovers. */
-const OWN_SOCKETS = { single: 4, nginx: 4, sentinel: 10 }
+/** Two to each master, the channel to the controller and the listener; each of the two asks three sentinels for failovers. */
+const OWN_SOCKETS = { single: 4, nginx: 4, sentinel: 10, cluster: 8, 'cluster-sharded': 8 }
 /** What the publishers' last requests keep alive. */
 const KEPT_ALIVE = 2
 /** Upgrades of each node that lead nowhere: more than what is let pass. */
@@ -163,17 +164,30 @@ async function findLeaks(world: World): Promise<void> {
     if (sockets > most) violate(world, 'leak', `node ${index} has ${sockets} sockets`)
     if (rss > MAX_RSS * 2 ** 20) violate(world, 'leak', `node ${index} has ${Math.round(rss / 2 ** 20)} MB`)
   }
+  await findSubscriptions(world)
+}
+
+/** Of both kinds of pub/sub. */
+const LISTS = ['CHANNELS', 'SHARDCHANNELS']
+
+/** When all clients are gone each master has the nodes themselves, and nothing else. */
+async function findSubscriptions(world: World): Promise<void> {
   const expected = world.nodes.length + 1
-  const channels = async () => (await world.store.admin.pubsub('CHANNELS', 'push:*')) as string[]
-  const deadline = Date.now() + ENDING
-  let held = await channels()
-  while (held.length !== expected && Date.now() < deadline) {
-    await sleep(100)
-    held = await channels()
+  for (const { server } of world.store.masters) {
+    const channels = async () => {
+      const held = await Promise.all(LISTS.map(list => server.admin.call('PUBSUB', list, 'push:*')))
+      return held.flat() as string[]
+    }
+    const deadline = Date.now() + ENDING
+    let held = await channels()
+    while (held.length !== expected && Date.now() < deadline) {
+      await sleep(100)
+      held = await channels()
+    }
+    if (held.length !== expected) violate(world, 'leak', `subscriptions are left: ${held.join(' ')}`)
+    const [, nodes] = (await server.admin.pubsub('NUMSUB', 'push:nodes')) as [string, number]
+    if (Number(nodes) !== world.nodes.length) violate(world, 'leak', `${nodes} nodes are subscribed`)
   }
-  if (held.length !== expected) violate(world, 'leak', `subscriptions are left: ${held.join(' ')}`)
-  const [, nodes] = (await world.store.admin.pubsub('NUMSUB', 'push:nodes')) as [string, number]
-  if (Number(nodes) !== world.nodes.length) violate(world, 'leak', `${nodes} nodes are subscribed`)
 }
 
 /** Bounds a whole run: whatever hangs is a finding. */

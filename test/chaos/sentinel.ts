@@ -6,7 +6,7 @@ import { findRedisServer } from '../helpers/programs.ts'
 import { freePort } from '../helpers/redis.ts'
 import { Child } from './child.ts'
 import { RedisProcess } from './redis-server.ts'
-import { dataFolder, type Store } from './store.ts'
+import { dataFolder, type Store, type Target } from './store.ts'
 
 const NAME = 'chaos'
 const DOWN_AFTER = 1000
@@ -14,6 +14,7 @@ const SETTLE = 15_000
 
 /** One master, one replica and three sentinels. Programs ask the sentinels, and no proxy stands before Redis. */
 export class SentinelStore implements Store {
+  readonly links = []
   readonly #servers: RedisProcess[]
   readonly #sentinels: { port: number; child: Child; client: Redis }[] = []
   #masterPort: number
@@ -32,7 +33,7 @@ export class SentinelStore implements Store {
     await servers[1]!.start(['--replicaof', `127.0.0.1 ${servers[0]!.port}`])
     const store = new SentinelStore(servers)
     for (let i = 0; i < 3; i++) await store.#addSentinel(folder, i)
-    await store.#whole()
+    await store.whole()
     return store
   }
 
@@ -63,7 +64,11 @@ export class SentinelStore implements Store {
     return this.#servers.find(({ port }) => port === this.#masterPort)!
   }
 
-  get admin(): Redis {
+  get masters(): Target[] {
+    return [{ server: this.master, details: {} }]
+  }
+
+  adminOf(): Redis {
     return this.master.admin
   }
 
@@ -76,7 +81,7 @@ export class SentinelStore implements Store {
   }
 
   /** The master that the sentinels name; the replica follows it and has everything. */
-  async #whole(): Promise<void> {
+  async whole(): Promise<void> {
     const deadline = Date.now() + SETTLE
     while (Date.now() < deadline) {
       const state = await this.#look()
@@ -110,7 +115,7 @@ export class SentinelStore implements Store {
     begun()
     try {
       await act()
-      await this.#whole()
+      await this.whole()
     } finally {
       this.#isBusy = false
     }

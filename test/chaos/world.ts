@@ -67,7 +67,7 @@ export class World {
   }
 
   async start(): Promise<void> {
-    this.store = await createStore(this.options.topology, this.folder)
+    this.store = await createStore(this.options.topology, this.folder, this.journal)
     this.#ends.push(() => this.store.close())
     for (let index = 0; index < this.options.nodes; index++) await this.#addNode(index)
     await Promise.all(this.nodes.map(slot => this.startNode(slot)))

@@ -96,6 +96,19 @@ test('what was lost before the barrier is told when it opens; before the open ba
   assert.equal(barrier.isDone, false)
 })
 
+test('a gap that a replay has passed is needless, unless the history was found replaced after it was read', () => {
+  const opened = () => {
+    const barrier = new ReplayBarrier()
+    barrier.open(at(10), 5)
+    return barrier
+  }
+  assert.equal(opened().lost('history_replaced', at(3), 4), true)
+  assert.equal(opened().lost('history_replaced', at(3), 6), false)
+  assert.equal(opened().lost('history_replaced', at(10), 6), true, 'it has exactly what the client has')
+  assert.equal(opened().lost('rejected', at(3), 6), true, 'the replay has said so already')
+  assert.equal(opened().lost('history_replaced', at(11), 4), false)
+})
+
 test('a replay covers what was let go, or is asked for again', async () => {
   const barrier = new ReplayBarrier()
   assert.equal(barrier.isCoveredBy(at(0), barrier.newestAt - 1), false, 'read before it was joined')
@@ -117,4 +130,18 @@ test('of another history nothing was replayed', () => {
     assert.deepEqual(payloadsOf([barrier.admit(recorded([next])[0]!)]), [2], next.id)
     assert.ok(barrier.isDone)
   }
+})
+
+test('a position that is older than what has come meanwhile does not let the replay end before that', () => {
+  const until = (position: Position, readAt: number) => {
+    const barrier = new ReplayBarrier()
+    barrier.admit(recorded([at(5)])[0]!)
+    barrier.begin(position)
+    return [at(4), at(5), at(6)].map(end => barrier.isCoveredBy(end, readAt))
+  }
+  assert.deepEqual(until(at(4), 0), [false, true, true])
+  assert.deepEqual(until(at(6), 0), [false, false, true])
+  // Of another history: only what is read from now on will do.
+  assert.deepEqual(until(at(4, 'b'), 0), [false, false, false])
+  assert.deepEqual(until(at(4, 'b'), Number.POSITIVE_INFINITY), [true, true, true])
 })

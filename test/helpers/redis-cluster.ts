@@ -1,3 +1,4 @@
+import type { Redis } from 'ioredis'
 import { freePort, type RedisServer, startRedis } from './redis.ts'
 import { until } from './waiting.ts'
 
@@ -19,6 +20,12 @@ export interface RedisCluster {
   add(): Promise<RedisServer>
 }
 
+/** What is needed to make a Cluster of servers that run already, with `cluster-enabled`. */
+export interface ClusterServer {
+  readonly port: number
+  readonly admin: Redis
+}
+
 const SLOTS = 16_384
 /** Milliseconds without an answer after which the others take a master for dead. */
 const NODE_TIMEOUT = 1000
@@ -37,10 +44,18 @@ export async function startCluster(
   const startAll = (number: number) => Promise.all(Array.from({ length: number }, start))
   const masters = await startAll(count)
   const replicas = hasReplicas ? await startAll(count) : []
-  await Promise.all(masters.map((master, i) => addSlots(master, i, count)))
-  const [first, ...others] = [...masters, ...replicas] as [RedisServer, ...RedisServer[]]
-  for (const other of others) await first.admin.call('CLUSTER', 'MEET', '127.0.0.1', other.port, await busPort(other))
-  const all = [first, ...others]
+  await joinCluster(masters, replicas)
+  return new Started(masters, replicas, start)
+}
+
+/** Makes a Cluster of them: equal shares of the slots, and each replica for the master at the same place. */
+export async function joinCluster(
+  masters: readonly ClusterServer[],
+  replicas: readonly ClusterServer[],
+): Promise<void> {
+  await Promise.all(masters.map((master, i) => addSlots(master, i, masters.length)))
+  const all = [...masters, ...replicas]
+  for (const other of all.slice(1)) await introduce(all[0]!, other)
   await until(
     async () => (await Promise.all(all.map(server => knows(server, all.length)))).every(Boolean),
     'all have met',
@@ -50,10 +65,24 @@ export async function startCluster(
   }
   await until(async () => (await Promise.all(all.map(isOk))).every(Boolean), 'the cluster is up')
   await until(async () => (await Promise.all(replicas.map(isInStep))).every(Boolean), 'the replicas are in step')
-  return new Started(masters, replicas, start)
 }
 
-async function addSlots(master: RedisServer, place: number, count: number): Promise<void> {
+/** One more server, which gets no slots yet. */
+export async function addToCluster(present: readonly ClusterServer[], added: ClusterServer): Promise<void> {
+  await introduce(present[0]!, added)
+  const all = [...present, added]
+  await until(
+    async () => (await Promise.all(all.map(server => knows(server, all.length)))).every(Boolean),
+    'all know the new one',
+  )
+  await until(() => isOk(added), 'the new one takes part')
+}
+
+async function introduce(one: ClusterServer, other: ClusterServer): Promise<void> {
+  await one.admin.call('CLUSTER', 'MEET', '127.0.0.1', other.port, await busPort(other))
+}
+
+async function addSlots(master: ClusterServer, place: number, count: number): Promise<void> {
   const from = Math.floor((SLOTS * place) / count)
   const to = Math.floor((SLOTS * (place + 1)) / count) - 1
   await master.admin.call('CLUSTER', 'ADDSLOTSRANGE', from, to)
@@ -61,26 +90,26 @@ async function addSlots(master: RedisServer, place: number, count: number): Prom
   await master.admin.call('CLUSTER', 'SET-CONFIG-EPOCH', place + 1)
 }
 
-async function busPort(server: RedisServer): Promise<string> {
+async function busPort(server: ClusterServer): Promise<string> {
   return ((await server.admin.config('GET', 'cluster-port')) as string[])[1]!
 }
 
-async function knows(server: RedisServer, count: number): Promise<boolean> {
+async function knows(server: ClusterServer, count: number): Promise<boolean> {
   const nodes = String(await server.admin.call('CLUSTER', 'NODES'))
     .trim()
     .split('\n')
   return nodes.length === count && nodes.every(line => line.includes(' connected') && !line.includes('handshake'))
 }
 
-async function isOk(server: RedisServer): Promise<boolean> {
+async function isOk(server: ClusterServer): Promise<boolean> {
   return String(await server.admin.call('CLUSTER', 'INFO')).includes('cluster_state:ok')
 }
 
-async function isInStep(replica: RedisServer): Promise<boolean> {
+async function isInStep(replica: ClusterServer): Promise<boolean> {
   return (await replica.admin.info('replication')).includes('master_link_status:up')
 }
 
-export async function idOf(server: RedisServer): Promise<string> {
+export async function idOf(server: ClusterServer): Promise<string> {
   return String(await server.admin.call('CLUSTER', 'MYID'))
 }
 
@@ -97,13 +126,7 @@ class Started implements RedisCluster {
 
   async add(): Promise<RedisServer> {
     const added = await this.#start()
-    const all = [...this.masters, ...this.replicas, added]
-    await this.masters[0]!.admin.call('CLUSTER', 'MEET', '127.0.0.1', added.port, await busPort(added))
-    await until(
-      async () => (await Promise.all(all.map(server => knows(server, all.length)))).every(Boolean),
-      'all know the new one',
-    )
-    await until(() => isOk(added), 'the new one takes part')
+    await addToCluster([...this.masters, ...this.replicas], added)
     this.masters.push(added)
     return added
   }
@@ -132,19 +155,44 @@ class Started implements RedisCluster {
   }
 
   async move(key: string, to: RedisServer): Promise<void> {
-    const from = await this.masterOf(key)
-    const slot = await this.#slotOf(key)
-    const [fromId, toId] = [await idOf(from), await idOf(to)]
-    await to.admin.call('CLUSTER', 'SETSLOT', slot, 'IMPORTING', fromId)
-    await from.admin.call('CLUSTER', 'SETSLOT', slot, 'MIGRATING', toId)
-    for (;;) {
-      const keys = (await from.admin.call('CLUSTER', 'GETKEYSINSLOT', slot, 1)) as string[]
-      if (keys.length === 0) break
-      await from.admin.call('MIGRATE', '127.0.0.1', to.port, '', 0, 5000, 'KEYS', ...keys)
-    }
-    for (const server of new Set([to, from, ...this.masters])) {
+    const move = new SlotMove(await this.#slotOf(key), await this.masterOf(key), to)
+    await move.begin()
+    while (await move.moveKeys(1));
+    await move.end(this.masters)
+  }
+}
+
+/** The move of one slot, step by step. */
+export class SlotMove {
+  readonly #slot: number
+  readonly #from: ClusterServer
+  readonly #to: ClusterServer
+  #toId = ''
+
+  constructor(slot: number, from: ClusterServer, to: ClusterServer) {
+    this.#slot = slot
+    this.#from = from
+    this.#to = to
+  }
+
+  async begin(): Promise<void> {
+    this.#toId = await idOf(this.#to)
+    await this.#to.admin.call('CLUSTER', 'SETSLOT', this.#slot, 'IMPORTING', await idOf(this.#from))
+    await this.#from.admin.call('CLUSTER', 'SETSLOT', this.#slot, 'MIGRATING', this.#toId)
+  }
+
+  /** Moves up to `count` keys; false when there are none any more. */
+  async moveKeys(count: number): Promise<boolean> {
+    const keys = (await this.#from.admin.call('CLUSTER', 'GETKEYSINSLOT', this.#slot, count)) as string[]
+    if (keys.length === 0) return false
+    await this.#from.admin.call('MIGRATE', '127.0.0.1', this.#to.port, '', 0, 5000, 'KEYS', ...keys)
+    return true
+  }
+
+  async end(masters: readonly ClusterServer[]): Promise<void> {
+    for (const { admin } of new Set([this.#to, this.#from, ...masters])) {
       // A master without slots becomes the replica of the one that got its last slot.
-      await server.admin.call('CLUSTER', 'SETSLOT', slot, 'NODE', toId).catch((error: Error) => {
+      await admin.call('CLUSTER', 'SETSLOT', this.#slot, 'NODE', this.#toId).catch((error: Error) => {
         if (!error.message.includes('only with masters')) throw error
       })
     }

@@ -17,6 +17,27 @@ export class TopicCursor {
   hasOverflown = false
   /** The fill that is under way; one of an older era has no effect. */
   filler: { era: number; done: Promise<void> } | undefined
+
+  /** Its history could not be read: what was missed until the next publication is not known. */
+  wasGivenUp = false
+
+  /** Whether nobody has been told yet where the topic is. */
+  get isNew(): boolean {
+    return this.last === undefined && !this.wasGivenUp && !this.hasUnrecorded
+  }
+
+  /** Whoever subscribes is told where the topic is by the master that has it then: nothing is missed before that. */
+  get isToJoin(): boolean {
+    return this.isNew && !this.isFilling
+  }
+
+  /** Where the topic is for who joins it. `head` is what Redis has said of it, if it was asked. */
+  whereabouts(head: Position | undefined): Position | undefined {
+    // A publication that came meanwhile is at least as new as this answer.
+    this.last ??= head
+    // While the topic is being filled, `last` may belong to a history that is lost.
+    return this.isFilling && head ? head : this.last
+  }
 }
 
 /**

@@ -22,8 +22,7 @@ export interface GapFillerEvents {
 const PAGE: PageLimits = { count: 500, bytes: 512 * 1024 }
 
 /** Topics filled at the same time, and topics compared in one call. */
-const CONCURRENCY = 8
-const COMPARED_AT_ONCE = 500
+const [CONCURRENCY, COMPARED_AT_ONCE] = [8, 500]
 
 /** Bytes of unrecorded messages that may wait until their topics are filled; more are dropped and told as a gap. */
 const MAX_WAITING_BYTES = 16 * 1024 * 1024
@@ -58,14 +57,15 @@ export class GapFiller {
     const heads = unknown.length > 0 ? await this.#source.heads(unknown) : undefined
     const positions = new Map<Topic, Position>()
     for (const [topic, cursor] of cursors) {
-      const head = heads?.get(topic)
-      // A publication that came meanwhile is at least as new as this answer. While the topic is being filled, `last`
-      // may belong to a history that is lost.
-      cursor.last ??= head
-      const position = cursor.isFilling && head ? head : cursor.last
+      const position = cursor.whereabouts(heads?.get(topic))
       if (position) positions.set(topic, position)
     }
     return positions
+  }
+
+  /** Where the topic is now that was at `then` when it was joined. */
+  whereabouts(topic: Topic, then: Position): Position {
+    return this.#cursors.get(topic)?.whereabouts(then) ?? then
   }
 
   #add(topic: Topic): TopicCursor {
@@ -130,10 +130,11 @@ export class GapFiller {
     return cursor
   }
 
-  /** The topic comes from another master: its messages wait until `regained`. */
-  adopt(topic: Topic, { last, hasUnrecorded }: TopicCursor): void {
-    const cursor = Object.assign(this.#add(topic), { last, hasUnrecorded })
-    this.#startFilling(cursor)
+  /** The topic comes from another master. Its messages wait until `regained`, unless it is still to be joined. */
+  adopt(topic: Topic, { last, hasUnrecorded, wasGivenUp, isNew }: TopicCursor): TopicCursor {
+    const cursor = Object.assign(this.#add(topic), { last, hasUnrecorded, wasGivenUp })
+    if (!isNew || !this.#events.isRecorded(topic)) this.#startFilling(cursor)
+    return cursor
   }
 
   /** Messages of these topics did not come for a while, and now come again. */
@@ -298,8 +299,7 @@ export class GapFiller {
   #giveUp(topic: Topic, cursor: TopicCursor): void {
     if (this.#cursors.get(topic) !== cursor || !cursor.isFilling) return
     this.#events.lost('broker_link', new Map([[topic, undefined]]))
-    cursor.last = undefined
-    this.#finish(topic, cursor)
+    this.#finish(topic, Object.assign(cursor, { last: undefined, wasGivenUp: true }))
   }
 
   #forgetWaiting(cursor: TopicCursor): void {

@@ -140,14 +140,12 @@ local function channels_of(keys)
   return channel and { channel } or keys
 end
 
--- Whether this server is just getting the slot of the channel: keys of the topic may still be where it comes from.
+-- Whether this server is just getting the slot of the channel: keys of the topic may still be where it comes from. Until
+-- all are here Redis refuses every command about two keys of which one is missing, and these are never there.
 local function is_arriving(channel)
-  -- A refusal would fill the ACL LOG.
-  if redis.acl_check_cmd and not redis.acl_check_cmd('CLUSTER', 'NODES') then return false end
-  local nodes = redis.pcall('CLUSTER', 'NODES')
-  if type(nodes) ~= 'string' then return false end
-  local own = nodes:match('[^\n]*myself[^\n]*')
-  return own:find('[' .. redis.call('CLUSTER', 'KEYSLOT', channel) .. '-<-', 1, true) ~= nil
+  local tag = '{' .. channel .. '}'
+  local reply = redis.pcall('UNLINK', tag .. ':none', tag .. ':neither')
+  return type(reply) == 'table' and reply.err ~= nil and reply.err:find('non local key', 1, true) ~= nil
 end
 
 local function names(channel)
@@ -231,13 +229,13 @@ local function push_publish(keys, args)
   local state = redis.call('HMGET', head, 'id', 'seq', 'size', 'ttl', 'max')
   local code, why = envelope_problem(envelope, tonumber(args[5] or state[5] or '') or MAX_BYTES)
   if code then return refuse(code, why) end
+  -- A second history would begin, or a repeat be recorded again. Who names the keys is answered by Redis itself.
+  if #keys == 1 and is_arriving(channel) then
+    return redis.error_reply('TRYAGAIN the slot of ' .. channel .. ' is being moved to this server')
+  end
   if key then
     local before = redis.call('HMGET', once .. key, 'id', 'seq', 'nodes')
     if before[1] then return { before[1], tonumber(before[2]), tonumber(before[3]), 1 } end
-  end
-  -- A second history would begin. Who names the keys is answered by Redis itself.
-  if not state[1] and #keys == 1 and is_arriving(channel) then
-    return redis.error_reply('TRYAGAIN the slot of ' .. channel .. ' is being moved to this server')
   end
   local is_sharded = args[6] == '1' or (subscribers('SHARDNUMSUB', channel) or 0) > 0
   local missing = forbidden(history, head, channel, is_sharded)
@@ -274,11 +272,13 @@ local function gap(reason, id, seq)
   return { reason, id, seq, 1 }
 end
 
--- Why something is missing between `since` and the first entry after it; nil if nothing is.
-local function gap_before(entry, since, since_seq, oldest)
+-- Why something is missing between `since` and the first entry after it; nil if nothing is. A head of another timeline
+-- than the first entry has one of a server that went back in time, which the present server need not be.
+local function gap_before(entry, since, since_seq, oldest, head_id)
   if tonumber(entry[1]:match('^(%d+)')) < oldest then return 'history_expired' end
   local entry_seq = entry_seq_of(entry[2][2])
-  if entry[2][4] == since or (since_seq == 0 and entry_seq == 1) then return nil end
+  local is_first = since_seq == 0 and entry_seq == 1 and timeline_of(entry[2][2]) == timeline_of(head_id)
+  if entry[2][4] == since or is_first then return nil end
   return entry_seq > since_seq + 1 and 'history_trimmed' or 'history_replaced'
 end
 
@@ -357,7 +357,7 @@ local function push_history(keys, args)
   local first = redis.call('XRANGE', history, from, '+', 'COUNT', 1)[1]
   -- The head is later, but there are no entries: they have expired or were evicted.
   if not first then return gap('history_expired', id, seq) end
-  local reason = gap_before(first, since, since_seq, milliseconds - ttl * 1000)
+  local reason = gap_before(first, since, since_seq, milliseconds - ttl * 1000, id)
   if reason then return gap(reason, id, seq) end
   local result = take_entries({ '', id, seq, 0 }, history, from, count, bytes)
   if entry_seq_of(result[#result - 1]) == seq then result[4] = 1 end

@@ -165,6 +165,10 @@ export class RedisSubscriber {
     }
   }
 
+  whereabouts(topic: Topic, then: Position): Position {
+    return this.#gapFiller.whereabouts(topic, then)
+  }
+
   unsubscribe(topic: Topic): void {
     this.#gapFiller.leave(topic)
     this.#subscriptions.unsubscribe(topic)
@@ -186,12 +190,14 @@ export class RedisSubscriber {
 
   /** These topics come from another master. What was published meanwhile is filled, or told as a gap. */
   async adopt(released: Released, servers: readonly CommandLink[]): Promise<void> {
-    for (const [topic, cursor] of released) if (cursor) this.#gapFiller.adopt(topic, cursor)
+    const adopted = new Map<Topic, TopicCursor>()
+    for (const [topic, cursor] of released) if (cursor) adopted.set(topic, this.#gapFiller.adopt(topic, cursor))
     const topics = [...released.keys()]
     await this.#subscriptions.adopt(topics)
     if (this.#options.pubSub.isClassic) await this.#bus.passed(servers)
     this.#subscriptions.unmute(topics)
-    await this.#gapFiller.regained(topics.filter(topic => this.#subscriptions.wants(topic)))
+    const isConcerned = (topic: Topic) => this.#subscriptions.wants(topic) && !adopted.get(topic)?.isToJoin
+    await this.#gapFiller.regained(topics.filter(isConcerned))
   }
 
   moveTo(address: Address): void {

@@ -53,7 +53,13 @@ export class TopicRoutes {
       if (missed.some(topic => !this.shardOf(topic))) await new Promise<void>(resolve => this.#onMoved.push(resolve))
       left = missed.filter(topic => this.#parts.isWanted(topic))
     }
-    return positions
+    return this.#present(positions)
+  }
+
+  /** One master may answer long after another, whose topics went on: a replay up to there would miss what came since. */
+  #present(positions: ReadonlyMap<Topic, Position>): ReadonlyMap<Topic, Position> {
+    const at = (topic: Topic, then: Position) => this.shardOf(topic)?.subscriber.whereabouts(topic, then) ?? then
+    return new Map([...positions].map(([topic, then]) => [topic, at(topic, then)]))
   }
 
   unsubscribe(topic: Topic): void {

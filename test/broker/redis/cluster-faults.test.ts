@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
+import { Redis } from 'ioredis'
 import type { Broker } from '../../../src/broker/broker.ts'
 import type { Sharded } from '../../../src/broker/redis/pub-sub.ts'
 import { SLOTS, slotOf } from '../../../src/broker/redis/topology.ts'
@@ -7,10 +8,11 @@ import type { GapReason } from '../../../src/protocol/messages.ts'
 import type { Position } from '../../../src/protocol/position.ts'
 import type { Topic } from '../../../src/protocol/topic.ts'
 import { createPublisher } from '../../../src/publisher.ts'
-import { startRedis } from '../../helpers/redis.ts'
-import { type RedisCluster, startCluster } from '../../helpers/redis-cluster.ts'
+import { FaultProxy } from '../../chaos/proxy.ts'
+import { freePort, type RedisServer, startRedis } from '../../helpers/redis.ts'
+import { joinCluster, type RedisCluster, SlotMove, startCluster } from '../../helpers/redis-cluster.ts'
 import { connect, connectToCluster } from '../../helpers/redis-node.ts'
-import { until, within } from '../../helpers/waiting.ts'
+import { once, until, within } from '../../helpers/waiting.ts'
 import { envelope, FakeSubscriber } from '../suite.ts'
 
 const SLOW = { timeout: 240_000 }
@@ -132,6 +134,28 @@ for (const sharded of [false, true]) {
   )
 }
 
+test(
+  'cluster: topics that are confirmed together are where they are by then, though one master answers late',
+  SLOW,
+  async t => {
+    const { cluster, broker, watcher, places } = await setUp(t)
+    const [{ recorded }, late] = places as [(typeof places)[0], (typeof places)[0]]
+    await record(broker, recorded, 1)
+    await isOver(watcher, recorded, 1)
+    t.after(() => cluster.masters[1]!.thaw())
+    cluster.masters[1]!.freeze()
+    watcher.leave(late.recorded)
+    watcher.held.add(late.recorded)
+    const asked = broker.subscribe([recorded, late.recorded])
+    await record(broker, recorded, 2)
+    await isOver(watcher, recorded, 2)
+    cluster.masters[1]!.thaw()
+    const positions = await within(asked, 'both are confirmed')
+    assert.equal(positions.get(recorded)?.seq, 2)
+    assert.equal(positions.get(late.recorded)?.seq, 0)
+  },
+)
+
 test('cluster: when the slot of the ticks moves the timelines stay, and nobody is told a gap', SLOW, async t => {
   const { cluster, broker, watcher, places } = await setUp(t)
   for (const { recorded } of places) await record(broker, recorded, 1)
@@ -175,6 +199,122 @@ test('cluster: a backend that names only the channel begins no second history wh
   ]
   assert.equal(count, 0)
 })
+
+test('cluster: a backend that names only the channel waits until all keys of the topic have arrived', SLOW, async t => {
+  const cluster = await startCluster(t)
+  const { broker } = connectToCluster(t, cluster, { publishTimeout: 5000 })
+  await within(broker.whenLive, 'the broker is live')
+  const channel = `push:${topicsAt(cluster, 0).recorded}`
+  const [from, to] = cluster.masters as [(typeof cluster.masters)[0], (typeof cluster.masters)[0]]
+  const call = (key: string) => ['FCALL', 'push_publish', 1, channel, envelope(1), 10, 60, key] as const
+  const publishThere = async (key: string) => {
+    const [name, ...args] = call(key)
+    const replies = await to.admin
+      .pipeline()
+      .call('ASKING')
+      .call(name, ...args)
+      .exec()
+    return replies![1]!
+  }
+  const [name, ...args] = call('a')
+  const [id] = (await from.admin.call(name, ...args)) as [string]
+  const slot = slotOf(channel)
+  const move = new SlotMove(slot, from, to)
+  await move.begin()
+  const rest = await from.admin.call('CLUSTER', 'GETKEYSINSLOT', slot, 10)
+  assert.equal((rest as string[]).length, 3)
+  for (const moved of ['head', 'history']) {
+    await from.admin.call('MIGRATE', '127.0.0.1', to.port, `{${channel}}:${moved}`, 0, 5000)
+    // Known already, and new: the one would be recorded twice, the other in a second history.
+    for (const key of ['a', 'b'])
+      assert.match(String((await publishThere(key))[0]), /TRYAGAIN/, `${key}, ${moved} is there`)
+  }
+  while (await move.moveKeys(10));
+  await move.end(cluster.masters)
+  assert.deepEqual(await to.admin.call(name, ...args), [id, 1, 0, 1])
+  const [, [, seq, , duplicate]] = (await publishThere('b')) as [null, [string, number, number, number]]
+  assert.deepEqual([seq, duplicate], [2, 0])
+})
+
+/** Two masters, and a proxy before each. */
+async function setUpProxies(t: TestContext) {
+  const proxies = [await FaultProxy.start(), await FaultProxy.start()] as const
+  for (const proxy of proxies) t.after(() => proxy.close())
+  const settings = ['--cluster-enabled', 'yes', '--repl-diskless-sync-delay', '0']
+  const start = async (proxy: FaultProxy): Promise<RedisServer> => {
+    const ports = ['--cluster-port', `${await freePort()}`, '--cluster-announce-port', `${proxy.port}`]
+    const server = await startRedis(t, { args: [...settings, ...ports] })
+    proxy.target = server.port
+    return server
+  }
+  const [from, to] = [await start(proxies[0]), await start(proxies[1])]
+  await joinCluster([from, to], [])
+  const urls = proxies.map(({ port }) => `redis://127.0.0.1:${port}`)
+  const cluster = { urls, masters: [from, to] } as unknown as RedisCluster
+  const { broker } = connectToCluster(t, cluster)
+  await within(broker.whenLive, 'the broker is live')
+  /** What the first master says over the link of this name comes later. */
+  const stall = async (name: string) => {
+    const port = await portOf(from, name)
+    const resume = proxies[0].stall(({ server }) => server.localPort === port)
+    t.after(resume)
+    return resume
+  }
+  const move = async (channel: string) => {
+    const moving = new SlotMove(slotOf(channel), from, to)
+    await moving.begin()
+    while (await moving.moveKeys(10));
+    await moving.end([from, to])
+  }
+  return { cluster, from, to, broker, watcher: new Watcher(broker), stall, move }
+}
+
+test('cluster: what is still on its way from the master that a topic has left does not come again', SLOW, async t => {
+  const { cluster, from, to, broker, watcher, stall, move } = await setUpProxies(t)
+  const { recorded, bare } = topicsAt(cluster, 0)
+  await Promise.all([watcher.join(recorded), watcher.join(bare)])
+  await record(broker, recorded, 1)
+  await isOver(watcher, recorded, 1)
+  const resume = await stall('subscriber')
+  const channel = `push:${recorded}`
+  const witness = new Redis(from.url)
+  t.after(() => witness.disconnect())
+  await witness.subscribe(channel)
+  const seen = once(witness, 'message')
+  await move(channel)
+  await to.admin.call('FCALL', 'push_publish', 1, channel, envelope(2), 10, 60)
+  await seen
+  await record(broker, recorded, 3)
+  await isOver(watcher, recorded, 3)
+  resume()
+  await broker.publish([{ topic: bare, envelope: envelope(1) }])
+  await isOver(watcher, bare, 1)
+  assert.deepEqual(watcher.got.get(recorded), [1, 2, 3])
+})
+
+test('cluster: whoever subscribes while the slot moves is told no gap of a recorded topic', SLOW, async t => {
+  const { cluster, to, broker, watcher, stall, move } = await setUpProxies(t)
+  const { recorded } = topicsAt(cluster, 0)
+  const channel = `push:${recorded}`
+  await record(broker, recorded, 1)
+  await stall('commands')
+  const joining = watcher.join(recorded)
+  await move(channel)
+  const position = await within(joining, 'the topic is confirmed')
+  assert.equal(position?.seq, 1)
+  await to.admin.call('FCALL', 'push_publish', 1, channel, envelope(2), 10, 60)
+  await isOver(watcher, recorded, 2)
+  assert.deepEqual(watcher.got.get(recorded), [2])
+  assert.deepEqual([...watcher.gaps], [])
+})
+
+/** From which port the connection with this name comes. */
+async function portOf({ admin }: RedisServer, name: string): Promise<number> {
+  const line = String(await admin.client('LIST'))
+    .split('\n')
+    .find(client => client.includes(` name=${name} `))
+  return Number(/ addr=127\.0\.0\.1:(\d+) /.exec(line!)?.[1])
+}
 
 test('cluster: a master that joins later has the functions, and its topics are received', SLOW, async t => {
   const { cluster, broker, watcher, places } = await setUp(t)

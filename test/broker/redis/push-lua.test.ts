@@ -352,6 +352,20 @@ for (const [way, make] of Object.entries(ways)) {
     assert.equal((await read(call, channel, old))[0], 'history_expired')
   })
 
+  test(`${way}: a place before the first entry is none any more once the server went back, wherever the topic is then`, async () => {
+    const call = make()
+    const channel = newChannel()
+    const [start] = (await heads(call, [channel])) as [string]
+    await publish(call, channel)
+    const later = `${(await publish(call, channel))[0].split('.')[0]!.replace(/.$/, 'z')}00`
+    await heads(call, [channel], later)
+    assert.equal((await read(call, channel, start, 100, 1e6, later))[0], 'history_replaced')
+    // Another master, to which its slot has moved, never went back.
+    assert.equal((await read(call, channel, start))[0], 'history_replaced')
+    await publish(call, channel)
+    assert.equal((await read(call, channel, start))[0], 'history_replaced')
+  })
+
   test(`${way}: an id of a head that is gone is a gap, and so is one that has been passed again`, async () => {
     const call = make()
     const channel = newChannel()

@@ -4,6 +4,7 @@ import { TopicCursor } from '../../../src/broker/redis/cursor.ts'
 import { Names } from '../../../src/broker/redis/names.ts'
 import type { Shard } from '../../../src/broker/redis/shard.ts'
 import { TopicRoutes } from '../../../src/broker/redis/topic-routes.ts'
+import type { Position } from '../../../src/protocol/position.ts'
 import type { Topic } from '../../../src/protocol/topic.ts'
 
 /** The links to one master, which confirm what a test lets them. */
@@ -20,6 +21,10 @@ class FakeSubscriber {
     for (const topic of topics) this.held.set(topic, new TopicCursor())
     if (this.isSlow) await new Promise<void>(resolve => this.open.push(resolve))
     return new Map(topics.filter(topic => this.held.has(topic)).map(topic => [topic, { id: 'x', seq: 1 }]))
+  }
+
+  whereabouts(_topic: Topic, then: Position): Position {
+    return then
   }
 
   unsubscribe(topic: Topic): void {
