@@ -6,6 +6,7 @@ import type { HistoryPage, PageLimits } from '../broker.ts'
 import { retrying } from '../waiting.ts'
 import { follows, TopicCursor } from './cursor.ts'
 import type { Recorded, RedisHistory } from './history.ts'
+import { aFewAtOnce, Turns } from './turns.ts'
 
 export interface GapFillerEvents {
   deliver(topic: Topic, envelope: Slice, position: Position | undefined): void
@@ -21,8 +22,11 @@ export interface GapFillerEvents {
 
 const PAGE: PageLimits = { count: 500, bytes: 512 * 1024 }
 
-/** Topics filled at the same time, and topics compared in one call. */
-const [CONCURRENCY, COMPARED_AT_ONCE] = [8, 500]
+/** Pages read at the same time, each of another topic: who has much to read holds up nobody who has little. */
+const PAGES_AT_ONCE = 8
+/** Topics that take turns at that. */
+const FILLED_AT_ONCE = 100
+const COMPARED_AT_ONCE = 500
 
 /** Bytes of unrecorded messages that may wait until their topics are filled; more are dropped and told as a gap. */
 const MAX_WAITING_BYTES = 16 * 1024 * 1024
@@ -35,6 +39,7 @@ export class GapFiller {
   readonly #source: RedisHistory
   readonly #events: GapFillerEvents
   readonly #cursors = new Map<Topic, TopicCursor>()
+  readonly #turns = new Turns(PAGES_AT_ONCE)
   #waitingBytes = 0
   #filling = 0
   /** Counts lost and restored links: work of an older era stops. */
@@ -177,6 +182,7 @@ export class GapFiller {
       if (last) known.push([topic, last])
       else unknown.push(topic)
     }
+    const changed: Topic[] = []
     for (let i = 0; i < known.length; i += COMPARED_AT_ONCE) {
       const part = known.slice(i, i + COMPARED_AT_ONCE)
       // A topic that another master has by now cannot be asked for here.
@@ -184,9 +190,10 @@ export class GapFiller {
       const different = new Set(await this.#retrying(era, () => this.#source.different(present())))
       if (era !== this.#era) return
       for (const [topic] of part) if (!different.has(topic)) this.#settle(topic)
-      await this.#each([...different], era, (topic, cursor) => this.#fill(topic, cursor, era))
+      changed.push(...different)
     }
     await this.#retrying(era, () => this.join(unknown.filter(topic => this.#cursors.has(topic))))
+    await this.#each(changed, era, (topic, cursor) => this.#fill(topic, cursor, era))
   }
 
   /** Redis went back in time: every topic must be compared with its history. */
@@ -208,19 +215,11 @@ export class GapFiller {
     else this.#finish(topic, cursor)
   }
 
-  async #each(
-    topics: readonly Topic[],
-    era: number,
-    work: (topic: Topic, cursor: TopicCursor) => Promise<unknown>,
-  ): Promise<void> {
-    const left = [...topics]
-    const worker = async () => {
-      for (let topic = left.pop(); topic !== undefined && era === this.#era; topic = left.pop()) {
-        const cursor = this.#cursors.get(topic)
-        if (cursor) await work(topic, cursor)
-      }
-    }
-    await Promise.all(Array.from({ length: Math.min(CONCURRENCY, topics.length) }, worker))
+  #each(topics: readonly Topic[], era: number, work: (topic: Topic, cursor: TopicCursor) => Promise<unknown>) {
+    return aFewAtOnce(topics, FILLED_AT_ONCE, async topic => {
+      const cursor = era === this.#era ? this.#cursors.get(topic) : undefined
+      if (cursor) await work(topic, cursor)
+    })
   }
 
   /** One at a time: two fills would deliver the same page twice. */
@@ -242,7 +241,8 @@ export class GapFiller {
       for (;;) {
         const askedAt = performance.now()
         const isWanted = () => era === this.#era && this.#cursors.get(topic) === cursor
-        const page = await retrying(isWanted, () => this.#source.read(topic, cursor.last!.id, PAGE))
+        const read = async () => (isWanted() ? this.#source.read(topic, cursor.last!.id, PAGE) : undefined)
+        const page = await retrying(isWanted, () => this.#turns.take(read))
         if (!page || !isWanted()) return
         filled += page.entries.length
         if (this.#take(topic, cursor, page, askedAt)) break

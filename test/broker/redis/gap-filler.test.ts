@@ -10,7 +10,7 @@ import type { GapReason } from '../../../src/protocol/messages.ts'
 import { encodeId, type Position, positionOf, timelineOf } from '../../../src/protocol/position.ts'
 import { Slice } from '../../../src/protocol/slice.ts'
 import type { Topic } from '../../../src/protocol/topic.ts'
-import { PATIENCE, until } from '../../helpers/waiting.ts'
+import { PATIENCE, until, within } from '../../helpers/waiting.ts'
 
 // ── a Redis in miniature ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -664,4 +664,44 @@ test('a thousand and one topics are compared in three questions, and the broken 
   await gapFiller.compareAll()
   assert.equal(gapFiller.filling, 0)
   gapFiller.close()
+})
+
+test('topics that have much to read hold up no others', async t => {
+  const head = { id: 't0.0.1-0', seq: 0 }
+  const endless = Array.from({ length: 50 }, (_, i) => `channel:hot${i}` as Topic)
+  const few = Array.from({ length: 50 }, (_, i) => `channel:few${i}` as Topic)
+  const quiet = Array.from({ length: 1000 }, (_, i) => `channel:quiet${i}` as Topic)
+  const topics = [...endless, ...quiet, ...few]
+  let isOver = false
+  let atOnce = 0
+  let most = 0
+  const gapFiller = new GapFiller(
+    {
+      heads: async () => new Map(topics.map(topic => [topic, head])),
+      async read(topic) {
+        most = Math.max(most, ++atOnce)
+        await turn()
+        atOnce--
+        return { head, entries: [], isComplete: isOver || !endless.includes(topic) }
+      },
+      different: async known => known.map(([topic]) => topic).filter(topic => !quiet.includes(topic)),
+    },
+    {
+      deliver: () => {},
+      lost: () => assert.fail('nothing was lost'),
+      isRecorded: () => true,
+      topics: () => topics,
+      filled: () => {},
+      failed: error => assert.fail(String(error)),
+    },
+  )
+  t.after(() => gapFiller.close())
+  await gapFiller.join(topics)
+  gapFiller.restored()
+  const comparing = gapFiller.compareAll()
+  await until(() => gapFiller.filling === endless.length, 'only those with much to read are being filled')
+  isOver = true
+  await within(comparing, 'all topics are filled')
+  assert.equal(gapFiller.filling, 0)
+  assert.ok(most <= 8, `${most} pages were asked for at once`)
 })
