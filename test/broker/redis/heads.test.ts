@@ -45,6 +45,23 @@ test('no question is about more than 500 topics, and the answers are one', async
   for (const [topic, position] of positions) assert.deepEqual(position, positionOf(topic))
 })
 
+test('of very many topics only a few parts are asked for at once', async () => {
+  let open = 0
+  let most = 0
+  const heads = new Heads(async topics => {
+    most = Math.max(most, ++open)
+    await new Promise(setImmediate)
+    open--
+    return new Map(topics.map(topic => [topic, positionOf(topic)]))
+  })
+  const answers = await Promise.all([heads.ask(names(0, 20_000)), heads.ask(['channel:7'])])
+  assert.deepEqual(
+    answers.map(({ size }) => size),
+    [20_000, 20_000],
+  )
+  assert.ok(most > 1 && most <= 4, `${most} at once`)
+})
+
 test('a failure is that of all who asked, and the next question is a new one', async () => {
   let isAway = true
   const heads = new Heads(async topics => {
