@@ -1,4 +1,7 @@
 import { spawnSync } from 'node:child_process'
+import { mkdtempSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { testFiles, testFilesWithClients } from './files.ts'
 import { findProgram, findRedisServer, installPackages } from './helpers/programs.ts'
 import { repeat } from './repeat.ts'
@@ -76,6 +79,22 @@ function run(files: string[], { node = process.execPath, through = [] as string[
   process.exit(status ?? 1)
 }
 
+/** The same server without HELLO: no client can ask for RESP3. */
+function serverInResp2(): string {
+  const file = join(mkdtempSync(join(tmpdir(), 'push-resp2-')), 'redis-server')
+  writeFileSync(file, `#!/bin/sh\nexec '${findRedisServer()}' "$@" --rename-command HELLO ''\n`, { mode: 0o755 })
+  return file
+}
+
+/** What is about Redis, through the server that REDIS_SERVER_BIN names, or in the older protocol. */
+function runServers(protocol: string | undefined): never {
+  const files = testFiles().filter(file => /broker.redis|two-nodes|rolling-restart/.test(file))
+  if (protocol === undefined) return run(files, {})
+  if (protocol !== 'resp2') stop(`"${protocol}" is not resp2`)
+  const others = files.filter(file => !file.endsWith('servers.test.ts'))
+  return run(others, { env: { REDIS_SERVER_BIN: serverInResp2() } })
+}
+
 const modes: Record<string, () => unknown> = {
   default: () => run(testFiles(), {}),
   interop: () => {
@@ -87,6 +106,7 @@ const modes: Record<string, () => unknown> = {
   current: () => run(testFiles(), { node: installNode(CURRENT_NODE) }),
   latest: () => run(testFiles(), { node: installNode(LATEST_NODE) }),
   'ordinary-send': () => run(testFilesWithClients(), { env: { PUSH_ORDINARY_SEND: '1' } }),
+  servers: () => runServers(process.argv[3]),
   repeat: async () => process.exit((await repeat(process.argv.slice(3))) ? 0 : 1),
 }
 
