@@ -22,11 +22,12 @@ export interface GapFillerEvents {
 
 const PAGE: PageLimits = { count: 500, bytes: 512 * 1024 }
 
-/** Pages read at the same time, each of another topic: who has much to read holds up nobody who has little. */
+/** Pages read at the same time, and topics that take turns at that: who has much to read holds up nobody else. */
 const PAGES_AT_ONCE = 8
-/** Topics that take turns at that. */
 const FILLED_AT_ONCE = 100
+/** Topics compared in one call, and such calls under way at the same time. */
 const COMPARED_AT_ONCE = 500
+const CALLS_AT_ONCE = 4
 
 /** Bytes of unrecorded messages that may wait until their topics are filled; more are dropped and told as a gap. */
 const MAX_WAITING_BYTES = 16 * 1024 * 1024
@@ -176,22 +177,21 @@ export class GapFiller {
   /** Compares every topic with its history, and fills those that differ. */
   async compareAll(): Promise<void> {
     const era = this.#era
-    const known: [Topic, Position][] = []
-    const unknown: Topic[] = []
-    for (const [topic, { last }] of this.#cursors) {
-      if (last) known.push([topic, last])
-      else unknown.push(topic)
-    }
+    const cursors = [...this.#cursors]
+    const known = cursors.flatMap(([topic, { last }]): [Topic, Position][] => (last ? [[topic, last]] : []))
+    const unknown = cursors.flatMap(([topic, { last }]) => (last ? [] : topic))
     const changed: Topic[] = []
-    for (let i = 0; i < known.length; i += COMPARED_AT_ONCE) {
-      const part = known.slice(i, i + COMPARED_AT_ONCE)
+    const parts: [Topic, Position][][] = []
+    for (let i = 0; i < known.length; i += COMPARED_AT_ONCE) parts.push(known.slice(i, i + COMPARED_AT_ONCE))
+    await aFewAtOnce(parts, CALLS_AT_ONCE, async part => {
       // A topic that another master has by now cannot be asked for here.
       const present = () => part.filter(([topic]) => this.#cursors.has(topic))
       const different = new Set(await this.#retrying(era, () => this.#source.different(present())))
       if (era !== this.#era) return
       for (const [topic] of part) if (!different.has(topic)) this.#settle(topic)
       changed.push(...different)
-    }
+    })
+    if (era !== this.#era) return
     await this.#retrying(era, () => this.join(unknown.filter(topic => this.#cursors.has(topic))))
     await this.#each(changed, era, (topic, cursor) => this.#fill(topic, cursor, era))
   }
