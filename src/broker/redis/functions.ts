@@ -203,7 +203,7 @@ function needsScript(reply: Reply): boolean {
 type MakeError = new (message: string) => PushError
 
 /** The user may call functions, but the functions may not run their commands. */
-const FORBIDDEN = /NOPERM|can't (run this command|access at least one of the keys)/
+const FORBIDDEN = /NOPERM|ACL failure|can't (run this command|access at least one of the keys)/
 
 const UNCHECKED =
   'no history is read while Redis refuses push_tick to this node: docs/redis.md has the rights that it needs'

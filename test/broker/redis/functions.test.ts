@@ -4,6 +4,7 @@ import { type TestContext, test } from 'node:test'
 import { createClient } from '../../../src/broker/redis/client.ts'
 import { CommandLink } from '../../../src/broker/redis/commands.ts'
 import { Functions } from '../../../src/broker/redis/functions.ts'
+import { errors } from '../../../src/protocol/errors.ts'
 import { type RedisServer, startRedis } from '../../helpers/redis.ts'
 
 const SOURCE = readFileSync(new URL('../../../src/broker/redis/push.lua', import.meta.url), 'utf8')
@@ -194,4 +195,21 @@ test('a topic to which this user has no right says nothing of the others', async
   assert.equal((refused as { code: string }).code, 'PUSH_ERR_UNSUPPORTED')
   assert.ok(Array.isArray(taken))
   assert.ok(functions.isSupported)
+})
+
+test('every version of Redis says in its own words that a function may not run a command', async () => {
+  const refusals = [
+    "ERR The user executing the script can't run this command or subcommand script: push_heads, on @user_function:231.",
+    "ERR The user executing the script can't access at least one of the keys mentioned in the command arguments script",
+    "ERR ACL failure in script: User node has no permissions to run the 'hmget' command script: push_heads",
+    'ERR ACL failure in script: No permissions to access a key script: push_heads, on @user_function:231.',
+  ]
+  for (const refusal of refusals) {
+    const cause = Object.assign(new Error(refusal), { name: 'ReplyError' })
+    const commands = { run: async () => [new errors.BROKER_AWAY('refused', { cause })] }
+    const functions = new Functions(commands as unknown as CommandLink)
+    const [reply] = await functions.run([{ name: 'push_heads', keys: [CHANNEL], args: ['0', 1000] }], TIMEOUT)
+    assert.equal((reply as { code: string }).code, 'PUSH_ERR_UNSUPPORTED', refusal)
+    assert.equal(functions.isSupported, false)
+  }
 })
