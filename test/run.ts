@@ -10,6 +10,7 @@ const INTEROP_PACKAGES = [
   'redis-server',
   'php-cli',
   'php-redis',
+  'php-predis',
   'php-curl',
   'nginx-light',
   'python3',
@@ -41,7 +42,9 @@ function provideInterop(): void {
 }
 
 function hasModules(): boolean {
-  const php = spawnSync('php', ['-r', 'exit(extension_loaded("redis") && extension_loaded("curl") ? 0 : 1);'])
+  const code = `@include 'Predis/autoload.php';
+    exit(extension_loaded('redis') && extension_loaded('curl') && class_exists('Predis\\Client') ? 0 : 1);`
+  const php = spawnSync('php', ['-r', code])
   const python = spawnSync(findSystemPython(), ['-c', 'import redis, websockets'])
   return php.status === 0 && python.status === 0
 }

@@ -1,0 +1,114 @@
+import assert from 'node:assert/strict'
+import { after, before, test } from 'node:test'
+import { listenTo } from '../helpers/listener.ts'
+import { cleanups, type InteropNode, run, startInteropNode } from '../helpers/processes.ts'
+import { type RedisCluster, startCluster } from '../helpers/redis-cluster.ts'
+
+/** Where Debian has it; PREDIS names another one. */
+const PREDIS = process.env.PREDIS ?? '/usr/share/php/Predis/autoload.php'
+
+interface Setting {
+  cluster: RedisCluster
+  hosts: string[]
+  node: InteropNode
+}
+
+const COMMANDS = { classic: 'PUBLISH', sharded: 'SPUBLISH' }
+type Way = keyof typeof COMMANDS
+const WAYS = Object.keys(COMMANDS) as Way[]
+
+const all = cleanups()
+const settings = {} as Record<Way, Setting>
+
+before(async () => {
+  for (const way of WAYS) {
+    const cluster = await startCluster(all)
+    const hosts = cluster.masters.map(({ port }) => `127.0.0.1:${port}`)
+    const url = `redis+cluster://${hosts.join()}${way === 'sharded' ? '?sharded=true' : ''}`
+    settings[way] = { cluster, hosts, node: await startInteropNode(all, url) }
+  }
+})
+after(() => all.end())
+
+/** PHP code that says how a client sends a command to the master of the channel: `$send($channel, 'PUBLISH', …)`. */
+const CLIENTS: Record<string, (hosts: string[]) => string> = {
+  'phpredis RedisCluster': hosts => `
+    $redis = new RedisCluster(null, ${JSON.stringify(hosts)});
+    $send = fn ($channel, ...$command) => $redis->rawCommand($channel, ...$command);`,
+  Predis: hosts => `
+    require '${PREDIS}';
+    $redis = new Predis\\Client(${JSON.stringify(hosts.map(host => `tcp://${host}`))}, ['cluster' => 'redis']);
+    $strategy = $redis->getConnection()->getClusterStrategy();
+    foreach (['PUBLISH' => 0, 'SPUBLISH' => 0, 'FCALL' => 2] as $name => $place)
+      $strategy->setCommandHandler($name, fn ($command) => $command->getArgument($place));
+    $send = fn ($channel, ...$command) => $redis->executeRaw($command);`,
+}
+
+async function php(client: string, way: Way, code: string): Promise<unknown> {
+  const program = `${CLIENTS[client]!(settings[way].hosts)} ${code}`
+  const { code: exit, stdout, stderr } = await run('php', ['-r', program])
+  assert.deepEqual([exit, stderr], [0, ''], stdout)
+  return JSON.parse(stdout)
+}
+
+let numbers = 0
+
+/** A new user at each master. */
+async function users({ cluster }: Setting): Promise<string[]> {
+  const found = new Map<unknown, string>()
+  while (found.size < cluster.masters.length) {
+    const user = String(++numbers)
+    const master = await cluster.masterOf(`push:user:${user}`)
+    if (!found.has(master)) found.set(master, user)
+  }
+  return [...found.values()]
+}
+
+for (const client of Object.keys(CLIENTS)) {
+  for (const way of WAYS) {
+    const command = COMMANDS[way]
+    test(`${client}: ${command} and FCALL reach the master of every channel, and the page`, async t => {
+      const { node } = settings[way]
+      for (const user of await users(settings[way])) {
+        const page = await listenTo(t, `${node.url}?user=${user}`)
+        const answers = await php(
+          client,
+          way,
+          `$channel = 'push:user:${user}';
+          $nodes = $send($channel, '${command}', $channel, '{"type":"a","payload":1}');
+          $recorded = [];
+          foreach (['k', 'l', 'k'] as $key)
+            $recorded[] = $send($channel, 'FCALL', 'push_publish', 1, $channel, '{"type":"b"}', 10, 60, $key);
+          echo json_encode([$nodes, $recorded]);`,
+        )
+        const [nodes, recorded] = answers as [number, [string, number, number, number][]]
+        assert.equal(nodes, 1)
+        const rest = recorded.map(it => it.slice(1))
+        assert.deepEqual(rest, [
+          [1, 1, 0],
+          [2, 1, 0],
+          [1, 1, 1],
+        ])
+        assert.equal(recorded[2]![0], recorded[0]![0])
+        assert.equal((await page.next('a')).payload, 1)
+        for (const [id, seq] of recorded.slice(0, 2)) {
+          const message = await page.next('b')
+          assert.deepEqual([message.id, message.seq], [id, seq])
+        }
+      }
+    })
+  }
+
+  test(`${client}: what push_publish refuses is said`, async () => {
+    const [user] = await users(settings.classic)
+    const said = await php(
+      client,
+      'classic',
+      `$channel = 'push:user:${user}';
+      $said = $send($channel, 'FCALL', 'push_publish', 1, $channel, '{"type":"welcome"}', 10, 60);
+      if ($said === false) $said = $redis->getLastError();
+      echo json_encode($said);`,
+    )
+    assert.match(String(said), /^PUSH_ERR_RESERVED_TYPE .*"welcome"/)
+  })
+}
