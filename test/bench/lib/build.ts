@@ -31,8 +31,9 @@ function isInstalled(spec: string): boolean {
 /** Every process under test runs plain JavaScript: a loader in it would cost memory and start a thread of its own. */
 export async function compile(): Promise<void> {
   const peers = readdirSync(join(BENCH, 'peers')).map(file => join(BENCH, 'peers', file))
+  const scale = ['node', 'topics-node', 'publisher'].map(name => join(BENCH, `scale/${name}.ts`))
   await build({
-    entryPoints: [...peers, join(BENCH, 'load.ts'), join(BENCH, 'publisher.ts')],
+    entryPoints: [...peers, ...scale, join(BENCH, 'load.ts'), join(BENCH, 'publisher.ts')],
     outdir: CACHE,
     outbase: BENCH,
     outExtension: { '.js': '.mjs' },
