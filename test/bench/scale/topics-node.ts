@@ -18,6 +18,7 @@ const subscriber: Subscriber = {
     lost += size
   },
   filled: () => {},
+  misdirected: () => {},
   holds: topic => topics.has(topic),
   isRecorded: topic => topic.startsWith('channel:'),
   topics: () => topics,
@@ -36,6 +37,7 @@ const { broker } = acquire(JSON.parse(process.env.SCALE_REDIS!), options, {
   },
   lagging: () => {},
   refused: () => {},
+  blind: () => {},
 })
 broker.attach(subscriber)
 await broker.whenLive

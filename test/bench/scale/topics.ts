@@ -1,4 +1,3 @@
-import type { Redis } from 'ioredis'
 import { slotOf } from '../../../src/broker/redis/topology.ts'
 import type { Child } from '../lib/child.ts'
 import type { Stats } from '../lib/contract.ts'
@@ -17,6 +16,7 @@ const POLL = 10
 interface Variant {
   masters: number
   isCluster: boolean
+  isSharded?: boolean
   isRecorded: boolean
 }
 
@@ -25,6 +25,7 @@ const VARIANTS: Record<string, Variant> = {
   'one Redis, all recorded': { masters: 1, isCluster: false, isRecorded: true },
   'Cluster of 3, nothing recorded': { masters: 3, isCluster: true, isRecorded: false },
   'Cluster of 3, all recorded': { masters: 3, isCluster: true, isRecorded: true },
+  'Cluster of 3, sharded, all recorded': { masters: 3, isCluster: true, isSharded: true, isRecorded: true },
 }
 
 /** Very many topics on one node: subscribe to them, lose the link, be up to date again. */
@@ -49,7 +50,7 @@ async function measure(run: Run, variant: Variant): Promise<Numbers> {
   const kind = variant.isRecorded ? 'channel' : 'user'
   const names = Array.from({ length: count }, (_, i) => `${kind}:topic-${String(i).padStart(6, '0')}`)
   const servers = await run.servers(variant.masters, variant)
-  const node = await run.node(servers, { file: 'topics-node' })
+  const node = await run.node(servers, { file: 'topics-node', isSharded: variant.isSharded ?? false })
   if (variant.isRecorded) await record(run, servers, names)
   const joined = await subscribe(servers, node, names)
   const again = await cut(servers, node, variant.isRecorded ? names.slice(0, MISSED) : [], count)
@@ -97,7 +98,7 @@ async function cut(servers: Servers, node: Child, missed: string[], topics: numb
   await node.request('reset')
   const restored = node.request<Again>('cut')
   const began = performance.now()
-  await Promise.all(servers.admins.map((admin, i) => kill(servers, admin, missed, i)))
+  await Promise.all(servers.admins.map((_, i) => kill(servers, missed, i)))
   const resubscribed = hasSubscribed(servers, topics).then(() => (performance.now() - began) / 1000)
   const { received, lost } = await restored
   const upToDate = (performance.now() - began) / 1000
@@ -105,9 +106,9 @@ async function cut(servers: Servers, node: Child, missed: string[], topics: numb
   return { filled: received, gaps: lost, upToDate, resubscribed: await resubscribed, cutDelay: maxDelay }
 }
 
-async function kill({ places }: Servers, admin: Redis, missed: string[], place: number): Promise<void> {
+async function kill({ places, admins }: Servers, missed: string[], place: number): Promise<void> {
   const [first, last] = places[place]!.slots
-  const pipeline = admin.pipeline()
+  const pipeline = admins[place]!.pipeline()
   pipeline.call('CLIENT', 'KILL', 'TYPE', 'pubsub')
   for (const topic of missed) {
     const slot = slotOf(`push:${topic}`)
@@ -119,7 +120,9 @@ async function kill({ places }: Servers, admin: Redis, missed: string[], place: 
 }
 
 async function hasSubscribed(servers: Servers, topics: number): Promise<void> {
-  while ((await servers.sum('stats', 'pubsub_channels')) < topics) {
+  const channels = async () =>
+    (await servers.sum('stats', 'pubsub_channels')) + (await servers.sum('stats', 'pubsubshard_channels'))
+  while ((await channels()) < topics) {
     await new Promise(resolve => setTimeout(resolve, POLL))
   }
 }
