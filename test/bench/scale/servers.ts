@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process'
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { type AddressInfo, createServer } from 'node:net'
@@ -28,6 +28,8 @@ export interface Servers {
   cpu(): number
   /** A number of INFO or CLUSTER INFO, summed over all of them. */
   sum(section: 'stats' | 'memory' | 'cluster', field: string): Promise<number>
+  /** Bytes that they have sent to each other so far. NaN where `ss` is missing. */
+  busBytes(): number
   stop(): Promise<void>
 }
 
@@ -62,6 +64,7 @@ export async function startServers(masters: number, { isCluster = true } = {}): 
       const texts = await Promise.all(admins.map(ask))
       return texts.reduce<number>((sum, text) => sum + Number(pattern.exec(String(text))?.[1] ?? 0), 0)
     },
+    busBytes: () => bytesSent(servers.map(({ bus }) => bus)),
     async stop() {
       await Promise.all(servers.map(server => server.stop()))
     },
@@ -124,6 +127,17 @@ async function isReady(admin: Redis, count: number): Promise<boolean> {
   const [info, nodes] = await Promise.all([admin.call('CLUSTER', 'INFO'), admin.call('CLUSTER', 'NODES')])
   const connected = String(nodes).match(/ connected/g)?.length ?? 0
   return String(info).includes('cluster_state:ok') && connected === count && !String(nodes).includes('handshake')
+}
+
+/** By both ends of the connections to these ports. */
+function bytesSent(ports: readonly number[]): number {
+  const filter = ports.map(port => `sport = :${port} or dport = :${port}`).join(' or ')
+  const { status, stdout } = spawnSync('ss', ['-tinH', 'state', 'established', `( ${filter} )`], {
+    encoding: 'utf8',
+    maxBuffer: 2 ** 26,
+  })
+  if (status !== 0) return Number.NaN
+  return [...stdout.matchAll(/bytes_sent:(\d+)/g)].reduce((sum, [, bytes]) => sum + Number(bytes), 0)
 }
 
 /** Below what systems give to whoever wants just any port. */

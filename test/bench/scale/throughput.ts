@@ -34,6 +34,7 @@ export const part: Part = {
     { key: 'pacedNodes', label: 'µs of nodes, paced', digits: 1 },
     { key: 'p99', label: 'p99 ms, paced', digits: 1 },
     { key: 'bus', label: 'messages on the bus', digits: 2 },
+    { key: 'busBytes', label: 'B on the bus', digits: 0 },
     { key: 'bytes', label: 'B from Redis to clients', digits: 0 },
   ],
   cases: shapes().map(shape => ({ name: nameOf(shape), measure: run => measure(run, shape) }) satisfies Case),
@@ -75,6 +76,7 @@ async function measure(run: Run, shape: Shape): Promise<Numbers> {
     redis: burst.redis,
     nodes: burst.nodes,
     bus: burst.bus,
+    busBytes: burst.busBytes,
     bytes: burst.bytes,
     pacedRedis: paced.redis,
     pacedNodes: paced.nodes,
@@ -101,6 +103,7 @@ interface Before {
   redis: number
   nodes: number
   bus: number
+  busBytes: number
   bytes: number
 }
 
@@ -108,7 +111,8 @@ async function look({ servers, nodes }: Setting): Promise<Before> {
   const live = await servers.sum('cluster', 'cluster_stats_messages_publish_sent')
   const sharded = await servers.sum('cluster', 'cluster_stats_messages_publishshard_sent')
   const bytes = await servers.sum('stats', 'total_net_output_bytes')
-  return { redis: servers.cpu(), nodes: nodes.reduce((sum, node) => sum + node.cpu(), 0), bus: live + sharded, bytes }
+  const cpu = nodes.reduce((sum, node) => sum + node.cpu(), 0)
+  return { redis: servers.cpu(), nodes: cpu, bus: live + sharded, busBytes: servers.busBytes(), bytes }
 }
 
 /** As fast as everybody can. */
@@ -151,6 +155,7 @@ async function published(setting: Setting, count: number, act: () => Promise<Pub
     redis: ((after.redis - before.redis) * 1e6) / count,
     nodes: ((after.nodes - before.nodes) * 1e6) / count,
     bus: (after.bus - before.bus) / count,
+    busBytes: (after.busBytes - before.busBytes) / count,
     bytes: (after.bytes - before.bytes) / count,
     p99: Math.max(...arrivals.map(it => it.p99)),
   }
