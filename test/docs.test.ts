@@ -36,6 +36,7 @@ const DOCUMENTS = [
   'docs/operations.md',
   'docs/architecture.md',
   'docs/comparison.md',
+  'docs/scale.md',
   'CHANGELOG.md',
   'CONTRIBUTING.md',
   'SECURITY.md',
@@ -821,6 +822,23 @@ test('redis: sharded pub/sub, by options and by its URL, and from PHP', async t 
   if (said === undefined) return
   assert.equal(said, '1 nodes, 1 nodes listen\n')
   assert.deepEqual((await user.next()).payload, { text: 'hi' })
+})
+
+test('redis: Predis in a Cluster', async t => {
+  const cluster = await startCluster(t, { masters: 2 })
+  const hosts = cluster.urls.map(url => url.replace('redis://', ''))
+  const app = await buildApp(t, { redis: { cluster: cluster.urls } })
+  const user = await openConnection(app, '/ws')
+  // Where Debian has it.
+  const predis = process.env.PREDIS ?? '/usr/share/php/Predis/autoload.php'
+  const php = take(REDIS, 'Predis', 'php')[0]!
+    .replace('vendor/autoload.php', predis)
+    .replace(/10\.0\.0\.(\d):6379/g, (_, n) => hosts[n - 1]!)
+  if (!existsSync(predis)) return t.diagnostic('Predis is not installed: its lines are not run')
+  const said = await run(t, 'php', php)
+  if (said === undefined) return
+  assert.equal(said, '1 nodes, then number 1\n')
+  for (let n = 0; n < 2; n++) assert.deepEqual((await user.next()).payload, { text: 'hi' })
 })
 
 for (const sharded of [false, true]) {
