@@ -4,6 +4,7 @@ import { type TestContext, test } from 'node:test'
 import { createClient } from '../../../src/broker/redis/client.ts'
 import { CommandLink } from '../../../src/broker/redis/commands.ts'
 import { Functions } from '../../../src/broker/redis/functions.ts'
+import { Refusals } from '../../../src/broker/redis/refusals.ts'
 import { errors } from '../../../src/protocol/errors.ts'
 import { type RedisServer, startRedis } from '../../helpers/redis.ts'
 
@@ -206,7 +207,7 @@ test('every version of Redis says in its own words that a function may not run a
   ]
   for (const refusal of refusals) {
     const cause = Object.assign(new Error(refusal), { name: 'ReplyError' })
-    const commands = { run: async () => [new errors.BROKER_AWAY('refused', { cause })] }
+    const commands = { refusals: new Refusals(), run: async () => [new errors.BROKER_AWAY('refused', { cause })] }
     const functions = new Functions(commands as unknown as CommandLink)
     const [reply] = await functions.run([{ name: 'push_heads', keys: [CHANNEL], args: ['0', 1000] }], TIMEOUT)
     assert.equal((reply as { code: string }).code, 'PUSH_ERR_UNSUPPORTED', refusal)
