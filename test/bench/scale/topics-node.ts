@@ -38,6 +38,7 @@ const { broker } = acquire(JSON.parse(process.env.SCALE_REDIS!), options, {
   lagging: () => {},
   refused: () => {},
   blind: () => {},
+  lacks: () => {},
 })
 broker.attach(subscriber)
 await broker.whenLive
