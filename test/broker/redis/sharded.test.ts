@@ -173,7 +173,8 @@ test(
     const topics = numbers.slice(0, 8).map(tag)
     await Promise.all(topics.map(topic => subscriber.join(topic)))
     for (let round = 0; round < 12; round++) {
-      const target = cluster.masters[round % 3]!
+      const owner = await cluster.masterOf(`${prefix}${topics[0]}`)
+    const target = cluster.masters[(cluster.masters.indexOf(owner) + 1) % 3]!
       const moving = cluster.move(`${prefix}${topics[0]}`, target)
       let isMoving = true
       void moving.finally(() => {
