@@ -87,6 +87,7 @@ export class ClusterMasters<M extends ClusterMaster> implements Masters<M> {
   /** Why the Cluster could not be looked at the last time. */
   #problem: Error | undefined
   readonly #watch: ClusterWatch
+  #isClosed = false
 
   constructor(parts: Omit<ClusterWatchParts, 'links'>, events: ClusterEvents<M>) {
     this.#events = events
@@ -161,7 +162,7 @@ export class ClusterMasters<M extends ClusterMaster> implements Masters<M> {
       const master = this.of(key)
       const replies = master ? await master.commands.run(commands, left, patience) : commands.map(() => this.#unknown())
       // If the first was executed, a repetition would execute it twice.
-      if (!isRedirect(replies[0]) || deadline - performance.now() < MIN_TIME) return replies
+      if (!this.#isToRepeat(replies[0]) || deadline - performance.now() < MIN_TIME) return replies
       await this.#lookAgain()
     }
   }
@@ -172,7 +173,7 @@ export class ClusterMasters<M extends ClusterMaster> implements Masters<M> {
     let open = calls.map((_, i) => i)
     for (let left = timeout; ; left = deadline - performance.now()) {
       await this.#callEach(calls, open, replies, left, patience)
-      open = open.filter(i => isRedirect(replies[i]))
+      open = open.filter(i => this.#isToRepeat(replies[i]))
       if (open.length === 0 || deadline - performance.now() < MIN_TIME) return replies
       await this.#lookAgain()
     }
@@ -214,6 +215,12 @@ export class ClusterMasters<M extends ClusterMaster> implements Masters<M> {
     return other?.master.functions.runAsking(call, timeout, patience)
   }
 
+  /** Nothing was executed: the slot is elsewhere, or the call was waiting for a master that has left the Cluster. */
+  #isToRepeat(reply: Reply): boolean {
+    const wasLeft = isPushError(reply) && reply.code === 'PUSH_ERR_CLOSED' && !this.#isClosed
+    return wasLeft || redirectIn(reply) !== undefined
+  }
+
   #unknown(): PushError {
     const cause = new Error('CLUSTERDOWN no view of the Cluster', { cause: this.#problem })
     const why = this.#problem ? `: ${this.#problem.message}` : ''
@@ -226,6 +233,7 @@ export class ClusterMasters<M extends ClusterMaster> implements Masters<M> {
   }
 
   close(): void {
+    this.#isClosed = true
     this.#watch.close()
     for (const { master } of this.#known) master.close()
   }
@@ -239,5 +247,3 @@ function redirectIn(reply: Reply): string | undefined {
   const message = isPushError(reply) && reply.cause instanceof Error ? reply.cause.message : ''
   return REDIRECT.test(message) ? message : undefined
 }
-
-const isRedirect = (reply: Reply): boolean => redirectIn(reply) !== undefined

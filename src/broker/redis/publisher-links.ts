@@ -9,18 +9,25 @@ export function mastersFor(target: Target, prefix: string): Masters {
   const name = `${prefix}publisher`
   if (!target.isCluster) return new OneMaster(linkTo(target.one, name, prefix, {}))
   const { seeds, at } = target
-  return new ClusterMasters(
+  const masters: Masters = new ClusterMasters(
     { seeds, connect: address => createClient(at(address), name) },
     {
-      create: address => linkTo(at(address), name, prefix, { isCluster: true }),
+      // Another server may have the slots of one that is lost.
+      create: address => linkTo(at(address), name, prefix, { isCluster: true, lost: () => void masters.look() }),
       changed: () => {},
       failed: () => {},
     },
   )
+  return masters
 }
 
-function linkTo(source: SingleSource, name: string, prefix: string, options: { isCluster?: boolean }) {
-  const commands = new CommandLink(createClient(source, name), () => {})
+interface LinkOptions {
+  isCluster?: boolean
+  lost?(): void
+}
+
+function linkTo(source: SingleSource, name: string, prefix: string, options: LinkOptions) {
+  const commands = new CommandLink(createClient(source, name), isUp => isUp || options.lost?.())
   return {
     names: new Names(prefix),
     commands,

@@ -23,6 +23,8 @@ export class Shard implements ClusterMaster {
     const changed = (isUp: boolean, error: Error | undefined) => {
       if (isUp) void this.subscriber.commandsUp()
       else this.subscriber.commandsDown()
+      // Another server may have its slots by now.
+      if (!isUp) events.redirected()
       events.change(error)
     }
     this.commands = new CommandLink(clients.commands, changed, events.redirected)

@@ -53,6 +53,9 @@ const CUT_OFF = 'Redis no longer sends to this node: killed, or cut off by clien
 
 const NO_POSITIONS: ReadonlyMap<Topic, Position> = new Map()
 
+/** The topic of a connection is never recorded, because it ends with the connection. */
+const isRecordable = (topic: Topic) => topicKind(topic) !== 'connection'
+
 type Released = ReadonlyMap<Topic, TopicCursor | undefined>
 
 /**
@@ -108,7 +111,11 @@ export class RedisSubscriber {
     })
     this.#subscriptions = new Subscriptions(client, names, options, {
       message: (topic, message) => this.#receive(topic, message),
-      heard: message => this.#onHeard(message.toString('latin1', 0, MAX_DIGITS)),
+      heard: message => {
+        const text = message.toString('latin1', 0, MAX_DIGITS)
+        this.#bus.heard(text)
+        this.#lag.heard(Number(text), performance.now())
+      },
       answered: askedAt => this.#onAnswered(askedAt),
       restored: () => void this.#restore(),
       granted: topics => void this.#gapFiller.regained(topics),
@@ -152,10 +159,8 @@ export class RedisSubscriber {
   async subscribe(topics: readonly Topic[]): Promise<ReadonlyMap<Topic, Position>> {
     await this.#subscriptions.subscribe(topics)
     if (!this.#functions.isSupported) return NO_POSITIONS
-    // The topic of a connection is never recorded, because it ends with the connection.
-    const recordable = topics.filter(topic => topicKind(topic) !== 'connection')
     // A topic that was left meanwhile must not get a cursor: nobody would remove it.
-    const wanted = () => recordable.filter(topic => this.#subscriptions.wants(topic))
+    const wanted = () => topics.filter(topic => isRecordable(topic) && this.#subscriptions.wants(topic))
     const isOpen = () => !this.#isClosed
     try {
       return (await retrying(isOpen, () => this.#gapFiller.join(wanted()))) ?? NO_POSITIONS
@@ -165,9 +170,7 @@ export class RedisSubscriber {
     }
   }
 
-  whereabouts(topic: Topic, then: Position): Position {
-    return this.#gapFiller.whereabouts(topic, then)
-  }
+  readonly whereabouts = (topic: Topic, then: Position): Position => this.#gapFiller.whereabouts(topic, then)
 
   unsubscribe(topic: Topic): void {
     this.#gapFiller.leave(topic)
@@ -196,8 +199,10 @@ export class RedisSubscriber {
     await this.#subscriptions.adopt(topics)
     if (this.#options.pubSub.isClassic) await this.#bus.passed(servers)
     this.#subscriptions.unmute(topics)
-    const isConcerned = (topic: Topic) => this.#subscriptions.wants(topic) && !adopted.get(topic)?.isToJoin
-    await this.#gapFiller.regained(topics.filter(isConcerned))
+    // The other master had not confirmed a topic that could have a cursor and has none: nobody was told where it is.
+    const isToJoin = (topic: Topic) =>
+      adopted.get(topic)?.isToJoin ?? (this.#functions.isSupported && isRecordable(topic))
+    await this.#gapFiller.regained(topics.filter(topic => this.#subscriptions.wants(topic) && !isToJoin(topic)))
   }
 
   moveTo(address: Address): void {
@@ -298,11 +303,6 @@ export class RedisSubscriber {
     if (this.#liveSince > tick.sentAt) return
     if (receivers > 0) this.#lag.published(tick)
     else this.#subscriptions.reset(new Error(CUT_OFF))
-  }
-
-  #onHeard(message: string): void {
-    this.#bus.heard(message)
-    this.#lag.heard(Number(message), performance.now())
   }
 
   /** Answers and messages come in order: a node that gets an answer but not an older tick receives no messages. */
