@@ -174,7 +174,7 @@ test(
     await Promise.all(topics.map(topic => subscriber.join(topic)))
     for (let round = 0; round < 12; round++) {
       const owner = await cluster.masterOf(`${prefix}${topics[0]}`)
-    const target = cluster.masters[(cluster.masters.indexOf(owner) + 1) % 3]!
+      const target = cluster.masters[(cluster.masters.indexOf(owner) + 1) % 3]!
       const moving = cluster.move(`${prefix}${topics[0]}`, target)
       let isMoving = true
       void moving.finally(() => {
