@@ -139,16 +139,18 @@ for (const fault of ['kill', 'freeze'] as const) {
   )
 }
 
-/** On command; again if the Sentinels gave it up, as they do when a slow machine lets them wait. */
-async function failOver(from: RedisServer): Promise<void> {
-  const [, one] = group.sentinels
-  const isOver = async () => (await group.master([one!])) !== from
+/**
+ * On command: two Sentinels of three may each vote for themselves again and again. And again if they gave it up, as they
+ * do when a slow machine lets them wait.
+ */
+async function failOver(of: RedisSentinels, from: RedisServer, alive = of.sentinels): Promise<void> {
+  const one = alive.at(-1)!
   await until(async () => {
-    if (await isOver()) return true
-    await one!.admin.call('SENTINEL', 'FAILOVER', NAME).catch(() => {})
+    const master = await of.master(alive)
+    if (master && master !== from) return true
+    if ((await of.master([one])) === from) await one.admin.call('SENTINEL', 'FAILOVER', NAME).catch(() => {})
     return false
-  }, 'a Sentinel has another master')
-  assert.notEqual(await group.settled(), from)
+  }, 'the Sentinels have another master')
 }
 
 test('sentinel: a failover on command is followed although the old master lives', SLOW, async t => {
@@ -156,7 +158,8 @@ test('sentinel: a failover on command is followed although the old master lives'
   const node = await liveNode(t, group.source)
   await record(node.broker, 1)
   await isOver(node.watcher, RECORDED, 1)
-  await failOver(master)
+  await failOver(group, master)
+  assert.notEqual(await group.settled(), master)
   await assertNothingSilent(node)
   const names = String(await master.admin.client('LIST'))
   assert.doesNotMatch(names, /name=(commands|subscriber)/)
@@ -171,8 +174,8 @@ test('sentinel: with a frozen Sentinel first in the list a node starts, and foll
   await record(node.broker, 1)
   await isOver(node.watcher, RECORDED, 1)
   await master.kill()
+  await failOver(group, master, others)
   await assertNothingSilent(node)
-  assert.notEqual(await group.master(others), master)
   await master.start()
   frozen!.thaw()
   await group.settled()
@@ -190,7 +193,8 @@ test('sentinel: a Sentinel that was cut off and names the master of the past is 
   await isOver(node.watcher, RECORDED, 1)
   assert.equal(await past.admin.dbsize(), 0)
   const master = await group.settled()
-  await failOver(master)
+  await failOver(group, master)
+  assert.notEqual(await group.settled(), master)
   await assertNothingSilent(node)
   assert.equal(await past.admin.dbsize(), 0)
 })
@@ -205,8 +209,10 @@ test(
     await isOver(node.watcher, RECORDED, 1)
     t.after(() => own.sentinels[0]!.thaw())
     own.sentinels[0]!.freeze()
-    const master = await own.master(own.sentinels.slice(1))
+    const alive = own.sentinels.slice(1)
+    const master = await own.master(alive)
     await master!.kill()
+    await failOver(own, master!, alive)
     await assertNothingSilent(node)
   },
 )
