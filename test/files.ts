@@ -20,6 +20,11 @@ export function testFiles(folder?: 'interop' | 'package'): string[] {
 /** Where nothing is written to the sockets of clients: how that is done makes no difference there. */
 const WITHOUT_CLIENTS = /^(broker|protocol|options|publish)\//
 
+/** Elections of Sentinels take long beside other work, and are the same on every line of Node. */
+export function testFilesOfNode(): string[] {
+  return testFiles().filter(file => testName(file) !== 'broker/redis/sentinel')
+}
+
 export function testFilesWithClients(): string[] {
   return testFiles().filter(file => !WITHOUT_CLIENTS.test(`${testName(file)}/`))
 }

@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { testFiles, testFilesWithClients } from './files.ts'
+import { testFiles, testFilesOfNode, testFilesWithClients } from './files.ts'
 import { findProgram, findRedisServer, installPackages } from './helpers/programs.ts'
 import { repeat } from './repeat.ts'
 
@@ -106,8 +106,8 @@ const modes: Record<string, () => unknown> = {
   },
   coverage: () => run(testFiles(), { through: ['npx', 'c8'] }),
   package: () => run(testFiles('package'), {}),
-  current: () => run(testFiles(), { node: installNode(CURRENT_NODE) }),
-  latest: () => run(testFiles(), { node: installNode(LATEST_NODE) }),
+  current: () => run(testFilesOfNode(), { node: installNode(CURRENT_NODE) }),
+  latest: () => run(testFilesOfNode(), { node: installNode(LATEST_NODE) }),
   'ordinary-send': () => run(testFilesWithClients(), { env: { PUSH_ORDINARY_SEND: '1' } }),
   servers: () => runServers(process.argv[3]),
   repeat: async () => process.exit((await repeat(process.argv.slice(3))) ? 0 : 1),

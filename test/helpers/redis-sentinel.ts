@@ -22,6 +22,9 @@ const HASTE = {
   'ask-period': 100,
   'publish-period': 500,
   'election-timeout': 1000,
+  // A Sentinel that was not run for two seconds does nothing for half a minute.
+  'tilt-trigger': 30_000,
+  'tilt-period': 1000,
 }
 
 export interface SentinelProcess {
