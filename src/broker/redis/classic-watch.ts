@@ -21,6 +21,7 @@ export class ClassicWatch {
   readonly #names: Names
   readonly #events: ClassicWatchEvents
   readonly #patterns: readonly string[]
+  #isWatching = false
 
   constructor(client: Redis, names: Names, events: ClassicWatchEvents) {
     this.#client = client
@@ -32,9 +33,17 @@ export class ClassicWatch {
     })
   }
 
-  /** Call it when the link is up, and when the number of the shard has changed. */
-  async begin(): Promise<void> {
+  /** The link is up: nothing is watched over it yet. */
+  begin(): void {
+    this.#isWatching = false
+    void this.update()
+  }
+
+  /** The number of the shard may be another one. */
+  async update(): Promise<void> {
     const isMine = this.#names.shard === 0
+    if (isMine === this.#isWatching) return
+    this.#isWatching = isMine
     try {
       await (isMine ? this.#client.psubscribe(...this.#patterns) : this.#client.punsubscribe(...this.#patterns))
     } catch (error) {

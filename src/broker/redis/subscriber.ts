@@ -211,7 +211,7 @@ export class RedisSubscriber {
 
   keysMoved(): void {
     this.#timeline.keysMoved()
-    if (this.#subscriptions.isLive) void this.#classicWatch?.begin()
+    if (this.#subscriptions.isLive) void this.#classicWatch?.update()
   }
 
   history(topic: Topic, since: string, limits: PageLimits): Promise<HistoryPage> {
@@ -265,7 +265,7 @@ export class RedisSubscriber {
   async #restore(): Promise<void> {
     const restoration = ++this.#restoration
     this.#liveSince = performance.now()
-    void this.#classicWatch?.begin()
+    this.#classicWatch?.begin()
     this.#gapFiller.restored()
     while (!(await this.#timeline.tick()) && this.#functions.isSupported) {
       await new Promise(resolve => setTimeout(resolve, RETRY).unref())
