@@ -66,6 +66,25 @@ test('a PUBLISH at any server of the Cluster is noticed once, and only by nodes 
   for (const subscriber of [first, second]) assert.deepEqual(await subscriber.next(), { misdirected: 'all' })
 })
 
+test('when another server gets the slot of shard 0, its link notices a PUBLISH', SLOW, async t => {
+  const prefix = newPrefix()
+  const { subscriber } = await node(t, { sharded: true, prefix })
+  await subscriber.join('channel:x')
+  const tag = `{${prefix}shard-0}`
+  const from = await cluster.masterOf(tag)
+  const to = cluster.masters.find(master => master !== from)!
+  const patterns = async ({ admin }: typeof to) => Number(await admin.call('PUBSUB', 'NUMPAT'))
+  const before = { from: await patterns(from), to: await patterns(to) }
+  await cluster.move(tag, to)
+  await until(
+    async () => (await patterns(from)) < before.from && (await patterns(to)) > before.to,
+    'the watch has moved',
+  )
+  subscriber.clear()
+  await from.admin.call('PUBLISH', `${prefix}channel:x`, envelope(1))
+  assert.deepEqual(await subscriber.next(), { misdirected: 'channel:x' })
+})
+
 test('a node that may not watch says so, and works', SLOW, async t => {
   const prefix = newPrefix()
   const admins = cluster.masters.map(({ admin }) => admin)
