@@ -1,9 +1,11 @@
 import { randomBytes } from 'node:crypto'
 import type { Connection } from './connection/connection.ts'
 import { isExpired, type PushConnection } from './connection/identity.ts'
-import { checkAuthentication } from './node/authentication.ts'
+import { topicsOf } from './connection/registry.ts'
+import { checkAuthentication, checkInfo } from './node/authentication.ts'
 import type { Hub } from './node/hub.ts'
 import type { Authentication } from './options/options.ts'
+import type { Members, OnlineUser, Presence } from './presence/presence.ts'
 import { errors } from './protocol/errors.ts'
 import { CLOSE, closeProblem } from './protocol/messages.ts'
 import { type Topic, topicProblem } from './protocol/topic.ts'
@@ -101,6 +103,39 @@ export class PushBridge {
     return token
   }
 
+  /** Who is on `topic`, if the option `presence` names it: about `count` users, and the `cursor` of the next page. */
+  presence(topic: string, page?: { cursor?: string; count?: number }): Promise<Members> {
+    return this.#presence.members(topic, page)
+  }
+
+  /** Whether a user is online, and on which connections: with `presence: { users: true }`. */
+  user(user: string): Promise<OnlineUser> {
+    return this.#presence.user(user)
+  }
+
+  /** Who is online, in pages. */
+  users(page?: { cursor?: string; count?: number }): Promise<Members> {
+    return this.#presence.members('all', page)
+  }
+
+  /** Changes what others see of the user of a connection of this node: JSON of at most 1,024 bytes, or null. */
+  setInfo(connection: PushConnection, info: unknown): void {
+    const known = this.#hub.registry.get(connection.id)
+    if (!known) return
+    try {
+      known.info = checkInfo(info, 'setInfo()')
+    } catch (error) {
+      throw new errors.FIELD((error as Error).message)
+    }
+    this.#hub.presence?.inform(known, topicsOf(known))
+  }
+
+  get #presence(): Presence<Connection> {
+    const { presence } = this.#hub
+    if (!presence) throw new errors.UNSUPPORTED('no topic has presence: see the option presence')
+    return presence
+  }
+
   async status(): Promise<Status> {
     const { broker } = this.#hub
     const nodes = await broker.nodes().catch(() => undefined)
@@ -117,11 +152,18 @@ export class PushBridge {
 }
 
 /** Keeps only what `authenticate()` may return, whatever else the object has. */
-function encodeTicket({ user, join, allow, data, expires }: Authentication): string {
+function encodeTicket({ user, join, allow, data, info, expires }: Authentication): string {
   try {
-    const { identity } = checkAuthentication({ user, join, allow, data, expires }, 'ticket()')
+    const { identity } = checkAuthentication({ user, join, allow, data, info, expires }, 'ticket()')
     if (isExpired(identity, Date.now())) throw new TypeError('ticket() gave an expires in the past')
-    return JSON.stringify({ user, join, allow, data, expires: expires instanceof Date ? expires.getTime() : expires })
+    return JSON.stringify({
+      user,
+      join,
+      allow,
+      data,
+      info,
+      expires: expires instanceof Date ? expires.getTime() : expires,
+    })
   } catch (error) {
     throw new errors.FIELD((error as Error).message)
   }

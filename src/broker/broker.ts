@@ -3,6 +3,7 @@ import type { GapReason } from '../protocol/messages.ts'
 import type { Position } from '../protocol/position.ts'
 import type { Slice } from '../protocol/slice.ts'
 import type { Topic } from '../protocol/topic.ts'
+import type { PresenceStore } from './presence.ts'
 
 /** A publication or control message for the nodes. */
 export interface Outgoing {
@@ -110,6 +111,7 @@ export interface Subscriber {
 /** Carries publications between nodes. Every implementation passes `test/broker/suite.ts`. */
 export interface Broker {
   readonly kind: 'memory' | 'redis'
+  readonly presence: PresenceStore
   readonly node: string
   /** False while publications cannot be sent or received. */
   readonly connected: boolean

@@ -18,6 +18,7 @@ export class Connection extends Writer implements PushConnection {
   readonly id: string
   readonly user: string | null
   readonly data: unknown
+  info: string
   readonly allow: Identity['allow']
   readonly expires: number | undefined
   /** Topics besides its own (`all`, `connection:ID`, `user:ID`); undefined while there are none. */
@@ -33,6 +34,7 @@ export class Connection extends Writer implements PushConnection {
     this.id = identity.id
     this.user = identity.user
     this.data = identity.data
+    this.info = identity.info
     this.allow = identity.allow
     this.expires = identity.expires
   }

@@ -10,6 +10,8 @@ export interface PushConnection<Data = unknown> {
   /** Whatever `authenticate` gave as `data`. */
   readonly data: Data
   readonly topics: ReadonlySet<Topic>
+  /** What others may see of the user, as JSON text: see the option `presence`. Empty if there is none. */
+  readonly info: string
   /** Sends `{type, payload}` to this connection alone. False when it is closing or too slow. */
   send(type: string, payload?: unknown): boolean
   /** Sends one binary message. */
@@ -22,6 +24,8 @@ export interface Identity {
   id: string
   user: string | null
   data: unknown
+  /** JSON text; empty if there is none. */
+  info: string
   /** What it may do with which topics. */
   allow: readonly Right[]
   /** Milliseconds since 1970. Undefined when it does not expire: Infinity would cost each connection 16 bytes. */

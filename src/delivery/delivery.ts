@@ -4,6 +4,7 @@ import type { WriteQueue } from '../connection/write-queue.ts'
 import { type Control, type Decoded, decodeEnvelope, type Publication, type Rejection } from '../protocol/envelope.ts'
 import type { GapReason } from '../protocol/messages.ts'
 import type { Position } from '../protocol/position.ts'
+import type { PresenceDelta } from '../protocol/presence.ts'
 import type { Slice } from '../protocol/slice.ts'
 import type { Topic } from '../protocol/topic.ts'
 import type { HistoryRules } from '../publish/history-rules.ts'
@@ -25,6 +26,8 @@ export interface DeliveryEvents {
   rejected(topic: Topic, rejection: Rejection): void
   /** A command for these connections. Resolves with how many obeyed. */
   control(connections: Connection[], control: Control): Promise<number>
+  /** Who is on a topic has changed. */
+  presence(topic: Topic, delta: PresenceDelta): void
   /** An unexpected error, to be logged: it must not end the process. */
   failed(error: unknown): void
 }
@@ -236,6 +239,7 @@ export class Delivery implements Subscriber {
   /** A publication with `except` or a receipt, a command, or a rejected envelope. */
   #deliverSpecial(incoming: Incoming, decoded: Decoded): void {
     if (decoded.kind === 'rejected') return this.#reject(incoming, decoded)
+    if (decoded.kind === 'presence') return this.#events.presence(incoming.topic, decoded.delta)
     if (decoded.kind !== 'publication') return void this.#obey(incoming, decoded)
     const { reached, skipped } = this.#fanOut.toSome(incoming, decoded)
     if (decoded.ack && decoded.receipt !== undefined)

@@ -15,11 +15,12 @@ export function checkAuthentication(given: unknown, giver: string): Identified {
   if (typeof given !== 'object' || given === null || Array.isArray(given)) {
     throw new TypeError(`${giver} gave something that is not an object such as {"user":"42"}`)
   }
-  const { user, join, allow, data, expires } = given as Authentication
+  const { user, join, allow, data, expires, info } = given as Authentication
   const identity: Identity = {
     id: newConnectionId(),
     user: checkUser(user, giver),
     data: data ?? null,
+    info: checkInfo(info, giver),
     allow: checkAllow(allow, giver),
     expires: checkExpiry(expires, giver),
   }
@@ -36,6 +37,25 @@ function checkUser(user: unknown, giver: string): string | null {
   const problem = typeof name === 'string' ? nameProblem(name) : 'is neither a string nor a number'
   if (problem) throw new TypeError(`${giver} gave a user that ${problem}`)
   return ownText(name as string)
+}
+
+/** Everybody who may see who is on a topic gets it, so it is kept small. */
+const MAX_INFO = 1024
+
+/** The info as JSON text. Throws a TypeError when it is too large or no JSON. */
+export function checkInfo(info: unknown, giver: string): string {
+  if (info === undefined || info === null) return ''
+  let text: string | undefined
+  try {
+    text = JSON.stringify(info)
+  } catch (cause) {
+    throw new TypeError(`${giver} gave an info that cannot be written as JSON: ${(cause as Error).message}`)
+  }
+  if (text === undefined) throw new TypeError(`${giver} gave an info that cannot be written as JSON`)
+  const bytes = Buffer.byteLength(text)
+  if (bytes > MAX_INFO)
+    throw new TypeError(`${giver} gave an info of ${bytes} bytes: at most ${MAX_INFO} are shown to others`)
+  return text
 }
 
 function checkExpiry(expires: unknown, giver: string): number | undefined {

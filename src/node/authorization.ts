@@ -7,6 +7,21 @@ import { type Topic, topicKind } from '../protocol/topic.ts'
 /** A connection, or what is to become one. */
 type Authorizable = Pick<PushConnection, 'id' | 'user' | 'data' | 'topics'> & { allow: readonly Right[] }
 
+/** Throws PUSH_ERR_FORBIDDEN unless `action` on `topic` was granted by name. The connection has the topic, or may have it. */
+export async function authorizeAction(
+  authorize: PushBridgeOptions['authorize'],
+  connection: Authorizable,
+  topic: Topic,
+  action: Exclude<Action, 'subscribe'>,
+): Promise<void> {
+  const granted = authorize
+    ? grantedActions(await authorize(connection, topic, { action, since: undefined }))
+    : actionsOn(connection.allow, topic)
+  if (granted.includes(action)) return
+  const giver = authorize ? 'authorize()' : 'authenticate()'
+  throw new errors.FORBIDDEN(`${giver} does not grant ${action} on ${topic}: it must be granted by name`)
+}
+
 /** Throws PUSH_ERR_FORBIDDEN unless `connection` may subscribe to `topic`: `authorize` decides, without it `allow`. */
 export async function authorizeSubscribe(
   authorize: PushBridgeOptions['authorize'],

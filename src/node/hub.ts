@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Broker } from '../broker/broker.ts'
+import { within } from '../broker/waiting.ts'
 import { Connection } from '../connection/connection.ts'
 import type { Identity } from '../connection/identity.ts'
 import { countOf, Registry, topicsOf } from '../connection/registry.ts'
@@ -11,7 +12,8 @@ import { Delivery, type DeliveryEvents } from '../delivery/delivery.ts'
 import { held, Recovery, type Since } from '../delivery/recovery.ts'
 import type { Metrics } from '../metrics.ts'
 import type { Options } from '../options/options.ts'
-import { errors } from '../protocol/errors.ts'
+import { Presence } from '../presence/presence.ts'
+import { errors, type PushError } from '../protocol/errors.ts'
 import { CLOSE, type Feature, PROTOCOL_VERSION, type Ref } from '../protocol/messages.ts'
 import { ownTopics, type Topic } from '../protocol/topic.ts'
 import type { HistoryRules } from '../publish/history-rules.ts'
@@ -23,10 +25,13 @@ import { Heartbeat } from './heartbeat.ts'
 import { Welcomes } from './welcome.ts'
 
 /** What the hub reports to the plugin. */
-export type HubEvents = Omit<DeliveryEvents, 'control'>
+export type HubEvents = Omit<DeliveryEvents, 'control' | 'presence'>
 
 /** Clients have this share of the publisher's time to acknowledge; the rest is for the answer to travel back. */
 const ACK_SHARE = 0.75
+
+/** `subscribed` waits for who is there for this many milliseconds; later the list comes in a message of its own. */
+const PRESENCE_WAIT = 1000
 
 /** The life of connections on this node: connect, welcome, subscribe, disconnect, drain. Delivery brings what is published. */
 export class Hub {
@@ -34,6 +39,8 @@ export class Hub {
   readonly broker: Broker
   readonly options: Options
   readonly metrics: Metrics
+  /** Undefined if no topic has presence. */
+  readonly presence: Presence<Connection> | undefined
   readonly #writeQueue: WriteQueue
   readonly #delivery: Delivery
   readonly #recovery: Recovery
@@ -54,6 +61,7 @@ export class Hub {
     this.broker = broker
     this.options = options
     this.metrics = metrics
+    this.presence = options.presence.areAny ? new Presence(broker, options.presence, events.failed) : undefined
     this.#writeQueue = new WriteQueue({ ...options.limits, slowConsumer: options.slowConsumer }, metrics, {
       wake: () => this.#delivery.wake(),
       closing: connection => this.#heartbeat.closing(connection),
@@ -65,7 +73,11 @@ export class Hub {
     this.#confirmation = new Confirmation(registry, limits.buffer, events.failed)
     this.#delivery = new Delivery(
       { registry, writeQueue: this.#writeQueue, decoder, acks: this.#acks, metrics, broker, rules, limits },
-      { ...events, control: (connections, control) => executeControl(connections, control, this, events.failed) },
+      {
+        ...events,
+        control: (connections, control) => executeControl(connections, control, this, events.failed),
+        presence: (topic, delta) => this.presence?.take(topic, delta),
+      },
     )
     this.#heartbeat = new Heartbeat(this.registry, options.heartbeat, {
       silent: connection => this.#endSilent(connection),
@@ -92,6 +104,7 @@ export class Hub {
     for (const topic of since.keys()) {
       if (this.registry.has(connection, topic)) this.#recovery.withhold(connection, topic)
     }
+    this.presence?.enter(connection, topicsOf(connection))
     this.metrics.count('connections_opened_total')
     return connection
   }
@@ -100,6 +113,7 @@ export class Hub {
     const features: Feature[] = ['ack']
     if (this.broker.canRecord) features.push('recovery')
     if (this.options.callbacks.onBinary) features.push('binary')
+    if (this.presence) features.push('presence')
     return features
   }
 
@@ -125,7 +139,10 @@ export class Hub {
       throw new errors.LIMIT(`a connection may have ${topics} topics (limits.topics)`)
     }
     if (since !== undefined) this.#recovery.withhold(connection, topic)
-    if (!isHeld) this.registry.join(connection, topic)
+    if (!isHeld) {
+      this.registry.join(connection, topic)
+      this.presence?.enter(connection, [topic])
+    }
     return !isHeld
   }
 
@@ -134,14 +151,24 @@ export class Hub {
    * already had, `subscribed` has no position: messages before it may not have been sent yet. Throws when the topic was
    * left meanwhile.
    */
-  async confirm(connection: Connection, topic: Topic, { isNew, since, ref, isCommand }: Subscription): Promise<void> {
+  async confirm(connection: Connection, topic: Topic, how: Subscription): Promise<void> {
+    const { isNew, since, ref, isCommand, presence } = how
+    const listed = presence
+      ? within(
+          PRESENCE_WAIT,
+          this.presence!.ready(topic).catch(() => {}),
+        )
+      : undefined
     const start = this.#recovery.start(connection, [topic], held(topic, since))
     const known = await this.#confirmation.known(connection, start, isCommand)
+    await listed
     if (connection.isClosing) return
     if (!this.registry.has(connection, topic)) throw new errors.UNSUBSCRIBED(topic)
+    const list = presence ? this.presence?.watch(topic, connection) : undefined
     const isAsked = isNew || since !== undefined
     const state = isAsked ? known?.get(topic) : {}
-    connection.reply('subscribed', { topic, ...state }, ref)
+    connection.reply('subscribed', { topic, ...state, ...(list && { presence: list[0] }) }, ref)
+    for (const part of list?.slice(1) ?? []) connection.send('push.presence', part)
     if (!known) connection.gap([topic], 'broker_away')
     if (isAsked) this.#confirmation.follow(connection, start, known !== undefined)
   }
@@ -150,10 +177,20 @@ export class Hub {
     if (ownTopics(connection.id, connection.user).includes(topic)) {
       throw new errors.TOPIC(`${topic} belongs to every connection of its kind and cannot be left`)
     }
+    if (this.registry.has(connection, topic)) this.presence?.leave(connection, [topic])
     this.registry.leave(connection, topic)
     connection.unbar(topic)
     if (!this.registry.holds(topic)) this.broker.unsubscribe(topic)
     connection.reply('unsubscribed', { topic }, ref)
+  }
+
+  /** Why a client cannot ask with `presence` who is on `topic`; undefined when it can. */
+  presenceProblem(topic: Topic, presence: unknown): PushError | undefined {
+    if (presence === undefined || presence === false) return undefined
+    if (presence !== true) return new errors.BAD_MESSAGE('payload.presence is neither true nor false')
+    return this.options.presence.of(topic)
+      ? undefined
+      : new errors.UNSUPPORTED(`${topic} has no presence on this server`)
   }
 
   /** The client has handled the publication that carried `token`. */
@@ -166,6 +203,7 @@ export class Hub {
     connection.gone()
     this.#heartbeat.forget(connection)
     this.#acks.forget(connection)
+    if (this.registry.get(connection.id) === connection) this.presence?.leave(connection, topicsOf(connection))
     for (const topic of this.registry.remove(connection)) this.broker.unsubscribe(topic)
     this.metrics.count('connections_closed_total', 1, code)
     if (this.registry.size === 0) this.#onEmpty?.()
@@ -193,7 +231,8 @@ export class Hub {
     for (const connection of this.registry.values()) connection.terminate()
   }
 
-  close(): void {
+  async close(): Promise<void> {
+    await this.presence?.close()
     this.#heartbeat.close()
     this.broker.detach(this.#delivery)
     this.#delivery.clear()
@@ -223,4 +262,6 @@ interface Subscription {
   ref?: Ref | undefined
   /** A command asked for it, not the client. */
   isCommand?: boolean
+  /** The client wants to know who is there. */
+  presence?: boolean | undefined
 }

@@ -5,7 +5,7 @@ import { type BadMessage, CLOSE, type ClientMessage, parseClientMessage, type Re
 import { type Topic, topicProblem } from '../protocol/topic.ts'
 import { unknownKey } from '../protocol/unknown-keys.ts'
 import { compilePayloadCheck, type PayloadCheck } from '../publish/schemas.ts'
-import { authorizeSubscribe } from './authorization.ts'
+import { authorizeAction, authorizeSubscribe } from './authorization.ts'
 import type { Hub } from './hub.ts'
 
 const NOTHING = Promise.resolve()
@@ -195,16 +195,21 @@ export class Dispatcher {
 
   async #subscribe(conversation: Conversation, { payload, ref }: ClientMessage): Promise<void> {
     const { connection } = conversation
-    const { topic, since } = fieldsOf(payload, ['topic', 'since'])
+    const { topic, since, presence } = fieldsOf(payload, ['topic', 'since', 'presence'])
     const problem = topicProblem(topic)
     if (problem) throw new errors.TOPIC(`payload.topic: ${problem}`)
     if (since !== undefined && typeof since !== 'string') throw new errors.BAD_MESSAGE('payload.since is not a string')
+    const problemOfPresence = this.#hub.presenceProblem(topic as Topic, presence)
+    if (problemOfPresence) throw problemOfPresence
     let isNew = false
     await this.#inOrder(conversation, async () => {
       await authorizeSubscribe(this.#options.callbacks.authorize, connection, topic as Topic, since)
+      if (presence) await authorizeAction(this.#options.callbacks.authorize, connection, topic as Topic, 'presence')
       if (!connection.isClosing) isNew = this.#hub.join(connection, topic as Topic, since)
     })
-    if (!connection.isClosing) await this.#hub.confirm(connection, topic as Topic, { isNew, since, ref })
+    if (connection.isClosing) return
+    if (presence === false) this.#hub.presence?.unwatch(topic as Topic, connection)
+    await this.#hub.confirm(connection, topic as Topic, { isNew, since, ref, presence: presence === true })
   }
 
   #acknowledge(connection: Connection, { payload, ref }: ClientMessage): void {

@@ -5,6 +5,7 @@ import type { PushConnection } from '../connection/identity.ts'
 import type { Action, Grant, Right } from '../protocol/rights.ts'
 import { PREFIX_PATTERN, type Topic } from '../protocol/topic.ts'
 import type { PublicationSchemas } from '../publish/schemas.ts'
+import type { PresenceOption, PresenceRules } from './presence.ts'
 
 const milliseconds = (defaultValue: number, description: string, minimum = 1) =>
   Type.Integer({ minimum, maximum: 2 ** 31 - 1, default: defaultValue, description: `${description}, in milliseconds` })
@@ -115,6 +116,8 @@ export interface Authentication {
   allow?: readonly Right[]
   /** Any value. Handlers and hooks find it in `connection.data`. */
   data?: unknown
+  /** What others may see of the user where the option `presence` shows it: JSON of at most 1,024 bytes. */
+  info?: unknown
   /** When the connection is closed with 4502, so that the client reconnects: a Date, or milliseconds since 1970. */
   expires?: Date | number
 }
@@ -168,6 +171,8 @@ export interface PushBridgeOptions extends Given<Omit<ParsedOptions, 'path' | 'h
   schemas?: PublicationSchemas
   /** Which topics are recorded: `{ 'channel:orders.*': { size, ttl } }`. The first matching pattern decides. */
   history?: Readonly<Record<string, { size: number; ttl: number }>>
+  /** Who is on which topics, and `users: true` for who is online: `{ 'channel:room.*': { info: true } }`. Default: none. */
+  presence?: PresenceOption
   /** Handlers of client messages, by type. */
   handlers?: Record<string, ClientHandler>
   /** Called for binary client messages. Without it they are refused. */
@@ -192,6 +197,7 @@ export type Options = ParsedOptions & {
   callbacks: Pick<PushBridgeOptions, (typeof CALLBACKS)[number]>
   schemas: PublicationSchemas
   history: NonNullable<PushBridgeOptions['history']>
+  presence: PresenceRules
   handlers: Record<string, ClientHandler>
   api:
     | { path: string; keys: readonly ApiKey[]; onRequest: NonNullable<PushBridgeOptions['api']>['onRequest'] }

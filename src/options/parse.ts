@@ -17,9 +17,10 @@ import {
   type ParsedOptions,
 } from './options.ts'
 import { originProblem } from './origin.ts'
+import { type PresenceOption, parsePresence } from './presence.ts'
 import { fail, isPlainObject, pick, refuse, withDefaults } from './values.ts'
 
-const OBJECTS = ['schemas', 'handlers', 'history', 'api'] as const
+const OBJECTS = ['schemas', 'handlers', 'history', 'presence', 'api'] as const
 const KEYS = [...Object.keys(OptionsSchema.properties), 'redis', ...CALLBACKS, ...OBJECTS]
 
 const optionsCheck = Compile(OptionsSchema)
@@ -48,6 +49,7 @@ export function parseOptions(input: unknown): Options {
     callbacks: pick(given, CALLBACKS) as Options['callbacks'],
     schemas: parseSchemas((given.schemas ?? {}) as Record<string, unknown>),
     history: parseHistory(given.history ?? {}),
+    presence: parsePresence((given.presence ?? {}) as PresenceOption, fail),
     handlers: parseHandlers((given.handlers ?? {}) as Record<string, unknown>),
     api: given.api === undefined ? undefined : parseApi(given.api as Record<string, unknown>),
   }

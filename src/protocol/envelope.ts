@@ -2,6 +2,7 @@ import { isUtf8 } from 'node:buffer'
 import { type Static, Type } from 'typebox'
 import { Compile } from 'typebox/compile'
 import { closeProblem, isReservedType, typeProblem } from './messages.ts'
+import { isPresenceDelta, type PresenceDelta } from './presence.ts'
 import { rawValue } from './raw-json.ts'
 import { isTopic, type Topic, topicKind, topicProblem } from './topic.ts'
 import { unknownKey } from './unknown-keys.ts'
@@ -88,7 +89,14 @@ export type Command =
 
 export type Control = Command & { receipt: string | undefined }
 
-export type Decoded = Publication | Control | ({ kind: 'rejected' } & Rejection)
+/** Who is on the topic has changed. Brokers write it. */
+export interface Presence {
+  kind: 'presence'
+  delta: PresenceDelta
+  receipt: undefined
+}
+
+export type Decoded = Publication | Control | Presence | ({ kind: 'rejected' } & Rejection)
 
 /** Reads an envelope that any program may have written to Redis. Never throws. */
 export function decodeEnvelope(bytes: Uint8Array, maxBytes: number): Decoded {
@@ -109,6 +117,10 @@ export function decodeEnvelope(bytes: Uint8Array, maxBytes: number): Decoded {
     return rejected('shape', 'the envelope is not a JSON object such as {"type":"notice","payload":{}}')
   }
   const isControl = 'control' in value
+  if (isControl && (value as { control: unknown }).control === 'presence') {
+    if (isPresenceDelta(value)) return { kind: 'presence', delta: value, receipt: undefined }
+    return rejected('field', 'control is presence, which brokers write, and it has another form')
+  }
   const problem =
     formProblem(value, isControl ? controlKeys : envelopeKeys) ??
     (isControl ? controlProblem(value) : publicationProblem(value))

@@ -172,7 +172,7 @@ export interface TopicState {
 }
 
 /** What a node may support: it counts acknowledgements, it answers `since`, it accepts binary messages. */
-export type Feature = 'ack' | 'recovery' | 'binary'
+export type Feature = 'ack' | 'recovery' | 'binary' | 'presence'
 
 export interface Welcome {
   connection: string

@@ -30,11 +30,16 @@ function setUpNode(nodeBuffer = 1e6) {
   const acks = new Acknowledgements<Connection>(1000)
   const delivery = new Delivery(
     { registry, writeQueue, decoder, acks, metrics, broker, rules: new HistoryRules(), limits: { nodeBuffer } },
-    { rejected: () => assert.fail('rejected'), control: async () => 0, failed },
+    {
+      rejected: () => assert.fail('rejected'),
+      presence: () => assert.fail('no presence'),
+      control: async () => 0,
+      failed,
+    },
   )
   const connect = (id: string, topics: readonly Topic[]) => {
     const transport = new FakeTransport()
-    const identity = { id, user: null, data: null, allow: [], expires: undefined }
+    const identity = { id, user: null, data: null, info: '', allow: [], expires: undefined }
     const connection = new Connection(identity, transport, writeQueue)
     registry.add(connection)
     for (const topic of topics) registry.join(connection, topic)

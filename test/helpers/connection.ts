@@ -101,7 +101,14 @@ export class FakeTransport implements Transport {
   }
 }
 
-const IDENTITY: Identity = { id: 'c1', user: '42', data: { a: 1 }, allow: [], expires: Number.POSITIVE_INFINITY }
+const IDENTITY: Identity = {
+  id: 'c1',
+  user: '42',
+  data: { a: 1 },
+  info: '',
+  allow: [],
+  expires: Number.POSITIVE_INFINITY,
+}
 export const WELCOME = encodeMessage('welcome', {})
 
 /** A node without sockets: its connections, what it counts, and how its time passes. */

@@ -15,6 +15,7 @@ import type {
 } from '../broker.ts'
 import { ReceiptAnswers } from '../receipt-answers.ts'
 import { MemoryHistory } from './history.ts'
+import { MemoryPresence } from './presence.ts'
 
 const MAX_TICKETS = 10_000
 const MAX_REJECTED = 100
@@ -27,6 +28,11 @@ class Shared {
   readonly receipts = new Map<string, (answer?: NodeAnswer) => void>()
   readonly tickets = new Map<string, { identity: string; expires: number }>()
   readonly history = new MemoryHistory()
+  readonly presence = new MemoryPresence((topic, delta) => {
+    const holders = [...this.subscribers].filter(subscriber => subscriber.holds(topic))
+    const incoming = { topic, envelope: new Slice(Buffer.from(delta)), sharers: holders.length }
+    for (const holder of holders) holder.receive(incoming)
+  })
   readonly answers: ReceiptAnswers
   isClosed = false
 
@@ -54,6 +60,10 @@ export class MemoryBroker implements Broker {
     this.node = options.node
     this.#timeout = options.publishTimeout
     this.#shared = first ? first.#shared : new Shared(options.node)
+  }
+
+  get presence(): MemoryPresence {
+    return this.#shared.presence
   }
 
   get connected(): boolean {

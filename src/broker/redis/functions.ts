@@ -2,10 +2,10 @@ import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { errors, isPushError, type PushError } from '../../protocol/errors.ts'
 import { type Command, type CommandLink, MIN_TIME, type Patience } from './commands.ts'
-import { keysOfTopic } from './names.ts'
+import { keysOfPresence, keysOfTopic } from './names.ts'
 
 /** The same as in push.lua. A library with a higher version is newer than this code and is not replaced. */
-const VERSION = 5
+const VERSION = 6
 
 const LIBRARY = readFileSync(new URL('./push.lua', import.meta.url), 'utf8')
 /** The same body for servers that forbid functions: the first argument names the function to call. */
@@ -13,10 +13,13 @@ const SCRIPT = `${LIBRARY.slice(LIBRARY.indexOf('\n'))}\nreturn functions[table.
 const SCRIPT_SHA = createHash('sha1').update(SCRIPT).digest('hex')
 
 export interface Call {
-  name: 'push_publish' | 'push_heads' | 'push_history' | 'push_compare' | 'push_tick'
+  name: OfHistory | OfPresence | 'push_tick'
   keys: readonly string[]
   args: readonly (string | number)[]
 }
+
+type OfHistory = 'push_publish' | 'push_heads' | 'push_history' | 'push_compare'
+type OfPresence = 'push_presence' | 'push_purge' | 'push_members' | 'push_member'
 
 type Reply = unknown | PushError
 
@@ -103,11 +106,11 @@ export class Functions {
     }
     if (!FORBIDDEN.test(refusal)) return ownError(refusal) ?? reply
     // What one topic is refused says nothing about others, and who may not read a history can still record.
-    if (!/^push_(publish|history)$/.test(call.name)) this.#refused.set(call.name, call)
+    const isNeeded = !isOfPresence(call.name) && !/^push_(publish|history)$/.test(call.name)
+    if (isNeeded) this.#refused.set(call.name, call)
     const right = rightOfCall(call, refusal)
-    const error = new errors.UNSUPPORTED(
-      `recorded topics need the right ${right} (docs/redis.md); Redis said: ${refusal}`,
-    )
+    const what = isOfPresence(call.name) ? 'presence needs' : 'recorded topics need'
+    const error = new errors.UNSUPPORTED(`${what} the right ${right} (docs/redis.md); Redis said: ${refusal}`)
     this.#commands.refusals.add(call.name, { command: call.name, right, fails: FAILS[call.name], error })
     return error
   }
@@ -119,8 +122,7 @@ export class Functions {
   }
 
   #command({ name, keys: channels, args }: Call): Command {
-    const isOfTopic = this.isCluster && name !== 'push_tick'
-    const keys = isOfTopic ? keysOfTopic(channels[0]!, name === 'push_publish' ? args[3] : undefined) : channels
+    const keys = this.isCluster ? keysOf(name, channels, args) : channels
     return this.#isScript
       ? ['EVALSHA', SCRIPT_SHA, keys.length, ...keys, name, ...args]
       : ['FCALL', name, keys.length, ...keys, ...args]
@@ -200,6 +202,19 @@ function needsScript(reply: Reply): boolean {
   return refusal.startsWith('NOSCRIPT') || /unknown command .?FCALL/i.test(refusal)
 }
 
+function isOfPresence(name: Call['name']): name is OfPresence {
+  return /^push_(presence|purge|members?)$/.test(name)
+}
+
+/** In a Cluster the keys are named, so that Redis itself says where a slot is that moves. */
+function keysOf(name: Call['name'], channels: readonly string[], args: Call['args']): readonly string[] {
+  const [channel] = channels
+  if (name === 'push_tick' || channel === undefined) return channels
+  if (isOfPresence(name))
+    return keysOfPresence(channel, /^push_(presence|purge)$/.test(name) ? String(args[0]) : undefined)
+  return keysOfTopic(channel, name === 'push_publish' ? args[3] : undefined)
+}
+
 type MakeError = new (message: string) => PushError
 
 /** The user may call functions, but the functions may not run their commands. */
@@ -217,6 +232,10 @@ const FAILS: Record<Call['name'], string> = {
   push_history: 'clients get a gap instead of what they missed',
   push_compare: 'losses of recorded topics are not filled',
   push_tick: 'nothing is recorded',
+  push_presence: 'nobody learns who is on some topics',
+  push_purge: 'users of a node that has died stay on some topics',
+  push_members: 'clients do not learn who is on some topics',
+  push_member: 'users cannot be looked up',
 }
 
 /**

@@ -5,7 +5,7 @@ import type { Topic } from '../../protocol/topic.ts'
 import type { HistoryPage, PageLimits } from '../broker.ts'
 import { retrying } from '../waiting.ts'
 import { follows, TopicCursor } from './cursor.ts'
-import type { Recorded, RedisHistory } from './history.ts'
+import { isPresence, type Recorded, type RedisHistory } from './history.ts'
 import { aFewAtOnce, Turns } from './turns.ts'
 
 export interface GapFillerEvents {
@@ -90,7 +90,7 @@ export class GapFiller {
 
   receiveUnrecorded(topic: Topic, envelope: Slice): void {
     const cursor = this.#cursors.get(topic)
-    if (cursor) cursor.hasUnrecorded = true
+    if (cursor && !isPresence(envelope)) cursor.hasUnrecorded = true
     if (!cursor?.isFilling) return this.#events.deliver(topic, envelope, undefined)
     // Messages that do not fit are told as one gap, after those that wait: that is where they are missing.
     cursor.hasOverflown ||= this.#waitingBytes + envelope.length > MAX_WAITING_BYTES

@@ -34,6 +34,13 @@ export function parseRecorded({ memory, start, end: messageEnd }: Slice): Record
   return { position, previous, envelope: new Slice(memory, end + 1, messageEnd) }
 }
 
+const PRESENCE = '{"control":"presence"'
+
+/** Whether it says who is on the topic: if one of these is missed, its version shows it. */
+export function isPresence({ memory, start, end }: Slice): boolean {
+  return end - start > PRESENCE.length && memory.toString('latin1', start, start + PRESENCE.length) === PRESENCE
+}
+
 type Group<T> = (topics: readonly Topic[]) => T
 
 /** What a node asks Redis about the histories of topics. */

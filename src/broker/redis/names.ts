@@ -9,6 +9,17 @@ export function keysOfTopic(channel: string, idempotencyKey?: string | number): 
   return idempotencyKey ? [...keys, `{${channel}}:once:${idempotencyKey}`] : keys
 }
 
+/** The same for the functions of presence. `owner`: whose connections they change. */
+export function keysOfPresence(channel: string, owner: string | undefined): string[] {
+  const keys = [`{${channel}}:presence`, `{${channel}}:members`]
+  return owner === undefined ? keys : [...keys, ownMembersKey(channel, owner)]
+}
+
+/** A hash with the users that one node has on a topic. */
+export function ownMembersKey(channel: string, owner: string): string {
+  return `{${channel}}:members:${owner}`
+}
+
 /** The names in Redis. All begin with the prefix; `docs/redis.md` lists them. */
 export class Names {
   readonly prefix: string

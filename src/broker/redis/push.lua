@@ -3,7 +3,7 @@
 -- of functions or, on servers that forbid functions, as a script. JSON is never encoded again: Lua's cjson would turn
 -- [] into {} and 100000000000000001 into 1e+17.
 
-local VERSION = 5
+local VERSION = 6
 local DAY = 86400
 local MAX_SIZE = 100000
 local MAX_TTL = 366 * DAY
@@ -136,7 +136,7 @@ end
 -- While a slot of a Cluster moves, Redis looks at the keys of a call to say who may answer it: nodes name the keys
 -- themselves, all of one topic. Otherwise the keys are channels, which are never keys of anything.
 local function channels_of(keys)
-  local channel = keys[1] and keys[1]:match('^{(.*)}:head$')
+  local channel = keys[1] and (keys[1]:match('^{(.*)}:head$') or keys[1]:match('^{(.*)}:presence$'))
   return channel and { channel } or keys
 end
 
@@ -418,6 +418,225 @@ local function push_tick(keys, args)
   return { timeline, redis.call('PUBLISH', channel, next), string.format('%.0f', microseconds) }
 end
 
+-- ── presence ────────────────────────────────────────────────────────────────────────────────────────────────────────
+-- Who is on a topic. An owner, which is a node, counts its own connections in {CHANNEL}:members:OWNER; what all owners
+-- count together is in {CHANNEL}:members. {CHANNEL}:presence has the version of that list and, for each owner, the number
+-- of its last change, its anonymous connections, when its lease ends, and its users: "CHANGE ANONYMOUS EXPIRES USERS".
+
+local function presence_of(channel, owner)
+  local tag = '{' .. channel .. '}'
+  local presence = { key = tag .. ':presence', members = tag .. ':members', own = tag .. ':members:' .. owner, state = {} }
+  local flat = redis.call('HGETALL', presence.key)
+  for i = 1, #flat, 2 do presence.state[flat[i]] = flat[i + 1] end
+  presence.joined, presence.updated, presence.left = {}, {}, {}
+  return presence
+end
+
+local function owner_in(presence, owner)
+  local change, anonymous, expires, users = (presence.state['@' .. owner] or ''):match('^(%d+) (%d+) (%d+) (%d+)$')
+  return change or '0', tonumber(anonymous or '0'), tonumber(expires or '0'), tonumber(users or '0')
+end
+
+local function count_in(entry)
+  return entry and tonumber(entry:match('^{"connections":(%d+)')) or 0
+end
+
+local function member_entry(connections, since, info)
+  local rest = info ~= '' and ',"info":' .. info or ''
+  return '{"connections":' .. string.format('%d', connections) .. ',"since":' .. string.format('%.0f', since) .. rest .. '}'
+end
+
+local function as_event(user, entry)
+  return '{"user":' .. cjson.encode(user) .. ',' .. entry:sub(2)
+end
+
+-- `count` connections of the owner, 0 if it has none any more. `info` and `ids` are JSON, or ''.
+local function change_member(presence, user, count, since, info, ids)
+  local before = count_in(redis.call('HGET', presence.own, user))
+  if count == 0 then
+    redis.call('HDEL', presence.own, user)
+  else
+    local entry = member_entry(count, since, info)
+    if ids ~= '' then entry = entry:sub(1, -2) .. ',"ids":' .. ids .. '}' end
+    redis.call('HSET', presence.own, user, entry)
+  end
+  local old = redis.call('HGET', presence.members, user)
+  local total = math.max(0, count_in(old) + count - before)
+  if total == 0 then
+    if not old then return end
+    redis.call('HDEL', presence.members, user)
+    presence.left[#presence.left + 1] = cjson.encode(user)
+    return
+  end
+  if old then
+    local first, rest = old:match('^{"connections":%d+,"since":(%d+)(.*)}$')
+    since = count == 0 and tonumber(first) or math.min(tonumber(first), since)
+    if count == 0 then info = rest:sub(#',"info":' + 1) end
+  end
+  local new = member_entry(total, since, info)
+  if new == old then return end
+  redis.call('HSET', presence.members, user, new)
+  local list = old and presence.updated or presence.joined
+  list[#list + 1] = as_event(user, new)
+end
+
+local function listed(name, list)
+  return #list > 0 and ',"' .. name .. '":[' .. table.concat(list, ',') .. ']' or ''
+end
+
+-- Gives the change a version and publishes it to the nodes, as a command that they follow in this order.
+local function publish_presence(presence, channel, anonymous, is_sharded)
+  local state = presence.state
+  local is_changed = #presence.joined + #presence.updated + #presence.left > 0
+  if not is_changed and anonymous == tonumber(state.anonymous or '0') then return end
+  local version = string.format('%d', tonumber(state.version or '0') + 1)
+  state.version = version
+  redis.call('HSET', presence.key, 'version', version, 'anonymous', string.format('%d', anonymous))
+  local message = '{"control":"presence","epoch":"' .. state.epoch .. '","version":' .. version
+    .. ',"count":' .. redis.call('HLEN', presence.members) .. ',"anonymous":' .. string.format('%d', anonymous)
+    .. listed('joined', presence.joined) .. listed('updated', presence.updated) .. listed('left', presence.left) .. '}'
+  publish(channel, message, is_sharded)
+end
+
+-- Redis may evict one key of a topic and keep the others: then nobody knows who is there, and every owner begins anew.
+local function is_whole(presence, owner)
+  local change, _, _, users = owner_in(presence, owner)
+  if change == '0' then return true end
+  local is_there = redis.call('HLEN', presence.own) == users
+  if is_there and (users == 0 or redis.call('EXISTS', presence.members) == 1) then return true end
+  redis.call('UNLINK', presence.key, presence.members, presence.own)
+  return false
+end
+
+-- The list ends with the last lease. What one owner has stays longer, so that others can take it away.
+local function expire_with_leases(presence, milliseconds, lease)
+  local last = milliseconds
+  for field in pairs(presence.state) do
+    local _, _, expires = owner_in(presence, field:sub(2))
+    last = math.max(last, expires)
+  end
+  local left = string.format('%.0f', last - milliseconds + 1000)
+  redis.call('PEXPIRE', presence.key, left)
+  redis.call('PEXPIRE', presence.members, left)
+  redis.call('PEXPIRE', presence.own, string.format('%.0f', math.max(last - milliseconds, lease) * 4))
+end
+
+-- Owners whose lease has ended, as far as the caller may end them: not after an outage, in which all leases end.
+local function lapsed_in(presence, milliseconds, had_lease)
+  local lapsed = {}
+  if not had_lease or milliseconds < tonumber(presence.state.quiet or '0') then return lapsed end
+  for field in pairs(presence.state) do
+    local owner = field:match('^@(.*)$')
+    if owner then
+      local _, _, expires = owner_in(presence, owner)
+      if expires < milliseconds then lapsed[#lapsed + 1] = owner end
+    end
+  end
+  return lapsed
+end
+
+-- KEYS: the channel, or its keys. ARGV: the owner, the number of its last change, that of this one, its lease in
+-- milliseconds, its anonymous connections, '1' for SPUBLISH; then for each user that changed: user, connections, since in
+-- milliseconds, info, ids of the connections.
+-- → {'ok' or 'resync', epoch, version, number of the last change of the owner, owners whose lease has ended, …}
+-- 'resync' means that Redis lost changes of this owner, or that others ended its lease: nothing was changed.
+local function push_presence(keys, args)
+  local channel = channels_of(keys)[1]
+  local owner, base, next, lease, is_sharded = args[1], args[2], args[3], tonumber(args[4]), args[6] == '1'
+  local presence = presence_of(channel, owner)
+  local state = presence.state
+  local change, anonymous_before, expires = owner_in(presence, owner)
+  local milliseconds, time = now()
+  if not is_whole(presence, owner) then return { 'resync', '', 0, '0' } end
+  if change ~= base then return { 'resync', state.epoch or '', tonumber(state.version or '0'), change } end
+  -- What was left of a list that is gone.
+  if change == '0' then redis.call('UNLINK', presence.own) end
+  if not state.epoch then
+    state.epoch = timeline_at(microseconds_of(time))
+    redis.call('HSET', presence.key, 'epoch', state.epoch)
+  end
+  local had_lease = expires >= milliseconds
+  if change ~= '0' and not had_lease then
+    state.quiet = string.format('%.0f', milliseconds + lease)
+    redis.call('HSET', presence.key, 'quiet', state.quiet)
+  end
+  for i = 7, #args, 5 do
+    change_member(presence, args[i], tonumber(args[i + 1]), tonumber(args[i + 2]), args[i + 3], args[i + 4])
+  end
+  local anonymous = tonumber(args[5])
+  local total = math.max(0, tonumber(state.anonymous or '0') + anonymous - anonymous_before)
+  publish_presence(presence, channel, total, is_sharded)
+  local users = redis.call('HLEN', presence.own)
+  if anonymous == 0 and users == 0 then
+    redis.call('HDEL', presence.key, '@' .. owner)
+    state['@' .. owner] = nil
+    next = '0'
+  else
+    state['@' .. owner] = string.format('%s %d %.0f %d', next, anonymous, milliseconds + lease, users)
+    redis.call('HSET', presence.key, '@' .. owner, state['@' .. owner])
+  end
+  expire_with_leases(presence, milliseconds, lease)
+  local reply = { 'ok', state.epoch, tonumber(state.version or '0'), next }
+  for _, it in ipairs(lapsed_in(presence, milliseconds, had_lease)) do reply[#reply + 1] = it end
+  return reply
+end
+
+-- Takes away what an owner left whose lease has ended: by whoever comes first, the others find nothing.
+-- KEYS: the channel, or its keys. ARGV: the owner, how many members at most, '1' for SPUBLISH. → 1 if there are more
+local function push_purge(keys, args)
+  local channel = channels_of(keys)[1]
+  local owner, most, is_sharded = args[1], args[2], args[3] == '1'
+  local presence = presence_of(channel, owner)
+  local change, anonymous, expires = owner_in(presence, owner)
+  local milliseconds = now()
+  local quiet = tonumber(presence.state.quiet or '0')
+  if change == '0' or expires >= milliseconds or milliseconds < quiet then return 0 end
+  if not is_whole(presence, owner) then return 0 end
+  local found = redis.call('HSCAN', presence.own, '0', 'COUNT', most)[2]
+  for i = 1, #found, 2 do change_member(presence, found[i], 0, 0, '', '') end
+  local left = redis.call('HLEN', presence.own)
+  local are_more = left > 0
+  local total = tonumber(presence.state.anonymous or '0')
+  if are_more then
+    -- With another number, so that the owner notices if it was only asleep.
+    local record = string.format('%d %d %.0f %d', tonumber(change) + 1, anonymous, expires, left)
+    redis.call('HSET', presence.key, '@' .. owner, record)
+  else
+    redis.call('HDEL', presence.key, '@' .. owner)
+    total = math.max(0, total - anonymous)
+  end
+  publish_presence(presence, channel, total, is_sharded)
+  return are_more and 1 or 0
+end
+
+-- KEYS: the channel, or its keys. ARGV: a cursor ('0' at first), about how many members.
+-- → {epoch, version, users, anonymous connections, the next cursor ('0' at the end), user, entry, user, entry, …}
+local function push_members(keys, args)
+  local presence = presence_of(channels_of(keys)[1], '')
+  local state = presence.state
+  local page = redis.call('HSCAN', presence.members, args[1], 'COUNT', args[2])
+  local count = redis.call('HLEN', presence.members)
+  local reply = { state.epoch or '', tonumber(state.version or '0'), count, tonumber(state.anonymous or '0'), page[1] }
+  for _, text in ipairs(page[2]) do reply[#reply + 1] = text end
+  return reply
+end
+
+-- KEYS: the channel, or its keys. ARGV: a user. → {entry or '', owner, entry of the owner, …}
+local function push_member(keys, args)
+  local channel = channels_of(keys)[1]
+  local presence = presence_of(channel, '')
+  local reply = { redis.call('HGET', presence.members, args[1]) or '' }
+  for field in pairs(presence.state) do
+    local owner = field:match('^@(.*)$')
+    local entry = owner and redis.call('HGET', presence.own .. owner, args[1])
+    if entry then
+      reply[#reply + 1] = owner
+      reply[#reply + 1] = entry
+    end
+  end
+  return reply
+end
+
 local function push_version()
   return VERSION
 end
@@ -428,6 +647,10 @@ local functions = {
   push_history = push_history,
   push_compare = push_compare,
   push_tick = push_tick,
+  push_presence = push_presence,
+  push_purge = push_purge,
+  push_members = push_members,
+  push_member = push_member,
   push_version = push_version,
 }
 
@@ -441,5 +664,9 @@ if redis.register_function then
   redis.register_function({ function_name = 'push_history', callback = push_history, flags = flags })
   redis.register_function({ function_name = 'push_compare', callback = push_compare, flags = flags })
   redis.register_function({ function_name = 'push_tick', callback = push_tick, flags = flags })
+  redis.register_function({ function_name = 'push_presence', callback = push_presence, flags = flags })
+  redis.register_function({ function_name = 'push_purge', callback = push_purge, flags = flags })
+  redis.register_function({ function_name = 'push_members', callback = push_members, flags = { 'no-writes' } })
+  redis.register_function({ function_name = 'push_member', callback = push_member, flags = { 'no-writes' } })
   redis.register_function({ function_name = 'push_version', callback = push_version, flags = flags })
 end

@@ -2,6 +2,7 @@ import { errors, isPushError } from '../../protocol/errors.ts'
 import type { Broker } from '../broker.ts'
 import type { RedisBroker } from './broker.ts'
 import type { Command } from './commands.ts'
+import { RedisPresence } from './presence.ts'
 import { PublishCommands } from './publish-commands.ts'
 import type { RedisSubscriber } from './subscriber.ts'
 
@@ -24,6 +25,8 @@ export function createRegistration(shared: RedisBroker, options: RedisRegistrati
   const { publishTimeout, noteRejected } = options
   const { masters, names, pubSub } = shared
   const publishing = new PublishCommands(masters, names, { ...options, pubSub })
+  const isSharded = pubSub.publish === 'SPUBLISH'
+  const presence = new RedisPresence(masters, names, { timeout: publishTimeout, isSharded })
   const sum = (of: (subscriber: RedisSubscriber) => number) => masters.all.reduce((n, it) => n + of(it.subscriber), 0)
 
   async function ask(key: string, ...command: Command): Promise<unknown> {
@@ -34,6 +37,7 @@ export function createRegistration(shared: RedisBroker, options: RedisRegistrati
 
   return {
     kind: 'redis',
+    presence,
     node: shared.node,
     whenLive: shared.whenLive,
     get connected() {

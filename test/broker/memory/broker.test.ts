@@ -2,9 +2,10 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { MemoryBroker } from '../../../src/broker/memory/broker.ts'
 import { Slice } from '../../../src/protocol/slice.ts'
-import { brokerSuite, codeOf, envelope, FakeSubscriber, publishOne } from '../suite.ts'
+import { presenceSuite } from '../presence-suite.ts'
+import { brokerSuite, codeOf, envelope, FakeSubscriber, type MakeNodes, publishOne } from '../suite.ts'
 
-brokerSuite('memory', async (t, { publishTimeout }) => {
+const makeNodes: MakeNodes = async (t, { publishTimeout }) => {
   const broker = new MemoryBroker({ node: 'n1', publishTimeout })
   t.after(() => broker.close())
   return {
@@ -15,7 +16,10 @@ brokerSuite('memory', async (t, { publishTimeout }) => {
     },
     notes: async () => broker.rejected.toReversed(),
   }
-})
+}
+
+brokerSuite('memory', makeNodes)
+presenceSuite('memory', makeNodes)
 
 test('memory: it says what it is', async () => {
   const broker = new MemoryBroker({ node: 'n1', publishTimeout: 100 })

@@ -7,9 +7,10 @@ import { FaultProxy } from '../../chaos/proxy.ts'
 import { startRedis } from '../../helpers/redis.ts'
 import { connect, connected } from '../../helpers/redis-node.ts'
 import { until, within } from '../../helpers/waiting.ts'
-import { brokerSuite, codeOf, envelope, publishOne } from '../suite.ts'
+import { presenceSuite } from '../presence-suite.ts'
+import { brokerSuite, codeOf, envelope, type MakeNodes, publishOne } from '../suite.ts'
 
-brokerSuite('redis', async (t, { publishTimeout }) => {
+const makeNodes: MakeNodes = async (t, { publishTimeout }) => {
   const server = await startRedis(t)
   const nodes = ['n1', 'n2'].map(node => connect(t, server, { node, publishTimeout }).broker)
   await within(Promise.all(nodes.map(node => node.whenLive)), 'the nodes are live')
@@ -36,7 +37,10 @@ brokerSuite('redis', async (t, { publishTimeout }) => {
         .toSorted()
     },
   }
-})
+}
+
+brokerSuite('redis', makeNodes)
+presenceSuite('redis', makeNodes)
 
 test('redis: a topic that is left before it is confirmed leaves nothing behind', async t => {
   const server = await startRedis(t)

@@ -7,6 +7,7 @@ import { cleanups } from '../../helpers/processes.ts'
 import { type RedisCluster, startCluster } from '../../helpers/redis-cluster.ts'
 import { connectToCluster } from '../../helpers/redis-node.ts'
 import { within } from '../../helpers/waiting.ts'
+import { presenceSuite } from '../presence-suite.ts'
 import { brokerSuite, type MakeNodes } from '../suite.ts'
 
 const all = cleanups()
@@ -75,5 +76,7 @@ const makeNodes =
   }
 
 brokerSuite('cluster', makeNodes(false))
+presenceSuite('cluster', makeNodes(false))
+presenceSuite('cluster, sharded', makeNodes(true))
 brokerSuite('cluster, sharded', makeNodes(true))
 brokerSuite('cluster, both heard', makeNodes('publish'))

@@ -1,0 +1,159 @@
+import type { Broker } from '../broker/broker.ts'
+import type { PresenceReply } from '../broker/presence.ts'
+import type { PresenceRules } from '../options/presence.ts'
+import { errors } from '../protocol/errors.ts'
+import type { Member, PresenceDelta, PresenceMessage } from '../protocol/presence.ts'
+import { nameProblem, type Topic, topicProblem } from '../protocol/topic.ts'
+import { Census, type Present } from './census.ts'
+import { Upkeep } from './upkeep.ts'
+import { type Watcher, Watches } from './watches.ts'
+
+export type { PresenceMessage, Watcher }
+
+/** A page of who is on a topic. */
+export interface Members {
+  topic: string
+  /** Users. */
+  count: number
+  anonymous: number
+  members: Member[]
+  /** Give it to the next call for the next page; absent at the end. */
+  cursor?: string
+}
+
+/** A user, as the nodes know it. */
+export interface OnlineUser {
+  user: string
+  online: boolean
+  connections: { id: string; node: string; since: number }[]
+  /** How many connections there are; the list has at most 100 of each node. */
+  count: number
+  since?: number
+  info?: unknown
+}
+
+const MAX_PAGE = 1000
+const PAGE = 100
+
+/** Registrations of one process that share a broker, each of which counts its own connections. */
+let registrations = 0
+
+/** Who is on which topic: tells the broker who is here, and clients who is where. */
+export class Presence<C extends Present & Watcher> {
+  readonly #rules: PresenceRules
+  readonly #broker: Pick<Broker, 'presence' | 'node'>
+  readonly #censuses = new Map<Topic, Census>()
+  readonly #upkeep: Upkeep
+  readonly #watches: Watches<C>
+
+  constructor(broker: Pick<Broker, 'presence' | 'node'>, rules: PresenceRules, failed: (error: unknown) => void) {
+    this.#rules = rules
+    this.#broker = broker
+    this.#watches = new Watches(broker.presence, rules)
+    const owner = `${broker.node}.${++registrations}`
+    const seen = (topic: Topic, reply: PresenceReply) => this.#watches.seen(topic, reply)
+    const ended = ({ topic }: Census) => this.#censuses.delete(topic)
+    this.#upkeep = new Upkeep(broker.presence, { owner, lease: rules.lease }, { seen, ended, failed })
+  }
+
+  /** `connection` has these topics from now on. */
+  enter(connection: C, topics: readonly Topic[]): void {
+    const now = Date.now()
+    for (const topic of topics) {
+      const census = this.#censusOf(topic)
+      if (!census) continue
+      census.enter(connection, now)
+      this.#upkeep.changed(census)
+    }
+  }
+
+  #censusOf(topic: Topic): Census | undefined {
+    const known = this.#censuses.get(topic)
+    if (known) return known
+    const rule = this.#rules.of(topic)
+    if (!rule) return undefined
+    const census = new Census(topic, rule)
+    this.#censuses.set(topic, census)
+    return census
+  }
+
+  leave(connection: C, topics: readonly Topic[]): void {
+    for (const topic of topics) {
+      const census = this.#censuses.get(topic)
+      if (!census) continue
+      this.#watches.end(topic, connection)
+      census.leave(connection, performance.now())
+      this.#upkeep.changed(census)
+    }
+  }
+
+  /** The info of `connection` was changed. */
+  inform(connection: C, topics: readonly Topic[]): void {
+    for (const topic of topics) {
+      const census = this.#censuses.get(topic)
+      if (!census) continue
+      census.inform(connection)
+      this.#upkeep.changed(census)
+    }
+  }
+
+  take(topic: Topic, delta: PresenceDelta): void {
+    this.#watches.take(topic, delta)
+  }
+
+  /** Resolves when the list of `topic` is known. Rejects with PUSH_ERR_UNSUPPORTED if the topic has no presence. */
+  ready(topic: Topic): Promise<void> {
+    return this.#watches.ready(topic)
+  }
+
+  watch(topic: Topic, connection: C): PresenceMessage[] | undefined {
+    return this.#watches.begin(topic, connection)
+  }
+
+  unwatch(topic: Topic, connection: C): void {
+    this.#watches.end(topic, connection)
+  }
+
+  /** A page of who is on `topic`. */
+  async members(
+    topic: string,
+    { cursor = '0', count = PAGE }: { cursor?: string; count?: number } = {},
+  ): Promise<Members> {
+    const problem = topicProblem(topic)
+    if (problem) throw new errors.TOPIC(problem)
+    if (!this.#rules.of(topic as Topic))
+      throw new errors.UNSUPPORTED(`${topic} has no presence: see the option presence`)
+    if (!/^\d{1,20}$/.test(cursor)) throw new errors.FIELD('cursor is not that of another page')
+    if (!Number.isInteger(count) || count < 1 || count > MAX_PAGE) {
+      throw new errors.FIELD(`count is not a whole number from 1 to ${MAX_PAGE}`)
+    }
+    const page = await this.#broker.presence.members(topic as Topic, cursor, count)
+    const { count: users, anonymous, members } = page
+    const next = page.cursor === '0' ? {} : { cursor: page.cursor }
+    return { topic, count: users, anonymous, members: [...members], ...next }
+  }
+
+  /** Whether `user` is online, and on which connections. */
+  async user(user: string): Promise<OnlineUser> {
+    const problem = nameProblem(user)
+    if (problem) throw new errors.FIELD(`the user ${problem}`)
+    if (!this.#rules.of('all')) throw new errors.UNSUPPORTED('nobody knows who is online: see presence.users')
+    const { member, owners } = await this.#broker.presence.member('all', user)
+    const connections = owners.flatMap(({ owner, ids }) =>
+      ids.map(([id, since]) => ({ id, node: nodeOf(owner), since })),
+    )
+    if (!member) return { user, online: false, connections: [], count: 0 }
+    const { connections: count, since, info } = member
+    return { user, online: true, connections, count, since, ...(info !== undefined && { info }) }
+  }
+
+  /** Hands over to the other nodes. */
+  async close(): Promise<void> {
+    this.#watches.close()
+    await this.#upkeep.close()
+  }
+}
+
+function nodeOf(owner: string): string {
+  return owner.slice(0, owner.lastIndexOf('.'))
+}
