@@ -188,9 +188,7 @@ export class Hub {
   presenceProblem(topic: Topic, presence: unknown): PushError | undefined {
     if (presence === undefined || presence === false) return undefined
     if (presence !== true) return new errors.BAD_MESSAGE('payload.presence is neither true nor false')
-    return this.options.presence.of(topic)
-      ? undefined
-      : new errors.UNSUPPORTED(`${topic} has no presence on this server`)
+    return this.options.presence.of(topic) ? undefined : new errors.TOPIC(`${topic} has no presence on this server`)
   }
 
   /** The client has handled the publication that carried `token`. */

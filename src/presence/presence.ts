@@ -121,8 +121,7 @@ export class Presence<C extends Present & Watcher> {
   ): Promise<Members> {
     const problem = topicProblem(topic)
     if (problem) throw new errors.TOPIC(problem)
-    if (!this.#rules.of(topic as Topic))
-      throw new errors.UNSUPPORTED(`${topic} has no presence: see the option presence`)
+    if (!this.#rules.of(topic as Topic)) throw new errors.TOPIC(`${topic} has no presence: see the option presence`)
     if (!/^\d{1,20}$/.test(cursor)) throw new errors.FIELD('cursor is not that of another page')
     if (!Number.isInteger(count) || count < 1 || count > MAX_PAGE) {
       throw new errors.FIELD(`count is not a whole number from 1 to ${MAX_PAGE}`)

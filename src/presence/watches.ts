@@ -79,7 +79,7 @@ export class Watches<W extends Watcher> {
     const known = this.#byTopic.get(topic)
     if (known) return known
     const rule = this.#rules.of(topic)
-    if (!rule) throw new errors.UNSUPPORTED(`${topic} has no presence: name it in the option presence`)
+    if (!rule) throw new errors.TOPIC(`${topic} has no presence: name it in the option presence`)
     const watch = new Watch(topic, rule, (cursor, count) => this.#store.members(topic, cursor, count))
     const watched: Watched<W> = {
       watch,

@@ -9,9 +9,11 @@ await app.register(pushBridge, {
   redis: process.env.REDIS_URL!,
   schemas: { order: Type.Object({ id: Type.Integer() }) },
   api: { keys: ['0123456789abcdef'] },
+  presence: { users: { grace: 300 }, lease: 1500, 'channel:room.*': { info: true, grace: 300 } },
   authenticate: request => {
     const { user } = request.query as { user?: string }
-    return { allow: ['channel:*'], ...(user !== undefined && { user }) }
+    const allow = ['channel:*', { topics: ['channel:room.*', 'all'], actions: ['subscribe', 'presence'] as const }]
+    return { allow, ...(user !== undefined && { user }) }
   },
 })
 app.get('/status', () => app.push.status())
