@@ -268,7 +268,8 @@ export class PushClient {
     const message =
       `no welcome from ${this.url.origin}${this.url.pathname} in ${UNREACHABLE_AFTER} attempts (the last: ${last}). ` +
       'Check that it is the path option of the plugin, that the server runs, that the proxy passes Upgrade and ' +
-      'Connection, and that the origins option admits this page. The client keeps trying.'
+      'Connection, and that the origins option admits this page. 401: authenticate() refused; 500: it failed, see the ' +
+      'log of the server. The client keeps trying.'
     if (!this.handlers.emit('event unreachable', { attempts: UNREACHABLE_AFTER, message })) console.warn(message)
   }
 }
