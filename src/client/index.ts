@@ -2,9 +2,10 @@ import type { Gap, Welcome } from '../protocol/messages.ts'
 import { ClientError } from './handlers.ts'
 import type { Binary, ClientOptions, ClientState, PublishedMessage, Subscribed, WebSocketLike } from './options.ts'
 import { resolveUrl } from './page.ts'
+import type { Roster, RosterChange } from './roster.ts'
 import { PushClient } from './session.ts'
 
-export type { ClientOptions, ClientState, PublishedMessage, Subscribed, WebSocketLike }
+export type { ClientOptions, ClientState, PublishedMessage, Roster, RosterChange, Subscribed, WebSocketLike }
 export { ClientError }
 
 /** The events of `listen`. They concern the client itself; published messages go to `on`. */
@@ -72,6 +73,11 @@ export interface Client<Messages extends object = Record<string, unknown>> {
    * within 30 s.
    */
   subscribe(topic: string): Promise<Subscribed>
+  /**
+   * Who is on the topic, kept up to date: `client.presence('channel:room.1').members`. Subscribes the topic, and asks again
+   * after every reconnect. The server must grant `presence` on the topic. `unsubscribe` ends it.
+   */
+  presence(topic: string): Roster
   /** Also forgets the position of the topic: a later `subscribe` recovers nothing. */
   unsubscribe(topic: string): void
   /** False if the client is not open: nothing is sent. True means only that the socket accepted it. */

@@ -1,4 +1,5 @@
 import type { TopicState } from '../protocol/messages.ts'
+import type { PresenceMessage } from '../protocol/presence.ts'
 
 /** `waiting`: between two attempts. `open`: welcomed by the server. `closed`: for good; `connect` makes a new one. */
 export type ClientState = 'connecting' | 'open' | 'waiting' | 'closed'
@@ -6,7 +7,7 @@ export type ClientState = 'connecting' | 'open' | 'waiting' | 'closed'
 /** A message for the application. `topic` is absent if the server sent it to this connection alone. */
 export type PublishedMessage<T = unknown> = { type: string; payload: T; topic?: string; seq?: number; id?: string }
 
-export type Subscribed = TopicState & { topic: string }
+export type Subscribed = TopicState & { topic: string; presence?: PresenceMessage | null }
 
 export type Binary = ArrayBuffer | ArrayBufferView | Blob
 

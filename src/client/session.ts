@@ -6,6 +6,7 @@ import type { Binary, ClientOptions, ClientState, PublishedMessage, Subscribed, 
 import { watchPage } from './page.ts'
 import { Positions } from './positions.ts'
 import { lost, MAX_TIMER, Requests } from './requests.ts'
+import { type Roster, Rosters } from './roster.ts'
 import { Topics } from './topics.ts'
 
 // A browser waits two minutes for the answer to a SYN. This also limits the application's ticket().
@@ -29,6 +30,7 @@ export class PushClient {
   private places: Positions
   private topics: Topics
   private requests = new Requests(text => this.write(text))
+  private rosters = new Rosters(this.handlers, topic => this.requests.ask('subscribe', { topic, presence: true }))
   private link: Link | undefined
   /** Counts attempts: a ticket that comes too late finds another number. */
   private attempt = 0
@@ -68,8 +70,15 @@ export class PushClient {
     return answer
   }
 
+  presence(topic: string): Roster {
+    // Who fails to subscribe is told by an `error`.
+    this.subscribe(topic).catch(() => {})
+    return this.rosters.want(topic, this.state === 'open')
+  }
+
   unsubscribe(topic: string): void {
     this.topics.forget(topic)
+    this.rosters.forget(topic)
     // Without a ref the answer would look like an unsubscription by the server.
     if (this.state === 'open')
       this.write(JSON.stringify({ type: 'unsubscribe', payload: { topic }, ref: this.requests.nextRef() }))
@@ -152,6 +161,7 @@ export class PushClient {
     this.attempt++
     this.requests.fail()
     this.topics.reset()
+    this.rosters.reset()
     link?.leave(code, reason)
   }
 
@@ -196,6 +206,8 @@ export class PushClient {
         return this.fail(payload, message.ref)
       case 'gap':
         return this.gap(payload)
+      case 'push.presence':
+        return this.rosters.take(payload)
       case 'reconnect':
         return this.obey(payload)
       default:
@@ -219,11 +231,17 @@ export class PushClient {
     // A `state` handler may have closed the client.
     if (this.state !== 'open') return true
     this.topics.begin(behind)
+    this.rosters.begin()
     this.handlers.emit('event welcome', welcome)
     return true
   }
 
   private subscribed(payload: Subscribed, ref: unknown): boolean {
+    // The answer to a question about who is there says nothing new about the position.
+    if (payload.presence !== undefined) {
+      this.requests.get(ref)?.resolve(payload)
+      return payload.presence === null || this.rosters.take(payload.presence)
+    }
     if (!this.topics.answered(payload, ref === undefined)) return false
     this.handlers.emit('event subscribed', payload)
     this.requests.get(ref)?.resolve(payload)

@@ -167,7 +167,7 @@ export class Hub {
     const list = presence ? this.presence?.watch(topic, connection) : undefined
     const isAsked = isNew || since !== undefined
     const state = isAsked ? known?.get(topic) : {}
-    connection.reply('subscribed', { topic, ...state, ...(list && { presence: list[0] }) }, ref)
+    connection.reply('subscribed', { topic, ...state, ...(presence && { presence: list?.[0] ?? null }) }, ref)
     for (const part of list?.slice(1) ?? []) connection.send('push.presence', part)
     if (!known) connection.gap([topic], 'broker_away')
     if (isAsked) this.#confirmation.follow(connection, start, known !== undefined)
