@@ -657,7 +657,7 @@ test('redis: publishing, receipts and who is online', async t => {
   }
   const receipt = await run(t, 'php', take(REDIS, 'Receipts', 'php')[0]!)
   if (receipt !== undefined) assert.equal(receipt, 'delivered to 2 connections on 1 nodes\n')
-  const online = await run(t, 'redis-cli', take(REDIS, 'Who is online', 'bash')[0]!)
+  const online = await run(t, 'redis-cli', take(REDIS, 'Who is online', 'bash')[1]!)
   if (online !== undefined) assert.match(online, /^push:nodes\n2\npush:user:42\n1\npush:channel:orders\n0\n$/)
 
   const [normal, refused] = take(REDIS, 'Receipts', 'json') as [string, string]
@@ -732,6 +732,59 @@ test('redis: recording from redis-cli and PHP, and what it is on its way', async
   assert.deepEqual(Object.keys(await redis.admin.hgetall('{push:user:42}:head')).toSorted(), head)
 })
 
+test('presence: the option, the messages, and what backends read', async t => {
+  const app = Fastify()
+  t.after(() => app.close())
+  const [code] = take('docs/options.md', 'Presence', 'js')
+  const AsyncFunction = (async () => {}).constructor as new (
+    ...parts: string[]
+  ) => (...args: unknown[]) => Promise<void>
+  await new AsyncFunction('app', 'pushBridge', code!.replace('{\n', `{ redis: '${redis.url}',\n`))(app, pushBridge)
+  const ann = await openConnection(app, '/ws?user=42&name=Ann')
+  const [ask, answer, joined, left] = take('docs/protocol.md', 'Who is there', 'json') as [
+    string,
+    string,
+    string,
+    string,
+  ]
+  const { type, payload, ref } = JSON.parse(ask)
+  ann.send(type, payload, ref)
+  const isListed = ({ payload }: { payload: unknown }) =>
+    (payload as { presence: { members: unknown[] } }).presence.members.length > 0
+  const changed = async (change: string) => {
+    for (;;) {
+      const message = await ann.next('push.presence')
+      if (change in (message.payload as object)) return message
+    }
+  }
+  // She is told of herself like of others, which may take a moment.
+  if (!isListed(await ann.next('subscribed'))) await changed('joined')
+  ann.send(type, payload, ref)
+  const subscribed = await ann.next('subscribed')
+  assert.deepEqual(keysOf(JSON.stringify(subscribed.payload)), ['presence', 'topic'])
+  const list = (subscribed.payload as { presence: { members: object[] } }).presence
+  const written = JSON.parse(answer).payload.presence
+  assert.deepEqual(Object.keys(list), Object.keys(written))
+  assert.deepEqual(Object.keys(list.members[0]!), Object.keys(written.members[0]))
+  const bob = await openConnection(app, '/ws/room.1?user=bob')
+  const shape = (text: string) => [Object.keys(JSON.parse(text)), Object.keys(JSON.parse(text).payload)]
+  assert.deepEqual(shape(JSON.stringify(await changed('joined'))), shape(joined))
+  await bob.close()
+  assert.deepEqual(shape(JSON.stringify(await changed('left'))), shape(left))
+
+  const [reading] = take(REDIS, 'Who is online', 'bash')
+  const read = await run(t, 'redis-cli', reading!)
+  if (read !== undefined)
+    assert.match(read, /^\{"connections":1,"since":\d+,"info":\{"name":"Ann"\}\}\n1\n0\n42\n\{.*\}\n0\n$/)
+  const php = await run(t, 'php', take(REDIS, 'Who is online', 'php')[0]!)
+  if (php !== undefined) {
+    const { node } = await app.push.status()
+    const lines = php.split('\n')
+    assert.deepEqual(lines.slice(0, 2), ['42 is online, connections: 1', '1 users are online'])
+    assert.match(lines[2]!, new RegExp(`^connection ${ann.welcome.connection} on node ${node} since 20`))
+  }
+})
+
 test('redis: what is not recorded, and the functions of the nodes', async t => {
   const app = await buildApp(t)
   const publish = (envelope: string, ...rest: (string | number)[]) =>
@@ -756,7 +809,7 @@ test('redis: what is not recorded, and the functions of the nodes', async t => {
   const listed = (await redis.admin.call('FUNCTION', 'LIST', 'LIBRARYNAME', 'push_v1')) as unknown[]
   const functions = new Set(JSON.stringify(listed).match(/push_(?!v1)\w+/g))
   for (const name of functions) assert.match(read(REDIS), new RegExp(`FCALL ${name} `), name)
-  assert.equal(functions.size, 6)
+  assert.equal(functions.size, 10)
   const { node } = await app.push.status()
   assert.ok((await redis.admin.ttl(`{push:shard-0}:tick:${node}`)) > 86_000)
 })

@@ -15,7 +15,7 @@ const FLOORS: string[][] = [
   ['client', 'broker', 'metrics.ts'],
   ['broker/memory', 'broker/redis', 'publish', 'connection'],
   ['delivery', 'options'],
-  ['presence'],
+  ['node/presence'],
   ['node'],
   ['bridge.ts', 'routes'],
   ['plugin.ts'],
@@ -34,7 +34,7 @@ const FIRST = {
   connection: 'connection.ts',
   delivery: 'delivery.ts',
   options: 'options.ts',
-  presence: 'presence.ts',
+  'node/presence': 'presence.ts',
   node: 'hub.ts',
   routes: 'socket.ts',
 }

@@ -1,5 +1,6 @@
 import { performance } from 'node:perf_hooks'
-import type { Member, PresenceDelta } from '../../protocol/presence.ts'
+import type { Member } from '../../protocol/presence.ts'
+import type { PresenceDelta } from '../../protocol/presence-delta.ts'
 import type { Topic } from '../../protocol/topic.ts'
 import type { MemberDetail, MembersPage, OwnMember, PresenceChange, PresenceReply, PresenceStore } from '../presence.ts'
 

@@ -1,6 +1,6 @@
-import type { OwnMember, PresenceChange } from '../broker/presence.ts'
-import type { PresenceRule } from '../options/presence.ts'
-import type { Topic } from '../protocol/topic.ts'
+import type { OwnMember, PresenceChange } from '../../broker/presence.ts'
+import type { PresenceRule } from '../../options/presence.ts'
+import type { Topic } from '../../protocol/topic.ts'
 
 /** The part of a connection that counts. */
 export interface Present {

@@ -1,8 +1,9 @@
-import type { MembersPage } from '../broker/presence.ts'
-import type { PresenceRule } from '../options/presence.ts'
-import { errors } from '../protocol/errors.ts'
-import type { Member, PresenceDelta, PresenceMessage } from '../protocol/presence.ts'
-import type { Topic } from '../protocol/topic.ts'
+import type { MembersPage } from '../../broker/presence.ts'
+import type { PresenceRule } from '../../options/presence.ts'
+import { errors } from '../../protocol/errors.ts'
+import type { Member, PresenceMessage } from '../../protocol/presence.ts'
+import type { PresenceDelta } from '../../protocol/presence-delta.ts'
+import type { Topic } from '../../protocol/topic.ts'
 
 /** Members that are read in one call, and sent in one message. */
 const READ_AT_ONCE = 500
@@ -47,6 +48,11 @@ export class Watch {
 
   get isPartial(): boolean {
     return this.#isPartial
+  }
+
+  /** Whether the broker began another list since. */
+  isOf(epoch: string): boolean {
+    return this.#epoch === epoch || this.#epoch === ''
   }
 
   /** Whether the list is that of the broker, which is at this version. */
@@ -115,6 +121,8 @@ export class Watch {
   /** False if a change before this one is missing. */
   #follow(delta: PresenceDelta): boolean {
     if (this.isAt(delta.epoch, delta.version)) return true
+    // The first change of a list of which nothing was known.
+    if (this.#epoch === '' && delta.version === 1) this.#epoch = delta.epoch
     if (delta.epoch !== this.#epoch || delta.version !== this.#version + 1) return false
     this.#version = delta.version
     this.#count = delta.count

@@ -1,10 +1,12 @@
-import type { PresenceReply, PresenceStore } from '../broker/presence.ts'
-import { directSegment, type Segment } from '../connection/queue.ts'
-import type { PresenceRules } from '../options/presence.ts'
-import { errors } from '../protocol/errors.ts'
-import { encodeMessage } from '../protocol/messages.ts'
-import type { PresenceDelta, PresenceMessage } from '../protocol/presence.ts'
-import type { Topic } from '../protocol/topic.ts'
+import type { PresenceReply, PresenceStore } from '../../broker/presence.ts'
+import { directSegment, type Segment } from '../../connection/queue.ts'
+import type { PresenceRules } from '../../options/presence.ts'
+import { errors } from '../../protocol/errors.ts'
+import { encodeMessage } from '../../protocol/messages.ts'
+import type { PresenceMessage } from '../../protocol/presence.ts'
+import type { PresenceDelta } from '../../protocol/presence-delta.ts'
+import type { Topic } from '../../protocol/topic.ts'
+import { RENEWALS } from './upkeep.ts'
 import { Watch } from './watch.ts'
 
 /** A client that asked who is on a topic. */
@@ -17,8 +19,8 @@ export interface Watcher {
 const NUMBERS_INTERVAL = 1000
 /** A change that this node has not heard of may be on its way for this many milliseconds. */
 const SETTLE = 1000
-/** After Redis has lost the list, nodes need this many milliseconds to write it again. */
-const REBUILD = 3000
+/** After the broker has lost the list, all nodes have written it again this many milliseconds after they renew a lease. */
+const REBUILD = 2000
 /** Milliseconds between two attempts to read a list. */
 const RETRY = 1000
 
@@ -104,7 +106,7 @@ export class Watches<W extends Watcher> {
     const watched = this.#byTopic.get(topic)
     if (!watched) return
     const message = watched.watch.take(delta)
-    if (message === false) this.#loadLater(watched, delta.version === 1 ? REBUILD : 0)
+    if (message === false) this.#loadLater(watched, watched.watch.isOf(delta.epoch) ? 0 : this.#rebuilding)
     else if (message?.partial && !message.members) this.#tellNumbers(watched, message)
     else if (message) tell(watched.watchers, [message])
   }
@@ -113,9 +115,14 @@ export class Watches<W extends Watcher> {
   seen(topic: Topic, { epoch, version }: Pick<PresenceReply, 'epoch' | 'version'>): void {
     const watched = this.#byTopic.get(topic)
     if (!watched?.watch.isKnown || watched.watch.isAt(epoch, version)) return
-    this.#later(watched, SETTLE, () => {
+    this.#later(watched, watched.watch.isOf(epoch) ? SETTLE : this.#rebuilding, () => {
       if (!watched.watch.isAt(epoch, version)) this.#loadLater(watched, 0)
     })
+  }
+
+  /** Until then some nodes may not have written their share: their users would seem to have left. */
+  get #rebuilding(): number {
+    return this.#rules.lease / RENEWALS + REBUILD
   }
 
   #later(watched: Watched<W>, milliseconds: number, then: () => void): void {

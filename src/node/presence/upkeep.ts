@@ -1,5 +1,5 @@
-import type { PresenceReply, PresenceStore } from '../broker/presence.ts'
-import type { Topic } from '../protocol/topic.ts'
+import type { PresenceReply, PresenceStore } from '../../broker/presence.ts'
+import type { Topic } from '../../protocol/topic.ts'
 import type { Census } from './census.ts'
 
 /** Changes are gathered for this many milliseconds: thousands of clients may come at once. */
@@ -11,7 +11,7 @@ const RETRY = 1000
 /** Topics in one round trip. */
 const TOPICS_AT_ONCE = 200
 /** A lease is renewed this many times before it would end. */
-const RENEWALS = 3
+export const RENEWALS = 3
 /** Owners whose remains this node takes away at the same time. */
 const MAX_PURGES = 16
 

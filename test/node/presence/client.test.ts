@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { WebSocket } from 'ws'
-import { type Client, connect, type Roster, type RosterChange } from '../../src/client/index.ts'
-import { buildPush, openConnection, type TestApp } from '../helpers/app.ts'
-import { Inbox, until } from '../helpers/waiting.ts'
+import { type Client, connect, type Roster, type RosterChange } from '../../../src/client/index.ts'
+import { buildPush, openConnection, type TestApp } from '../../helpers/app.ts'
+import { Inbox, until } from '../../helpers/waiting.ts'
 
 const LONG = { timeout: 120_000 }
 const ROOM = 'channel:room.1'

@@ -1,0 +1,37 @@
+import { type Static, Type } from 'typebox'
+import { Compile } from 'typebox/compile'
+
+const MemberSchema = Type.Object(
+  {
+    user: Type.String(),
+    connections: Type.Integer({ minimum: 0 }),
+    since: Type.Integer(),
+    info: Type.Optional(Type.Unknown()),
+  },
+  { additionalProperties: false },
+)
+
+/** A change of who is on a topic, as the broker tells it to the nodes that hold the topic. */
+const PresenceDeltaSchema = Type.Object(
+  {
+    control: Type.Literal('presence'),
+    /** Changes when the list began anew, because the broker lost it. */
+    epoch: Type.String({ minLength: 1, maxLength: 64 }),
+    /** One more than that of the change before. */
+    version: Type.Integer({ minimum: 1 }),
+    count: Type.Integer({ minimum: 0 }),
+    anonymous: Type.Integer({ minimum: 0 }),
+    joined: Type.Optional(Type.Array(MemberSchema)),
+    updated: Type.Optional(Type.Array(MemberSchema)),
+    left: Type.Optional(Type.Array(Type.String())),
+  },
+  { additionalProperties: false },
+)
+
+export type PresenceDelta = Omit<Static<typeof PresenceDeltaSchema>, 'control'>
+
+const check = Compile(PresenceDeltaSchema)
+
+export function isPresenceDelta(value: unknown): value is PresenceDelta {
+  return check.Check(value)
+}
