@@ -3,6 +3,7 @@ import pushBridge from './plugin.ts'
 export default pushBridge
 export type { Connections, PushBridge, Status } from './bridge.ts'
 export type { PushConnection } from './connection/identity.ts'
+export type { Members, OnlineUser } from './node/presence/presence.ts'
 export {
   type ApiKey,
   type Authentication,
@@ -11,8 +12,10 @@ export {
   clientHandler,
   type PushBridgeOptions,
 } from './options/options.ts'
+export type { PresenceOption } from './options/presence.ts'
 export type { PushError } from './protocol/errors.ts'
 export { CLOSE, shouldReconnect } from './protocol/messages.ts'
+export type { Member } from './protocol/presence.ts'
 export type { Action, Grant, Right } from './protocol/rights.ts'
 export { isTopic, type Topic } from './protocol/topic.ts'
 export type {

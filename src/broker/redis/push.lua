@@ -521,6 +521,20 @@ local function expire_with_leases(presence, milliseconds, lease)
   redis.call('PEXPIRE', presence.own, string.format('%.0f', math.max(last - milliseconds, lease) * 4))
 end
 
+-- As for a publication: what is refused half way would leave a list that is not the sum of its parts.
+local function presence_forbidden(presence, channel, is_sharded)
+  if not redis.acl_check_cmd then return nil end
+  local needed = {
+    { 'HSET', presence.key, 'epoch', '' }, { 'HGET', presence.members, '' }, { 'HDEL', presence.members, '' },
+    { 'HLEN', presence.own }, { 'HSCAN', presence.own, '0' }, { 'EXISTS', presence.members },
+    { 'PEXPIRE', presence.own, '1' }, { 'UNLINK', presence.own }, { is_sharded and 'SPUBLISH' or 'PUBLISH', channel, '' },
+  }
+  for _, command in ipairs(needed) do
+    if not redis.acl_check_cmd(unpack(command)) then return command[1] .. ' ' .. command[2] end
+  end
+  return nil
+end
+
 -- Owners whose lease has ended, as far as the caller may end them: not after an outage, in which all leases end.
 local function lapsed_in(presence, milliseconds, had_lease)
   local lapsed = {}
@@ -547,6 +561,8 @@ local function push_presence(keys, args)
   local state = presence.state
   local change, anonymous_before, expires = owner_in(presence, owner)
   local milliseconds, time = now()
+  local missing = presence_forbidden(presence, channel, is_sharded)
+  if missing then return redis.error_reply('NOPERM this user has no permission for ' .. missing) end
   if not is_whole(presence, owner) then return { 'resync', '', 0, '0' } end
   if change ~= base then return { 'resync', state.epoch or '', tonumber(state.version or '0'), change } end
   -- What was left of a list that is gone.

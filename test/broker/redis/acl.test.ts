@@ -15,7 +15,19 @@ const SIDE_BY_SIDE = { timeout: 500_000, concurrency: 4 }
 /** A right that is granted or taken away has its effect within so many milliseconds, on a slow machine too. */
 const HEALED = 20_000
 
-type Feature = 'connects' | 'publishes' | 'receipts' | 'records' | 'recovers' | 'tickets' | 'counts' | 'notes'
+/** Who comes and goes is known within so many milliseconds. */
+const PRESENT = 3000
+
+type Feature =
+  | 'connects'
+  | 'publishes'
+  | 'receipts'
+  | 'records'
+  | 'recovers'
+  | 'tickets'
+  | 'counts'
+  | 'notes'
+  | 'presence'
 
 interface Row {
   right: string
@@ -41,11 +53,19 @@ const lacks = (command: string, right: string) =>
 const ROWS: Row[] = [
   {
     right: '~push:*',
-    fails: ['receipts', 'records', 'recovers', 'tickets', 'notes'],
+    fails: ['receipts', 'records', 'recovers', 'tickets', 'notes', 'presence'],
     problem: lacks('RPUSH', '~PREFIXreceipt:*'),
   },
-  { right: '~{push:*', fails: ['records', 'recovers'], problem: lacks('push_publish', '~{PREFIXchannel:…}:*') },
-  { right: '+publish', fails: ['publishes', 'receipts', 'records', 'recovers'], problem: lacks('PUBLISH', '+publish') },
+  {
+    right: '~{push:*',
+    fails: ['records', 'recovers', 'presence'],
+    problem: lacks('push_publish', '~{PREFIXchannel:…}:*'),
+  },
+  {
+    right: '+publish',
+    fails: ['publishes', 'receipts', 'records', 'recovers', 'presence'],
+    problem: lacks('PUBLISH', '+publish'),
+  },
   { right: '+pubsub|numsub', fails: ['counts'], problem: lacks('PUBSUB NUMSUB', '+pubsub|numsub') },
   { right: '+rpush', fails: ['receipts'], problem: lacks('RPUSH', '+rpush') },
   { right: '+lrange', fails: ['receipts'], problem: lacks('LRANGE', '+lrange') },
@@ -54,20 +74,28 @@ const ROWS: Row[] = [
   { right: '+expire', fails: ['records'], problem: lacks('EXPIRE', '+expire') },
   { right: '+set', fails: ['recovers', 'tickets'], problem: lacks('push_tick', '+set') },
   { right: '+getdel', fails: ['tickets'], problem: lacks('GETDEL', '+getdel') },
-  { right: '+fcall', fails: ['records', 'recovers'], problem: lacks('…', '+fcall') },
-  { right: '+time', fails: ['records', 'recovers'], problem: lacks('push_…', '+time') },
+  { right: '+fcall', fails: ['records', 'recovers', 'presence'], problem: lacks('…', '+fcall') },
+  { right: '+time', fails: ['records', 'recovers', 'presence'], problem: lacks('push_…', '+time') },
   { right: '+get', fails: ['recovers'], problem: lacks('push_tick', '+get') },
   {
     right: '+hset',
-    fails: ['records'],
-    failsAtStart: ['records', 'recovers'],
+    fails: ['records', 'presence'],
+    failsAtStart: ['records', 'recovers', 'presence'],
     problem: lacks('push_publish', '+hset…'),
   },
   { right: '+hmget', fails: ['records', 'recovers'], problem: lacks('push_…', '+hmget') },
   { right: '+xadd', fails: ['records'], problem: lacks('push_publish', '+xadd or …') },
   { right: '+xtrim', fails: ['records'], problem: lacks('push_publish', '+xtrim or …') },
   { right: '+xrange', fails: ['recovers'], problem: lacks('push_history', '+xrange') },
-  { right: '+unlink', fails: ['records'], problem: lacks('push_publish', '+unlink or …') },
+  { right: '+hgetall', fails: ['presence'], problem: lacks('push_…', '+hgetall') },
+  ...['hget', 'hdel', 'hlen', 'hscan', 'exists', 'pexpire'].map(
+    (command): Row => ({
+      right: `+${command}`,
+      fails: ['presence'],
+      problem: lacks('push_…', `+${command}…`),
+    }),
+  ),
+  { right: '+unlink', fails: ['records', 'presence'], problem: lacks('push_publish', '+unlink or …') },
   { right: '+info', fails: [], problem: lacks('INFO', '+info'), isOfLink: true },
   // Their refusal is an answer like any other, or costs a name in CLIENT LIST.
   { right: '+ping', fails: [], problem: undefined },
@@ -104,7 +132,9 @@ async function limitedNode(t: TestContext, isGranted: boolean, right: string) {
     )
   await setUser(isGranted)
   const history = { 'channel:recorded*': { size: 10, ttl: 60 } }
-  const node = await buildPush(t, { redis: url, redisPrefix: prefix, tickets: true, history, publishTimeout: 1000 })
+  const presence = { 'channel:room*': { grace: 0 }, lease: 3000 }
+  const options = { redis: url, redisPrefix: prefix, tickets: true, history, presence, publishTimeout: 1000 }
+  const node = await buildPush(t, options)
   return { ...node, prefix, setUser }
 }
 
@@ -119,7 +149,7 @@ async function failing(t: TestContext, node: Node): Promise<Feature[]> {
   const bare: Topic = `channel:bare${names}`
   const connection = await openConnection(app, `/ws/bare${names}?user=${names}`)
   t.after(() => connection.close())
-  const works: Record<Feature, () => Promise<boolean>> = {
+  const works: Partial<Record<Feature, () => Promise<boolean>>> = {
     async connects() {
       await server.admin.publish(prefix + bare, '{"type":"live"}')
       return (await connection.next('live')).topic === bare
@@ -161,6 +191,18 @@ async function failing(t: TestContext, node: Node): Promise<Feature[]> {
       await until(async () => (await rejected()) > before, 'the node has rejected what it could not use')
       return (await server.admin.llen(`${prefix}rejected`)) > kept
     },
+  }
+  works.presence = async () => {
+    const room: Topic = `channel:room${names}`
+    const guest = await openConnection(app, `/ws/room${names}?user=guest`)
+    const isThere = async (count: number) => (await app.push.presence(room)).count === count
+    try {
+      await until(() => isThere(1), 'the guest is there', PRESENT)
+    } finally {
+      await guest.close()
+    }
+    await until(() => isThere(0), 'the guest is gone', PRESENT)
+    return true
   }
   const results: Feature[] = []
   for (const [feature, isWorking] of Object.entries(works) as [Feature, () => Promise<boolean>][]) {
