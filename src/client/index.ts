@@ -5,6 +5,7 @@ import { resolveUrl } from './page.ts'
 import type { Roster, RosterChange } from './roster.ts'
 import { PushClient } from './session.ts'
 
+export type { Member } from '../protocol/presence.ts'
 export type { ClientOptions, ClientState, PublishedMessage, Roster, RosterChange, Subscribed, WebSocketLike }
 export { ClientError }
 

@@ -73,10 +73,7 @@ export function parsePresence(given: PresenceOption, fail: (option: string, prob
   }
   const rules: [string, PresenceRule][] = []
   if (users !== undefined && users !== false) {
-    rules.push([
-      'all',
-      parseRule('presence.users', users === true ? { info: true } : { info: true, ...Object(users) }, fail),
-    ])
+    rules.push(['all', { ...parseRule('presence.users', users === true ? {} : users, fail), info: true }])
   }
   for (const [pattern, rule] of Object.entries(patterns)) {
     const option = `presence["${pattern}"]`

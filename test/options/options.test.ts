@@ -5,6 +5,7 @@ import { Type } from 'typebox'
 import { createClient, identityOf } from '../../src/broker/redis/client.ts'
 import { clientHandler, type Options, OptionsSchema } from '../../src/options/options.ts'
 import { parseOptions } from '../../src/options/parse.ts'
+import { PresenceRules } from '../../src/options/presence.ts'
 
 const PATH = { path: '/ws' }
 
@@ -34,6 +35,7 @@ const DEFAULTS = {
   callbacks: {},
   schemas: {},
   history: {},
+  presence: new PresenceRules(),
   handlers: {},
   api: undefined,
 }
@@ -50,6 +52,33 @@ test('every option is described, and has a default unless it is required or deri
     for (const [inner, leaf] of Object.entries(property.properties as Record<string, object>)) {
       assert.ok('description' in leaf && 'default' in leaf, `${name}.${inner}`)
     }
+  }
+})
+
+test('presence: rules by pattern, with their defaults, and who is online', () => {
+  const parse = (presence: unknown) => parseOptions({ ...PATH, presence }).presence
+  const rules = parse({
+    users: true,
+    lease: 2000,
+    'channel:room.*': { info: true },
+    'channel:*': { grace: 0 },
+    'user:*': false,
+  })
+  assert.deepEqual(rules.of('channel:room.1'), { info: true, grace: 5000, members: 500 })
+  assert.deepEqual(rules.of('channel:other'), { info: false, grace: 0, members: 500 })
+  assert.deepEqual(rules.of('all'), { info: true, grace: 5000, members: 500 })
+  assert.deepEqual([rules.of('user:1'), rules.of('connection:1'), rules.lease], [undefined, undefined, 2000])
+  assert.equal(parse({}).areAny, false)
+  for (const [presence, message] of [
+    [{ users: 1 }, /option presence\.users must be true or \{/],
+    [{ 'channel:x': { inof: true } }, /option presence\["channel:x"\] unknown key "inof": did you mean "info"/],
+    [{ 'channel:x': { grace: -1 } }, /option presence\["channel:x"\]\.grace /],
+    [{ all: true }, /write users: true/],
+    [{ 'connection:*': true }, /is not allowed/],
+    [{ room: true }, /option presence\["room"\] is not allowed/],
+    [{ lease: 10 }, /option presence\.lease is not a whole number/],
+  ] as const) {
+    assert.throws(() => parse(presence), { code: 'PUSH_ERR_OPTIONS', message }, JSON.stringify(presence))
   }
 })
 
