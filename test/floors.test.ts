@@ -16,7 +16,8 @@ const FLOORS: string[][] = [
   ['broker/memory', 'broker/redis', 'publish', 'connection'],
   ['delivery', 'options'],
   ['node'],
-  ['bridge.ts', 'routes'],
+  ['bridge.ts'],
+  ['routes'],
   ['plugin.ts'],
   // Entries of the package, each on its own. A page has `client/`.
   ['index.ts', 'publisher.ts', 'testing.ts', 'cli.ts'],

@@ -9,6 +9,7 @@ await app.register(pushBridge, {
   redis: process.env.REDIS_URL!,
   schemas: { order: Type.Object({ id: Type.Integer() }) },
   api: { keys: ['0123456789abcdef'] },
+  tickets: true,
   authenticate: request => {
     const { user } = request.query as { user?: string }
     return { allow: ['channel:*'], ...(user !== undefined && { user }) }
