@@ -19,6 +19,7 @@ import { KEY_ACTIONS } from '../src/protocol/rights.ts'
 import { PublishRequestSchema } from '../src/publish/publish.ts'
 import { createPublisher } from '../src/publisher.ts'
 import { API_ROUTES } from '../src/routes/api-routes.ts'
+import { FailureSchema, ResultSchema, StatusAnswer, TicketBody } from '../src/routes/api-schemas.ts'
 import { openConnection } from './helpers/app.ts'
 import { cleanups, temporaryFolder } from './helpers/processes.ts'
 import { findProgram } from './helpers/programs.ts'
@@ -422,6 +423,15 @@ test('api: the table of routes is that of the code, and so is that of the action
   const { paths } = JSON.parse(read('docs/openapi.json')) as { paths: Record<string, { post: { responses: object } }> }
   const responses = Object.keys(paths['/push']!.post.responses)
   assert.deepEqual(['200', ...named], responses)
+})
+
+test('openapi.json: its schemas have what the interfaces have', () => {
+  const keys = ({ properties }: { properties: object }) => Object.keys(properties).toSorted()
+  assert.deepEqual(keys(ResultSchema), membersOf('src/publish/result.ts', 'PublishResult'))
+  assert.deepEqual(keys(FailureSchema), membersOf('src/publish/result.ts', 'PublishFailure'))
+  assert.deepEqual(keys(StatusAnswer), membersOf('src/bridge.ts', 'Status'))
+  const { ttl: _ttl, ...identity } = TicketBody.properties
+  assert.deepEqual(keys({ properties: identity }), membersOf('src/options/options.ts', 'Authentication'))
 })
 
 test('api: the publisher, the client and the test of an application', async () => {

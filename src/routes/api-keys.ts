@@ -71,6 +71,8 @@ export class KeyRights {
 /** For a caller that a guard of the application has let in. */
 export const ALL_RIGHTS = new KeyRights([''])
 
+export const NO_RIGHTS = new KeyRights([])
+
 /**
  * Which keys came with a request. Compares digests, which have one length, so that time tells nothing about a key or
  * about how long it is.

@@ -2,10 +2,10 @@ import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from
 import type { PushBridge } from '../bridge.ts'
 import type { Options } from '../options/options.ts'
 import { errors, isPushError, type PushError } from '../protocol/errors.ts'
-import { unknownKey } from '../protocol/unknown-keys.ts'
 import type { Publisher } from '../publish/publish.ts'
-import { ALL_RIGHTS, KeyRights, keyFinder, refuseShortKeys } from './api-keys.ts'
-import { API_ROUTES, type ApiRoute } from './api-routes.ts'
+import { ALL_RIGHTS, KeyRights, keyFinder, NO_RIGHTS, refuseShortKeys } from './api-keys.ts'
+import { queryOf } from './api-query.ts'
+import { API_ROUTES } from './api-routes.ts'
 import { leaveRequestHooks } from './host-hooks.ts'
 import { answerError, answerJson } from './json-reply.ts'
 
@@ -47,8 +47,8 @@ export async function pushRoutes(app: FastifyInstance, { api, push, publisher, l
     answerError(reply.header('cache-control', 'no-store'), toPushError(error, request, bodyLimit)),
   )
   // Of this prefix alone, and only where the host has no route of its own. The guard has answered by then.
-  app.setNotFoundHandler(request => {
-    throw unknownRoute(app, request)
+  app.setNotFoundHandler((request, reply) => {
+    throw unknownRoute(app, request, reply)
   })
   for (const route of API_ROUTES) {
     app.route({
@@ -57,15 +57,17 @@ export async function pushRoutes(app: FastifyInstance, { api, push, publisher, l
       bodyLimit,
       exposeHeadRoute: route.method === 'GET',
       handler: async (request: Guarded, reply) => {
-        const rights = request[RIGHTS] ?? new KeyRights([])
-        const restricted = rights.mayEverything
-          ? publisher
-          : publisher.restrictedTo(topic => rights.may('publish', topic))
-        const call = { push, publisher: restricted, rights, body: request.body, query: queryOf(request, route) }
+        const { body, url, [RIGHTS]: rights = NO_RIGHTS } = request
+        const query = queryOf(url, Object.keys(route.query?.properties ?? {}), { isStrict: !api.onRequest })
+        const call = { push, publisher: publisherFor(publisher, rights), rights, body, query }
         return answerJson(reply.header('cache-control', 'no-store'), await route.run(call))
       },
     })
   }
+}
+
+function publisherFor(publisher: Publisher, rights: KeyRights): Publisher {
+  return rights.mayEverything ? publisher : publisher.restrictedTo(topic => rights.may('publish', topic))
 }
 
 /** Nobody learns anything without a key, not even which routes there are. */
@@ -88,7 +90,7 @@ function guardOf(app: FastifyInstance, { keys, onRequest }: Api) {
 }
 
 /** Before the body is looked at: 405 for a route that has other methods, else 404. */
-function unknownRoute({ prefix }: FastifyInstance, request: FastifyRequest, reply?: FastifyReply): PushError {
+function unknownRoute({ prefix }: FastifyInstance, request: FastifyRequest, reply: FastifyReply): PushError {
   const path = request.url.split('?', 1)[0]!
   const base = prefix.replace(/\/$/, '')
   const methods = API_ROUTES.filter(route => path === (route.path === '' ? prefix : base + route.path)).flatMap(
@@ -96,20 +98,8 @@ function unknownRoute({ prefix }: FastifyInstance, request: FastifyRequest, repl
   )
   if (methods.length === 0) return new errors.NOT_FOUND(`the push API has nothing at ${path.slice(0, 200)}`)
   const allowed = methods.join(', ')
-  reply?.header('allow', allowed)
+  reply.header('allow', allowed)
   return new errors.METHOD(`${request.method} is not possible at ${path}: use ${allowed}`)
-}
-
-/** From the URL itself: the host may have another parser for what is behind the question mark. */
-function queryOf({ url }: FastifyRequest, route: ApiRoute): Record<string, string> {
-  const at = url.indexOf('?')
-  const query = new URLSearchParams(at < 0 ? '' : url.slice(at))
-  const values = Object.fromEntries(query)
-  const unknown = unknownKey(values, Object.keys(route.query?.properties ?? {}))
-  if (unknown) throw new errors.UNKNOWN_KEY(`in the URL: ${unknown}`)
-  const twice = Object.keys(values).find(name => query.getAll(name).length > 1)
-  if (twice !== undefined) throw new errors.FIELD(`in the URL: ${twice} is given twice`)
-  return values
 }
 
 async function parseBody(_request: FastifyRequest, body: Buffer): Promise<unknown> {

@@ -140,7 +140,7 @@ test('what is wrong has its status, its code and a text that helps', async t => 
   }
   const query = await callApi(port, '/push/status?verbose=1')
   assert.deepEqual([query.status, query.body.code], [400, 'PUSH_ERR_UNKNOWN_KEY'])
-  assert.match(query.body.message!, /in the URL: unknown key "verbose"/)
+  assert.equal(query.body.message, 'this route takes no parameters in the URL')
   const form = await callApi(port, '/push/close', { body: 'target=user:1', headers: { 'content-type': 'text/plain' } })
   assert.deepEqual([form.status, form.body.code], [415, 'PUSH_ERR_CONTENT_TYPE'])
 })
@@ -246,7 +246,7 @@ test('a guard of the host stands before every route, and its own answer is left 
   }
   const headers = { 'x-role': 'backend', authorization: '' }
   assert.equal((await callApi(port, '/push/tickets', { body: { user: '1', data: 1 }, headers })).status, 200)
-  assert.equal((await callApi(port, '/push/status', { headers })).status, 200)
+  assert.equal((await callApi(port, '/push/status?token=for-the-guard', { headers })).status, 200)
   assert.equal((await callApi(port, '/push/none', { headers })).status, 404)
 })
 
