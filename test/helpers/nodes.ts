@@ -44,11 +44,7 @@ export async function startNode(t: Cleanup, redisUrl: string): Promise<NodeProce
     port,
     process: child,
     connect: path => connectTo(t, `ws://127.0.0.1:${port}${path}`),
-    async push(body) {
-      const headers = { authorization: 'Bearer 0123456789abcdef', 'content-type': 'application/json' }
-      const response = await fetch(`${base}/push`, { method: 'POST', headers, body: JSON.stringify(body) })
-      return { status: response.status, body: await response.json() }
-    },
+    push: body => callApi(port, '/push', { body }),
     call: (path, body) => callApi(port, path, { body }),
     status: async () => (await fetch(`${base}/status`)).json() as never,
   }

@@ -11,6 +11,7 @@ import {
   rightProblem,
 } from '../../src/protocol/rights.ts'
 import { openConnection } from '../../src/testing.ts'
+import { callApi } from '../helpers/api.ts'
 import { buildPush, KEY, refusalOf } from '../helpers/app.ts'
 
 test('a pattern by itself is for subscribing, and a grant for what it names', () => {
@@ -187,14 +188,8 @@ test('a key of the push API does what it was given for, and a bare one everythin
   ]
   const idle = { key: 'for-nothing-as-of-now', topics: '*', actions: ['presence'] as const }
   const { port } = await buildPush(t, { api: { keys: [...keys, idle] } })
-  const post = async (headers: Record<string, string>, body: unknown) => {
-    const response = await fetch(`http://127.0.0.1:${port}/push`, {
-      method: 'POST',
-      headers: { 'content-type': 'application/json', ...headers },
-      body: JSON.stringify(body),
-    })
-    return { status: response.status, body: (await response.json()) as Record<string, unknown> }
-  }
+  const post = (headers: Record<string, string>, body: unknown) =>
+    callApi(port, '/push', { body, headers: { authorization: '', ...headers } })
   const [orders, all] = [{ 'x-push-key': 'only-for-the-orders' }, { authorization: `Bearer ${KEY}` }]
   const message = { type: 'x' }
   assert.equal((await post(orders, { ...message, to: 'channel:orders.7' })).status, 200)

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import type { Redis } from 'ioredis'
 import type { TestConnection } from '../../../src/testing.ts'
+import { callApi } from '../../helpers/api.ts'
 import { buildPush, KEY, openConnection, type TestApp } from '../../helpers/app.ts'
 import { type RedisServer, startRedis } from '../../helpers/redis.ts'
 import { once, PATIENCE, within } from '../../helpers/waiting.ts'
@@ -35,13 +36,8 @@ async function assertPublishFails({ app, port }: TestApp, codes: string[]): Prom
   )
   const code = await within(publishing, `an answer for a publish timeout of ${TIMEOUT}`, TIMEOUT + 400)
   assert.ok(codes.includes(code), code)
-  const response = await fetch(`http://127.0.0.1:${port}/push`, {
-    method: 'POST',
-    headers: { authorization: `Bearer ${KEY}`, 'content-type': 'application/json' },
-    body: JSON.stringify({ to: 'user:42', type: 'x' }),
-    signal: AbortSignal.timeout(PATIENCE),
-  })
-  assert.equal(response.status, 503)
+  const { status } = await callApi(port, '/push', { body: { to: 'user:42', type: 'x' } })
+  assert.equal(status, 503)
 }
 
 /** Publishes until it works, which shows that Redis is back, then waits for it at the connection. */
