@@ -65,7 +65,8 @@ export async function callApi(port: number, path: string, request: ApiRequest = 
   return { status: response.status, headers: response.headers, body: answer }
 }
 
-function judge(
+/** Throws unless docs/openapi.json allows this answer to what was `sent`. */
+export function judge(
   method: string,
   path: string,
   { status, sent, answer }: { status: number; sent: unknown; answer: unknown },

@@ -6,6 +6,7 @@ import { Compile } from 'typebox/compile'
 import { buildOpenApi, OPENAPI_FILE, openApiText } from '../../scripts/openapi.ts'
 import { API_ROUTES } from '../../src/routes/api-routes.ts'
 import * as schemas from '../../src/routes/api-schemas.ts'
+import { judge } from '../helpers/api.ts'
 import { within } from '../helpers/waiting.ts'
 
 interface Operation {
@@ -60,4 +61,21 @@ test('no schema allows what it does not name, and the examples match', () => {
   }
   assert.ok(examples >= 4)
   assert.ok(!Compile(schemas.ErrorSchema).Check({ statusCode: 400, error: 'Bad Request', message: 'x' }))
+})
+
+test('what the document does not allow is noticed in every test that calls the API', () => {
+  const result = { topic: 'user:1', nodes: 1, delivered: 1, skipped: 0, complete: true }
+  const failure = { statusCode: 400, code: 'PUSH_ERR_TOPIC', error: 'Bad Request', message: 'x' }
+  const sent = { target: 'user:1' }
+  const close = (status: number, answer: unknown, body: unknown = sent) =>
+    judge('post', '/push/close', { status, sent: body, answer })
+  close(200, result)
+  close(400, failure)
+  assert.throws(() => close(200, { ...result, more: 1 }), /must NOT have additional properties/)
+  assert.throws(() => close(200, { topic: 'user:1' }), /must have required property 'nodes'/)
+  assert.throws(() => close(200, { ...result, delivered: -1 }), /must be >= 0/)
+  assert.throws(() => close(200, result, { user: '1' }), /requestBody.*must have required property 'target'/)
+  assert.throws(() => close(400, { ...failure, code: undefined }), /data\/code|required property 'code'/)
+  assert.throws(() => close(418, failure), /has no 418 for post \/push\/close/)
+  assert.throws(() => judge('get', '/push/none', { status: 200, sent: undefined, answer: {} }), /is not in docs/)
 })
