@@ -36,8 +36,16 @@ async function assertPublishFails({ app, port }: TestApp, codes: string[]): Prom
   )
   const code = await within(publishing, `an answer for a publish timeout of ${TIMEOUT}`, TIMEOUT + 400)
   assert.ok(codes.includes(code), code)
-  const { status } = await callApi(port, '/push', { body: { to: 'user:42', type: 'x' } })
-  assert.equal(status, 503)
+  const bodies = {
+    '/push': { to: 'user:42', type: 'x' },
+    '/push/close': { target: 'user:none' },
+    '/push/subscribe': { target: 'user:none', topic: 'channel:a' },
+    '/push/tickets': { user: '42' },
+  }
+  const answers = await Promise.all(Object.entries(bodies).map(([path, body]) => callApi(port, path, { body })))
+  for (const { status, body } of answers) assert.deepEqual([status, codes.includes(body.code!)], [503, true], body.code)
+  const { body } = await callApi(port, '/push/status')
+  assert.deepEqual([body.broker, 'nodes' in body], ['redis', false])
 }
 
 /** Publishes until it works, which shows that Redis is back, then waits for it at the connection. */
