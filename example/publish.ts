@@ -23,5 +23,5 @@ try {
   console.error((error as Error).message)
   process.exitCode = 1
 } finally {
-  await publisher.close()
+  await publisher.end()
 }

@@ -1,14 +1,14 @@
-import { randomBytes } from 'node:crypto'
 import type { Connection } from './connection/connection.ts'
-import { isExpired, type PushConnection } from './connection/identity.ts'
+import type { PushConnection } from './connection/identity.ts'
 import { topicsOf } from './connection/registry.ts'
-import { checkAuthentication, checkInfo } from './node/authentication.ts'
+import { checkInfo } from './node/authentication.ts'
 import type { Hub } from './node/hub.ts'
 import type { Members, OnlineUser, Presence } from './node/presence/presence.ts'
+import { issueTicket } from './node/tickets.ts'
 import type { Authentication } from './options/options.ts'
 import { errors } from './protocol/errors.ts'
-import { CLOSE, closeProblem } from './protocol/messages.ts'
-import { type Topic, topicProblem } from './protocol/topic.ts'
+import type { Topic } from './protocol/topic.ts'
+import { Commands } from './publish/commands.ts'
 import type { Publish, Publisher, PublishResult } from './publish/publish.ts'
 
 /** The connections of this node. */
@@ -44,9 +44,6 @@ export interface Status {
   metrics: Record<string, number>
 }
 
-const TICKET_TTL = 30
-const MAX_TICKET_TTL = 24 * 60 * 60
-
 /** The decorator `app.push`. */
 export class PushBridge {
   /**
@@ -56,11 +53,11 @@ export class PushBridge {
   readonly publish: Publish
   readonly connections: Connections
   readonly #hub: Hub
-  readonly #publisher: Publisher
+  readonly #commands: Commands
 
   constructor(hub: Hub, publisher: Publisher) {
     this.#hub = hub
-    this.#publisher = publisher
+    this.#commands = new Commands(publisher)
     this.publish = publisher.publish
     const { registry } = hub
     this.connections = {
@@ -75,32 +72,25 @@ export class PushBridge {
 
   /** Subscribes the current connections of `user:ID` or `connection:ID` on any node, without asking `authorize`. */
   subscribe(target: string, topic: string): Promise<PublishResult> {
-    return this.#publisher.command(target, { kind: 'subscribe', topic: channelTopic(topic) })
+    return this.#commands.subscribe(target, topic)
   }
 
   /** Unsubscribes the current connections of `user:ID` or `connection:ID` on any node. */
   unsubscribe(target: string, topic: string): Promise<PublishResult> {
-    return this.#publisher.command(target, { kind: 'unsubscribe', topic: channelTopic(topic) })
+    return this.#commands.unsubscribe(target, topic)
   }
 
   /** Closes the connections of `user:ID` or `connection:ID` on any node; `delivered` is how many were closed. */
-  async close(target: string, code: number = CLOSE.NORMAL, reason = ''): Promise<PublishResult> {
-    const problem = closeProblem(code, reason)
-    if (problem) throw new errors.FIELD(problem)
-    return this.#publisher.command(target, { kind: 'close', code, reason })
+  close(target: string, code?: number, reason?: string): Promise<PublishResult> {
+    return this.#commands.close(target, code, reason)
   }
 
   /**
    * Resolves with a single-use secret that stands for `identity`: the page connects with `?ticket=…` within `ttl`
    * seconds, at most a day. Rejects with PUSH_ERR_FIELD when a page with that identity would be refused.
    */
-  async ticket(identity: Authentication, ttl: number = TICKET_TTL): Promise<string> {
-    if (!Number.isInteger(ttl) || ttl < 1 || ttl > MAX_TICKET_TTL) {
-      throw new errors.FIELD(`the ttl of a ticket must be a whole number of seconds from 1 to ${MAX_TICKET_TTL}`)
-    }
-    const token = randomBytes(24).toString('hex')
-    await this.#hub.broker.putTicket(token, encodeTicket(identity), ttl)
-    return token
+  ticket(identity: Authentication, ttl?: number): Promise<string> {
+    return issueTicket(this.#hub.broker, identity, ttl)
   }
 
   /** Who is on `topic`, if the option `presence` names it: about `count` users, and the `cursor` of the next page. */
@@ -149,28 +139,4 @@ export class PushBridge {
       ...this.#hub.status(),
     }
   }
-}
-
-/** Keeps only what `authenticate()` may return, whatever else the object has. */
-function encodeTicket({ user, join, allow, data, info, expires }: Authentication): string {
-  try {
-    const { identity } = checkAuthentication({ user, join, allow, data, info, expires }, 'ticket()')
-    if (isExpired(identity, Date.now())) throw new TypeError('ticket() gave an expires in the past')
-    return JSON.stringify({
-      user,
-      join,
-      allow,
-      data,
-      info,
-      expires: expires instanceof Date ? expires.getTime() : expires,
-    })
-  } catch (error) {
-    throw new errors.FIELD((error as Error).message)
-  }
-}
-
-function channelTopic(topic: string): Topic {
-  const problem = topicProblem(topic) ?? (topic.startsWith('channel:') ? undefined : `${topic} is not a channel`)
-  if (problem) throw new errors.TOPIC(problem)
-  return topic as Topic
 }

@@ -14,7 +14,7 @@ const USAGE = `fastify-push-bridge serve: WebSocket push for backends that canno
   PORT          --port 3000      port to listen on
   HOST          --host 127.0.0.1 address to listen on
   WS_PATH       --path /ws       path of the WebSocket route
-  PUSH_API_KEY  --api-key KEY    secret of 16 characters or more; opens POST /push, which is closed without it
+  PUSH_API_KEY  --api-key KEY    secret of 16 characters or more; opens POST /push and its other routes
   ORIGINS       --origins LIST   origins whose pages may connect, separated by commas; default: the same host
   REDIS_PREFIX  --prefix push:   begins every Redis channel and key
   TRUST_PROXY   --trust-proxy    believe X-Forwarded-* of a proxy in front

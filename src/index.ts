@@ -16,7 +16,7 @@ export type { PresenceOption } from './options/presence.ts'
 export type { PushError } from './protocol/errors.ts'
 export { CLOSE, shouldReconnect } from './protocol/messages.ts'
 export type { Member } from './protocol/presence.ts'
-export type { Action, Grant, Right } from './protocol/rights.ts'
+export type { Action, Grant, KeyAction, KeyGrant, Right } from './protocol/rights.ts'
 export { isTopic, type Topic } from './protocol/topic.ts'
 export type {
   Publications,

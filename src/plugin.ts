@@ -39,13 +39,14 @@ const pushBridge: FastifyPluginAsync<PushBridgeOptions> = async (app, input) => 
   const hub = new Hub(broker, options, { schemas, rules }, metrics, hubEvents(app))
   const publisher = new Publisher(broker, schemas, rules, options.limits.publication)
   const dispatcher = new Dispatcher(hub, options, error => app.log.error({ err: error }, 'push: a handler failed'))
-  app.decorate(options.name, new PushBridge(hub, publisher) as never)
+  const push = new PushBridge(hub, publisher)
+  app.decorate(options.name, push as never)
   await app.register(async scope => {
     const watch = await shareWebSocketServer(scope, options)
     socketRoutes(scope, { hub, options, dispatcher, watch, admission: new Admission(hub, options) })
   })
   const { api, limits } = options
-  if (api) await app.register(pushRoutes, { api, publisher, limits })
+  if (api) await app.register(pushRoutes, { prefix: api.path, api, push, publisher, limits })
   // In preClose, since the server then waits for its sockets, and ours would never close.
   app.addHook('preClose', () => hub.drain())
   app.addHook('onClose', async () => hub.close())

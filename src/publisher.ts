@@ -1,13 +1,18 @@
 import { checkSource, pubSubOf, type RedisSource, targetOf } from './broker/redis/client.ts'
+import type { Masters } from './broker/redis/masters.ts'
 import { Names } from './broker/redis/names.ts'
+import { PlainCommands } from './broker/redis/plain-commands.ts'
 import { PublishCommands } from './broker/redis/publish-commands.ts'
 import { mastersFor } from './broker/redis/publisher-links.ts'
+import { issueTicket } from './node/tickets.ts'
+import type { Authentication } from './options/options.ts'
 import { fail } from './options/values.ts'
 import { errors } from './protocol/errors.ts'
 import { PREFIX_PATTERN } from './protocol/topic.ts'
 import { unknownKey } from './protocol/unknown-keys.ts'
+import { Commands } from './publish/commands.ts'
 import { HistoryRules, rulesProblem } from './publish/history-rules.ts'
-import { type Publish, Publisher } from './publish/publish.ts'
+import { type Publish, Publisher, type PublishResult } from './publish/publish.ts'
 import { type PublicationSchemas, SchemaTable } from './publish/schemas.ts'
 
 export interface CreatePublisherOptions {
@@ -27,11 +32,30 @@ export interface CreatePublisherOptions {
   schemas?: PublicationSchemas
 }
 
-export interface ScriptPublisher {
-  /** The same as `app.push.publish`: same arguments, same result, same errors. */
+/** What a script can know: of connections, only the nodes know. */
+export interface ScriptStatus {
+  broker: 'redis'
+  /** Whether Redis, or every master of the Cluster, can be reached. */
+  connected: boolean
+  /** Why not, if that is known. */
+  problem: string | undefined
+  /** How many nodes are alive; undefined while Redis cannot be asked. */
+  nodes: number | undefined
+}
+
+/** The calls of `app.push` in a script: same arguments, same results, same errors. */
+export interface ScriptPublisher extends AsyncDisposable {
   publish: Publish
-  /** Closes the connection, so that the script can end. */
-  close(): Promise<void>
+  /** Closes the connections of `user:ID` or `connection:ID` on any node; `delivered` is how many were closed. */
+  close(target: string, code?: number, reason?: string): Promise<PublishResult>
+  /** Subscribes the current connections of `user:ID` or `connection:ID` on any node, without asking `authorize`. */
+  subscribe(target: string, topic: string): Promise<PublishResult>
+  unsubscribe(target: string, topic: string): Promise<PublishResult>
+  /** Resolves with a single-use secret that stands for `identity`, good for `ttl` seconds (30), at most a day. */
+  ticket(identity: Authentication, ttl?: number): Promise<string>
+  status(): Promise<ScriptStatus>
+  /** Ends the link to Redis, so that the script can end. `await using` calls it by itself. */
+  end(): Promise<void>
 }
 
 const KEYS = ['redis', 'redisPrefix', 'publishTimeout', 'maxBytes', 'history', 'schemas'] as const
@@ -57,16 +81,36 @@ export function createPublisher(options: CreatePublisherOptions): ScriptPublishe
   const problem = rulesProblem(history)
   if (problem) fail('history', problem)
   const target = targetOf(checkSource(redis))
+  const table = new SchemaTable(schemas)
+  // What throws comes before: nobody could end these links.
   const masters = mastersFor(target, redisPrefix)
-  const pubSub = pubSubOf(target)
-  const publishing = new PublishCommands(masters, new Names(redisPrefix), { publishTimeout, maxBytes, pubSub })
-  const { publish } = new Publisher(publishing, new SchemaTable(schemas), new HistoryRules(history), maxBytes)
+  const names = new Names(redisPrefix)
+  const plain = new PlainCommands(masters, names, publishTimeout)
+  const publishing = new PublishCommands(masters, names, { publishTimeout, maxBytes, pubSub: pubSubOf(target) })
+  const publisher = new Publisher(publishing, table, new HistoryRules(history), maxBytes)
+  const commands = new Commands(publisher)
+  const end = async () => masters.close()
   return {
-    publish,
-    async close() {
-      masters.close()
-    },
+    publish: publisher.publish,
+    close: (target, code, reason) => commands.close(target, code, reason),
+    subscribe: (target, topic) => commands.subscribe(target, topic),
+    unsubscribe: (target, topic) => commands.unsubscribe(target, topic),
+    ticket: (identity, ttl) => issueTicket(plain, identity, ttl),
+    status: () => statusOf(masters, plain),
+    end,
+    [Symbol.asyncDispose]: end,
   }
+}
+
+async function statusOf(masters: Masters, plain: PlainCommands): Promise<ScriptStatus> {
+  const [nodes, error] = await plain.nodes().then(
+    count => [count, undefined] as const,
+    (reason: Error) => [undefined, reason] as const,
+  )
+  // A refusal is an answer too. In a Cluster, the master that was asked may be the only one that is there.
+  const isAnswered = !error || (error.cause as Error | undefined)?.name === 'ReplyError'
+  const connected = isAnswered && masters.isComplete && masters.all.every(({ commands }) => commands.isUp)
+  return { broker: 'redis', connected, problem: error?.message, nodes }
 }
 
 function refuseLess(name: string, value: number, least: number): void {

@@ -15,8 +15,11 @@ import { ApiSchema, OptionsSchema } from '../src/options/options.ts'
 import { type Decoded, decodeEnvelope } from '../src/protocol/envelope.ts'
 import { errors } from '../src/protocol/errors.ts'
 import { CLOSE, shouldReconnect } from '../src/protocol/messages.ts'
+import { KEY_ACTIONS } from '../src/protocol/rights.ts'
 import { PublishRequestSchema } from '../src/publish/publish.ts'
 import { createPublisher } from '../src/publisher.ts'
+import { API_ROUTES } from '../src/routes/api-routes.ts'
+import { FailureSchema, ResultSchema, StatusAnswer, TicketBody } from '../src/routes/api-schemas.ts'
 import { openConnection } from './helpers/app.ts'
 import { cleanups, temporaryFolder } from './helpers/processes.ts'
 import { findProgram } from './helpers/programs.ts'
@@ -230,7 +233,7 @@ async function untilDelivered(topic: string, connections: number): Promise<void>
   try {
     await until(probe, () => `${connections} connections of ${topic}, only ${delivered}`)
   } finally {
-    await publisher.close()
+    await publisher.end()
   }
 }
 
@@ -378,6 +381,59 @@ test('api: publishing over HTTP, with curl and PHP', async t => {
   }
 })
 
+test('api: the other routes, with curl and PHP', async t => {
+  const socket = new WebSocket(`ws://127.0.0.1:${port}/ws?user=9`)
+  t.after(() => socket.terminate())
+  await once(socket, 'message')
+  const closed = once(socket, 'close')
+  const heading = 'The other routes'
+  const [subscribe, close, status] = take(API, heading, 'bash') as [string, string, string]
+  const answers = take(API, heading, 'json')
+  for (const [i, code] of [subscribe, close].entries()) {
+    const answer = await run(t, 'curl', code)
+    if (answer !== undefined) assert.equal(answer.trim(), answers[i]!.trim())
+  }
+  const said = await run(t, 'curl', status)
+  if (said !== undefined) {
+    assert.equal(JSON.parse(said).connected, true)
+    const [code, reason] = await closed
+    assert.deepEqual([code, String(reason)], [4403, 'your account was locked'])
+  }
+  const ticket = await run(t, 'php', take(API, heading, 'php')[0]!)
+  if (ticket === undefined) return
+  const app = await buildApp(t, { tickets: true, authenticate: () => null })
+  const { welcome } = await openConnection(app, `/ws/orders.7?ticket=${ticket}`)
+  assert.equal(welcome.user, '42')
+})
+
+test('api: the table of routes is that of the code, and so is that of the actions of keys', () => {
+  const routes = tableOf(API, 'The other routes').filter(([route]) => route!.startsWith('`'))
+  const written = routes.map(([route, body, gives]) => [without(route!), namesIn([[body!]]), gives])
+  for (const { method, path, body } of API_ROUTES) {
+    const row = written.find(([route]) => route === `${method} /push${path}`)
+    assert.ok(row, `${method} ${path}`)
+    const keys = Object.keys((body as { properties?: object } | undefined)?.properties ?? {})
+    if (path === '/tickets') assert.deepEqual(row[1], ['ttl'])
+    else if (path !== '' && row[1]!.length > 0) assert.deepEqual(row[1], keys.toSorted())
+  }
+  assert.equal(written.length, API_ROUTES.length)
+  assert.deepEqual(namesIn(tableOf('docs/options.md', 'Keys')), [...KEY_ACTIONS].toSorted())
+  const statuses = tableOf(API, 'The other routes').flatMap(([cell]) => cell!.match(/^\d{3}.*/) ?? [])
+  const named = statuses.flatMap(cell => cell.split(', '))
+  const { paths } = JSON.parse(read('docs/openapi.json')) as { paths: Record<string, { post: { responses: object } }> }
+  const responses = Object.keys(paths['/push']!.post.responses)
+  assert.deepEqual(['200', ...named], responses)
+})
+
+test('openapi.json: its schemas have what the interfaces have', () => {
+  const keys = ({ properties }: { properties: object }) => Object.keys(properties).toSorted()
+  assert.deepEqual(keys(ResultSchema), membersOf('src/publish/result.ts', 'PublishResult'))
+  assert.deepEqual(keys(FailureSchema), membersOf('src/publish/result.ts', 'PublishFailure'))
+  assert.deepEqual(keys(StatusAnswer), membersOf('src/bridge.ts', 'Status'))
+  const { ttl: _ttl, ...identity } = TicketBody.properties
+  assert.deepEqual(keys({ properties: identity }), membersOf('src/options/options.ts', 'Authentication'))
+})
+
 test('api: the publisher, the client and the test of an application', async () => {
   const client = runModule(take(API, 'The client', 'js')[0]!)
   await client.until(/^open$/m)
@@ -416,6 +472,7 @@ test('api: every table is complete', async t => {
   const { to: _to, ...message } = PublishRequestSchema.properties
   assert.deepEqual(namesIn(tableOf(API, 'The message')), Object.keys(message).toSorted())
   assert.deepEqual(namesIn(tableOf(API, 'The result')), membersOf('src/publish/result.ts', 'PublishResult'))
+  assert.deepEqual(rows('`createPublisher`', 'call'), membersOf('src/publisher.ts', 'ScriptPublisher'))
   assert.deepEqual(rows('`createPublisher`', 'option'), membersOf('src/publisher.ts', 'CreatePublisherOptions'))
   assert.deepEqual(rows('The client', 'option'), membersOf('src/client/options.ts', 'ClientOptions'))
   assert.deepEqual(rows('The client', 'member'), membersOf('src/client/index.ts', 'Client'))
@@ -826,7 +883,7 @@ test('redis: a Cluster, named by options, by its URL and by a client', async t =
   const other = await buildApp(t, { redis: `redis+cluster://${hosts.join()}` })
   const client = new Cluster(cluster.urls, { lazyConnect: true })
   const publisher = createPublisher({ redis: client })
-  t.after(() => publisher.close())
+  t.after(() => publisher.end())
   await until(async () => (await app.push.status()).nodes === 1, 'the nodes are there')
   const connections = await Promise.all([app, other].map(node => openConnection(node, '/ws')))
   const { seq, delivered, complete } = await publisher.publish('all', {
@@ -863,7 +920,7 @@ test('redis: sharded pub/sub, by options and by its URL, and from PHP', async t 
   const publisher = createPublisher({
     redis: { cluster: new Cluster(cluster.urls, { lazyConnect: true }), sharded: true },
   })
-  t.after(() => publisher.close())
+  t.after(() => publisher.end())
   const connections = await Promise.all([app, other].map(node => openConnection(node, '/ws')))
   const sent = await publisher.publish('all', { type: 'a', receipt: true })
   assert.deepEqual([sent.nodes, sent.delivered, sent.complete], [1, 2, true])

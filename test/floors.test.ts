@@ -17,7 +17,8 @@ const FLOORS: string[][] = [
   ['delivery', 'options'],
   ['node/presence'],
   ['node'],
-  ['bridge.ts', 'routes'],
+  ['bridge.ts'],
+  ['routes'],
   ['plugin.ts'],
   // Entries of the package, each on its own. A page has `client/`.
   ['index.ts', 'publisher.ts', 'testing.ts', 'cli.ts'],

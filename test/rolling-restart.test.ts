@@ -55,7 +55,7 @@ test('a rolling restart of three nodes loses nothing, repeats nothing and tells 
   await within(Promise.all(subscribed), 'every client is subscribed')
   returns.length = 0
   const publisher = createPublisher({ redis: redis.url, history: HISTORY, publishTimeout: PATIENCE })
-  t.after(() => publisher.close())
+  t.after(() => publisher.end())
   let isOver = false
   const read = () => Math.min(...received.map(numbers => numbers.at(-1) ?? 0))
   const publishing = publishAhead(

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, before, type TestContext, test } from 'node:test'
 import { createPublisher, type ScriptPublisher } from '../src/publisher.ts'
+import { refusalOf } from './helpers/app.ts'
 import { type NodeProcess, startNode } from './helpers/nodes.ts'
 import { cleanups } from './helpers/processes.ts'
 import { type RedisServer, startRedis } from './helpers/redis.ts'
@@ -17,7 +18,7 @@ before(async () => {
   nodes = await Promise.all([startNode(all, redis.url), startNode(all, redis.url)])
   // Patient, so that a receipt is complete however long the other processes take.
   publisher = createPublisher({ redis: redis.url, publishTimeout: PATIENCE })
-  all.after(() => publisher.close())
+  all.after(() => publisher.end())
 })
 
 after(() => all.end())
@@ -89,7 +90,7 @@ test('a frozen node makes the receipt incomplete within the deadline', async t =
   nodes[1].process.kill('SIGSTOP')
   t.after(() => nodes[1].process.kill('SIGCONT'))
   const impatient = createPublisher({ redis: redis.url, publishTimeout: 2000 })
-  t.after(() => impatient.close())
+  t.after(() => impatient.end())
   const publishing = impatient.publish('user:4', { type: 'x', receipt: true })
   const result = await within(publishing, 'a receipt for a publish timeout of 2 s', 10_000)
   assert.deepEqual([result.nodes, result.delivered, result.complete], [2, 1, false])
@@ -150,4 +151,35 @@ test('close, subscribe and unsubscribe reach connections on any node', async t =
   assert.equal((await publisher.publish('channel:seven', { type: 'x', receipt: true })).delivered, 0)
   await redis.admin.publish('push:user:7', '{"control":"close","code":4403,"reason":"revoked"}')
   for (const client of clients) assert.deepEqual(await client.closed, { code: 4403, reason: 'revoked' })
+})
+
+test('HTTP at one node reaches the connections of the other', async t => {
+  const [here, there] = nodes
+  const [near, far] = await bothConnect(t, '/ws?user=8')
+  const [topic, target] = ['channel:eight', 'user:8']
+  const obeyed = { topic: target, nodes: 2, delivered: 2, skipped: 0, complete: true }
+  assert.deepEqual((await here.call('/push/subscribe', { target, topic })).body, obeyed)
+  for (const client of [near!, far!]) await client.next('subscribed')
+  assert.equal((await publisher.publish(topic, { type: 'x', receipt: true })).delivered, 2)
+  // One connection, of the other node alone.
+  const one = `connection:${far!.welcome.connection}`
+  const left = await here.call('/push/unsubscribe', { target: one, topic })
+  assert.deepEqual([left.body.nodes, left.body.delivered, left.body.complete], [1, 1, true])
+  await far!.next('unsubscribed')
+  assert.equal((await publisher.publish(topic, { type: 'x', receipt: true })).delivered, 1)
+  const ended = await here.call('/push/close', { target: one, code: 4001, reason: 'from the other node' })
+  assert.equal(ended.body.delivered, 1)
+  assert.deepEqual(await far!.closed, { code: 4001, reason: 'from the other node' })
+  assert.equal((await there.call('/push/close', { target, code: 4403 })).body.delivered, 1)
+  assert.deepEqual(await near!.closed, { code: 4403, reason: '' })
+  const { status, body } = await there.call('/push/status')
+  assert.deepEqual([status, body.nodes, body.node === far!.welcome.node], [200, 2, true])
+})
+
+test('a ticket that one node made is good at the other, once', async () => {
+  const [here, there] = nodes
+  const { body } = await here.call('/push/tickets', { user: 'nine', allow: ['channel:nine'] })
+  const client = await there.connect(`/ws/nine?ticket=${body.ticket}`)
+  assert.equal(client.welcome.user, 'nine')
+  assert.equal((await refusalOf(`ws://127.0.0.1:${here.port}/ws?ticket=${body.ticket}`)).status, 401)
 })

@@ -2,7 +2,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import { type Static, type TSchema, Type } from 'typebox'
 import type { RedisSource } from '../broker/redis/client.ts'
 import type { PushConnection } from '../connection/identity.ts'
-import type { Action, Grant, Right } from '../protocol/rights.ts'
+import type { Action, KeyGrant, Right } from '../protocol/rights.ts'
 import { PREFIX_PATTERN, type Topic } from '../protocol/topic.ts'
 import type { PublicationSchemas } from '../publish/schemas.ts'
 import type { PresenceOption, PresenceRules } from './presence.ts'
@@ -140,7 +140,7 @@ export function clientHandler<S extends TSchema>(
 export type Authorization = boolean | readonly Action[]
 
 /** A key of the push API: a string may do everything, an object only its `actions` on its `topics`. */
-export type ApiKey = string | (Grant & { key: string })
+export type ApiKey = string | KeyGrant
 
 type Given<T> = { [K in keyof T]?: T[K] | undefined }
 
@@ -180,7 +180,7 @@ export interface PushBridgeOptions extends Given<Omit<ParsedOptions, 'path' | 'h
   /** Called after the welcome was sent. */
   onConnect?(connection: PushConnection, request: FastifyRequest): unknown
   onDisconnect?(connection: PushConnection, code: number, reason: string): unknown
-  /** Enables `POST /push`. `onRequest` replaces `keys` by a check of your own: it replies or throws to refuse. */
+  /** Enables the HTTP push API. `onRequest` replaces `keys` by a check of your own: it replies or throws to refuse. */
   api?: {
     path?: string
     keys?: readonly ApiKey[]

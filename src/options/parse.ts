@@ -3,7 +3,7 @@ import { Compile } from 'typebox/compile'
 import { urlProblem } from '../broker/redis/url.ts'
 import { errors } from '../protocol/errors.ts'
 import { isReservedType, typeProblem } from '../protocol/messages.ts'
-import { grantProblem } from '../protocol/rights.ts'
+import { keyGrantProblem } from '../protocol/rights.ts'
 import { unknownKey } from '../protocol/unknown-keys.ts'
 import { rulesProblem } from '../publish/history-rules.ts'
 import type { PublicationSchemas } from '../publish/schemas.ts'
@@ -51,7 +51,7 @@ export function parseOptions(input: unknown): Options {
     history: parseHistory(given.history ?? {}),
     presence: parsePresence((given.presence ?? {}) as PresenceOption, fail),
     handlers: parseHandlers((given.handlers ?? {}) as Record<string, unknown>),
-    api: given.api === undefined ? undefined : parseApi(given.api as Record<string, unknown>),
+    api: given.api === undefined ? undefined : parseApi(given.api as Record<string, unknown>, given.path),
   }
 }
 
@@ -113,11 +113,11 @@ function keyProblem(key: unknown): string | undefined {
   if (typeof key === 'string') return key ? undefined : 'is empty: write a secret of 16 characters or more'
   if (!isPlainObject(key)) return 'must be a string or { key, topics, actions }'
   if (typeof key.key !== 'string' || !key.key) return 'has no key: write { key, topics, actions }'
-  const problem = grantProblem(key, ['key'])
+  const problem = keyGrantProblem(key)
   return problem && `cannot be used: ${problem}`
 }
 
-function parseApi(given: Record<string, unknown>): NonNullable<Options['api']> {
+function parseApi(given: Record<string, unknown>, socketPath: unknown): NonNullable<Options['api']> {
   const unknown = unknownKey(given, ['path', 'keys', 'onRequest'])
   if (unknown) throw new errors.OPTIONS(`api: ${unknown}`)
   const { onRequest } = given
@@ -125,6 +125,8 @@ function parseApi(given: Record<string, unknown>): NonNullable<Options['api']> {
   if (!apiCheck.Check(plain)) refuse(ApiSchema, apiCheck.Errors(plain), plain, 'api.')
   if (onRequest !== undefined && typeof onRequest !== 'function') fail('api.onRequest', 'must be a function')
   const { path, keys } = plain as Static<typeof ApiSchema>
+  // A channel in the URL could have the name of a route.
+  if (path.replace(/\/$/, '') === socketPath) fail('api.path', 'is the path of the WebSocket route: choose another')
   for (const [i, key] of (keys ?? []).entries()) {
     const problem = keyProblem(key)
     if (problem) fail(`api.keys.${i}`, problem)

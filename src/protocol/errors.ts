@@ -20,6 +20,8 @@ export const errors = {
   NO_BINARY: createError('PUSH_ERR_NO_BINARY', 'this server takes no binary messages', 400),
   UNAUTHENTICATED: createError('PUSH_ERR_UNAUTHENTICATED', '%s', 401),
   FORBIDDEN: createError('PUSH_ERR_FORBIDDEN', '%s', 403),
+  NOT_FOUND: createError('PUSH_ERR_NOT_FOUND', '%s', 404),
+  METHOD: createError('PUSH_ERR_METHOD', '%s', 405),
   ORIGIN: createError('PUSH_ERR_ORIGIN', '%s', 403),
   UNSUBSCRIBED: createError('PUSH_ERR_UNSUBSCRIBED', '%s was left before the subscription was confirmed', 409),
   UPGRADE_REQUIRED: createError('PUSH_ERR_UPGRADE_REQUIRED', '%s', 426),

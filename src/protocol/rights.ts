@@ -1,15 +1,27 @@
 import { matchesPattern, patternProblem, type Topic } from './topic.ts'
 import { unknownKey } from './unknown-keys.ts'
 
-/** What a client or a key may be allowed to do with a topic. `subscribe` includes recovery of missed messages. */
+/** What a client may be allowed to do with a topic, and a key as well. `subscribe` includes recovery of missed messages. */
 export const ACTIONS = ['subscribe', 'publish', 'presence', 'history'] as const
 
 export type Action = (typeof ACTIONS)[number]
+
+/** What only a key may be allowed to do: no list of rights of a client may name these. */
+export const KEY_ACTIONS = [...ACTIONS, 'close', 'ticket', 'status'] as const
+
+export type KeyAction = (typeof KEY_ACTIONS)[number]
 
 /** Allows `actions` on the topics that `topics` covers. */
 export interface Grant {
   topics: string | readonly string[]
   actions: readonly Action[]
+}
+
+/** A key of the push API that may do only `actions` on the topics that `topics` covers. */
+export interface KeyGrant {
+  key: string
+  topics: string | readonly string[]
+  actions: readonly KeyAction[]
 }
 
 /** An entry of a list of rights. A topic or pattern alone allows only to subscribe. */
@@ -28,35 +40,51 @@ export function actionsOn(rights: readonly Right[], topic: Topic): readonly Acti
   })
 }
 
+/**
+ * Whether one of `keys` allows `action` on all that `pattern` covers. A star in `pattern` is matched as a character, and
+ * only a star of the key matches that: so the key covers whatever may stand there.
+ */
+export function isGranted(keys: readonly Omit<KeyGrant, 'key'>[], action: KeyAction, pattern: string): boolean {
+  return keys.some(
+    ({ topics, actions }) => actions.includes(action) && [topics].flat().some(it => matchesPattern(it, pattern)),
+  )
+}
+
 /** The actions that an answer of `authorize` grants. Throws a TypeError when it is not a valid answer. */
 export function grantedActions(answer: unknown): readonly Action[] {
   if (answer === true) return ORDINARY
   if (answer === false || answer === undefined || answer === null) return []
-  const problem = Array.isArray(answer) ? actionsProblem(answer) : 'is neither true nor false nor a list of actions'
+  const problem = Array.isArray(answer)
+    ? actionsProblem(answer, ACTIONS)
+    : 'is neither true nor false nor a list of actions'
   if (problem) throw new TypeError(`the answer of authorize() ${problem}`)
   return answer as readonly Action[]
 }
 
 /** Why `value` is not a right; undefined when it is one. */
 export function rightProblem(value: unknown): string | undefined {
-  return typeof value === 'object' && value !== null ? grantProblem(value) : patternProblem(value)
+  return typeof value === 'object' && value !== null ? grantProblem(value, KEYS, ACTIONS) : patternProblem(value)
 }
 
-/** Why `value` is not a grant; undefined when it is one. It may also have the keys `own`. */
-export function grantProblem(value: object, own: readonly string[] = []): string | undefined {
-  const unknown = unknownKey(value, [...own, ...KEYS])
+/** Why `value` does not say what a key may do; undefined when it does. */
+export function keyGrantProblem(value: object): string | undefined {
+  return grantProblem(value, ['key', ...KEYS], KEY_ACTIONS)
+}
+
+function grantProblem(value: object, keys: readonly string[], known: readonly string[]): string | undefined {
+  const unknown = unknownKey(value, keys)
   if (unknown) return unknown
   const { topics, actions } = value as { topics?: unknown; actions?: unknown }
   const patterns = Array.isArray(topics) ? topics : [topics]
   if (patterns.length === 0) return 'topics is an empty list'
   const badPattern = patterns.map(patternProblem).find(problem => problem !== undefined)
   if (badPattern) return `topics: ${badPattern}`
-  const badActions = Array.isArray(actions) ? actionsProblem(actions) : 'is no list'
+  const badActions = Array.isArray(actions) ? actionsProblem(actions, known) : 'is no list'
   return badActions && `actions ${badActions}: write for example ["subscribe"]`
 }
 
-function actionsProblem(actions: readonly unknown[]): string | undefined {
-  const unknown = actions.find(action => !ACTIONS.includes(action as Action))
+function actionsProblem(actions: readonly unknown[], known: readonly string[]): string | undefined {
+  const unknown = actions.find(action => !known.includes(action as string))
   if (unknown === undefined && !actions.includes(undefined)) return undefined
-  return `has ${JSON.stringify(unknown) ?? 'undefined'}, which is none of ${ACTIONS.join(', ')}`
+  return `has ${JSON.stringify(unknown) ?? 'undefined'}, which is none of ${known.join(', ')}`
 }

@@ -1,9 +1,11 @@
-import { createHash, timingSafeEqual } from 'node:crypto'
-import type { FastifyError, FastifyInstance, FastifyRequest } from 'fastify'
-import type { ApiKey, Options } from '../options/options.ts'
+import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { PushBridge } from '../bridge.ts'
+import type { Options } from '../options/options.ts'
 import { errors, isPushError, type PushError } from '../protocol/errors.ts'
-import { actionsOn } from '../protocol/rights.ts'
-import type { Publisher, PublishFailure, PublishResult } from '../publish/publish.ts'
+import type { Publisher } from '../publish/publish.ts'
+import { ALL_RIGHTS, KeyRights, keyFinder, NO_RIGHTS, refuseShortKeys } from './api-keys.ts'
+import { queryOf } from './api-query.ts'
+import { API_ROUTES } from './api-routes.ts'
 import { leaveRequestHooks } from './host-hooks.ts'
 import { answerError, answerJson } from './json-reply.ts'
 
@@ -13,64 +15,91 @@ const BATCH_ROOM = 4
 /** `application/json`, or a type of somebody's own that is JSON. */
 const JSON_TYPE = /^application\/json *(?:;|$)|^[\w.+-]+\/[\w.+-]+\+json *(?:;|$)/i
 
-/** `POST /push`: publishing over HTTP, with checks, errors and body parsing of its own, whatever the host configured. */
-export async function pushRoutes(
-  app: FastifyInstance,
-  { api, publisher, limits }: { api: NonNullable<Options['api']>; publisher: Publisher; limits: Options['limits'] },
-): Promise<void> {
-  if (!api.onRequest && !leaveRequestHooks(app)) {
+// A property instead of a WeakMap, whose values live until a full garbage collection.
+const RIGHTS = Symbol('push.rights')
+
+type Guarded = FastifyRequest & { [RIGHTS]?: KeyRights }
+
+type Api = NonNullable<Options['api']>
+
+interface PushRoutes {
+  api: Api
+  push: PushBridge
+  publisher: Publisher
+  limits: Options['limits']
+}
+
+/**
+ * The HTTP push API, in a context whose prefix is `api.path`: with checks, errors and body parsing of its own, whatever
+ * the host configured.
+ */
+export async function pushRoutes(app: FastifyInstance, { api, push, publisher, limits }: PushRoutes): Promise<void> {
+  refuseShortKeys(api.keys)
+  const guard = guardOf(app, api)
+  if (!api.onRequest && !leaveRequestHooks(app, guard)) {
     app.log.warn('push: this version of Fastify does not let the push API out of the request hooks of its host')
   }
-  const short = api.keys.findIndex(entry => secretOf(entry).length < 16)
-  if (short >= 0) {
-    throw new errors.OPTIONS(
-      `option api.keys.${short} has fewer than 16 characters and can be guessed: write a longer secret`,
-    )
-  }
+  app.addHook('onRequest', guard)
   app.removeAllContentTypeParsers()
   const bodyLimit = limits.publication * BATCH_ROOM
   app.addContentTypeParser(JSON_TYPE, { parseAs: 'buffer', bodyLimit }, parseBody)
   app.setErrorHandler((error: FastifyError, request, reply) =>
-    answerError(reply, toPushError(error, request, bodyLimit)),
+    answerError(reply.header('cache-control', 'no-store'), toPushError(error, request, bodyLimit)),
   )
-  const keysIn = keyFinder(api.keys)
-  const publishers = new WeakMap<FastifyRequest, Publisher>()
-  const { onRequest } = api
-  app.route({
-    method: 'POST',
-    url: api.path,
-    bodyLimit,
-    async onRequest(request, reply) {
-      if (onRequest) await onRequest.call(app, request, reply)
-      else publishers.set(request, publisherFor(publisher, keysIn(request)))
-    },
-    handler: async (request, reply) =>
-      answerJson(reply, await publish(publishers.get(request) ?? publisher, request.body)),
+  // Of this prefix alone, and only where the host has no route of its own. The guard has answered by then.
+  app.setNotFoundHandler((request, reply) => {
+    throw unknownRoute(app, request, reply)
   })
+  for (const route of API_ROUTES) {
+    app.route({
+      method: route.method,
+      url: route.path,
+      bodyLimit,
+      exposeHeadRoute: route.method === 'GET',
+      handler: async (request: Guarded, reply) => {
+        const { body, url, [RIGHTS]: rights = NO_RIGHTS } = request
+        const query = queryOf(url, Object.keys(route.query?.properties ?? {}), { isStrict: !api.onRequest })
+        const call = { push, publisher: publisherFor(publisher, rights), rights, body, query }
+        return answerJson(reply.header('cache-control', 'no-store'), await route.run(call))
+      },
+    })
+  }
 }
 
-/** What the keys that came with a request may publish with. */
-function publisherFor(publisher: Publisher, keys: readonly ApiKey[]): Publisher {
-  if (keys.length === 0) {
-    throw new errors.UNAUTHENTICATED('Authorization: Bearer KEY or X-Push-Key is missing or wrong')
-  }
-  const grants = keys.filter(key => typeof key !== 'string')
-  if (grants.length < keys.length) return publisher
-  return publisher.restrictedTo(topic => actionsOn(grants, topic).includes('publish'))
+function publisherFor(publisher: Publisher, rights: KeyRights): Publisher {
+  return rights.mayEverything ? publisher : publisher.restrictedTo(topic => rights.may('publish', topic))
 }
 
-async function publish(
-  publisher: Publisher,
-  body: unknown,
-): Promise<PublishResult | (PublishResult | PublishFailure)[]> {
-  if (Array.isArray(body)) return publisher.publishAll(body)
-  if (typeof body !== 'object' || body === null) {
-    throw new errors.JSON('the body is not a JSON object such as {"to":"user:42","type":"notice","payload":{}}')
+/** Nobody learns anything without a key, not even which routes there are. */
+function guardOf(app: FastifyInstance, { keys, onRequest }: Api) {
+  const keysIn = keyFinder(keys)
+  return async (request: Guarded, reply: FastifyReply): Promise<void> => {
+    if (onRequest) {
+      await onRequest.call(app, request, reply)
+      if (reply.sent) return
+      request[RIGHTS] = ALL_RIGHTS
+    } else {
+      const given = keysIn(request)
+      if (given.length === 0) {
+        throw new errors.UNAUTHENTICATED('Authorization: Bearer KEY or X-Push-Key is missing or wrong')
+      }
+      request[RIGHTS] = new KeyRights(given)
+    }
+    if (request.is404) throw unknownRoute(app, request, reply)
   }
-  const { to, ...message } = body as { to?: unknown }
-  if (to === undefined) throw new errors.TOPIC('to is missing: name a topic such as "user:42" or a list of them')
-  if (Array.isArray(to)) return publisher.publishAll([body])
-  return publisher.publish(to as string, message as never)
+}
+
+/** Before the body is looked at: 405 for a route that has other methods, else 404. */
+function unknownRoute({ prefix }: FastifyInstance, request: FastifyRequest, reply: FastifyReply): PushError {
+  const path = request.url.split('?', 1)[0]!
+  const base = prefix.replace(/\/$/, '')
+  const methods = API_ROUTES.filter(route => path === (route.path === '' ? prefix : base + route.path)).flatMap(
+    ({ method }) => (method === 'GET' ? ['GET', 'HEAD'] : [method]),
+  )
+  if (methods.length === 0) return new errors.NOT_FOUND(`the push API has nothing at ${path.slice(0, 200)}`)
+  const allowed = methods.join(', ')
+  reply.header('allow', allowed)
+  return new errors.METHOD(`${request.method} is not possible at ${path}: use ${allowed}`)
 }
 
 async function parseBody(_request: FastifyRequest, body: Buffer): Promise<unknown> {
@@ -88,39 +117,17 @@ function toPushError(error: FastifyError, request: FastifyRequest, bodyLimit: nu
   const statusCode = error.statusCode ?? 500
   if (statusCode === 415) return new errors.CONTENT_TYPE(contentTypeProblem(request))
   if (statusCode === 413) return new errors.TOO_LARGE(`the body is larger than ${bodyLimit} bytes`)
-  if (statusCode < 500) return Object.assign(new Error(error.message), { code: error.code, statusCode })
+  if (statusCode < 500) return refusalOf(error, statusCode)
   request.log.error({ err: error }, 'push: the push API failed')
-  return new errors.INTERNAL('the publication failed')
+  return new errors.INTERNAL('the push API failed')
+}
+
+/** Of a hook of the host, such as its rate limit, with the code that it gave or one that says the same. */
+function refusalOf({ code, message }: FastifyError, statusCode: number): PushError {
+  const ours = { 401: errors.UNAUTHENTICATED, 429: errors.LIMIT }[statusCode] ?? errors.FORBIDDEN
+  return Object.assign(new Error(message), { code: code ?? new ours('').code, statusCode })
 }
 
 function contentTypeProblem({ headers }: FastifyRequest): string {
   return `the body comes as ${headers['content-type'] ?? 'nothing in particular'}: send Content-Type: application/json`
-}
-
-/**
- * Which keys came with a request. Compares digests, which have one length, so that time tells nothing about a key or
- * about how long it is.
- */
-function keyFinder(keys: readonly ApiKey[]): (request: FastifyRequest) => readonly ApiKey[] {
-  const known = keys.map(key => ({ key, secret: digest(secretOf(key)) }))
-  return ({ headers }) => {
-    const bearer = /^Bearer +(.+)$/i.exec(headers.authorization ?? '')?.[1]
-    const given = [bearer, headers['x-push-key']]
-      .filter(key => typeof key === 'string')
-      .map(key => digest(Buffer.from(key, 'latin1')))
-    return known.flatMap(({ key, secret }) => {
-      let matches = 0
-      for (const it of given) matches += Number(timingSafeEqual(it, secret))
-      return matches > 0 ? [key] : []
-    })
-  }
-}
-
-function secretOf(key: ApiKey): string {
-  return typeof key === 'string' ? key : key.key
-}
-
-/** Headers come as latin1, one character for each byte that was sent. */
-function digest(key: string | Buffer): Buffer {
-  return createHash('sha256').update(key).digest()
 }

@@ -10,6 +10,7 @@ await app.register(pushBridge, {
   schemas: { order: Type.Object({ id: Type.Integer() }) },
   api: { keys: ['0123456789abcdef'] },
   presence: { users: { grace: 300 }, lease: 1500, 'channel:room.*': { info: true, grace: 300 } },
+  tickets: true,
   authenticate: request => {
     const { user } = request.query as { user?: string }
     const allow = ['channel:*', { topics: ['channel:room.*', 'all'], actions: ['subscribe', 'presence'] as const }]

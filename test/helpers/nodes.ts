@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url'
 import { WebSocket } from 'ws'
 import type { Welcome } from '../../src/protocol/messages.ts'
 import type { TestMessage } from '../../src/testing.ts'
+import { type Answer, callApi } from './api.ts'
 import { once, START, within } from './waiting.ts'
 
 interface Cleanup {
@@ -15,6 +16,8 @@ export interface NodeProcess {
   readonly process: ChildProcess
   connect(path: string): Promise<Client>
   push(body: unknown): Promise<{ status: number; body: unknown }>
+  /** Calls another route of the push API. */
+  call(path: string, body?: unknown): Promise<Answer>
   status(): Promise<{ node: string; nodes: number; connections: number; metrics: Record<string, number> }>
 }
 
@@ -41,11 +44,8 @@ export async function startNode(t: Cleanup, redisUrl: string): Promise<NodeProce
     port,
     process: child,
     connect: path => connectTo(t, `ws://127.0.0.1:${port}${path}`),
-    async push(body) {
-      const headers = { authorization: 'Bearer 0123456789abcdef', 'content-type': 'application/json' }
-      const response = await fetch(`${base}/push`, { method: 'POST', headers, body: JSON.stringify(body) })
-      return { status: response.status, body: await response.json() }
-    },
+    push: body => callApi(port, '/push', { body }),
+    call: (path, body) => callApi(port, path, { body }),
     status: async () => (await fetch(`${base}/status`)).json() as never,
   }
 }

@@ -35,7 +35,7 @@ let publisher: ScriptPublisher
 before(async () => {
   redis = await startRedis(all)
   publisher = createPublisher({ redis: redis.url })
-  all.after(() => publisher.close())
+  all.after(() => publisher.end())
   const executablePath = findProgram('chromium')!
   browser = await chromium.launch({ executablePath, args: [...FLAGS, '--disable-sync'] })
   all.after(() => browser.close())

@@ -123,7 +123,7 @@ test('200 clients over two nodes get from five publishers exactly what their top
   const [one, two] = await Promise.all([startInteropNode(t, redis.url), startInteropNode(t, redis.url)])
   const nginx = await startNginx(t, [one.port, two.port])
   const publisher = createPublisher({ redis: redis.url })
-  t.after(() => publisher.close())
+  t.after(() => publisher.end())
 
   const members = range(CLIENTS).map(index => new Member(t, nginx, index))
   await within(Promise.all(members.map(member => member.ready())), '200 clients welcomed and subscribed')

@@ -23,7 +23,7 @@ before(async () => {
   redis = await startRedis(all)
   nodes = await Promise.all([startNode(all), startNode(all)])
   publisher = createPublisher({ redis: redis.url })
-  all.after(() => publisher.close())
+  all.after(() => publisher.end())
 })
 after(() => all.end())
 

@@ -92,7 +92,7 @@ for (const [name, env] of [
     const listener = new Program(t, python, [listenScript, `${node.url}/burst`])
     await listener.line(/"welcome"/)
     const publisher = createPublisher({ redis: redis.url })
-    t.after(() => publisher.close())
+    t.after(() => publisher.end())
     const requests = Array.from({ length: BURST }, (_, n) => ({
       to: 'channel:burst',
       type: 'tick',

@@ -83,7 +83,7 @@ test('TLS: an authority of our own is an option, and so is the certificate of a 
     await isConnected(app)
     const connection = await openConnection(app, '/ws')
     const publisher = createPublisher({ redis })
-    t.after(() => publisher.close())
+    t.after(() => publisher.end())
     const sent = await publisher.publish('all', { type: 'a', receipt: true, history: { size: 1, ttl: 60 } })
     assert.deepEqual([sent.delivered, sent.complete], [1, true])
     assert.equal((await connection.next()).type, 'a')

@@ -51,12 +51,18 @@ async function runProgram(name: string): Promise<string> {
 
 test('the package holds only what users need', () => {
   const allowed =
-    /^(dist\/.+\.(js|d\.ts)|dist\/broker\/redis\/push\.lua|docs\/.+\.md|[A-Z]+\.md|LICENSE|package\.json)$/
+    /^(dist\/.+\.(js|d\.ts)|dist\/broker\/redis\/push\.lua|docs\/(.+\.md|openapi\.json)|[A-Z]+\.md|LICENSE|package\.json)$/
   assert.deepEqual(
     files.filter(file => !allowed.test(file)),
     [],
   )
-  for (const file of ['dist/client.module.js', 'dist/broker/redis/push.lua', 'LICENSE', 'README.md']) {
+  for (const file of [
+    'dist/client.module.js',
+    'dist/broker/redis/push.lua',
+    'docs/openapi.json',
+    'LICENSE',
+    'README.md',
+  ]) {
     assert.ok(files.includes(file), `${file} is missing`)
   }
 })

@@ -1,8 +1,17 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import type { PushBridgeOptions } from '../../src/index.ts'
-import { actionsOn, grantedActions, grantProblem, rightProblem } from '../../src/protocol/rights.ts'
+import {
+  ACTIONS,
+  actionsOn,
+  grantedActions,
+  isGranted,
+  KEY_ACTIONS,
+  keyGrantProblem,
+  rightProblem,
+} from '../../src/protocol/rights.ts'
 import { openConnection } from '../../src/testing.ts'
+import { callApi } from '../helpers/api.ts'
 import { buildPush, KEY, refusalOf } from '../helpers/app.ts'
 
 test('a pattern by itself is for subscribing, and a grant for what it names', () => {
@@ -55,7 +64,52 @@ test('what is no right has a reason', () => {
     [{ key: 'k', topics: 'all', actions: [] }, /^unknown key "key"/],
   ]
   for (const [right, problem] of table) assert.match(rightProblem(right) ?? '', problem)
-  assert.equal(grantProblem({ key: 'k', topics: 'all', actions: ['publish'] }, ['key']), undefined)
+})
+
+test('what only keys may do can be granted to keys and to nobody else', () => {
+  const only = KEY_ACTIONS.filter(action => !(ACTIONS as readonly string[]).includes(action))
+  assert.deepEqual(only, ['close', 'ticket', 'status'])
+  for (const action of KEY_ACTIONS) {
+    assert.equal(keyGrantProblem({ key: 'k', topics: 'all', actions: [action] }), undefined)
+  }
+  for (const action of only) {
+    const problem = new RegExp(`has "${action}", which is none of subscribe, publish, presence, history`)
+    assert.match(rightProblem({ topics: 'all', actions: [action] }) ?? '', problem)
+    assert.throws(() => grantedActions([action]), { message: problem })
+  }
+  assert.match(
+    keyGrantProblem({ key: 'k', topics: 'all', actions: ['tickets'] }) ?? '',
+    /none of subscribe, publish, presence, history, close, ticket, status/,
+  )
+  assert.match(keyGrantProblem({ key: 'k', topic: 'all', actions: [] }) ?? '', /did you mean "topics"/)
+})
+
+test('a key covers a pattern only if it covers all that the pattern covers', () => {
+  const covers = (mine: string | string[], theirs: string) =>
+    isGranted([{ topics: mine, actions: ['subscribe'] }], 'subscribe', theirs)
+  const table: [mine: string | string[], theirs: string, isCovered: boolean][] = [
+    ['channel:shop.*', 'channel:shop.7', true],
+    ['channel:shop.*', 'channel:shop.*', true],
+    ['channel:shop.*', 'channel:shop.eu.*', true],
+    ['channel:shop.*', 'channel:shop.*.eu', true],
+    ['channel:*.eu', 'channel:*.shop.eu', true],
+    ['*', '*', true],
+    ['*', 'user:42', true],
+    [['user:*', 'channel:*'], 'channel:*', true],
+    ['channel:shop.*', 'channel:shop*', false],
+    ['channel:shop.*', 'channel:*', false],
+    ['channel:shop.*', '*', false],
+    ['channel:shop.7', 'channel:shop.*', false],
+    ['channel:*.eu', 'channel:*', false],
+    ['channel:a*b', 'channel:a*', false],
+    ['channel:a*b', 'channel:*b', false],
+    ['channel:*', '*', false],
+    // Together they cover it, but no one of them does.
+    [['all', 'user:*', 'channel:*', 'connection:*'], '*', false],
+  ]
+  for (const [mine, theirs, isCovered] of table) assert.equal(covers(mine, theirs), isCovered, `${mine} ${theirs}`)
+  assert.equal(isGranted([{ topics: '*', actions: ['subscribe'] }], 'publish', 'all'), false)
+  assert.equal(isGranted([], 'publish', 'all'), false)
 })
 
 type Connection = Awaited<ReturnType<typeof openConnection>>
@@ -134,14 +188,8 @@ test('a key of the push API does what it was given for, and a bare one everythin
   ]
   const idle = { key: 'for-nothing-as-of-now', topics: '*', actions: ['presence'] as const }
   const { port } = await buildPush(t, { api: { keys: [...keys, idle] } })
-  const post = async (headers: Record<string, string>, body: unknown) => {
-    const response = await fetch(`http://127.0.0.1:${port}/push`, {
-      method: 'POST',
-      headers: { 'content-type': 'application/json', ...headers },
-      body: JSON.stringify(body),
-    })
-    return { status: response.status, body: (await response.json()) as Record<string, unknown> }
-  }
+  const post = (headers: Record<string, string>, body: unknown) =>
+    callApi(port, '/push', { body, headers: { authorization: '', ...headers } })
   const [orders, all] = [{ 'x-push-key': 'only-for-the-orders' }, { authorization: `Bearer ${KEY}` }]
   const message = { type: 'x' }
   assert.equal((await post(orders, { ...message, to: 'channel:orders.7' })).status, 200)
@@ -162,6 +210,4 @@ test('a key of the push API does what it was given for, and a bare one everythin
   assert.equal((await post({ ...orders, ...all }, { ...message, to: 'all' })).status, 200, 'either of two keys opens')
   assert.equal((await post({ 'x-push-key': idle.key }, { ...message, to: 'user:7' })).status, 403)
   assert.equal((await post({ 'x-push-key': 'another' }, { ...message, to: 'user:7' })).status, 401)
-  // Room for what is to come: for now nobody is there.
-  assert.equal((await fetch(`http://127.0.0.1:${port}/push/close`, { method: 'POST', headers: all })).status, 404)
 })

@@ -10,20 +10,13 @@ import type { FastifyInstance } from 'fastify'
 import { serializerCompiler, validatorCompiler } from 'fastify-type-provider-zod'
 import { Type } from 'typebox'
 import pushBridge from '../../src/index.ts'
+import { callApi } from '../helpers/api.ts'
 import { buildApp, buildPush, KEY, OPEN, openConnection } from '../helpers/app.ts'
 
 const API = { api: { keys: ['another-key-of-sixteen', KEY] } }
 
-type Answer = { status: number; body: Record<string, unknown> & { code?: string; message?: string } }
-
-async function post(port: number, body: unknown, headers: Record<string, string> = {}): Promise<Answer> {
-  const response = await fetch(`http://127.0.0.1:${port}/push`, {
-    method: 'POST',
-    headers: { authorization: `Bearer ${KEY}`, 'content-type': 'application/json', ...headers },
-    body: typeof body === 'string' || body instanceof Buffer ? (body as string) : JSON.stringify(body),
-  })
-  return { status: response.status, body: (await response.json()) as Answer['body'] }
-}
+const post = (port: number, body: unknown, headers: Record<string, string> = {}) =>
+  callApi(port, '/push', { body, headers })
 
 test('a key that can be guessed is refused when the plugin is registered', async t => {
   const short = { key: 'fifteen-letters', topics: '*', actions: ['publish'] as const }
@@ -41,10 +34,8 @@ test('a key that can be guessed is refused when the plugin is registered', async
 test('one call reaches the subscriber and says so', async t => {
   const { app, port } = await buildPush(t, API)
   const connection = await openConnection(app, '/ws?user=42')
-  assert.deepEqual(await post(port, { to: 'user:42', type: 'notice', payload: { text: 'hi' }, receipt: true }), {
-    status: 200,
-    body: { topic: 'user:42', nodes: 1, delivered: 1, skipped: 0, complete: true },
-  })
+  const { status, body } = await post(port, { to: 'user:42', type: 'notice', payload: { text: 'hi' }, receipt: true })
+  assert.deepEqual([status, body], [200, { topic: 'user:42', nodes: 1, delivered: 1, skipped: 0, complete: true }])
   assert.deepEqual(await connection.next(), { type: 'notice', payload: { text: 'hi' }, topic: 'user:42' })
   assert.deepEqual((await post(port, { to: 'user:43', type: 'notice' })).body, { topic: 'user:43', nodes: 0 })
 })
@@ -158,7 +149,8 @@ test('no key, no push; without api no route', async t => {
   }
   assert.equal((await post(port, { to: 'all', type: 'x' }, { authorization: '', 'x-push-key': KEY })).status, 200)
   const { port: closed } = await buildPush(t)
-  assert.equal((await post(closed, { to: 'all', type: 'x' })).status, 404)
+  assert.equal((await fetch(`http://127.0.0.1:${closed}/push`, { method: 'POST' })).status, 404)
+  assert.equal((await fetch(`http://127.0.0.1:${closed}/push/status`)).status, 404)
 })
 
 test('a hook of the host can guard the door instead of keys', async t => {
@@ -170,7 +162,8 @@ test('a hook of the host can guard the door instead of keys', async t => {
       },
     },
   })
-  assert.deepEqual(await post(port, { to: 'all', type: 'x' }), { status: 418, body: { mine: true } })
+  const refused = await fetch(`http://127.0.0.1:${port}/push`, { method: 'POST' })
+  assert.deepEqual([refused.status, await refused.json()], [418, { mine: true }])
   assert.equal((await post(port, { to: 'all', type: 'x' }, { 'x-role': 'backend' })).status, 200)
 })
 
@@ -228,10 +221,32 @@ async function withHost(t: TestContext, set: (app: FastifyInstance) => Promise<u
   assert.deepEqual([unknown.status, unknown.body.code], [400, 'PUSH_ERR_UNKNOWN_KEY'])
   const refused = await post(port, { to: 'user:42', type: 'notice' }, { authorization: 'Bearer nope' })
   assert.deepEqual([refused.status, refused.body.code], [401, 'PUSH_ERR_UNAUTHENTICATED'])
+  await callEach(port)
   if (name(set).includes('hooks of its own')) return
   const connection = await openConnection(app, '/ws?user=42')
   await post(port, { to: 'user:42', type: 'notice' })
   assert.equal((await connection.next()).type, 'notice')
+}
+
+/** The other routes: each works, and each refuses in our form. */
+async function callEach(port: number): Promise<void> {
+  const bodies: Record<string, object | undefined> = {
+    '/push/close': { target: 'user:none' },
+    '/push/subscribe': { target: 'user:none', topic: 'channel:a' },
+    '/push/unsubscribe': { target: 'user:none', topic: 'channel:a' },
+    '/push/tickets': { user: 42, data: { name: 'Ann' } },
+    '/push/status': undefined,
+  }
+  for (const [path, body] of Object.entries(bodies)) {
+    assert.equal((await callApi(port, path, { body })).status, 200, path)
+    const unknown = body ? { body: { ...body, extra: 1 } } : {}
+    const wrong = await callApi(port, body ? path : `${path}?extra=1`, unknown)
+    assert.deepEqual([wrong.status, wrong.body.code], [400, 'PUSH_ERR_UNKNOWN_KEY'], path)
+    const refused = await callApi(port, path, { body, headers: { authorization: 'Bearer nope' } })
+    assert.deepEqual([refused.status, refused.body.code], [401, 'PUSH_ERR_UNAUTHENTICATED'], path)
+  }
+  assert.equal((await callApi(port, '/push/none')).body.code, 'PUSH_ERR_NOT_FOUND')
+  assert.equal((await callApi(port, '/push/close')).body.code, 'PUSH_ERR_METHOD')
 }
 
 function name(set: (app: FastifyInstance) => Promise<unknown>): string {
@@ -249,5 +264,7 @@ test('a rate limit of the host answers 429 in our form', async t => {
     answers.map(({ status }) => status),
     [200, 200, 429],
   )
-  assert.equal(answers[2]!.body.statusCode, 429)
+  const { statusCode, code, message } = answers[2]!.body
+  assert.deepEqual([statusCode, code], [429, 'PUSH_ERR_LIMIT'])
+  assert.match(message!, /Rate limit exceeded/)
 })

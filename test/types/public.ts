@@ -13,7 +13,7 @@ await app.register(pushBridge, {
   authenticate: async (request): Promise<Authentication | null> => (request.headers.cookie ? { user: 42 } : null),
   authorize: (connection, topic, { action, since }) =>
     topic === 'channel:a' ? [action, 'publish'] : connection.user === '42' && since === undefined,
-  api: { keys: ['a', { key: 'b', topics: ['channel:x.*'], actions: ['publish'] }] },
+  api: { keys: ['a', { key: 'b', topics: ['channel:x.*'], actions: ['publish', 'close', 'ticket', 'status'] }] },
   handlers: {
     add: clientHandler(Type.Object({ a: Type.Number() }), ({ a }, connection) => {
       connection.send('sum', a + 1)
@@ -29,6 +29,9 @@ await app.register(pushBridge, {})
 await app.register(pushBridge, { path: '/ws', orgins: [] })
 // @ts-expect-error no such action
 await app.register(pushBridge, { path: '/ws', api: { keys: [{ key: 'b', topics: 'all', actions: ['read'] }] } })
+// @ts-expect-error only keys may do that
+const closing: Authentication = { allow: [{ topics: 'all', actions: ['close'] }] }
+void closing
 // @ts-expect-error neither close nor drop
 await app.register(pushBridge, { path: '/ws', slowConsumer: 'ignore' })
 
@@ -50,6 +53,13 @@ if (isTopic(text)) for (const connection of app.push.connections.of(text)) conne
 
 const publisher = createPublisher({ redis: 'redis://127.0.0.1:6379' })
 ;(await publisher.publish('all', { type: 'x' })).topic satisfies string
+;(await publisher.close('user:42', 4403)).delivered satisfies number | undefined
+;(await publisher.ticket({ user: 42, expires: new Date() }, 60)) satisfies string
+;(await publisher.status()).nodes satisfies number | undefined
+{
+  await using scoped = createPublisher({ redis: 'redis://127.0.0.1:6379' })
+  await scoped.subscribe('user:42', 'channel:x')
+}
 // @ts-expect-error redis is required
 createPublisher({})
 

@@ -1,7 +1,6 @@
-import { errors, isPushError } from '../../protocol/errors.ts'
 import type { Broker } from '../broker.ts'
 import type { RedisBroker } from './broker.ts'
-import type { Command } from './commands.ts'
+import { PlainCommands } from './plain-commands.ts'
 import { RedisPresence } from './presence.ts'
 import { PublishCommands } from './publish-commands.ts'
 import type { RedisSubscriber } from './subscriber.ts'
@@ -27,13 +26,8 @@ export function createRegistration(shared: RedisBroker, options: RedisRegistrati
   const publishing = new PublishCommands(masters, names, { ...options, pubSub })
   const isSharded = pubSub.publish === 'SPUBLISH'
   const presence = new RedisPresence(masters, names, { timeout: publishTimeout, isSharded })
+  const plain = new PlainCommands(masters, names, publishTimeout)
   const sum = (of: (subscriber: RedisSubscriber) => number) => masters.all.reduce((n, it) => n + of(it.subscriber), 0)
-
-  async function ask(key: string, ...command: Command): Promise<unknown> {
-    const [reply] = await masters.run(key, [command], publishTimeout, { patience: publishTimeout })
-    if (isPushError(reply)) throw reply
-    return reply
-  }
 
   return {
     kind: 'redis',
@@ -71,22 +65,9 @@ export function createRegistration(shared: RedisBroker, options: RedisRegistrati
     publish: items => publishing.publish(items),
     answer: (incoming, token, answer) => shared.answer(incoming, token, answer),
     note: rejected => shared.note(rejected, noteRejected),
-    async nodes() {
-      const [, nodes] = (await ask(names.nodes, 'PUBSUB', 'NUMSUB', names.nodes)) as unknown[]
-      return Number(nodes)
-    },
-    async putTicket(token, identity, ttlSeconds) {
-      const key = names.ticket(token)
-      await ask(key, 'SET', key, identity, 'EX', ttlSeconds, 'NX')
-    },
-    async takeTicket(token) {
-      try {
-        const key = names.ticket(token)
-        return (await ask(key, 'GETDEL', key)) as string | null
-      } catch (cause) {
-        throw new errors.BROKER_AWAY('the ticket cannot be looked up', { cause })
-      }
-    },
+    nodes: () => plain.nodes(),
+    putTicket: (token, identity, ttlSeconds) => plain.putTicket(token, identity, ttlSeconds),
+    takeTicket: token => plain.takeTicket(token),
     close: () => shared.close(),
   }
 }

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import type { Redis } from 'ioredis'
 import type { TestConnection } from '../../../src/testing.ts'
+import { callApi } from '../../helpers/api.ts'
 import { buildPush, KEY, openConnection, type TestApp } from '../../helpers/app.ts'
 import { type RedisServer, startRedis } from '../../helpers/redis.ts'
 import { once, PATIENCE, within } from '../../helpers/waiting.ts'
@@ -35,13 +36,16 @@ async function assertPublishFails({ app, port }: TestApp, codes: string[]): Prom
   )
   const code = await within(publishing, `an answer for a publish timeout of ${TIMEOUT}`, TIMEOUT + 400)
   assert.ok(codes.includes(code), code)
-  const response = await fetch(`http://127.0.0.1:${port}/push`, {
-    method: 'POST',
-    headers: { authorization: `Bearer ${KEY}`, 'content-type': 'application/json' },
-    body: JSON.stringify({ to: 'user:42', type: 'x' }),
-    signal: AbortSignal.timeout(PATIENCE),
-  })
-  assert.equal(response.status, 503)
+  const bodies = {
+    '/push': { to: 'user:42', type: 'x' },
+    '/push/close': { target: 'user:none' },
+    '/push/subscribe': { target: 'user:none', topic: 'channel:a' },
+    '/push/tickets': { user: '42' },
+  }
+  const answers = await Promise.all(Object.entries(bodies).map(([path, body]) => callApi(port, path, { body })))
+  for (const { status, body } of answers) assert.deepEqual([status, codes.includes(body.code!)], [503, true], body.code)
+  const { body } = await callApi(port, '/push/status')
+  assert.deepEqual([body.broker, 'nodes' in body], ['redis', false])
 }
 
 /** Publishes until it works, which shows that Redis is back, then waits for it at the connection. */

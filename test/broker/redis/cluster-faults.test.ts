@@ -353,7 +353,7 @@ test('cluster: a Redis that is none is told apart', SLOW, async t => {
 test('cluster: a publisher that reaches none of the servers is told why', SLOW, async t => {
   const server = await startRedis(t, { isDown: true })
   const publisher = createPublisher({ redis: { cluster: [server.url] }, publishTimeout: 1000 })
-  t.after(() => publisher.close())
+  t.after(() => publisher.end())
   for (const history of [undefined, HISTORY]) {
     const publication = { type: 'a', ...(history && { history }) }
     await assert.rejects(publisher.publish('channel:x', publication), /no master of the Cluster .*ECONNREFUSED/)

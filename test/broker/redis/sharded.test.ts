@@ -172,7 +172,7 @@ test('a publisher without a node says SPUBLISH too', SLOW, async t => {
   const urls = cluster.masters.map(({ port }) => `127.0.0.1:${port}`).join(',')
   for (const redis of [`redis+cluster://${urls}?sharded=true`, { cluster: cluster.urls, sharded: true } as const]) {
     const publisher = createPublisher({ redis, redisPrefix: prefix })
-    t.after(() => publisher.close())
+    t.after(() => publisher.end())
     const sent = await publisher.publish('channel:x', { type: 'a', payload: 1 })
     assert.equal(sent.nodes, 1)
     assert.match(await subscriber.text(), /"payload":1/)

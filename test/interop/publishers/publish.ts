@@ -10,4 +10,4 @@ for (let n = Number(first); n < Number(first) + Number(count); n++) {
   }
 }
 await Promise.all(published)
-await publisher.close()
+await publisher.end()

@@ -10,6 +10,6 @@ module.exports = async ({ Fastify, WebSocket, pushBridge, createPublisher, conne
   console.log((await connection.next('notice')).payload.text, (await heard).text)
   client.close()
   const publisher = createPublisher({ redis: 'redis://127.0.0.1:1' })
-  await publisher.close()
+  await publisher.end()
   await app.close()
 }

@@ -44,6 +44,8 @@ export async function compiled(): Promise<void> {
   const publisher = createPublisher({ redis: 'redis://127.0.0.1' })
   const { topic } = await publisher.publish('all', { type: 'order.created', payload: { id: 1 } })
   topic satisfies string
+  await publisher.close('user:42', 4403)
+  await publisher.end()
 }
 
 void main()

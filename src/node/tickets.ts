@@ -1,0 +1,58 @@
+import { randomBytes } from 'node:crypto'
+import type { Broker } from '../broker/broker.ts'
+import { isExpired } from '../connection/identity.ts'
+import type { Authentication } from '../options/options.ts'
+import { errors } from '../protocol/errors.ts'
+import { checkAuthentication, type Identified } from './authentication.ts'
+
+export const TICKET_TTL = 30
+export const MAX_TICKET_TTL = 24 * 60 * 60
+
+/** Brokers keep thousands of tickets that nobody has spent. */
+export const MAX_TICKET_BYTES = 64 * 1024
+
+/** Stores a new ticket for `identity`, and resolves with its secret. */
+export async function issueTicket(
+  broker: Pick<Broker, 'putTicket'>,
+  identity: Authentication,
+  ttl: number = TICKET_TTL,
+): Promise<string> {
+  if (!Number.isInteger(ttl) || ttl < 1 || ttl > MAX_TICKET_TTL) {
+    throw new errors.FIELD(`the ttl of a ticket must be a whole number of seconds from 1 to ${MAX_TICKET_TTL}`)
+  }
+  const text = encodeTicket(identity)
+  const token = randomBytes(24).toString('hex')
+  await broker.putTicket(token, text, ttl)
+  return token
+}
+
+/** What a connection with a ticket for `identity` is. Throws PUSH_ERR_FIELD when it would be refused. */
+export function ticketHolder(identity: Authentication): Identified {
+  try {
+    const holder = checkAuthentication(identity, 'ticket()')
+    if (isExpired(holder.identity, Date.now())) throw new TypeError('ticket() gave an expires in the past')
+    return holder
+  } catch (error) {
+    throw new errors.FIELD((error as Error).message)
+  }
+}
+
+/** Keeps only what `authenticate()` may return, whatever else the object has. */
+function encodeTicket(identity: Authentication): string {
+  ticketHolder(identity)
+  const { user, join, allow, data, info, expires } = identity
+  const text = toJson({ user, join, allow, data, info, expires: expires instanceof Date ? expires.getTime() : expires })
+  const bytes = Buffer.byteLength(text)
+  if (bytes > MAX_TICKET_BYTES) {
+    throw new errors.TOO_LARGE(`the ticket has ${bytes} bytes; at most ${MAX_TICKET_BYTES} are kept`)
+  }
+  return text
+}
+
+function toJson(ticket: object): string {
+  try {
+    return JSON.stringify(ticket)
+  } catch (cause) {
+    throw new errors.FIELD(`the ticket cannot be written as JSON: ${(cause as Error).message}`, { cause })
+  }
+}

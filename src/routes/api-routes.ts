@@ -1,0 +1,133 @@
+import type { TObject, TSchema } from 'typebox'
+import type { PushBridge } from '../bridge.ts'
+import { TICKET_TTL, ticketHolder } from '../node/tickets.ts'
+import type { Authentication } from '../options/options.ts'
+import { errors } from '../protocol/errors.ts'
+import { unknownKey } from '../protocol/unknown-keys.ts'
+import type { Publisher } from '../publish/publish.ts'
+import type { KeyRights } from './api-keys.ts'
+import * as schemas from './api-schemas.ts'
+
+/** What a route of the push API works with. */
+export interface ApiCall {
+  push: PushBridge
+  /** Publishes where the caller may. */
+  publisher: Publisher
+  rights: KeyRights
+  body: unknown
+  /** Only parameters that the route names, each once. */
+  query: Readonly<Record<string, string>>
+}
+
+export interface ApiRoute {
+  method: 'GET' | 'POST'
+  /** What follows `api.path`. */
+  path: string
+  summary: string
+  /** What a key needs for it. */
+  needs: string
+  query?: TObject
+  body?: TSchema
+  answer: TSchema
+  run(call: ApiCall): Promise<object>
+}
+
+/** Every route of the push API. Keys, parsing, errors, 404, 405 and docs/openapi.json follow from this table. */
+export const API_ROUTES: readonly ApiRoute[] = [
+  {
+    method: 'POST',
+    path: '',
+    summary: 'publish',
+    needs: '`publish` on each topic',
+    body: schemas.PushBody,
+    answer: schemas.PushAnswer,
+    run: ({ publisher, body }) => publish(publisher, body),
+  },
+  {
+    method: 'POST',
+    path: '/close',
+    summary: 'close the connections of a user, or one connection, on any node',
+    needs: '`close` on the target',
+    body: schemas.CloseBody,
+    answer: schemas.ResultSchema,
+    async run({ push, rights, body }) {
+      const { target, code, reason } = fieldsOf(body, schemas.CloseBody)
+      rights.check('close', target)
+      return push.close(target as string, code as number, reason as string)
+    },
+  },
+  {
+    method: 'POST',
+    path: '/subscribe',
+    summary: 'subscribe present connections to a channel, without asking authorize',
+    needs: '`subscribe` on the target and on the topic',
+    body: schemas.SubscribeBody,
+    answer: schemas.ResultSchema,
+    run: call => call.push.subscribe(...moveOf(call)),
+  },
+  {
+    method: 'POST',
+    path: '/unsubscribe',
+    summary: 'unsubscribe present connections from a channel',
+    needs: '`subscribe` on the target and on the topic',
+    body: schemas.SubscribeBody,
+    answer: schemas.ResultSchema,
+    run: call => call.push.unsubscribe(...moveOf(call)),
+  },
+  {
+    method: 'POST',
+    path: '/tickets',
+    summary: 'make a ticket, a single-use secret with which a page connects',
+    needs: '`ticket` on `user:ID`, `subscribe` on what it joins, and what it allows',
+    body: schemas.TicketBody,
+    answer: schemas.TicketAnswer,
+    run: makeTicket,
+  },
+  {
+    method: 'GET',
+    path: '/status',
+    summary: 'the state of the node that answers',
+    needs: '`status`',
+    answer: schemas.StatusAnswer,
+    async run({ push, rights }) {
+      rights.checkAnywhere('status')
+      return push.status()
+    },
+  },
+]
+
+async function publish(publisher: Publisher, body: unknown): Promise<object> {
+  if (Array.isArray(body)) return publisher.publishAll(body)
+  if (typeof body !== 'object' || body === null) {
+    throw new errors.JSON('the body is not a JSON object such as {"to":"user:42","type":"notice","payload":{}}')
+  }
+  const { to, ...message } = body as { to?: unknown }
+  if (to === undefined) throw new errors.TOPIC('to is missing: name a topic such as "user:42" or a list of them')
+  if (Array.isArray(to)) return publisher.publishAll([body])
+  return publisher.publish(to as string, message as never)
+}
+
+function moveOf({ rights, body }: ApiCall): [target: string, topic: string] {
+  const { target, topic } = fieldsOf(body, schemas.SubscribeBody)
+  rights.check('subscribe', target)
+  rights.check('subscribe', topic)
+  return [target as string, topic as string]
+}
+
+async function makeTicket({ push, rights, body }: ApiCall): Promise<object> {
+  const { ttl = TICKET_TTL, ...given } = fieldsOf(body, schemas.TicketBody)
+  const identity = given as Authentication
+  rights.checkTicket(ticketHolder(identity))
+  return { ticket: await push.ticket(identity, ttl as number), ttl }
+}
+
+/** The keys of a body, whose values the call checks. Throws unless it is an object that has no others. */
+function fieldsOf<S extends TObject>(body: unknown, schema: S): { [K in keyof S['properties']]?: unknown } {
+  if (typeof body !== 'object' || body === null || Array.isArray(body)) {
+    const { examples } = schema as { examples?: unknown[] }
+    throw new errors.JSON(`the body is not a JSON object such as ${JSON.stringify(examples?.[0])}`)
+  }
+  const unknown = unknownKey(body, Object.keys(schema.properties))
+  if (unknown) throw new errors.UNKNOWN_KEY(unknown)
+  return body as { [K in keyof S['properties']]?: unknown }
+}
