@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { errors } from '../../protocol/errors.ts'
 import type { GapReason } from '../../protocol/messages.ts'
-import { encodeId, isLater, type Position, positionOf, timelineOf } from '../../protocol/position.ts'
+import { encodeId, isLater, newestIn, type Position, positionOf, timelineOf } from '../../protocol/position.ts'
 import type { Topic } from '../../protocol/topic.ts'
 import type { HistoryEntry, HistoryPage, HistoryRule, PageLimits } from '../broker.ts'
 
@@ -103,12 +103,13 @@ export class MemoryHistory {
     const now = this.#now()
     const head = this.head(topic)
     const recorded = this.#topics.get(topic)
+    const count = newestIn(since)
+    if (count !== undefined) return pageOf(head, newestOf(recorded, count, now), limits)
     const from = positionOf(since)
     const missed = recorded?.entries.filter(({ position }) => position.seq > (from?.seq ?? 0)) ?? []
     const reason = from ? this.#problem(from, recorded, missed[0], now) : 'unknown_id'
     if (reason) return { gap: reason, head, entries: [], isComplete: true }
-    const entries = firstOf(missed, limits)
-    return { head, entries, isComplete: entries.length === missed.length }
+    return pageOf(head, missed, limits)
   }
 
   /** Why something after `from` may be missing; undefined if nothing is. `first` is the next entry. */
@@ -134,6 +135,28 @@ export class MemoryHistory {
 function nextMark(last: string, now: number): string {
   const [time, number] = last.slice(last.lastIndexOf('.') + 1).split('-') as [string, string]
   return Number(time) >= now ? `${time}-${Number(number) + 1}` : `${now}-0`
+}
+
+function pageOf(head: Position, all: readonly Entry[], limits: PageLimits): HistoryPage {
+  const entries = firstOf(all, limits)
+  return { head, entries, isComplete: entries.length === all.length }
+}
+
+/** As many bytes are looked through as in push.lua. */
+const MAX_NEWEST_BYTES = 4 * 1024 * 1024
+
+function newestOf(recorded: Recorded | undefined, count: number, now: number): readonly Entry[] {
+  if (!recorded) return []
+  const { entries, rule } = recorded
+  let first = entries.length
+  let bytes = 0
+  while (first > 0 && entries.length - first < count) {
+    const { envelope, time } = entries[first - 1]!
+    bytes += envelope.length
+    if (time < now - rule.ttl * 1000 || (first < entries.length && bytes > MAX_NEWEST_BYTES)) break
+    first--
+  }
+  return entries.slice(first)
 }
 
 function firstOf(entries: readonly Entry[], { count, bytes }: PageLimits): Entry[] {

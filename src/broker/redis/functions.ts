@@ -5,7 +5,7 @@ import { type Command, type CommandLink, MIN_TIME, type Patience } from './comma
 import { keysOfTopic } from './names.ts'
 
 /** The same as in push.lua. A library with a higher version is newer than this code and is not replaced. */
-const VERSION = 5
+const VERSION = 6
 
 const LIBRARY = readFileSync(new URL('./push.lua', import.meta.url), 'utf8')
 /** The same body for servers that forbid functions: the first argument names the function to call. */
@@ -13,7 +13,7 @@ const SCRIPT = `${LIBRARY.slice(LIBRARY.indexOf('\n'))}\nreturn functions[table.
 const SCRIPT_SHA = createHash('sha1').update(SCRIPT).digest('hex')
 
 export interface Call {
-  name: 'push_publish' | 'push_heads' | 'push_history' | 'push_compare' | 'push_tick'
+  name: 'push_publish' | 'push_heads' | 'push_history' | 'push_newest' | 'push_compare' | 'push_tick'
   keys: readonly string[]
   args: readonly (string | number)[]
 }
@@ -67,7 +67,7 @@ export class Functions {
   /** One reply or PushError for each call, within the timeout. */
   async run(calls: readonly Call[], timeout: number, patience?: Patience): Promise<Reply[]> {
     // Without ticks nobody would notice that a history is not the one that a client knows.
-    const isUnchecked = this.#refused.has('push_tick') && calls.some(({ name }) => name === 'push_history')
+    const isUnchecked = this.#refused.has('push_tick') && calls.some(({ name }) => READS.test(name))
     if (isUnchecked) return calls.map(() => new errors.UNSUPPORTED(UNCHECKED))
     const deadline = performance.now() + timeout
     const commands = calls.map(call => this.#command(call))
@@ -103,7 +103,7 @@ export class Functions {
     }
     if (!FORBIDDEN.test(refusal)) return ownError(refusal) ?? reply
     // What one topic is refused says nothing about others, and who may not read a history can still record.
-    if (!/^push_(publish|history)$/.test(call.name)) this.#refused.set(call.name, call)
+    if (call.name !== 'push_publish' && !READS.test(call.name)) this.#refused.set(call.name, call)
     const right = rightOfCall(call, refusal)
     const error = new errors.UNSUPPORTED(
       `recorded topics need the right ${right} (docs/redis.md); Redis said: ${refusal}`,
@@ -205,6 +205,8 @@ type MakeError = new (message: string) => PushError
 /** The user may call functions, but the functions may not run their commands. */
 const FORBIDDEN = /NOPERM|ACL failure|can't (run this command|access at least one of the keys)/
 
+const READS = /^push_(history|newest)$/
+
 const UNCHECKED =
   'no history is read while Redis refuses push_tick to this node: docs/redis.md has the rights that it needs'
 
@@ -215,6 +217,7 @@ const FAILS: Record<Call['name'], string> = {
   push_publish: 'nothing is recorded on some topics',
   push_heads: 'nothing is recorded',
   push_history: 'clients get a gap instead of what they missed',
+  push_newest: 'clients get a gap instead of the newest messages of a topic',
   push_compare: 'losses of recorded topics are not filled',
   push_tick: 'nothing is recorded',
 }

@@ -15,7 +15,16 @@ const SIDE_BY_SIDE = { timeout: 500_000, concurrency: 4 }
 /** A right that is granted or taken away has its effect within so many milliseconds, on a slow machine too. */
 const HEALED = 20_000
 
-type Feature = 'connects' | 'publishes' | 'receipts' | 'records' | 'recovers' | 'tickets' | 'counts' | 'notes'
+type Feature =
+  | 'connects'
+  | 'publishes'
+  | 'receipts'
+  | 'records'
+  | 'recovers'
+  | 'begins'
+  | 'tickets'
+  | 'counts'
+  | 'notes'
 
 interface Row {
   right: string
@@ -41,32 +50,41 @@ const lacks = (command: string, right: string) =>
 const ROWS: Row[] = [
   {
     right: '~push:*',
-    fails: ['receipts', 'records', 'recovers', 'tickets', 'notes'],
+    fails: ['receipts', 'records', 'recovers', 'begins', 'tickets', 'notes'],
     problem: lacks('RPUSH', '~PREFIXreceipt:*'),
   },
-  { right: '~{push:*', fails: ['records', 'recovers'], problem: lacks('push_publish', '~{PREFIXchannel:…}:*') },
-  { right: '+publish', fails: ['publishes', 'receipts', 'records', 'recovers'], problem: lacks('PUBLISH', '+publish') },
+  {
+    right: '~{push:*',
+    fails: ['records', 'recovers', 'begins'],
+    problem: lacks('push_publish', '~{PREFIXchannel:…}:*'),
+  },
+  {
+    right: '+publish',
+    fails: ['publishes', 'receipts', 'records', 'recovers', 'begins'],
+    problem: lacks('PUBLISH', '+publish'),
+  },
   { right: '+pubsub|numsub', fails: ['counts'], problem: lacks('PUBSUB NUMSUB', '+pubsub|numsub') },
   { right: '+rpush', fails: ['receipts'], problem: lacks('RPUSH', '+rpush') },
   { right: '+lrange', fails: ['receipts'], problem: lacks('LRANGE', '+lrange') },
   { right: '+lpush', fails: ['notes'], problem: lacks('LPUSH', '+lpush') },
   { right: '+ltrim', fails: [], problem: lacks('LTRIM', '+ltrim') },
   { right: '+expire', fails: ['records'], problem: lacks('EXPIRE', '+expire') },
-  { right: '+set', fails: ['recovers', 'tickets'], problem: lacks('push_tick', '+set') },
+  { right: '+set', fails: ['recovers', 'begins', 'tickets'], problem: lacks('push_tick', '+set') },
   { right: '+getdel', fails: ['tickets'], problem: lacks('GETDEL', '+getdel') },
-  { right: '+fcall', fails: ['records', 'recovers'], problem: lacks('…', '+fcall') },
-  { right: '+time', fails: ['records', 'recovers'], problem: lacks('push_…', '+time') },
-  { right: '+get', fails: ['recovers'], problem: lacks('push_tick', '+get') },
+  { right: '+fcall', fails: ['records', 'recovers', 'begins'], problem: lacks('…', '+fcall') },
+  { right: '+time', fails: ['records', 'recovers', 'begins'], problem: lacks('push_…', '+time') },
+  { right: '+get', fails: ['recovers', 'begins'], problem: lacks('push_tick', '+get') },
   {
     right: '+hset',
     fails: ['records'],
-    failsAtStart: ['records', 'recovers'],
+    failsAtStart: ['records', 'recovers', 'begins'],
     problem: lacks('push_publish', '+hset…'),
   },
-  { right: '+hmget', fails: ['records', 'recovers'], problem: lacks('push_…', '+hmget') },
+  { right: '+hmget', fails: ['records', 'recovers', 'begins'], problem: lacks('push_…', '+hmget') },
   { right: '+xadd', fails: ['records'], problem: lacks('push_publish', '+xadd or …') },
   { right: '+xtrim', fails: ['records'], problem: lacks('push_publish', '+xtrim or …') },
-  { right: '+xrange', fails: ['recovers'], problem: lacks('push_history', '+xrange') },
+  { right: '+xrange', fails: ['recovers', 'begins'], problem: lacks('push_…', '+xrange') },
+  { right: '+xrevrange', fails: ['begins'], problem: lacks('push_newest', '+xrevrange') },
   { right: '+unlink', fails: ['records'], problem: lacks('push_publish', '+unlink or …') },
   { right: '+info', fails: [], problem: lacks('INFO', '+info'), isOfLink: true },
   // Their refusal is an answer like any other, or costs a name in CLIENT LIST.
@@ -144,6 +162,13 @@ async function failing(t: TestContext, node: Node): Promise<Feature[]> {
       const { payload } = await connection.next('subscribed')
       connection.send('unsubscribe', { topic }, 2)
       return (payload as { recovered: boolean }).recovered
+    },
+    async begins() {
+      connection.send('subscribe', { topic, last: 1 }, 3)
+      await connection.next('subscribed')
+      const { type } = await connection.next()
+      connection.send('unsubscribe', { topic }, 4)
+      return type === 'e'
     },
     async tickets() {
       const other = await openConnection(app, `/ws?ticket=${await app.push.ticket({ user: '7' })}`)
