@@ -7,6 +7,7 @@ import type { Authentication } from './options/options.ts'
 import { errors } from './protocol/errors.ts'
 import { CLOSE, closeProblem } from './protocol/messages.ts'
 import { type Topic, topicProblem } from './protocol/topic.ts'
+import { type HistoryQuery, type HistoryReader, parseHistory, type TopicHistory } from './publish/history-page.ts'
 import type { Publish, Publisher, PublishResult } from './publish/publish.ts'
 
 /** The connections of this node. */
@@ -55,10 +56,12 @@ export class PushBridge {
   readonly connections: Connections
   readonly #hub: Hub
   readonly #publisher: Publisher
+  readonly #histories: HistoryReader
 
-  constructor(hub: Hub, publisher: Publisher) {
+  constructor(hub: Hub, publisher: Publisher, histories: HistoryReader) {
     this.#hub = hub
     this.#publisher = publisher
+    this.#histories = histories
     this.publish = publisher.publish
     const { registry } = hub
     this.connections = {
@@ -86,6 +89,14 @@ export class PushBridge {
     const problem = closeProblem(code, reason)
     if (problem) throw new errors.FIELD(problem)
     return this.#publisher.command(target, { kind: 'close', code, reason })
+  }
+
+  /**
+   * A page of what is kept of a recorded topic: the newest messages, or those after `since`. Rights are not checked: the
+   * application decides who may see it.
+   */
+  async history(topic: string, query?: HistoryQuery): Promise<TopicHistory> {
+    return parseHistory(await this.#histories.read(topic, query))
   }
 
   /**

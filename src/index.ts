@@ -3,6 +3,7 @@ import pushBridge from './plugin.ts'
 export default pushBridge
 export type { Connections, PushBridge, Status } from './bridge.ts'
 export type { PushConnection } from './connection/identity.ts'
+export type { ClientPublication } from './options/client-publications.ts'
 export {
   type ApiKey,
   type Authentication,
@@ -12,9 +13,10 @@ export {
   type PushBridgeOptions,
 } from './options/options.ts'
 export type { PushError } from './protocol/errors.ts'
-export { CLOSE, shouldReconnect } from './protocol/messages.ts'
+export { CLOSE, type From, shouldReconnect } from './protocol/messages.ts'
 export type { Action, Grant, Right } from './protocol/rights.ts'
 export { isTopic, type Topic } from './protocol/topic.ts'
+export type { HistoryMessage, HistoryQuery, TopicHistory } from './publish/history-page.ts'
 export type {
   Publications,
   Publish,

@@ -8,6 +8,7 @@ import { Dispatcher } from './node/inbound.ts'
 import type { PushBridgeOptions } from './options/options.ts'
 import { parseOptions } from './options/parse.ts'
 import { errors } from './protocol/errors.ts'
+import { HistoryReader } from './publish/history-page.ts'
 import { HistoryRules } from './publish/history-rules.ts'
 import { Publisher } from './publish/publish.ts'
 import { SchemaTable } from './publish/schemas.ts'
@@ -38,8 +39,11 @@ const pushBridge: FastifyPluginAsync<PushBridgeOptions> = async (app, input) => 
   const metrics = new Metrics()
   const hub = new Hub(broker, options, { schemas, rules }, metrics, hubEvents(app))
   const publisher = new Publisher(broker, schemas, rules, options.limits.publication)
-  const dispatcher = new Dispatcher(hub, options, error => app.log.error({ err: error }, 'push: a handler failed'))
-  app.decorate(options.name, new PushBridge(hub, publisher) as never)
+  const dispatcher = new Dispatcher(hub, options, publisher, error =>
+    app.log.error({ err: error }, 'push: a handler failed'),
+  )
+  const histories = new HistoryReader(broker, schemas, options.limits.publication)
+  app.decorate(options.name, new PushBridge(hub, publisher, histories) as never)
   await app.register(async scope => {
     const watch = await shareWebSocketServer(scope, options)
     socketRoutes(scope, { hub, options, dispatcher, watch, admission: new Admission(hub, options) })

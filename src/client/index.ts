@@ -1,10 +1,19 @@
 import type { Gap, Welcome } from '../protocol/messages.ts'
 import { ClientError } from './handlers.ts'
-import type { Binary, ClientOptions, ClientState, PublishedMessage, Subscribed, WebSocketLike } from './options.ts'
+import type {
+  Binary,
+  ClientOptions,
+  ClientPublishOptions,
+  ClientState,
+  Published,
+  PublishedMessage,
+  Subscribed,
+  WebSocketLike,
+} from './options.ts'
 import { resolveUrl } from './page.ts'
 import { PushClient } from './session.ts'
 
-export type { ClientOptions, ClientState, PublishedMessage, Subscribed, WebSocketLike }
+export type { ClientOptions, ClientPublishOptions, ClientState, Published, PublishedMessage, Subscribed, WebSocketLike }
 export { ClientError }
 
 /** The events of `listen`. They concern the client itself; published messages go to `on`. */
@@ -70,8 +79,11 @@ export interface Client<Messages extends object = Record<string, unknown>> {
    *
    * After a reconnect the client gives up a topic only if the server forbids it; after any other refusal it tries again
    * within 30 s.
+   *
+   * `last`: the newest so many messages of a recorded topic, up to 100, come first. Not if this client has had a message
+   * of the topic: then it goes on where it was.
    */
-  subscribe(topic: string): Promise<Subscribed>
+  subscribe(topic: string, options?: { last?: number }): Promise<Subscribed>
   /** Also forgets the position of the topic: a later `subscribe` recovers nothing. */
   unsubscribe(topic: string): void
   /** False if the client is not open: nothing is sent. True means only that the socket accepted it. */
@@ -82,6 +94,11 @@ export interface Client<Messages extends object = Record<string, unknown>> {
    * answer), `TIMEOUT` (`timeout`: milliseconds, default 10,000) or `BUSY` (256 requests are unanswered).
    */
   request<Reply = unknown>(type: string, payload?: unknown, options?: { timeout?: number }): Promise<Reply>
+  /**
+   * Publishes to everybody on a topic that this client has, if the server allows it. The promise need not be awaited. It
+   * rejects as that of `request` does; with a `key` it is safe to publish again.
+   */
+  publish(topic: string, type: string, payload?: unknown, options?: ClientPublishOptions): Promise<Published>
   /** Closes for good. `code`: 1000 (default) or 3000–4999. `reason`: at most 123 bytes. Else throws a RangeError. */
   close(code?: number, reason?: string): void
 }

@@ -5,6 +5,7 @@ import type { PushConnection } from '../connection/identity.ts'
 import type { Action, Grant, Right } from '../protocol/rights.ts'
 import { PREFIX_PATTERN, type Topic } from '../protocol/topic.ts'
 import type { PublicationSchemas } from '../publish/schemas.ts'
+import type { ClientPublication, ClientPublicationRules } from './client-publications.ts'
 
 const milliseconds = (defaultValue: number, description: string, minimum = 1) =>
   Type.Integer({ minimum, maximum: 2 ** 31 - 1, default: defaultValue, description: `${description}, in milliseconds` })
@@ -170,6 +171,8 @@ export interface PushBridgeOptions extends Given<Omit<ParsedOptions, 'path' | 'h
   history?: Readonly<Record<string, { size: number; ttl: number }>>
   /** Handlers of client messages, by type. */
   handlers?: Record<string, ClientHandler>
+  /** Types that clients may publish, where the action `publish` is granted to them. Default: none. */
+  clientPublications?: Readonly<Record<string, ClientPublication>>
   /** Called for binary client messages. Without it they are refused. */
   onBinary?(bytes: Buffer, connection: PushConnection): unknown
   /** Called after the welcome was sent. */
@@ -193,6 +196,7 @@ export type Options = ParsedOptions & {
   schemas: PublicationSchemas
   history: NonNullable<PushBridgeOptions['history']>
   handlers: Record<string, ClientHandler>
+  clientPublications: ClientPublicationRules
   api:
     | { path: string; keys: readonly ApiKey[]; onRequest: NonNullable<PushBridgeOptions['api']>['onRequest'] }
     | undefined

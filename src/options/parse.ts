@@ -2,11 +2,11 @@ import type { Static } from 'typebox'
 import { Compile } from 'typebox/compile'
 import { urlProblem } from '../broker/redis/url.ts'
 import { errors } from '../protocol/errors.ts'
-import { isReservedType, typeProblem } from '../protocol/messages.ts'
 import { grantProblem } from '../protocol/rights.ts'
 import { unknownKey } from '../protocol/unknown-keys.ts'
 import { rulesProblem } from '../publish/history-rules.ts'
 import type { PublicationSchemas } from '../publish/schemas.ts'
+import { parseClientPublications } from './client-publications.ts'
 import {
   type ApiKey,
   ApiSchema,
@@ -17,9 +17,9 @@ import {
   type ParsedOptions,
 } from './options.ts'
 import { originProblem } from './origin.ts'
-import { fail, isPlainObject, pick, refuse, withDefaults } from './values.ts'
+import { fail, isPlainObject, pick, refuse, refuseType, withDefaults } from './values.ts'
 
-const OBJECTS = ['schemas', 'handlers', 'history', 'api'] as const
+const OBJECTS = ['schemas', 'handlers', 'clientPublications', 'history', 'api'] as const
 const KEYS = [...Object.keys(OptionsSchema.properties), 'redis', ...CALLBACKS, ...OBJECTS]
 
 const optionsCheck = Compile(OptionsSchema)
@@ -49,6 +49,7 @@ export function parseOptions(input: unknown): Options {
     schemas: parseSchemas((given.schemas ?? {}) as Record<string, unknown>),
     history: parseHistory(given.history ?? {}),
     handlers: parseHandlers((given.handlers ?? {}) as Record<string, unknown>),
+    clientPublications: parseClientPublications((given.clientPublications ?? {}) as Record<string, unknown>),
     api: given.api === undefined ? undefined : parseApi(given.api as Record<string, unknown>),
   }
 }
@@ -99,12 +100,6 @@ function parseHandlers(handlers: Record<string, unknown>): Options['handlers'] {
 function parseSchemas(schemas: Record<string, unknown>): PublicationSchemas {
   for (const type of Object.keys(schemas)) refuseType(`schemas["${type}"]`, type)
   return schemas as PublicationSchemas
-}
-
-function refuseType(path: string, type: string): void {
-  const problem =
-    typeProblem(type) ?? (isReservedType(type) ? 'type is reserved for the protocol: choose another' : undefined)
-  if (problem) fail(path, `cannot be: ${problem}`)
 }
 
 function keyProblem(key: unknown): string | undefined {

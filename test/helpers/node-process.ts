@@ -7,11 +7,14 @@ const app = Fastify({ logger: { level: process.env.LOG_LEVEL ?? 'silent' } })
 await app.register(pushBridge, {
   path: '/ws',
   redis: process.env.REDIS_URL!,
+  history: { 'channel:chat*': { size: 100, ttl: 60 } },
+  clientPublications: { said: { schema: Type.Object({ text: Type.String() }), rate: 1000 } },
   schemas: { order: Type.Object({ id: Type.Integer() }) },
   api: { keys: ['0123456789abcdef'] },
   authenticate: request => {
     const { user } = request.query as { user?: string }
-    return { allow: ['channel:*'], ...(user !== undefined && { user }) }
+    const chat = { topics: 'channel:chat*', actions: ['subscribe', 'publish', 'history'] as const }
+    return { allow: ['channel:*', chat], ...(user !== undefined && { user }) }
   },
 })
 app.get('/status', () => app.push.status())
