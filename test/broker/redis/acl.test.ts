@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import { after, before, type TestContext, test } from 'node:test'
 import { createServer, readSettings, type ServeSettings } from '../../../src/cli.ts'
+import type { PushBridgeOptions } from '../../../src/index.ts'
+import type { Gap } from '../../../src/protocol/messages.ts'
 import type { Topic } from '../../../src/protocol/topic.ts'
 import { buildPush, openConnection, type TestApp } from '../../helpers/app.ts'
 import { cleanups } from '../../helpers/processes.ts'
@@ -122,7 +124,12 @@ async function limitedNode(t: TestContext, isGranted: boolean, right: string) {
     )
   await setUser(isGranted)
   const history = { 'channel:recorded*': { size: 10, ttl: 60 } }
-  const node = await buildPush(t, { redis: url, redisPrefix: prefix, tickets: true, history, publishTimeout: 1000 })
+  const authenticate: PushBridgeOptions['authenticate'] = request => {
+    const { user } = request.query as { user: string }
+    return { user, allow: [{ topics: 'channel:*', actions: ['subscribe', 'history'] }] }
+  }
+  const options = { redis: url, redisPrefix: prefix, tickets: true, history, publishTimeout: 1000, authenticate }
+  const node = await buildPush(t, options)
   return { ...node, prefix, setUser }
 }
 
@@ -164,11 +171,14 @@ async function failing(t: TestContext, node: Node): Promise<Feature[]> {
       return (payload as { recovered: boolean }).recovered
     },
     async begins() {
-      connection.send('subscribe', { topic, last: 1 }, 3)
-      await connection.next('subscribed')
-      const { type } = await connection.next()
-      connection.send('unsubscribe', { topic }, 4)
-      return type === 'e'
+      const other: Topic = `${topic}-first`
+      await server.admin.call('FCALL', 'push_publish', 1, prefix + other, '{"type":"f"}', 10, 60)
+      connection.send('subscribe', { topic: other, last: 1 }, 3)
+      for (;;) {
+        const { type, payload } = await connection.next()
+        if (type === 'f') return true
+        if (type === 'gap' && (payload as Gap).topics.includes(other)) return false
+      }
     },
     async tickets() {
       const other = await openConnection(app, `/ws?ticket=${await app.push.ticket({ user: '7' })}`)
