@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { Connection } from '../connection/connection.ts'
 import type { Options } from '../options/options.ts'
+import { CLIENT_KEY } from '../protocol/envelope.ts'
 import { errors, isPushError, type PushError } from '../protocol/errors.ts'
 import { type Topic, topicProblem } from '../protocol/topic.ts'
 import type { Publisher } from '../publish/publish.ts'
@@ -82,6 +83,7 @@ export class ClientPublications {
    */
   async start(connection: Connection, draft: Draft): Promise<{ answer?: Promise<Published | PushError> }> {
     const { topic } = draft
+    if (connection.isClosing) return {}
     this.#requireTopic(connection, topic)
     await authorizeAction(this.#authorize, connection, topic, { action: 'publish' })
     // Whoever is told to leave while authorize() thinks publishes nothing more.
@@ -157,12 +159,13 @@ function isKey(key: unknown): key is string {
 }
 
 /**
- * A name for the publication that no other user can use, and no backend does. A digest, because a name of 200 bytes and a
+ * A name for the publication that no other user can use, and that is forgotten after ten minutes: clients may use as many
+ * as their rate allows. A digest, because a name of 200 bytes and a
  * key of its own length would be too long together.
  */
 function ownKey({ id, user }: Connection, key: string): string {
   const owner = user === null ? { connection: id } : { user }
-  return `client:${createHash('sha256')
+  return `${CLIENT_KEY}${createHash('sha256')
     .update(JSON.stringify([owner, key]))
     .digest('base64url')}`
 }

@@ -11,6 +11,9 @@ export const ENVELOPE_VERSION = 1
 
 const MAX_EXCEPT = 100
 
+/** Idempotency keys that begin with this are those of clients: they are remembered for ten minutes and not for the TTL. */
+export const CLIENT_KEY = 'client:'
+
 const shared = {
   v: Type.Optional(Type.Integer({ minimum: 1, description: 'version of the envelope, 1 when left out' })),
   ext: Type.Optional(Type.Object({}, { description: 'additions of later versions; ignored' })),

@@ -9,11 +9,13 @@ local MAX_SIZE = 100000
 local MAX_TTL = 366 * DAY
 -- The default of limits.publication.
 local MAX_BYTES = 262144
--- Seconds for which an idempotency key is remembered, at least.
+-- Seconds for which an idempotency key is remembered, at least. One of a client is not remembered for longer: there may be
+-- as many as clients like.
 local ONCE_TTL = 600
+local CLIENT_KEY = 'client:'
 local READ_AT_ONCE = 16
 -- So many bytes of entries are looked through for the newest ones.
-local MAX_NEWEST_BYTES = 4194304
+local MAX_NEWEST_BYTES = 1048576
 local RESERVED = {
   welcome = true, ping = true, pong = true, subscribe = true, subscribed = true, unsubscribe = true,
   unsubscribed = true, reply = true, error = true, gap = true, reconnect = true, ack = true,
@@ -270,7 +272,8 @@ local function push_publish(keys, args)
   local nodes = publish(channel, id .. ' ' .. number .. ' ' .. previous .. '\n' .. envelope, is_sharded)
   if key then
     redis.call('HSET', once .. key, 'id', id, 'seq', number, 'nodes', nodes)
-    redis.call('EXPIRE', once .. key, math.max(ttl, ONCE_TTL))
+    local is_of_client = key:sub(1, #CLIENT_KEY) == CLIENT_KEY
+    redis.call('EXPIRE', once .. key, is_of_client and ONCE_TTL or math.max(ttl, ONCE_TTL))
   end
   return { id, seq, nodes, 0 }
 end

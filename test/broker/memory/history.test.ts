@@ -41,7 +41,7 @@ test('the newest are no older than the ttl, and of bounded size; a first large o
   clock.now += HOUR
   assert.deepEqual(numbers(9), [])
   assert.equal(memory.page(X, newest(9), ALL).isComplete, true)
-  for (let n = 3; n <= 6; n++) append('x'.repeat(1_900_000))
+  for (let n = 3; n <= 6; n++) append('x'.repeat(500_000))
   assert.deepEqual(numbers(9), [5, 6])
   append('x'.repeat(5_000_000))
   assert.deepEqual(numbers(9), [7])
@@ -57,6 +57,17 @@ test('keys are remembered ten minutes or as long as the entries, and then forgot
   append(4, 10, 7200, 'long')
   clock.now += 7_199_999
   assert.equal(append(5, 10, 60, 'long').isDuplicate, true)
+})
+
+test('a key of a client is forgotten after ten minutes, whatever else is remembered', () => {
+  const { clock, append } = history()
+  append(1, 10, 7200, 'long')
+  const first = append(2, 10, 7200, 'client:k')
+  clock.now += 599_999
+  assert.deepEqual(append(3, 10, 7200, 'client:k'), { position: first.position, isDuplicate: true })
+  clock.now += 1
+  assert.equal(append(4, 10, 7200, 'client:k').isDuplicate, false)
+  assert.equal(append(5, 10, 7200, 'long').isDuplicate, true)
 })
 
 test('a key that lives longer does not keep shorter ones behind it in memory', () => {

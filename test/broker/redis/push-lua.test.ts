@@ -273,6 +273,21 @@ for (const [way, make] of Object.entries(ways)) {
     assert.ok((await redis.ttl(`{${channel}}:once:long`)) > 7000)
   })
 
+  test(`${way}: a key of a client is remembered for ten minutes, however long the entries are kept`, async () => {
+    const call = make()
+    const channel = newChannel()
+    for (const [key, seconds] of [
+      ['client:k', 600],
+      ['k', 7200],
+      ['client', 7200],
+    ] as const) {
+      const [id] = await publish(call, channel, envelope(1), 10, 7200, key)
+      assert.equal((await publish(call, channel, envelope(1), 10, 7200, key))[0], id)
+      const left = await redis.ttl(`{${channel}}:once:${key}`)
+      assert.ok(left <= seconds && left > seconds - 500, `${key}: ${left}`)
+    }
+  })
+
   test(`${way}: pages are bounded by count and by bytes, and make the whole when put together`, async () => {
     const call = make()
     const channel = newChannel()
@@ -374,8 +389,8 @@ for (const [way, make] of Object.entries(ways)) {
     for (let n = 1; n <= 20; n++) await publish(call, channel, large)
     const page = await newest(call, channel, 20, [1, 1e6])
     assert.deepEqual([page[2], page[3], page.length], [20, 0, 6])
-    // 4 MiB are sixteen of these.
-    assert.equal(positionOf(page[4]!)!.seq, 5)
+    // A megabyte is four of these.
+    assert.equal(positionOf(page[4]!)!.seq, 17)
   })
 
   test(`${way}: many are told at once where they stand`, async () => {
