@@ -75,13 +75,21 @@ for (const [name, make] of Object.entries({ memory: onMemory, redis: onRedis }))
 
   test(`${name}: while others publish nothing is missing and nothing comes twice`, async t => {
     const node = await make(t)
-    const client = await openConnection(node.app, '/ws')
-    for (let n = 1; n <= 500; n++) void record(node, 'channel:long', n)
-    client.send('subscribe', { topic: 'channel:long', last: 100 }, 1)
-    for (let n = 501; n <= 1000; n++) void record(node, 'channel:long', n)
-    await client.next('subscribed')
-    const first = (await client.next('n')).payload as number
-    for (let n = first + 1; n <= 1000; n++) assert.equal((await client.next('n')).payload, n)
+    const clients = await Promise.all(Array.from({ length: 10 }, () => openConnection(node.app, '/ws')))
+    const sent: Promise<unknown>[] = []
+    for (const [i, client] of clients.entries()) {
+      for (let n = 1; n <= 100; n++) sent.push(record(node, 'channel:long', i * 100 + n))
+      client.send('subscribe', { topic: 'channel:long', last: 1 + i * 11 }, 1)
+      await new Promise(setImmediate)
+    }
+    await Promise.all(sent)
+    await record(node, 'channel:long', 1001)
+    for (const client of clients) {
+      const { seq } = (await client.next('subscribed')).payload as TopicState
+      const first = (await client.next('n')).payload as number
+      assert.ok(first <= seq! + 1, `${first} after ${seq}`)
+      for (let n = first + 1; n <= 1001; n++) assert.equal((await client.next('n')).payload, n)
+    }
   })
 
   test(`${name}: many that come at once all get them`, async t => {

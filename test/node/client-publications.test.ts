@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
+import fc from 'fast-check'
 import { Type } from 'typebox'
 import type { PushBridgeOptions } from '../../src/index.ts'
 import type { TestMessage } from '../../src/testing.ts'
@@ -243,6 +244,37 @@ test('whoever is told to leave while authorize() thinks publishes nothing, and n
   assert.deepEqual((await ben.next('chat.message')).payload, { text: 'quiet here' })
 })
 
+test('property: whatever a client sends, it is answered once, and others get only what was checked', async t => {
+  const { app } = await onMemory(t, { limits: { messages: 1_000_000 } })
+  const [ann, ben] = await Promise.all(['ann', 'ben'].map(user => openConnection(app, `/ws/room?user=${user}`)))
+  const some = (value: fc.Arbitrary<unknown>) => fc.oneof({ weight: 9, arbitrary: value }, fc.jsonValue())
+  const usual = fc.record({
+    topic: some(fc.oneof({ weight: 5, arbitrary: fc.constant('channel:room') }, fc.constantFrom('user:ann', 'all'))),
+    type: some(fc.constantFrom('chat.message', 'chat.message', 'chat.typing', 'order')),
+    payload: some(fc.record({ text: fc.string() })),
+    echo: some(fc.boolean()),
+  })
+  const more = fc.oneof({ weight: 5, arbitrary: fc.constant({}) }, fc.record({ key: fc.jsonValue() }), fc.object())
+  const payload = fc.tuple(usual, more).map(([message, others]) => ({ ...others, ...message }))
+  let published = 0
+  await fc.assert(
+    fc.asyncProperty(fc.oneof(payload, fc.jsonValue()), async value => {
+      const answer = await publish(ann!, value as object)
+      assert.match(codeOf(answer), /^(push\.published|PUSH_ERR_\w+)$/)
+      if (answer.type === 'push.published') published++
+    }),
+    { numRuns: 500 },
+  )
+  assert.ok(published > 10, `${published} published`)
+  await publish(ann!, said('the end'))
+  for (let n = 0; n < published; n++) {
+    const { from, type, payload: told } = await ben!.next()
+    assert.deepEqual(from, { user: 'ann' })
+    if (type === 'chat.message') assert.equal(typeof (told as { text: unknown }).text, 'string')
+  }
+  assert.deepEqual((await ben!.next()).payload, { text: 'the end' })
+})
+
 test('an authorize() that fails is logged, and tells the client nothing', async t => {
   const { app, log } = await onMemory(t, {
     authorize(_connection, _topic, { action }) {
@@ -275,4 +307,29 @@ test('without Redis the client is told that it may publish again, and not where 
   const lines = node.log.filter(({ msg }) => msg === 'push: a handler failed')
   assert.equal(lines.length, 1, 'one line for all of them')
   assert.ok(!JSON.stringify(lines).includes('during'))
+})
+
+test('with a frozen Redis the client learns that it does not know, and its key makes the repeat harmless', async t => {
+  const redis = await startRedis(t)
+  const node = await buildPush(t, { ...CHAT, redis: redis.url, publishTimeout: 1000 })
+  const connection = await openConnection(node.app, '/ws/kept?user=ann')
+  const message = said('once', 'channel:kept', { key: 'k' })
+  redis.freeze()
+  const { payload } = await publish(connection, message)
+  assert.deepEqual(payload, {
+    code: 'PUSH_ERR_UNCONFIRMED',
+    message: 'it may or may not have been published: with a key it is safe to publish again',
+  })
+  redis.thaw()
+  let answer: TestMessage | undefined
+  await until(async () => {
+    answer = await publish(connection, message)
+    return answer.type === 'push.published'
+  }, 'it is published again')
+  assert.equal((answer!.payload as { seq: number }).seq, 1)
+  const { messages } = await node.app.push.history('channel:kept')
+  assert.deepEqual(
+    messages.map(({ payload: text, from }) => [text, from]),
+    [[{ text: 'once' }, { user: 'ann' }]],
+  )
 })
