@@ -10,6 +10,9 @@ export interface Question {
   last?: number | undefined
 }
 
+/** So many of its own publications a client remembers for each topic. */
+const MAX_SAID = 100
+
 interface Place {
   /** Everything up to here was handled or told as a gap: recovery continues from it. */
   id?: string | undefined
@@ -27,6 +30,8 @@ interface Place {
   first?: number | undefined
   /** They were asked for on this connection: `id` is not where they begin. */
   isBeginning?: boolean
+  /** What this client published itself and wants no echo of: the next connection may bring it all the same. */
+  said?: Set<string>
   /** From the option `since`: the application may subscribe long after the first welcome. */
   isRestored?: boolean
   /** What the welcome said about a topic that the connection has without subscribing. Before one, any may be. */
@@ -184,7 +189,16 @@ export class Positions {
     place.id = id
     place.last = position
     place.first = undefined
-    return true
+    return !place.said?.delete(id)
+  }
+
+  /** The next time that `id` comes it is not for the handlers. */
+  said(topic: string, id: string): void {
+    const place = this.places.get(topic)
+    if (!place) return
+    place.said ??= new Set()
+    place.said.add(id)
+    if (place.said.size > MAX_SAID) place.said.delete(place.said.values().next().value!)
   }
 
   forget(topic: string): void {

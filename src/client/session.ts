@@ -99,8 +99,9 @@ export class PushClient {
   publish(topic: string, type: string, payload?: unknown, options: ClientPublishOptions = {}): Promise<Published> {
     const { echo, key, timeout } = options
     const published = this.request('push.publish', { topic, type, payload, echo, key }, timeout ? { timeout } : {})
+    const remember = ({ id }: Published) => id && echo === false && this.places.said(topic, id)
     // Nobody has to await it: that somebody is typing may get lost.
-    published.catch(() => {})
+    published.then(remember, () => {})
     return published
   }
 

@@ -440,6 +440,20 @@ test('what a client publishes comes back to it with its user, and the promise ha
   await new Promise(setImmediate)
 })
 
+test('what it wants no echo of does not come with what it missed either', LIMIT, async t => {
+  const clientPublications = { said: { schema: Type.Object({ text: Type.String() }) } }
+  const { node, client, inbox, whileAway } = await online(t, '/a?user=7', {}, { ...MAY_ALL, clientPublications })
+  await record(node, 'channel:a', 1)
+  assert.deepEqual(await inbox.payloads(1), [1])
+  const { id } = await client.publish('channel:a', 'said', { text: 'hi' }, { echo: false })
+  await whileAway(() => record(node, 'channel:a', 3))
+  assert.deepEqual(await inbox.payloads(1), [3])
+  // The same from somebody else would have come.
+  assert.notEqual(client.positions['channel:a'], id)
+  await whileAway(() => node.app.push.publish('channel:a', { type: 'said', payload: { text: 'hi' } }))
+  assert.deepEqual(await inbox.payloads(1), [{ text: 'hi' }])
+})
+
 test('a publisher learns how many handled its message', LIMIT, async t => {
   const { node, client } = await online(t, '?user=7')
   client.listen('error', () => {})
