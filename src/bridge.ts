@@ -9,6 +9,7 @@ import type { Authentication } from './options/options.ts'
 import { errors } from './protocol/errors.ts'
 import type { Topic } from './protocol/topic.ts'
 import { Commands } from './publish/commands.ts'
+import { type HistoryQuery, type HistoryReader, parseHistory, type TopicHistory } from './publish/history-page.ts'
 import type { Publish, Publisher, PublishResult } from './publish/publish.ts'
 
 /** The connections of this node. */
@@ -54,10 +55,12 @@ export class PushBridge {
   readonly connections: Connections
   readonly #hub: Hub
   readonly #commands: Commands
+  readonly #histories: HistoryReader
 
-  constructor(hub: Hub, publisher: Publisher) {
+  constructor(hub: Hub, publisher: Publisher, histories: HistoryReader) {
     this.#hub = hub
     this.#commands = new Commands(publisher)
+    this.#histories = histories
     this.publish = publisher.publish
     const { registry } = hub
     this.connections = {
@@ -83,6 +86,14 @@ export class PushBridge {
   /** Closes the connections of `user:ID` or `connection:ID` on any node; `delivered` is how many were closed. */
   close(target: string, code?: number, reason?: string): Promise<PublishResult> {
     return this.#commands.close(target, code, reason)
+  }
+
+  /**
+   * A page of what is kept of a recorded topic: the newest messages, or those after `since`. Rights are not checked: the
+   * application decides who may see it.
+   */
+  async history(topic: string, query?: HistoryQuery): Promise<TopicHistory> {
+    return parseHistory(await this.#histories.read(topic, query))
   }
 
   /**

@@ -4,6 +4,7 @@ export default pushBridge
 export type { Connections, PushBridge, Status } from './bridge.ts'
 export type { PushConnection } from './connection/identity.ts'
 export type { Members, OnlineUser } from './node/presence/presence.ts'
+export type { ClientPublication } from './options/client-publications.ts'
 export {
   type ApiKey,
   type Authentication,
@@ -14,10 +15,11 @@ export {
 } from './options/options.ts'
 export type { PresenceOption } from './options/presence.ts'
 export type { PushError } from './protocol/errors.ts'
-export { CLOSE, shouldReconnect } from './protocol/messages.ts'
+export { CLOSE, type From, shouldReconnect } from './protocol/messages.ts'
 export type { Member } from './protocol/presence.ts'
 export type { Action, Grant, KeyAction, KeyGrant, Right } from './protocol/rights.ts'
 export { isTopic, type Topic } from './protocol/topic.ts'
+export type { HistoryMessage, HistoryQuery, TopicHistory } from './publish/history-page.ts'
 export type {
   Publications,
   Publish,

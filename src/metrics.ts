@@ -19,6 +19,7 @@ export type CounterName =
   | 'upgrades_refused_total'
   | 'messages_received_total'
   | 'messages_refused_total'
+  | 'client_publications_total'
   | 'publications_received_total'
   | 'publications_rejected_total'
   | 'deliveries_total'

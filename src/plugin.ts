@@ -8,6 +8,7 @@ import { Dispatcher } from './node/inbound.ts'
 import type { PushBridgeOptions } from './options/options.ts'
 import { parseOptions } from './options/parse.ts'
 import { errors } from './protocol/errors.ts'
+import { HistoryReader } from './publish/history-page.ts'
 import { HistoryRules } from './publish/history-rules.ts'
 import { Publisher } from './publish/publish.ts'
 import { SchemaTable } from './publish/schemas.ts'
@@ -38,8 +39,11 @@ const pushBridge: FastifyPluginAsync<PushBridgeOptions> = async (app, input) => 
   const metrics = new Metrics()
   const hub = new Hub(broker, options, { schemas, rules }, metrics, hubEvents(app))
   const publisher = new Publisher(broker, schemas, rules, options.limits.publication)
-  const dispatcher = new Dispatcher(hub, options, error => app.log.error({ err: error }, 'push: a handler failed'))
-  const push = new PushBridge(hub, publisher)
+  const dispatcher = new Dispatcher(hub, options, publisher, error =>
+    app.log.error({ err: error }, 'push: a handler failed'),
+  )
+  const histories = new HistoryReader(broker, schemas, options.limits.publication)
+  const push = new PushBridge(hub, publisher, histories)
   app.decorate(options.name, push as never)
   await app.register(async scope => {
     const watch = await shareWebSocketServer(scope, options)

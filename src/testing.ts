@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import { type RawData, WebSocket } from 'ws'
-import type { Welcome } from './protocol/messages.ts'
+import type { From, Welcome } from './protocol/messages.ts'
 
 /** One message of the server. A binary message has the type `binary` and its bytes as payload. */
 export interface TestMessage {
@@ -11,6 +11,8 @@ export interface TestMessage {
   topic?: string
   seq?: number
   id?: string
+  /** Who published it, if a client did. */
+  from?: From
   ref?: string | number
 }
 

@@ -14,7 +14,7 @@ import pushBridge, { clientHandler, type PushBridgeOptions } from '../src/index.
 import { ApiSchema, OptionsSchema } from '../src/options/options.ts'
 import { type Decoded, decodeEnvelope } from '../src/protocol/envelope.ts'
 import { errors } from '../src/protocol/errors.ts'
-import { CLOSE, shouldReconnect } from '../src/protocol/messages.ts'
+import { CLOSE, type From, shouldReconnect } from '../src/protocol/messages.ts'
 import { KEY_ACTIONS } from '../src/protocol/rights.ts'
 import { PublishRequestSchema } from '../src/publish/publish.ts'
 import { createPublisher } from '../src/publisher.ts'
@@ -489,7 +489,7 @@ interface Positioned {
   id?: unknown
 }
 
-type Message = Positioned & { type: string; payload: unknown; seq?: number; ack?: string }
+type Message = Positioned & { type: string; payload: unknown; from?: From; seq?: number; ack?: string }
 
 /** An application for what the documents say of one; it ends with the test. */
 async function buildApp(t: TestContext, options: Partial<PushBridgeOptions> = {}): Promise<FastifyInstance> {
@@ -527,19 +527,26 @@ const RECORDED = { size: 100, ttl: 3600 }
 test('protocol: every dialogue is what is said', async t => {
   const greet = clientHandler(Type.Object({ name: Type.String() }), ({ name }) => ({ text: `hello ${name}` }))
   const history = { 'user:42': RECORDED, 'channel:prices': RECORDED }
-  const app = await buildApp(t, { redisPrefix: 'protocol:', handlers: { greet }, history })
+  const allow = ['channel:*', { topics: 'channel:room', actions: ['subscribe', 'publish'] as const }]
+  const app = await buildApp(t, {
+    redisPrefix: 'protocol:',
+    handlers: { greet },
+    clientPublications: { 'chat.message': { schema: Type.Object({ text: Type.String() }) } },
+    history,
+    authenticate: () => ({ user: '42', allow: [...allow, { topics: 'channel:prices', actions: ['history'] }] }),
+  })
   const { socket, next } = await openSession(t, app)
   const names = new Aliases()
   let acknowledged: Promise<{ acknowledged?: number }> | undefined
 
   /** Sees to it that the server says `line`; what it says by itself, or again, needs nothing. */
-  const provoke = async ({ type, payload, topic, seq, id, ack }: Message) => {
+  const provoke = async ({ type, payload, topic, from, seq, id, ack }: Message) => {
     if (type === 'gap' && (payload as { reason: string }).reason === 'broker_link') {
       await redis.kill()
       await redis.start()
     }
     if (!topic || names.isKnown(topic, id)) return
-    const published = app.push.publish(topic, { type, payload, ...(ack && { ack: true }), ...(!id && { seq }) })
+    const published = app.push.publish(topic, { type, payload, from, ...(ack && { ack: true }), ...(!id && { seq }) })
     if (ack) acknowledged = published
     else await published
   }
@@ -866,7 +873,7 @@ test('redis: what is not recorded, and the functions of the nodes', async t => {
   const listed = (await redis.admin.call('FUNCTION', 'LIST', 'LIBRARYNAME', 'push_v1')) as unknown[]
   const functions = new Set(JSON.stringify(listed).match(/push_(?!v1)\w+/g))
   for (const name of functions) assert.match(read(REDIS), new RegExp(`FCALL ${name} `), name)
-  assert.equal(functions.size, 10)
+  assert.equal(functions.size, 11)
   const { node } = await app.push.status()
   assert.ok((await redis.admin.ttl(`{push:shard-0}:tick:${node}`)) > 86_000)
 })

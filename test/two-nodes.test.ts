@@ -74,6 +74,29 @@ test('except works across nodes', async t => {
   assert.deepEqual([nobody.delivered, nobody.skipped], [0, 2])
 })
 
+test('what a client publishes on one node comes on the other, in order, and begins a third client there', async t => {
+  const [ann, ben] = await Promise.all([nodes[0].connect('/ws/chat1?user=ann'), nodes[1].connect('/ws/chat1?user=ben')])
+  for (let n = 1; n <= 20; n++) {
+    ann.send('push.publish', { topic: 'channel:chat1', type: 'said', payload: { text: `${n}` }, echo: false })
+  }
+  for (let n = 1; n <= 20; n++) {
+    const { payload, from, seq } = await ben.next('said')
+    assert.deepEqual([payload, from, seq], [{ text: `${n}` }, { user: 'ann' }, n])
+  }
+  ben.send('push.publish', { topic: 'channel:chat1', type: 'said', payload: { text: 'yes' }, key: 'k' }, 1)
+  assert.equal(((await ben.next('push.published')).payload as { seq: number }).seq, 21)
+  assert.deepEqual((await ann.next('said')).from, { user: 'ben' })
+  const [cat] = await bothConnect(t, '/ws?user=cat')
+  cat!.send('subscribe', { topic: 'channel:chat1', last: 2 }, 1)
+  for (const [text, user] of [
+    ['20', 'ann'],
+    ['yes', 'ben'],
+  ]) {
+    const { payload, from } = await cat!.next('said')
+    assert.deepEqual([payload, from], [{ text }, { user }])
+  }
+})
+
 test('a connection that is gone counts 0, never nothing', async () => {
   assert.deepEqual(await publisher.publish('connection:gone', { type: 'x', receipt: true }), {
     topic: 'connection:gone',

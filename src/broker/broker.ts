@@ -64,7 +64,7 @@ export interface HistoryEntry {
   envelope: Buffer
 }
 
-/** A part of a topic's history, after a position. */
+/** A part of a topic's history, after a position, or the newest of it. */
 export interface HistoryPage {
   /** Why the entries may not be complete; then there are none. */
   gap?: GapReason
@@ -139,7 +139,10 @@ export interface Broker {
   /** Leaves the topic unless an attached subscriber still holds it. */
   unsubscribe(topic: Topic): void
 
-  /** The publications after `since`. Rejects with a PushError while the broker is away. */
+  /**
+   * The publications after the id `since`, or the newest ones, for which `newest(count)` stands in its place. Rejects with
+   * a PushError while the broker is away.
+   */
   history(topic: Topic, since: string, limits: PageLimits): Promise<HistoryPage>
 
   /** Settles within the publish timeout, with one result for each item, in the same order. */

@@ -1,12 +1,31 @@
 import type { Gap, Welcome } from '../protocol/messages.ts'
 import { ClientError } from './handlers.ts'
-import type { Binary, ClientOptions, ClientState, PublishedMessage, Subscribed, WebSocketLike } from './options.ts'
+import type {
+  Binary,
+  ClientOptions,
+  ClientPublishOptions,
+  ClientState,
+  Published,
+  PublishedMessage,
+  Subscribed,
+  WebSocketLike,
+} from './options.ts'
 import { resolveUrl } from './page.ts'
 import type { Roster, RosterChange } from './roster.ts'
 import { PushClient } from './session.ts'
 
 export type { Member } from '../protocol/presence.ts'
-export type { ClientOptions, ClientState, PublishedMessage, Roster, RosterChange, Subscribed, WebSocketLike }
+export type {
+  ClientOptions,
+  ClientPublishOptions,
+  ClientState,
+  Published,
+  PublishedMessage,
+  Roster,
+  RosterChange,
+  Subscribed,
+  WebSocketLike,
+}
 export { ClientError }
 
 /** The events of `listen`. They concern the client itself; published messages go to `on`. */
@@ -72,8 +91,11 @@ export interface Client<Messages extends object = Record<string, unknown>> {
    *
    * After a reconnect the client gives up a topic only if the server forbids it; after any other refusal it tries again
    * within 30 s.
+   *
+   * `last`: the newest so many messages of a recorded topic, up to 100, come first. Not if this client has had a message
+   * of the topic: then it goes on where it was.
    */
-  subscribe(topic: string): Promise<Subscribed>
+  subscribe(topic: string, options?: { last?: number }): Promise<Subscribed>
   /**
    * Who is on the topic, kept up to date: `client.presence('channel:room.1').members`. Subscribes the topic, and asks again
    * after every reconnect. The server must grant `presence` on the topic. `unsubscribe` ends it.
@@ -89,6 +111,11 @@ export interface Client<Messages extends object = Record<string, unknown>> {
    * answer), `TIMEOUT` (`timeout`: milliseconds, default 10,000) or `BUSY` (256 requests are unanswered).
    */
   request<Reply = unknown>(type: string, payload?: unknown, options?: { timeout?: number }): Promise<Reply>
+  /**
+   * Publishes to everybody on a topic that this client has, if the server allows it. The promise need not be awaited. It
+   * rejects as that of `request` does; with a `key` it is safe to publish again.
+   */
+  publish(topic: string, type: string, payload?: unknown, options?: ClientPublishOptions): Promise<Published>
   /** Closes for good. `code`: 1000 (default) or 3000–4999. `reason`: at most 123 bytes. Else throws a RangeError. */
   close(code?: number, reason?: string): void
 }

@@ -1,11 +1,33 @@
-import type { TopicState } from '../protocol/messages.ts'
+import type { From, TopicState } from '../protocol/messages.ts'
 import type { PresenceMessage } from '../protocol/presence.ts'
 
 /** `waiting`: between two attempts. `open`: welcomed by the server. `closed`: for good; `connect` makes a new one. */
 export type ClientState = 'connecting' | 'open' | 'waiting' | 'closed'
 
-/** A message for the application. `topic` is absent if the server sent it to this connection alone. */
-export type PublishedMessage<T = unknown> = { type: string; payload: T; topic?: string; seq?: number; id?: string }
+/**
+ * A message for the application. `topic` is absent if the server sent it to this connection alone; `from` is the server's
+ * word for who published it.
+ */
+export type PublishedMessage<T = unknown> = {
+  type: string
+  payload: T
+  topic?: string
+  seq?: number
+  id?: string
+  from?: From
+}
+
+/** What the server says of a publication of this client: `id` and `seq` if it is recorded. */
+export type Published = { topic: string; id?: string; seq?: number }
+
+export interface ClientPublishOptions {
+  /** False: this client does not get its own message. Default true. */
+  echo?: boolean
+  /** Names the publication on a recorded topic, so that publishing it again does not repeat it: `crypto.randomUUID()`. */
+  key?: string
+  /** Milliseconds to wait for the answer. Default 10,000. */
+  timeout?: number
+}
 
 export type Subscribed = TopicState & { topic: string; presence?: PresenceMessage | null }
 

@@ -4,6 +4,15 @@ import { isCovered, type Position } from '../protocol/position.ts'
 /** Proxies accept 8 KB, and the rest of the request line needs space too. */
 const MAX_IN_URL = 4_000
 
+/** What the server is asked of the history of a topic. */
+export interface Question {
+  since?: string | undefined
+  last?: number | undefined
+}
+
+/** So many of its own publications a client remembers for each topic. */
+const MAX_SAID = 100
+
 interface Place {
   /** Everything up to here was handled or told as a gap: recovery continues from it. */
   id?: string | undefined
@@ -17,6 +26,12 @@ interface Place {
   hasLetGo?: boolean
   /** How many questions on this connection wait for an answer: the last answer decides. */
   questions: number
+  /** How many of the newest messages are wanted, until the first message comes. */
+  first?: number | undefined
+  /** They were asked for on this connection: `id` is not where they begin. */
+  isBeginning?: boolean
+  /** What this client published itself and wants no echo of: the next connection may bring it all the same. */
+  said?: Set<string>
   /** From the option `since`: the application may subscribe long after the first welcome. */
   isRestored?: boolean
   /** What the welcome said about a topic that the connection has without subscribing. Before one, any may be. */
@@ -27,6 +42,8 @@ interface Place {
 /** The positions of the topics that the client has, or had on the connection before. */
 export class Positions {
   private places = new Map<string, Place>()
+  /** An older server would refuse the question. */
+  private hasHistory = true
 
   constructor(restored: object | null | undefined) {
     for (const [topic, id] of Object.entries(restored ?? {}))
@@ -50,7 +67,8 @@ export class Positions {
   }
 
   /** Reads the topics of a welcome. Returns those whose missed messages must still be asked for. */
-  welcomed(topics: unknown, isWanted: (topic: string) => boolean): string[] {
+  welcomed(topics: unknown, isWanted: (topic: string) => boolean, features?: readonly string[]): string[] {
+    this.hasHistory = features?.includes('history') ?? false
     for (const [topic, place] of this.places) {
       const isHeld = isWanted(topic)
       // Topics that the server gave the last connection are kept for one more: it may give them again.
@@ -59,7 +77,7 @@ export class Positions {
       place.own = undefined
       // The server may send live messages of a topic before it sends the position.
       place.isAhead = place.id !== undefined
-      place.hasLetGo = false
+      place.hasLetGo = place.isBeginning = false
       place.questions = 0
     }
     const own = Object.entries(Object(topics))
@@ -75,13 +93,36 @@ export class Positions {
     return this.places.get(topic)?.own
   }
 
-  /** The `since` for a subscription that is about to be sent. */
-  ask(topic: string): string | undefined {
+  /** The next subscription to `topic` shall bring the newest messages, unless one came before. */
+  begin(topic: string, last: number): void {
+    const place = this.place(topic)
+    if (!place.last) place.first = last
+  }
+
+  /** Whether the newest messages of a topic are wanted that the connection has without subscribing. */
+  isToBegin(topic: string): boolean {
+    return this.hasHistory && this.places.get(topic)?.first !== undefined
+  }
+
+  /** The newest messages are refused. True if others were ignored meanwhile, which must still be asked for. */
+  isBehind(topic: string): boolean {
+    const place = this.place(topic)
+    place.first = undefined
+    return !!place.isAhead
+  }
+
+  /** The question of a subscription that is about to be sent. */
+  ask(topic: string): Question {
     const place = this.place(topic)
     place.isHeld = true
-    place.isAsked = place.id !== undefined
     place.questions++
-    return place.id
+    if (!this.hasHistory) place.first = undefined
+    const last = place.first
+    // Without a message, the id is that of a welcome: the newest messages come before it.
+    place.isBeginning = last !== undefined && !place.isRestored
+    place.isAsked = place.id !== undefined && !place.isBeginning
+    if (place.isBeginning) place.isAhead = true
+    return { since: place.isAsked ? place.id : undefined, last }
   }
 
   /** Whether a question about `topic` waits for its answer. */
@@ -94,6 +135,10 @@ export class Positions {
     const place = this.places.get(topic)
     if (!place) return
     place.isAsked = false
+    if (place.isBeginning) {
+      place.isBeginning = false
+      place.isAhead = !!place.hasLetGo
+    }
     close(place)
   }
 
@@ -101,14 +146,17 @@ export class Positions {
    * The server sends the position of `topic`, unasked if `isNew`. False if the missed messages must still be asked for:
    * until then live messages are ignored.
    */
-  answered(topic: string, { id, recovered }: TopicState, isNew = false): boolean {
+  answered(topic: string, { id, seq, recovered }: TopicState, isNew = false): boolean {
     const place = isNew ? this.place(topic) : this.places.get(topic)
     // The topic was left meanwhile.
     if (!place) return true
     const isAsked = place.isAsked && !isNew
+    // The question had `last` as well, or everything follows: the server has said what comes.
+    if (place.isRestored && recovered !== undefined && (recovered || place.questions)) place.first = undefined
     place.isHeld = true
     place.isRestored = false
     if (!isNew) close(place)
+    if (place.isBeginning) return isNew || this.begun(place, id, seq)
     // It answers a question that had no `since`: the missed messages come with a later answer.
     if (isAsked && place.questions && recovered === undefined) return true
     const isElsewhere = id !== place.id || !!place.hasLetGo
@@ -140,11 +188,32 @@ export class Positions {
     if (place.last && isCovered(position, place.last)) return false
     place.id = id
     place.last = position
-    return true
+    place.first = undefined
+    return !place.said?.delete(id)
+  }
+
+  /** The next time that `id` comes it is not for the handlers. */
+  said(topic: string, id: string): void {
+    const place = this.places.get(topic)
+    if (!place) return
+    place.said ??= new Set()
+    place.said.add(id)
+    if (place.said.size > MAX_SAID) place.said.delete(place.said.values().next().value!)
   }
 
   forget(topic: string): void {
     this.places.delete(topic)
+  }
+
+  /** The newest messages follow. Until one is here, the head is no position to continue from, unless there are none. */
+  private begun(place: Place, id: unknown, seq: unknown): true {
+    place.isBeginning = place.isAhead = place.hasLetGo = false
+    place.last = undefined
+    if (seq === 0) {
+      place.first = undefined
+      this.move(place, id)
+    }
+    return true
   }
 
   private place(topic: string): Place {

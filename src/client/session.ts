@@ -2,7 +2,16 @@ import type { Gap, Welcome } from '../protocol/messages.ts'
 import { CLOSE, isReservedType, MAX_CLOSE_REASON_BYTES, shouldReconnect } from '../protocol/messages.ts'
 import { ClientError, type Handler, Handlers } from './handlers.ts'
 import { Link } from './link.ts'
-import type { Binary, ClientOptions, ClientState, PublishedMessage, Subscribed, WebSocketLike } from './options.ts'
+import { type Message, parse } from './message.ts'
+import type {
+  Binary,
+  ClientOptions,
+  ClientPublishOptions,
+  ClientState,
+  Published,
+  Subscribed,
+  WebSocketLike,
+} from './options.ts'
 import { watchPage } from './page.ts'
 import { Positions } from './positions.ts'
 import { lost, MAX_TIMER, Requests } from './requests.ts'
@@ -18,7 +27,6 @@ const NO_CODE = 1005
 const ABNORMAL = 1006
 
 type Timer = ReturnType<typeof setTimeout> | undefined
-type Message = PublishedMessage & { ref?: unknown; ack?: unknown }
 
 /** One client, from the first attempt to its end: its states, and which parts act in which state. */
 export class PushClient {
@@ -63,8 +71,8 @@ export class PushClient {
     return this.handlers.add(`event ${event}`, handler)
   }
 
-  subscribe(topic: string): Promise<Subscribed> {
-    const answer = this.topics.want(topic)
+  subscribe(topic: string, { last }: { last?: number } = {}): Promise<Subscribed> {
+    const answer = this.topics.want(topic, last)
     if (this.state === 'closed') this.topics.end()
     if (this.state === 'open') this.topics.join(topic)
     return answer
@@ -94,6 +102,15 @@ export class PushClient {
     if (this.state !== 'open') throw lost()
     if (this.requests.isFull) throw new ClientError('BUSY', 'too many requests are unanswered')
     return this.requests.ask(type, payload, timeout)
+  }
+
+  publish(topic: string, type: string, payload?: unknown, options: ClientPublishOptions = {}): Promise<Published> {
+    const { echo, key, timeout } = options
+    const published = this.request('push.publish', { topic, type, payload, echo, key }, timeout ? { timeout } : {})
+    const remember = ({ id }: Published) => id && echo === false && this.places.said(topic, id)
+    // Nobody has to await it: that somebody is typing may get lost.
+    published.then(remember, () => {})
+    return published
   }
 
   close(code: number = CLOSE.NORMAL, reason = ''): void {
@@ -196,6 +213,7 @@ export class PushClient {
       case 'subscribed':
         return this.subscribed(payload, message.ref)
       case 'reply':
+      case 'push.published':
         this.requests.get(message.ref)?.resolve(message.payload)
         return true
       case 'unsubscribed':
@@ -212,7 +230,7 @@ export class PushClient {
         return this.obey(payload)
       default:
         // What is reserved for the protocol, now or later, is never given to the application as a published message.
-        if (!isReservedType(message.type)) this.publish(message)
+        if (!isReservedType(message.type)) this.deliver(message)
         return true
     }
   }
@@ -222,7 +240,7 @@ export class PushClient {
     const before = this.welcome
     this.welcome = welcome
     if (before && before.user !== welcome.user) this.places.forget(`user:${before.user}`)
-    const behind = this.places.welcomed(welcome.topics, this.topics.isWanted)
+    const behind = this.places.welcomed(welcome.topics, this.topics.isWanted, welcome.features)
     this.link?.watch(welcome.heartbeat?.interval)
     const stable = () => {
       this.failures = 0
@@ -271,7 +289,7 @@ export class PushClient {
     return true
   }
 
-  private async publish(message: Message): Promise<void> {
+  private async deliver(message: Message): Promise<void> {
     // A repeated message is not acknowledged either: its handler may have failed or may still be running.
     if (!this.places.take(message)) return
     const isHandled = await this.handlers.deliver(message)
@@ -289,15 +307,6 @@ export class PushClient {
       'Connection, and that the origins option admits this page. 401: authenticate() refused; 500: it failed, see the ' +
       'log of the server. The client keeps trying.'
     if (!this.handlers.emit('event unreachable', { attempts: UNREACHABLE_AFTER, message })) console.warn(message)
-  }
-}
-
-function parse(text: string): Message | undefined {
-  try {
-    const message = JSON.parse(text)
-    return typeof message?.type === 'string' ? message : undefined
-  } catch {
-    return undefined
   }
 }
 

@@ -1,7 +1,7 @@
 import type { TopicState } from '../protocol/messages.ts'
 import { ClientError, type Handlers } from './handlers.ts'
 import type { Subscribed } from './options.ts'
-import type { Positions } from './positions.ts'
+import type { Positions, Question } from './positions.ts'
 import { type Answer, defer, lost } from './requests.ts'
 
 /** A server handles a limited number of messages of a client at a time (`limits.pending`) and refuses more. */
@@ -11,7 +11,7 @@ const MAX_DELAY = 30_000
 const FINAL = /^PUSH_ERR_(FORBIDDEN|TOPIC|BAD_MESSAGE|UNSUBSCRIBED)$/
 
 /** Asks the server on the present connection. */
-type Subscribe = (payload: { topic: string; since: string | undefined }) => Promise<Subscribed>
+type Subscribe = (payload: { topic: string } & Question) => Promise<Subscribed>
 
 /** `isRenewed`: it was asked for before, and the application still wants it. */
 type Wanted = Answer<Subscribed> & { isAsked?: boolean; isRenewed?: boolean }
@@ -36,8 +36,10 @@ export class Topics {
     this.subscribe = subscribe
   }
 
-  want(topic: string): Promise<Subscribed> {
-    const answer = this.wanted.get(topic) ?? defer()
+  want(topic: string, last?: number): Promise<Subscribed> {
+    const known = this.wanted.get(topic)
+    const answer = known ?? defer()
+    if (!known && last !== undefined) this.positions.begin(topic, last)
     this.wanted.set(topic, answer)
     return answer.promise
   }
@@ -62,7 +64,7 @@ export class Topics {
     if (!answer || answer.isAsked) return
     answer.isAsked = true
     const state = this.positions.own(topic)
-    if (state) answer.resolve({ ...state, topic })
+    if (state && !this.positions.isToBegin(topic)) answer.resolve({ ...state, topic })
     else this.enqueue(topic, answer)
   }
 
@@ -120,7 +122,7 @@ export class Topics {
   private async ask(topic: string, answer: Wanted | undefined): Promise<void> {
     this.unanswered++
     try {
-      const subscribed = await this.subscribe({ topic, since: this.positions.ask(topic) })
+      const subscribed = await this.subscribe({ topic, ...this.positions.ask(topic) })
       answer?.resolve(subscribed)
     } catch (error) {
       this.refused(topic, answer, error as ClientError)
@@ -136,10 +138,17 @@ export class Topics {
     this.positions.failed(topic)
     const isUnanswered = error.code === 'CLOSED' || error.code === 'TIMEOUT'
     if (isUnanswered || (answer.isRenewed && !FINAL.test(error.code))) this.renew(topic)
-    else this.forget(topic)
+    else this.giveUp(topic)
     // If the connection is lost, the next welcome does it.
     if (error.code !== 'CLOSED' && this.isWanted(topic)) this.joinLater()
     this.handlers.report(error)
+  }
+
+  /** A topic that the client has without subscribing keeps its position; what was ignored meanwhile is asked for. */
+  private giveUp(topic: string): void {
+    if (!this.positions.own(topic)) return this.forget(topic)
+    this.wanted.delete(topic)
+    if (this.positions.isBehind(topic)) this.enqueue(topic)
   }
 
   private renew(topic: string): void {

@@ -7,7 +7,7 @@ import type { Slice } from '../protocol/slice.ts'
 import type { Topic } from '../protocol/topic.ts'
 import type { SchemaTable } from '../publish/schemas.ts'
 
-/** A publication with a type and a payload, and nothing else that a node has to know. */
+/** A publication with a type, a payload and perhaps a publisher, and nothing else that a node has to know. */
 const PLAIN = { kind: 'plain' } as const
 
 export type Plain = typeof PLAIN
@@ -66,8 +66,8 @@ export class Decoder {
   frame(incoming: Framed, taken: Plain | Publication, isLive: boolean): Frames {
     if (taken.kind === 'plain') return encodeExtended(this.extended(incoming))
     const { topic, position } = incoming
-    const { type, payload, seq, ack, receipt } = taken
-    const origin = { ...(position ?? { seq }), ack: ack && isLive ? receipt : undefined }
+    const { type, payload, from, seq, ack, receipt } = taken
+    const origin = { ...(position ?? { seq }), from, ack: ack && isLive ? receipt : undefined }
     return encodeFrame(encodePublication(topic, type, payload, origin))
   }
 }

@@ -7,7 +7,7 @@ import type { Registry } from '../connection/registry.ts'
 import type { ReplayBarrier } from '../connection/replay-barrier.ts'
 import type { Metrics } from '../metrics.ts'
 import type { GapReason, TopicState } from '../protocol/messages.ts'
-import { isId, type Position } from '../protocol/position.ts'
+import { isId, newest, type Position } from '../protocol/position.ts'
 import { Slice } from '../protocol/slice.ts'
 import { type Topic, topicKind } from '../protocol/topic.ts'
 import type { Decoder } from './decoder.ts'
@@ -33,11 +33,11 @@ export interface Return {
 
 /** The topics of a connection while the broker confirms them. None of these promises rejects. */
 export interface Start {
-  /** Topics for which the client names no id. */
+  /** Topics of which nothing is read from the history. */
   fresh: readonly Topic[]
   /** The positions of these topics, as far as known, and of others that were confirmed together with them. */
   confirmed: Promise<ReadonlyMap<Topic, Position>>
-  /** Topics for which the client names the last id that it holds. */
+  /** Topics for which the client names the last id that it holds, or asks for the newest messages. */
   returning: ReadonlyMap<Topic, Promise<Return>>
 }
 
@@ -61,7 +61,9 @@ interface Part {
 /** How a client recovers a topic. */
 interface Returning {
   /** The last id that it holds. */
-  id: string
+  id: string | undefined
+  /** How many of the newest messages it wants when it holds none, or when they cannot be recovered. */
+  last: number | undefined
   barrier: ReplayBarrier
   confirmed: Start['confirmed']
 }
@@ -124,34 +126,54 @@ export class Recovery {
     connection.withhold(topic)
   }
 
-  /** Asks the broker to confirm the topics and, for those with an id, for what came after it. */
-  start(connection: Connection, topics: readonly Topic[], since: Since): Start {
+  /**
+   * Asks the broker to confirm the topics and, for those with an id, for what came after it. `last`: the newest messages of
+   * the topics are wanted, if there is no id or it leads nowhere.
+   */
+  start(connection: Connection, topics: readonly Topic[], since: Since, last?: number): Start {
     const confirmed = this.#batcher.confirm(topics)
-    if (since.size === 0) return { fresh: topics, confirmed, returning: NOTHING_RETURNS }
+    if (since.size === 0 && last === undefined) return { fresh: topics, confirmed, returning: NOTHING_RETURNS }
     const returning = new Map<Topic, Promise<Return>>()
     for (const topic of topics) {
       const id = since.get(topic)
       // Without an id this subscription must not open a barrier that an earlier one closed.
-      const barrier = id === undefined ? undefined : connection.barriers?.get(topic)
-      if (barrier) returning.set(topic, this.#return(connection, topic, { id: id!, barrier, confirmed }))
+      const isToRead = id !== undefined || last !== undefined
+      const barrier = isToRead ? connection.barriers?.get(topic) : undefined
+      if (barrier) returning.set(topic, this.#return(connection, topic, { id, last, barrier, confirmed }))
     }
     return { fresh: topics.filter(topic => !returning.has(topic)), confirmed, returning }
   }
 
-  async #return(connection: Connection, topic: Topic, { id, barrier, confirmed }: Returning): Promise<Return> {
+  async #return(connection: Connection, topic: Topic, returning: Returning): Promise<Return> {
+    const { id, barrier, confirmed } = returning
     const position = (await confirmed).get(topic)
-    const since = isId(id) ? id : NO_ID
     barrier.begin(position)
-    const read = position?.id === since ? upToDate(position) : await this.#read(connection, topic, since, barrier)
-    // Without an answer the connection left meanwhile: nothing will be sent.
-    const page = read ?? upToDate({ id: since, seq: 0 })
+    const page = await this.#first(connection, topic, position, returning)
     const { gap, head } = page
     this.#parts.metrics.count('recoveries_total', 1, gap ?? (page.parts.length > 0 ? 'replayed' : 'up_to_date'))
     return {
-      state: { ...head, recovered: gap === undefined },
+      state: { ...head, ...(id !== undefined && { recovered: gap === undefined }) },
       ...(gap && { gap }),
       replay: () => this.#replay(connection, topic, barrier, page),
     }
+  }
+
+  /** What came after the id; without one, or after the gap if that is lost, the newest messages that are wanted. */
+  async #first(
+    connection: Connection,
+    topic: Topic,
+    position: Position | undefined,
+    { id, last, barrier }: Returning,
+  ): Promise<Page> {
+    const read = async (since: string) =>
+      // Without an answer the connection left meanwhile: nothing will be sent.
+      (await this.#read(connection, topic, since, barrier)) ?? upToDate({ id: since, seq: 0 })
+    if (id === undefined) return read(newest(last!))
+    const since = isId(id) ? id : NO_ID
+    const page = position?.id === since ? upToDate(position) : await read(since)
+    // A history that could not be read just now is not asked for again.
+    if (!page.gap || page.gap === 'broker_away' || last === undefined) return page
+    return { ...(await read(newest(last))), gap: page.gap }
   }
 
   async #replay(connection: Connection, topic: Topic, barrier: ReplayBarrier, first: Page): Promise<void> {
@@ -222,7 +244,8 @@ export class Recovery {
         parts.push({ segment: new Segment(frame, topic, { position }), except })
       }
     }
-    return { head, parts, end: entries.at(-1)?.position ?? head, isComplete, readAt, answeredAt: performance.now() }
+    const end = isComplete ? head : (entries.at(-1)?.position ?? head)
+    return { head, parts, end, isComplete, readAt, answeredAt: performance.now() }
   }
 
   clear(): void {

@@ -7,22 +7,7 @@ import { type Topic, topicKind } from '../protocol/topic.ts'
 /** A connection, or what is to become one. */
 type Authorizable = Pick<PushConnection, 'id' | 'user' | 'data' | 'topics'> & { allow: readonly Right[] }
 
-/** Throws PUSH_ERR_FORBIDDEN unless `action` on `topic` was granted by name. The connection has the topic, or may have it. */
-export async function authorizeAction(
-  authorize: PushBridgeOptions['authorize'],
-  connection: Authorizable,
-  topic: Topic,
-  action: Exclude<Action, 'subscribe'>,
-): Promise<void> {
-  const granted = authorize
-    ? grantedActions(await authorize(connection, topic, { action, since: undefined }))
-    : actionsOn(connection.allow, topic)
-  if (granted.includes(action)) return
-  const giver = authorize ? 'authorize()' : 'authenticate()'
-  throw new errors.FORBIDDEN(`${giver} does not grant ${action} on ${topic}: it must be granted by name`)
-}
-
-/** Throws PUSH_ERR_FORBIDDEN unless `connection` may subscribe to `topic`: `authorize` decides, without it `allow`. */
+/** Throws PUSH_ERR_FORBIDDEN unless `connection` may subscribe to `topic`. */
 export async function authorizeSubscribe(
   authorize: PushBridgeOptions['authorize'],
   connection: Authorizable,
@@ -31,7 +16,16 @@ export async function authorizeSubscribe(
 ): Promise<void> {
   if (connection.topics.has(topic)) return
   if (topicKind(topic) === 'connection') throw new errors.FORBIDDEN(`${topic} is not this connection`)
-  const action: Action = 'subscribe'
+  await authorizeAction(authorize, connection, topic, { action: 'subscribe', since })
+}
+
+/** Throws PUSH_ERR_FORBIDDEN unless the action on `topic` is granted: `authorize` decides, without it `allow`. */
+export async function authorizeAction(
+  authorize: PushBridgeOptions['authorize'],
+  connection: Authorizable,
+  topic: Topic,
+  { action, since }: { action: Action; since?: string | undefined },
+): Promise<void> {
   const granted = authorize
     ? grantedActions(await authorize(connection, topic, { action, since }))
     : actionsOn(connection.allow, topic)

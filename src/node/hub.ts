@@ -111,9 +111,10 @@ export class Hub {
 
   get #features(): Feature[] {
     const features: Feature[] = ['ack']
-    if (this.broker.canRecord) features.push('recovery')
+    if (this.broker.canRecord) features.push('recovery', 'history')
     if (this.options.callbacks.onBinary) features.push('binary')
     if (this.presence) features.push('presence')
+    if (Object.keys(this.options.clientPublications).length > 0) features.push('publish')
     return features
   }
 
@@ -132,13 +133,13 @@ export class Hub {
    * Joins `topic` at once; `confirm` tells the client when the broker has confirmed it. True when the topic is new to the
    * connection. Throws when the connection has too many topics.
    */
-  join(connection: Connection, topic: Topic, since?: string): boolean {
+  join(connection: Connection, topic: Topic, { since, last }: Wanted = {}): boolean {
     const isHeld = this.registry.has(connection, topic)
     const { topics } = this.options.limits
     if (!isHeld && countOf(connection.subscriptions) >= topics) {
       throw new errors.LIMIT(`a connection may have ${topics} topics (limits.topics)`)
     }
-    if (since !== undefined) this.#recovery.withhold(connection, topic)
+    if (since !== undefined || last !== undefined) this.#recovery.withhold(connection, topic)
     if (!isHeld) {
       this.registry.join(connection, topic)
       this.presence?.enter(connection, [topic])
@@ -151,21 +152,16 @@ export class Hub {
    * already had, `subscribed` has no position: messages before it may not have been sent yet. Throws when the topic was
    * left meanwhile.
    */
-  async confirm(connection: Connection, topic: Topic, how: Subscription): Promise<void> {
-    const { isNew, since, ref, isCommand, presence } = how
-    const listed = presence
-      ? within(
-          PRESENCE_WAIT,
-          this.presence!.ready(topic).catch(() => {}),
-        )
-      : undefined
-    const start = this.#recovery.start(connection, [topic], held(topic, since))
+  async confirm(connection: Connection, topic: Topic, subscription: Subscription): Promise<void> {
+    const { isNew, since, last, ref, isCommand, presence } = subscription
+    const listed = presence ? within(PRESENCE_WAIT, this.presence!.ready(topic).catch(nothing)) : undefined
+    const start = this.#recovery.start(connection, [topic], held(topic, since), last)
     const known = await this.#confirmation.known(connection, start, isCommand)
     await listed
     if (connection.isClosing) return
     if (!this.registry.has(connection, topic)) throw new errors.UNSUBSCRIBED(topic)
     const list = presence ? this.presence?.watch(topic, connection) : undefined
-    const isAsked = isNew || since !== undefined
+    const isAsked = isNew || since !== undefined || last !== undefined
     const state = isAsked ? known?.get(topic) : {}
     connection.reply('subscribed', { topic, ...state, ...(presence && { presence: list?.[0] ?? null }) }, ref)
     for (const part of list?.slice(1) ?? []) connection.send('push.presence', part)
@@ -253,10 +249,19 @@ export class Hub {
   }
 }
 
-interface Subscription {
+/** What a client wants of the history of a topic. */
+export interface Wanted {
+  /** What came after the last id that it holds. */
+  since?: string | undefined
+  /** So many of the newest messages, if it holds none or what came after is lost. */
+  last?: number | undefined
+}
+
+const nothing = () => {}
+
+interface Subscription extends Wanted {
   /** The connection did not have the topic. */
   isNew: boolean
-  since?: string | undefined
   ref?: Ref | undefined
   /** A command asked for it, not the client. */
   isCommand?: boolean

@@ -2,11 +2,14 @@ import type { Connection } from '../connection/connection.ts'
 import type { Options } from '../options/options.ts'
 import { errors, isPushError, type PushError } from '../protocol/errors.ts'
 import { type BadMessage, CLOSE, type ClientMessage, parseClientMessage, type Ref } from '../protocol/messages.ts'
+import { lastProblem } from '../protocol/position.ts'
 import { type Topic, topicProblem } from '../protocol/topic.ts'
-import { unknownKey } from '../protocol/unknown-keys.ts'
+import type { Publisher } from '../publish/publish.ts'
 import { compilePayloadCheck, type PayloadCheck } from '../publish/schemas.ts'
 import { authorizeAction, authorizeSubscribe } from './authorization.ts'
-import type { Hub } from './hub.ts'
+import { ClientPublications } from './client-publications.ts'
+import { fieldsOf } from './fields.ts'
+import type { Hub, Wanted } from './hub.ts'
 
 const NOTHING = Promise.resolve()
 
@@ -41,13 +44,15 @@ export class Dispatcher {
   readonly #hub: Hub
   readonly #options: Options
   readonly #checks = new Map<string, PayloadCheck>()
+  readonly #publications: ClientPublications
   readonly #conversations = new WeakMap<Connection, Conversation>()
   readonly #onError: (error: unknown) => void
 
-  constructor(hub: Hub, options: Options, onError: (error: unknown) => void) {
+  constructor(hub: Hub, options: Options, publisher: Publisher, onError: (error: unknown) => void) {
     this.#hub = hub
     this.#options = options
     this.#onError = onError
+    this.#publications = new ClientPublications(hub, options, publisher, onError)
     for (const [type, { schema }] of Object.entries(options.handlers)) {
       this.#checks.set(type, compilePayloadCheck(`handlers["${type}"].schema`, schema))
     }
@@ -183,11 +188,12 @@ export class Dispatcher {
   #obey(conversation: Conversation, message: ClientMessage): unknown {
     if (message.type === 'subscribe') return this.#subscribe(conversation, message)
     if (message.type === 'unsubscribe') return this.#unsubscribe(conversation, message)
+    if (message.type === 'push.publish') return this.#publish(conversation, message)
     return this.#handle(conversation.connection, message)
   }
 
   /** An `unsubscribe` must not overtake a `subscribe` that still waits for authorize(). */
-  #inOrder(conversation: Conversation, change: () => unknown): Promise<unknown> {
+  #inOrder<T>(conversation: Conversation, change: () => T | Promise<T>): Promise<T> {
     const changed = conversation.lastChange.then(change)
     conversation.lastChange = changed.catch(() => {})
     return changed
@@ -195,21 +201,38 @@ export class Dispatcher {
 
   async #subscribe(conversation: Conversation, { payload, ref }: ClientMessage): Promise<void> {
     const { connection } = conversation
-    const { topic, since, presence } = fieldsOf(payload, ['topic', 'since', 'presence'])
+    const { topic, since, last, presence } = fieldsOf(payload, ['topic', 'since', 'last', 'presence'])
     const problem = topicProblem(topic)
     if (problem) throw new errors.TOPIC(`payload.topic: ${problem}`)
     if (since !== undefined && typeof since !== 'string') throw new errors.BAD_MESSAGE('payload.since is not a string')
-    const problemOfPresence = this.#hub.presenceProblem(topic as Topic, presence)
-    if (problemOfPresence) throw problemOfPresence
+    const badLast = lastProblem(last)
+    if (badLast) throw new errors.BAD_MESSAGE(`payload.last ${badLast}`)
+    const badPresence = this.#hub.presenceProblem(topic as Topic, presence)
+    if (badPresence) throw badPresence
+    const wanted = { since, last: last as Wanted['last'] }
     let isNew = false
     await this.#inOrder(conversation, async () => {
-      await authorizeSubscribe(this.#options.callbacks.authorize, connection, topic as Topic, since)
-      if (presence) await authorizeAction(this.#options.callbacks.authorize, connection, topic as Topic, 'presence')
-      if (!connection.isClosing) isNew = this.#hub.join(connection, topic as Topic, since)
+      const { authorize } = this.#options.callbacks
+      await authorizeSubscribe(authorize, connection, topic as Topic, since)
+      if (last !== undefined) await authorizeAction(authorize, connection, topic as Topic, { action: 'history', since })
+      if (presence) await authorizeAction(authorize, connection, topic as Topic, { action: 'presence' })
+      if (!connection.isClosing) isNew = this.#hub.join(connection, topic as Topic, wanted)
     })
     if (connection.isClosing) return
     if (presence === false) this.#hub.presence?.unwatch(topic as Topic, connection)
-    await this.#hub.confirm(connection, topic as Topic, { isNew, since, ref, presence: presence === true })
+    const how = { isNew, ...wanted, ref, presence: presence === true }
+    await this.#hub.confirm(connection, topic as Topic, how)
+  }
+
+  /** After the changes before it, so that a client may subscribe and publish without waiting for the answer. */
+  async #publish(conversation: Conversation, { payload, ref }: ClientMessage): Promise<void> {
+    const { connection } = conversation
+    const draft = this.#publications.read(connection, payload)
+    const { answer } = await this.#inOrder(conversation, () => this.#publications.start(connection, draft))
+    const published = await answer
+    if (!published) return
+    if (published instanceof Error) this.#refuse(connection, published, ref)
+    else if (ref !== undefined) connection.reply('push.published', published, ref)
   }
 
   #acknowledge(connection: Connection, { payload, ref }: ClientMessage): void {
@@ -238,12 +261,4 @@ export class Dispatcher {
     const answer = await entry.handler(value as never, connection)
     if (ref !== undefined) connection.reply('reply', answer, ref)
   }
-}
-
-/** The payload of a protocol message. Throws when it has an unknown key. */
-function fieldsOf<K extends string>(payload: unknown, known: readonly K[]): { [Key in K]?: unknown } {
-  const fields = typeof payload === 'object' && payload !== null ? payload : {}
-  const unknown = unknownKey(fields, known)
-  if (unknown) throw new errors.BAD_MESSAGE(`payload: ${unknown}`)
-  return fields
 }

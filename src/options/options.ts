@@ -5,6 +5,7 @@ import type { PushConnection } from '../connection/identity.ts'
 import type { Action, KeyGrant, Right } from '../protocol/rights.ts'
 import { PREFIX_PATTERN, type Topic } from '../protocol/topic.ts'
 import type { PublicationSchemas } from '../publish/schemas.ts'
+import type { ClientPublication, ClientPublicationRules } from './client-publications.ts'
 import type { PresenceOption, PresenceRules } from './presence.ts'
 
 const milliseconds = (defaultValue: number, description: string, minimum = 1) =>
@@ -175,6 +176,8 @@ export interface PushBridgeOptions extends Given<Omit<ParsedOptions, 'path' | 'h
   presence?: PresenceOption
   /** Handlers of client messages, by type. */
   handlers?: Record<string, ClientHandler>
+  /** Types that clients may publish, where the action `publish` is granted to them. Default: none. */
+  clientPublications?: Readonly<Record<string, ClientPublication>>
   /** Called for binary client messages. Without it they are refused. */
   onBinary?(bytes: Buffer, connection: PushConnection): unknown
   /** Called after the welcome was sent. */
@@ -199,6 +202,7 @@ export type Options = ParsedOptions & {
   history: NonNullable<PushBridgeOptions['history']>
   presence: PresenceRules
   handlers: Record<string, ClientHandler>
+  clientPublications: ClientPublicationRules
   api:
     | { path: string; keys: readonly ApiKey[]; onRequest: NonNullable<PushBridgeOptions['api']>['onRequest'] }
     | undefined

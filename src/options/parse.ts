@@ -2,11 +2,11 @@ import type { Static } from 'typebox'
 import { Compile } from 'typebox/compile'
 import { urlProblem } from '../broker/redis/url.ts'
 import { errors } from '../protocol/errors.ts'
-import { isReservedType, typeProblem } from '../protocol/messages.ts'
 import { keyGrantProblem } from '../protocol/rights.ts'
 import { unknownKey } from '../protocol/unknown-keys.ts'
 import { rulesProblem } from '../publish/history-rules.ts'
 import type { PublicationSchemas } from '../publish/schemas.ts'
+import { parseClientPublications } from './client-publications.ts'
 import {
   type ApiKey,
   ApiSchema,
@@ -18,9 +18,9 @@ import {
 } from './options.ts'
 import { originProblem } from './origin.ts'
 import { type PresenceOption, parsePresence } from './presence.ts'
-import { fail, isPlainObject, pick, refuse, withDefaults } from './values.ts'
+import { fail, isPlainObject, pick, refuse, refuseType, withDefaults } from './values.ts'
 
-const OBJECTS = ['schemas', 'handlers', 'history', 'presence', 'api'] as const
+const OBJECTS = ['schemas', 'handlers', 'clientPublications', 'history', 'presence', 'api'] as const
 const KEYS = [...Object.keys(OptionsSchema.properties), 'redis', ...CALLBACKS, ...OBJECTS]
 
 const optionsCheck = Compile(OptionsSchema)
@@ -51,6 +51,7 @@ export function parseOptions(input: unknown): Options {
     history: parseHistory(given.history ?? {}),
     presence: parsePresence((given.presence ?? {}) as PresenceOption, fail),
     handlers: parseHandlers((given.handlers ?? {}) as Record<string, unknown>),
+    clientPublications: parseClientPublications((given.clientPublications ?? {}) as Record<string, unknown>),
     api: given.api === undefined ? undefined : parseApi(given.api as Record<string, unknown>, given.path),
   }
 }
@@ -101,12 +102,6 @@ function parseHandlers(handlers: Record<string, unknown>): Options['handlers'] {
 function parseSchemas(schemas: Record<string, unknown>): PublicationSchemas {
   for (const type of Object.keys(schemas)) refuseType(`schemas["${type}"]`, type)
   return schemas as PublicationSchemas
-}
-
-function refuseType(path: string, type: string): void {
-  const problem =
-    typeProblem(type) ?? (isReservedType(type) ? 'type is reserved for the protocol: choose another' : undefined)
-  if (problem) fail(path, `cannot be: ${problem}`)
 }
 
 function keyProblem(key: unknown): string | undefined {

@@ -1,5 +1,6 @@
 import type { TSchema } from 'typebox'
 import { errors } from '../protocol/errors.ts'
+import { isReservedType, typeProblem } from '../protocol/messages.ts'
 import { unknownKey } from '../protocol/unknown-keys.ts'
 
 /** What a schema of options may have. */
@@ -45,6 +46,13 @@ function lookUp(schema: Schema, keys: readonly string[]): Schema {
 
 export function fail(path: string, problem: string): never {
   throw new errors.OPTIONS(`option ${path} ${problem}`)
+}
+
+/** Throws unless an application may use `type`. */
+export function refuseType(path: string, type: string): void {
+  const problem =
+    typeProblem(type) ?? (isReservedType(type) ? 'type is reserved for the protocol: choose another' : undefined)
+  if (problem) fail(path, `cannot be: ${problem}`)
 }
 
 export function pick(from: Record<string, unknown>, keys: readonly string[]): Record<string, unknown> {

@@ -1,16 +1,19 @@
 import { isUtf8 } from 'node:buffer'
 import { type Static, Type } from 'typebox'
 import { Compile } from 'typebox/compile'
-import { closeProblem, isReservedType, typeProblem } from './messages.ts'
+import { closeProblem, type From, isReservedType, typeProblem } from './messages.ts'
 import { isPresenceDelta, type PresenceDelta } from './presence-delta.ts'
 import { rawValue } from './raw-json.ts'
-import { isTopic, type Topic, topicKind, topicProblem } from './topic.ts'
+import { isTopic, nameProblem, type Topic, topicKind, topicProblem } from './topic.ts'
 import { unknownKey } from './unknown-keys.ts'
 
 /** The newest envelope version that this code reads. Newer ones are rejected: nobody here knows what they mean. */
 export const ENVELOPE_VERSION = 1
 
 const MAX_EXCEPT = 100
+
+/** Idempotency keys that begin with this are those of clients: they are remembered for ten minutes and not for the TTL. */
+export const CLIENT_KEY = 'client:'
 
 const shared = {
   v: Type.Optional(Type.Integer({ minimum: 1, description: 'version of the envelope, 1 when left out' })),
@@ -25,6 +28,12 @@ export const EnvelopeSchema = Type.Object({
   ...shared,
   type: Type.String(),
   payload: Type.Optional(Type.Unknown()),
+  from: Type.Optional(
+    Type.Object(
+      { user: Type.Union([Type.String(), Type.Null()]) },
+      { additionalProperties: false, description: 'who published it: clients get it' },
+    ),
+  ),
   seq: Type.Optional(Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })),
   ack: Type.Optional(Type.Boolean({ description: 'ask clients to acknowledge; needs a receipt' })),
   except: Type.Optional(
@@ -75,6 +84,7 @@ export interface Publication {
   payload: string | undefined
   /** The parsed payload, for the schemas. */
   value: unknown
+  from: From | undefined
   seq: number | undefined
   except: readonly Topic[]
   /** Clients are asked to acknowledge; the receipt counts those that did. */
@@ -150,7 +160,7 @@ function formProblem(value: { v?: unknown }, known: readonly string[]) {
 }
 
 function publicationProblem(value: object) {
-  const { v, type, seq, except, receipt, ack, ext } = value as Record<string, unknown>
+  const { v, type, from, seq, except, receipt, ack, ext } = value as Record<string, unknown>
   const badType = typeProblem(type)
   if (badType) return rejected('type', badType)
   if (isReservedType(type as string)) {
@@ -158,9 +168,9 @@ function publicationProblem(value: object) {
   }
   // Most have a type and a payload and nothing else: they need no check against the schema.
   const isPlain = v === undefined && seq === undefined && receipt === undefined && ack === undefined
-  if (isPlain && except === undefined && ext === undefined) return undefined
-  const badExcept = exceptProblem(except)
-  if (badExcept) return rejected('field', badExcept)
+  if (isPlain && except === undefined && ext === undefined && from === undefined) return undefined
+  const badTopics = exceptProblem(except) ?? fromProblem(from)
+  if (badTopics) return rejected('field', badTopics)
   if (ack === true && receipt === undefined) return rejected('field', 'ack needs a receipt: a token for the answers')
   return envelopeCheck.Check(value) ? undefined : rejected('field', fieldProblem(envelopeCheck.Errors(value)))
 }
@@ -208,12 +218,24 @@ export function exceptProblem(except: unknown): string | undefined {
   return undefined
 }
 
+/** Why `from` cannot say who published; undefined when it can. */
+export function fromProblem(from: unknown): string | undefined {
+  if (from === undefined) return undefined
+  const isObject = typeof from === 'object' && from !== null && Object.keys(from).join() === 'user'
+  const user = isObject ? (from as { user: unknown }).user : undefined
+  if (user === null) return undefined
+  if (typeof user !== 'string') return 'from is neither {"user":"42"} nor {"user":null}'
+  const problem = nameProblem(user)
+  return problem && `from.user ${problem}`
+}
+
 function toPublication(value: Static<typeof EnvelopeSchema>, text: string): Publication {
   return {
     kind: 'publication',
     type: value.type,
     payload: value.payload === undefined ? undefined : rawValue(text, 'payload'),
     value: value.payload,
+    from: value.from,
     seq: value.seq,
     except: listOf(value.except) as readonly Topic[],
     ack: value.ack ?? false,
@@ -243,6 +265,7 @@ function listOf(except: string | readonly string[] | undefined): readonly string
 export interface EnvelopeParts {
   type: string
   payload?: unknown
+  from?: From | undefined
   seq?: number | undefined
   except?: string | readonly string[] | undefined
   receipt?: string | undefined
@@ -250,8 +273,8 @@ export interface EnvelopeParts {
 }
 
 /** The JSON text for the broker. Throws what JSON.stringify throws, for a cycle or a BigInt. */
-export function encodeEnvelope({ type, payload, seq, except, receipt, ack }: EnvelopeParts): string {
-  return JSON.stringify({ type, payload, seq, except, receipt, ack })
+export function encodeEnvelope({ type, payload, from, seq, except, receipt, ack }: EnvelopeParts): string {
+  return JSON.stringify({ type, payload, from, seq, except, receipt, ack })
 }
 
 export function encodeControl({ kind, ...fields }: Control): string {

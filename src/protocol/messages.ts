@@ -127,18 +127,26 @@ export function encodePublication(topic: Topic, type: string, payload: string | 
   return `{"type":"${type}","payload":${payload ?? '{}'}${encodeOrigin(topic, origin)}`
 }
 
+/** Who published a message: the server, or a backend, put it there. `null`: an anonymous client. */
+export interface From {
+  user: string | null
+}
+
 interface Origin {
   id?: string | undefined
   seq?: number | undefined
+  from?: From | undefined
   /** The token that the client sends back to acknowledge the message. */
   ack?: string | undefined
 }
 
-/** The end of a publication: topic, number, id, token and the closing brace. */
-export function encodeOrigin(topic: Topic, { id, seq, ack }: Origin): string {
+/** The end of a publication: topic, number, id, publisher, token and the closing brace. */
+export function encodeOrigin(topic: Topic, { id, seq, from, ack }: Origin): string {
   const number = seq === undefined ? '' : `,"seq":${seq}`
   const name = id === undefined ? '' : `,"id":${JSON.stringify(id)}`
-  return `,"topic":${JSON.stringify(topic)}${number}${name}${ack === undefined ? '' : `,"ack":${JSON.stringify(ack)}`}}`
+  const who = from === undefined ? '' : `,"from":{"user":${JSON.stringify(from.user)}}`
+  const token = ack === undefined ? '' : `,"ack":${JSON.stringify(ack)}`
+  return `,"topic":${JSON.stringify(topic)}${number}${name}${who}${token}}`
 }
 
 const FIRST_PRINTABLE = 0x20
@@ -171,8 +179,11 @@ export interface TopicState {
   recovered?: boolean
 }
 
-/** What a node may support: it counts acknowledgements, it answers `since`, it accepts binary messages. */
-export type Feature = 'ack' | 'recovery' | 'binary' | 'presence'
+/**
+ * What a node may support: it counts acknowledgements, it answers `since`, it answers `last`, it accepts binary messages,
+ * it takes publications of clients, it tells who is on a topic.
+ */
+export type Feature = 'ack' | 'recovery' | 'history' | 'binary' | 'publish' | 'presence'
 
 export interface Welcome {
   connection: string

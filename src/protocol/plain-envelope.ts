@@ -1,6 +1,7 @@
 import { isUtf8 } from 'node:buffer'
 import { isReservedType } from './messages.ts'
 import type { Slice } from './slice.ts'
+import { MAX_NAME_BYTES } from './topic.ts'
 
 const QUOTE = 0x22
 const BACKSLASH = 0x5c
@@ -24,14 +25,23 @@ const MAX_DEPTH = 64
 const WORDS = new Map(['true', 'false', 'null'].map(word => [word.charCodeAt(0), Buffer.from(word)]))
 const TYPE_KEY = Buffer.from('"type"')
 const PAYLOAD_KEY = Buffer.from('"payload"')
+const FROM_KEY = Buffer.from('"from"')
+const USER_KEY = Buffer.from('"user"')
+const NULL = Buffer.from('null')
 const IN_TYPE = table('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.:/-')
+/** A user whose name needs no escape. */
+const IN_USER = table(
+  Array.from({ length: 0x7f - 0x21 }, (_, i) => String.fromCharCode(0x21 + i))
+    .filter(character => !'"\\{}*'.includes(character))
+    .join(''),
+)
 const ESCAPED = table('"\\/bfnrt')
 const HEX = table('0123456789abcdefABCDEF')
 
 /**
- * Recognises plain envelopes: a type and a payload, in this order, and nothing else, as most are. It checks them as
- * strictly as JSON.parse (RFC 8259) but creates no objects. Whatever is unusual or wrong is "not plain" and is left to
- * `decodeEnvelope`, which says what is wrong.
+ * Recognises plain envelopes: a type and a payload, in this order, and nothing else, as most are; or also who published
+ * it, behind them, as in what clients publish. It checks them as strictly as JSON.parse (RFC 8259) but creates no objects.
+ * Whatever is unusual or wrong is "not plain" and is left to `decodeEnvelope`, which says what is wrong.
  */
 export class PlainEnvelope {
   #memory: Buffer = Buffer.alloc(0)
@@ -53,6 +63,7 @@ export class PlainEnvelope {
     this.#isAscii = true
     if (!this.#take(OPEN_BRACE) || !this.#takeKey(TYPE_KEY) || !this.#takeType()) return false
     if (!this.#take(COMMA) || !this.#takeKey(PAYLOAD_KEY) || !this.#takeValue()) return false
+    if (this.#take(COMMA) && !this.#takeFrom()) return false
     if (!this.#take(CLOSE_BRACE) || this.#at !== end) return false
     return this.#isKnownType() && (this.#isAscii || isUtf8(memory.subarray(start, end)))
   }
@@ -96,6 +107,20 @@ export class PlainEnvelope {
     this.#typeStart = start
     this.#typeEnd = this.#at
     return length > 0 && length <= MAX_TYPE_BYTES && this.#memory[this.#at++] === QUOTE
+  }
+
+  #takeFrom(): boolean {
+    if (!this.#takeKey(FROM_KEY) || !this.#take(OPEN_BRACE) || !this.#takeKey(USER_KEY)) return false
+    return this.#takeUser() && this.#take(CLOSE_BRACE)
+  }
+
+  #takeUser(): boolean {
+    this.#skipSpace()
+    if (this.#memory[this.#at] !== QUOTE) return this.#takeWord(NULL)
+    const start = ++this.#at
+    while (this.#at < this.#end && IN_USER[this.#memory[this.#at]!]) this.#at++
+    const length = this.#at - start
+    return length > 0 && length <= MAX_NAME_BYTES && this.#memory[this.#at++] === QUOTE
   }
 
   #isKnownType(): boolean {

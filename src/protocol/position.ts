@@ -26,6 +26,25 @@ export function timelineOf(id: string): string {
   return id.slice(0, id.indexOf('.'))
 }
 
+/** How many of the newest messages of a topic may be asked for. */
+export const MAX_LAST = 100
+
+/** Why `last` cannot be how many messages are wanted; undefined when it can, or when none are. */
+export function lastProblem(last: unknown): string | undefined {
+  const isCount = Number.isInteger(last) && (last as number) >= 1 && (last as number) <= MAX_LAST
+  return last === undefined || isCount ? undefined : `is not a whole number from 1 to ${MAX_LAST}`
+}
+
+/** What stands in the place of an id to read the newest `count` entries. No client can send it: it is no id. */
+export function newest(count: number): string {
+  return `-${count}`
+}
+
+/** How many of the newest entries are asked for; undefined when `since` is something else. */
+export function newestIn(since: string): number | undefined {
+  return /^-\d{1,9}$/.test(since) ? Number(since.slice(1)) : undefined
+}
+
 /** The position that `id` names; undefined when `id` is not valid. */
 export function positionOf(id: string): Position | undefined {
   const seq = ID.exec(id)?.[2]

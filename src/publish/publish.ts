@@ -1,9 +1,16 @@
 import { randomBytes } from 'node:crypto'
 import { type Static, Type } from 'typebox'
 import type { Broker, HistoryRule, Outgoing } from '../broker/broker.ts'
-import { type Command, encodeControl, encodeEnvelope, exceptProblem, isTarget } from '../protocol/envelope.ts'
+import {
+  type Command,
+  encodeControl,
+  encodeEnvelope,
+  exceptProblem,
+  fromProblem,
+  isTarget,
+} from '../protocol/envelope.ts'
 import { errors, isPushError, type PushError } from '../protocol/errors.ts'
-import { isReservedType, typeProblem } from '../protocol/messages.ts'
+import { type From, isReservedType, typeProblem } from '../protocol/messages.ts'
 import { type Topic, topicKind, topicProblem } from '../protocol/topic.ts'
 import { unknownKey } from '../protocol/unknown-keys.ts'
 import { HistoryRuleSchema, type HistoryRules, historyRuleProblem } from './history-rules.ts'
@@ -22,6 +29,8 @@ type PayloadOf<T> = T extends keyof Publications ? Publications[T] : unknown
 
 /** Options of one publication. `POST /push` has the same keys with the same meaning. */
 export interface PublishOptions {
+  /** The user for whom it is published: clients get it with the message. */
+  from?: From | undefined
   /** The publisher's own number, 0 to 2^53 - 1. Clients get it as information. */
   seq?: number | undefined
   /** Topics of connections or users to skip, at most 100. */
@@ -73,6 +82,7 @@ export const PublishRequestSchema = Type.Object(
     }),
     type: Type.String({ description: '1 to 128 of A-Z a-z 0-9 _ . : / -, no reserved word' }),
     payload: Type.Optional(Type.Unknown({ description: 'any JSON value, {} when left out' })),
+    from: Type.Optional(Type.Object({ user: Type.Union([Type.String(), Type.Null()]) })),
     seq: Type.Optional(Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })),
     except: Type.Optional(Type.Union([Type.String(), Type.Array(Type.String(), { maxItems: 100 })])),
     receipt: Type.Optional(Type.Boolean()),
@@ -209,10 +219,10 @@ export class Publisher {
     }
     const unknown = unknownKey(message, messageKeys)
     if (unknown) throw new errors.UNKNOWN_KEY(unknown)
-    const { type, payload, seq, except, ack } = checkFields(message as Record<string, unknown>)
+    const { type, payload, from, seq, except, ack } = checkFields(message as Record<string, unknown>)
     const mismatch = this.#schemas.problem(type, payload)
     if (mismatch) throw new errors.SCHEMA(mismatch)
-    const envelope = encode({ type, payload, seq, except, receipt: token, ack: ack || undefined })
+    const envelope = encode({ type, payload, from, seq, except, receipt: token, ack: ack || undefined })
     const bytes = Buffer.byteLength(envelope)
     if (bytes > this.#maxBytes) {
       throw new errors.TOO_LARGE(`the publication has ${bytes} bytes; limits.publication allows ${this.#maxBytes}`)
@@ -256,8 +266,8 @@ function checkFields(message: Record<string, unknown>): Fields {
   }
   if (receipt !== undefined && typeof receipt !== 'boolean') throw new errors.FIELD('receipt is neither true nor false')
   if (ack !== undefined && typeof ack !== 'boolean') throw new errors.FIELD('ack is neither true nor false')
-  const badExcept = exceptProblem(message.except)
-  if (badExcept) throw new errors.FIELD(badExcept)
+  const badTopics = exceptProblem(message.except) ?? fromProblem(message.from)
+  if (badTopics) throw new errors.FIELD(badTopics)
   const badHistory = history === undefined ? undefined : historyRuleProblem(history)
   if (badHistory) throw new errors.FIELD(`history ${badHistory}`)
   if (idempotencyKey !== undefined && !isKey(idempotencyKey)) {

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import fc from 'fast-check'
-import type { Broker, Incoming, NodeAnswer, Sent, Subscriber } from '../../src/broker/broker.ts'
+import type { Broker, HistoryPage, Incoming, NodeAnswer, Sent, Subscriber } from '../../src/broker/broker.ts'
 import type { PushError } from '../../src/protocol/errors.ts'
 import type { GapReason } from '../../src/protocol/messages.ts'
-import type { Position } from '../../src/protocol/position.ts'
+import { newest, type Position } from '../../src/protocol/position.ts'
 import type { Topic } from '../../src/protocol/topic.ts'
 import { Inbox, within } from '../helpers/waiting.ts'
 
@@ -394,6 +394,46 @@ export function brokerSuite(name: string, makeNodes: MakeNodes): void {
     assert.equal((await node.history(R, start!.id, ALL)).gap, 'history_trimmed')
     assert.equal((await node.history(R, 'junk', ALL)).gap, 'unknown_id')
     assert.equal((await node.history('user:none', positions[0]!.id, ALL)).gap, 'history_expired')
+  })
+
+  suiteTest('the newest of a topic are read on any node, in pages that lead to the head', async (_t, { nodes }) => {
+    const node = nodes.at(-1)!
+    const none = await node.history(R, newest(3), ALL)
+    assert.deepEqual([none.gap, none.head.seq, none.entries, none.isComplete], [undefined, 0, [], true])
+    const positions: Position[] = []
+    for (let n = 1; n <= 7; n++) positions.push((await record(nodes[0]!, n)).position)
+    const numbersOf = (page: HistoryPage) => page.entries.map(({ position }) => position.seq)
+    for (const [count, seqs] of [
+      [1, [7]],
+      [3, [5, 6, 7]],
+      [5, [3, 4, 5, 6, 7]],
+      [100, [3, 4, 5, 6, 7]],
+    ] as const) {
+      const page = await node.history(R, newest(count), ALL)
+      assert.deepEqual([page.gap, page.head, page.isComplete], [undefined, positions[6], true])
+      assert.deepEqual(numbersOf(page), seqs)
+      for (const { position, envelope: bytes } of page.entries) {
+        assert.deepEqual([position, bytes.toString()], [positions[position.seq - 1], envelope(position.seq)])
+      }
+    }
+    const first = await node.history(R, newest(4), { count: 3, bytes: 1e6 })
+    assert.deepEqual([numbersOf(first), first.isComplete], [[4, 5, 6], false])
+    const small = await node.history(R, newest(4), { count: 3, bytes: 1 })
+    assert.deepEqual([numbersOf(small), small.isComplete], [[4], false])
+    const rest = await node.history(R, first.entries.at(-1)!.position.id, ALL)
+    assert.deepEqual([rest.gap, numbersOf(rest), rest.isComplete], [undefined, [7], true])
+  })
+
+  suiteTest('who published is recorded as it was written', async (_t, { nodes }, [first]) => {
+    await first!.join(R)
+    for (const user of [null, '42', 'é:😀']) {
+      const text = JSON.stringify({ type: 'a', payload: 1, from: { user } })
+      const [sent] = await nodes[0]!.publish([{ topic: R, envelope: text, history }])
+      assert.ok(sent && !(sent instanceof Error), `recorded: ${sent}`)
+      assert.equal(await first!.text(), text)
+      const page = await nodes.at(-1)!.history(R, newest(1), ALL)
+      assert.equal(page.entries[0]?.envelope.toString(), text)
+    }
   })
 
   suiteTest('a repeat under the same key reaches nobody', async (_t, { nodes }, subscribers) => {

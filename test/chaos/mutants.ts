@@ -16,8 +16,8 @@ const ORDINARY: readonly Mutant[] = [
     replacements: [
       {
         file: RECOVERY,
-        find: 'const position = (await confirmed).get(topic)\n    const since = isId(id) ? id : NO_ID\n',
-        replace: `const since = id
+        find: 'const position = (await confirmed).get(topic)\n',
+        replace: `const since = id ?? NO_ID
     const position = undefined
     const early = await this.#read(connection, topic, since, barrier)
     await new Promise(resolve => setTimeout(resolve, 50))

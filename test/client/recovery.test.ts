@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
+import { Type } from 'typebox'
 import { WebSocket } from 'ws'
 import {
   type Client,
@@ -313,6 +314,146 @@ test('a page whose session is over when its identity expires is told so, and sta
   assert.deepEqual(codes, [4502, undefined, 4401])
 })
 
+const MAY_ALL = { authorize: () => ['subscribe', 'publish', 'history'] as const }
+
+/** Two recorded topics, one of which is the client's own, with messages of a time before there was a client. */
+async function withPast(t: TestContext, count: number) {
+  const topics = ['channel:a', 'user:7']
+  const { node, client, open, cut, sockets } = await online(t, '?user=7', {}, MAY_ALL)
+  client.close()
+  const publish = async (from: number, to: number) => {
+    for (let n = from; n <= to; n++) for (const topic of topics) await record(node, topic, [topic, n])
+  }
+  await publish(1, count)
+  const second = open({})
+  const inbox = heard(second)
+  const numbers = async (each: number) => {
+    const got = (await inbox.payloads(each * topics.length)) as [string, number][]
+    return topics.map(topic => got.filter(([of]) => of === topic).map(([, n]) => n))
+  }
+  return { client: second, numbers, publish, cut, sockets }
+}
+
+test('the newest messages come first, and after a break the client goes on where it was', LIMIT, async t => {
+  const { client, numbers, publish, cut, sockets } = await withPast(t, 5)
+  client.subscribe('channel:a', { last: 2 })
+  client.subscribe('user:7', { last: 2 })
+  const [a, own] = await numbers(2)
+  assert.deepEqual(
+    [a, own],
+    [
+      [4, 5],
+      [4, 5],
+    ],
+  )
+  const again = welcomed(client)
+  cut()
+  await publish(6, 9)
+  assert.deepEqual(await numbers(4), [
+    [6, 7, 8, 9],
+    [6, 7, 8, 9],
+  ])
+  await again
+  assert.ok(sinceOf(sockets.at(-1)!.url)['user:7'])
+  await publish(10, 10)
+  assert.deepEqual(await numbers(1), [[10], [10]])
+})
+
+test('a break in the middle of the newest messages loses none of them', LIMIT, async t => {
+  const { client, numbers, publish, cut } = await withPast(t, 30)
+  let handled = 0
+  client.on('n', () => {
+    if (++handled === 3 || handled === 9) cut()
+  })
+  client.subscribe('channel:a', { last: 10 }).catch(() => {})
+  client.subscribe('user:7', { last: 10 }).catch(() => {})
+  const newest = [21, 22, 23, 24, 25, 26, 27, 28, 29, 30]
+  assert.deepEqual(await numbers(10), [newest, newest])
+  await publish(31, 31)
+  assert.deepEqual(await numbers(1), [[31], [31]])
+})
+
+test(
+  'a topic without messages is not asked for the newest again once something may have been missed',
+  LIMIT,
+  async t => {
+    const { node, client, inbox, whileAway } = await online(t, '', {}, MAY_ALL)
+    await client.subscribe('channel:a', { last: 1 })
+    await whileAway(async () => {
+      for (let n = 1; n <= 3; n++) await record(node, 'channel:a', n)
+    })
+    assert.deepEqual(await inbox.payloads(3), [1, 2, 3])
+  },
+)
+
+test('a page with a kept position goes on there, and begins with the newest after a gap', LIMIT, async t => {
+  const { node, client, inbox, open } = await online(t, '', {}, MAY_ALL)
+  await client.subscribe('channel:a')
+  await record(node, 'channel:a', 1)
+  await inbox.payloads(1)
+  client.close()
+  const { positions } = client
+  for (let n = 2; n <= 4; n++) await record(node, 'channel:a', n)
+  const second = open({ since: positions })
+  const inbox2 = heard(second)
+  second.subscribe('channel:a', { last: 1 })
+  assert.deepEqual(await inbox2.payloads(3), [2, 3, 4])
+  for (let n = 5; n <= 110; n++) await record(node, 'channel:a', n)
+  const third = open({ since: positions })
+  const inbox3 = heard(third)
+  const gap = eventOf<ClientEvents['gap']>(told => third.listen('gap', told))
+  third.subscribe('channel:a', { last: 2 })
+  assert.equal((await gap).reason, 'history_trimmed')
+  assert.deepEqual(await inbox3.payloads(2), [109, 110])
+})
+
+test('the newest of a topic that are refused cost nothing of what comes live', LIMIT, async t => {
+  const authorize = () => ['subscribe'] as const
+  const { node, client, inbox, whileAway } = await online(t, '?user=7', {}, { authorize })
+  client.listen('error', () => {})
+  await record(node, 'user:7', 1)
+  await inbox.payloads(1)
+  await assert.rejects(client.subscribe('channel:a', { last: 1 }), { code: 'PUSH_ERR_FORBIDDEN' })
+  await whileAway(() => record(node, 'user:7', 2))
+  await record(node, 'user:7', 3)
+  assert.deepEqual(await inbox.payloads(2), [2, 3])
+})
+
+test('what a client publishes comes back to it with its user, and the promise has the place', LIMIT, async t => {
+  const clientPublications = { said: { schema: Type.Object({ text: Type.String() }) } }
+  const { client, inbox } = await online(t, '/room?user=7', {}, { ...MAY_ALL, clientPublications })
+  const { id, seq, topic } = await client.publish('channel:room', 'said', { text: 'hi' }, { key: 'k' })
+  assert.deepEqual([seq, topic], [1, 'channel:room'])
+  const message = await inbox.take()
+  assert.deepEqual([message.payload, message.from, message.id], [{ text: 'hi' }, { user: '7' }, id])
+  const again = await client.publish('channel:room', 'said', { text: 'hi' }, { key: 'k', timeout: 30_000 })
+  assert.equal(again.id, id)
+  await client.publish('channel:room', 'said', { text: 'to others' }, { echo: false })
+  await client.publish('channel:room', 'said', { text: 'to all' })
+  assert.deepEqual((await inbox.take()).payload, { text: 'to all' })
+  await assert.rejects(client.publish('channel:room', 'said', {}), { code: 'PUSH_ERR_SCHEMA' })
+  await assert.rejects(client.publish('channel:other', 'said', { text: 'x' }), { code: 'PUSH_ERR_FORBIDDEN' })
+  client.close()
+  await assert.rejects(client.publish('channel:room', 'said', { text: 'x' }), { code: 'CLOSED' })
+  // Not awaited: neither is it an unhandled rejection.
+  void client.publish('channel:room', 'said', { text: 'x' })
+  await new Promise(setImmediate)
+})
+
+test('what it wants no echo of does not come with what it missed either', LIMIT, async t => {
+  const clientPublications = { said: { schema: Type.Object({ text: Type.String() }) } }
+  const { node, client, inbox, whileAway } = await online(t, '/a?user=7', {}, { ...MAY_ALL, clientPublications })
+  await record(node, 'channel:a', 1)
+  assert.deepEqual(await inbox.payloads(1), [1])
+  const { id } = await client.publish('channel:a', 'said', { text: 'hi' }, { echo: false })
+  await whileAway(() => record(node, 'channel:a', 3))
+  assert.deepEqual(await inbox.payloads(1), [3])
+  // The same from somebody else would have come.
+  assert.notEqual(client.positions['channel:a'], id)
+  await whileAway(() => node.app.push.publish('channel:a', { type: 'said', payload: { text: 'hi' } }))
+  assert.deepEqual(await inbox.payloads(1), [{ text: 'hi' }])
+})
+
 test('a publisher learns how many handled its message', LIMIT, async t => {
   const { node, client } = await online(t, '?user=7')
   client.listen('error', () => {})
@@ -334,7 +475,7 @@ test('a publisher learns how many handled its message', LIMIT, async t => {
 
 interface Sent {
   type: string
-  payload: { topic?: string; since?: string; token?: string }
+  payload: { topic?: string; since?: string; last?: number; token?: string }
   ref?: number
 }
 
@@ -412,6 +553,60 @@ test('a head that is told does not count as heard when everything follows', LIMI
   assert.equal(third.sent[0]!.payload.since, 't.6.0-0')
   third.tell('subscribed', { topic: 'channel:a' }, { ref: third.sent[0]!.ref })
   assert.deepEqual(client.positions, { all: 't.1.0-0', 'channel:a': 't.6.0-0' }, 'the server could not say yet')
+})
+
+const FEATURES = ['recovery', 'history']
+const welcomeWith = (wire: Wire, topics: Record<string, TopicState>, features = FEATURES) =>
+  wire.tell('welcome', { connection: 'c', user: '7', features, topics })
+
+test('live messages before the newest of an own topic are ignored, for they come again', LIMIT, async t => {
+  const { client, wire, ids, broken } = await wired(t)
+  client.subscribe('user:7', { last: 2 }).catch(() => {})
+  welcomeWith(wire, { 'user:7': { id: 't.5.0-0', seq: 5 } })
+  const { payload, ref } = wire.sent[0]!
+  assert.deepEqual(payload, { topic: 'user:7', last: 2 })
+  wire.publish('user:7', 't.6.0-0')
+  wire.tell('subscribed', { topic: 'user:7', id: 't.6.0-0', seq: 6 }, { ref })
+  assert.deepEqual(ids, [])
+  // Nothing of it was heard: the next connection begins anew.
+  const second = await broken(wire)
+  assert.deepEqual(second.since, { 'user:7': 't.5.0-0' })
+  welcomeWith(second, { 'user:7': { id: 't.6.0-0', seq: 6, recovered: true } })
+  second.publish('user:7', 't.6.0-0')
+  assert.deepEqual(second.sent[0]!.payload, { topic: 'user:7', last: 2 })
+  second.tell('subscribed', { topic: 'user:7', id: 't.6.0-0', seq: 6 }, { ref: second.sent[0]!.ref })
+  for (const id of ['t.5.0-0', 't.6.0-0', 't.7.0-0']) second.publish('user:7', id)
+  assert.deepEqual(ids, ['t.5.0-0', 't.6.0-0', 't.7.0-0'])
+  const third = await broken(second)
+  assert.deepEqual(third.since, { 'user:7': 't.7.0-0' })
+  welcomeWith(third, { 'user:7': { id: 't.7.0-0', seq: 7, recovered: true } })
+  assert.deepEqual(third.sent, [])
+})
+
+test('when the newest of an own topic are refused, what was ignored meanwhile is asked for', LIMIT, async t => {
+  const { client, wire, ids } = await wired(t)
+  client.listen('error', () => {})
+  const subscribing = client.subscribe('user:7', { last: 2 })
+  welcomeWith(wire, { 'user:7': { id: 't.5.0-0', seq: 5 } })
+  wire.publish('user:7', 't.6.0-0')
+  wire.tell('error', { code: 'PUSH_ERR_FORBIDDEN', message: 'no' }, { ref: wire.sent[0]!.ref })
+  await assert.rejects(subscribing, { code: 'PUSH_ERR_FORBIDDEN' })
+  assert.deepEqual(wire.sent[1]!.payload, { topic: 'user:7', since: 't.5.0-0' })
+  wire.tell('subscribed', { topic: 'user:7', id: 't.6.0-0', seq: 6, recovered: true }, { ref: wire.sent[1]!.ref })
+  for (const id of ['t.6.0-0', 't.7.0-0']) wire.publish('user:7', id)
+  assert.deepEqual(ids, ['t.6.0-0', 't.7.0-0'])
+  assert.equal(client.positions['user:7'], 't.7.0-0')
+})
+
+test('a server that knows nothing of the newest messages is not asked for them', LIMIT, async t => {
+  const { client, wire, broken } = await wired(t)
+  client.subscribe('channel:a', { last: 2 }).catch(() => {})
+  wire.welcome()
+  assert.deepEqual(wire.sent[0]!.payload, { topic: 'channel:a' })
+  wire.tell('subscribed', { topic: 'channel:a', id: 't.5.0-0', seq: 5 }, { ref: wire.sent[0]!.ref })
+  const second = await broken(wire)
+  welcomeWith(second, {})
+  assert.deepEqual(second.sent[0]!.payload, { topic: 'channel:a', since: 't.5.0-0' })
 })
 
 test('a gap moves the topics that have a place in it, and no others', LIMIT, async t => {

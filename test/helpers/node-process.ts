@@ -7,14 +7,17 @@ const app = Fastify({ logger: { level: process.env.LOG_LEVEL ?? 'silent' } })
 await app.register(pushBridge, {
   path: '/ws',
   redis: process.env.REDIS_URL!,
+  history: { 'channel:chat*': { size: 100, ttl: 60 } },
+  clientPublications: { said: { schema: Type.Object({ text: Type.String() }), rate: 1000 } },
   schemas: { order: Type.Object({ id: Type.Integer() }) },
   api: { keys: ['0123456789abcdef'] },
   presence: { users: { grace: 300 }, lease: 1500, 'channel:room.*': { info: true, grace: 300 } },
   tickets: true,
   authenticate: request => {
     const { user } = request.query as { user?: string }
-    const allow = ['channel:*', { topics: ['channel:room.*', 'all'], actions: ['subscribe', 'presence'] as const }]
-    return { allow, ...(user !== undefined && { user }) }
+    const room = { topics: ['channel:room.*', 'all'], actions: ['subscribe', 'presence'] as const }
+    const chat = { topics: 'channel:chat*', actions: ['subscribe', 'publish', 'history'] as const }
+    return { allow: ['channel:*', room, chat], ...(user !== undefined && { user }) }
   },
 })
 app.get('/status', () => app.push.status())

@@ -37,6 +37,7 @@ const DEFAULTS = {
   history: {},
   presence: new PresenceRules(),
   handlers: {},
+  clientPublications: {},
   api: undefined,
 }
 
@@ -191,6 +192,16 @@ const WRONG: [given: object, message: RegExp][] = [
     new RegExp(`option ${name} must be a function$`),
   ]),
   [{ schemas: [] }, /option schemas must be an object$/],
+  [{ clientPublications: ['chat'] }, /option clientPublications must be an object$/],
+  [{ clientPublications: { a: null } }, /option clientPublications\["a"\] must be \{ schema \} or \{ schema, rate \}$/],
+  [{ clientPublications: { a: { rate: 1 } } }, /clientPublications\["a"\] must be \{ schema \}/],
+  [
+    { clientPublications: { a: { schema: {}, rate: 0 } } },
+    /clientPublications\["a"\]\.rate must be >= 1 \(publications/,
+  ],
+  [{ clientPublications: { a: { schema: {}, raet: 1 } } }, /clientPublications\["a"\]: unknown key "raet": did you/],
+  [{ clientPublications: { gap: { schema: {} } } }, /clientPublications\["gap"\] cannot be: type is reserved/],
+  [{ clientPublications: { 'a b': { schema: {} } } }, /clientPublications\["a b"\] cannot be: .*A-Z a-z 0-9/],
   [{ handlers: 'x' }, /option handlers must be an object$/],
   [{ handlers: { a: null } }, /option handlers\["a"\] must be \{ schema, handler\(payload, connection\) \}$/],
   [{ handlers: { a: () => {} } }, /option handlers\["a"\] must be \{ schema, handler\(payload, connection\) \}$/],

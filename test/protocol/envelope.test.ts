@@ -63,6 +63,17 @@ const REJECTED: [envelope: string | Uint8Array, reason: RejectReason, message: s
   ['{"type":"a","except":null}', 'field', /^except: a topic is a string .* not null$/],
   ['{"type":"a","except":"channel:x"}', 'field', 'except: "channel:x" is neither user:ID nor connection:ID'],
   ['{"type":"a","except":["user:1","all"]}', 'field', 'except: "all" is neither user:ID nor connection:ID'],
+  ...['null', '7', '"42"', '[]', '["user"]', '{}', '{"user":42}', '{"user":"1","name":"x"}', '{"usr":"1"}'].map(
+    (from): [string, RejectReason, string] => [
+      `{"type":"a","from":${from}}`,
+      'field',
+      'from is neither {"user":"42"} nor {"user":null}',
+    ],
+  ),
+  ['{"type":"a","from":{"user":""}}', 'field', 'from.user is empty'],
+  ['{"type":"a","from":{"user":"a b"}}', 'field', /^from\.user has white space/],
+  [`{"type":"a","from":{"user":"${'u'.repeat(201)}"}}`, 'field', 'from.user is longer than 200 bytes'],
+  ['{"control":"close","from":{"user":"1"}}', 'unknown_key', /^unknown key "from"/],
   ['{"control":"stop"}', 'field', 'control is none of close, subscribe, unsubscribe'],
   ['{"control":null}', 'field', 'control is none of close, subscribe, unsubscribe'],
   ['{"control":"close","code":1006}', 'field', /^code is none of 1000, 1001, .* or 3000 to 4999$/],
@@ -96,6 +107,7 @@ test('a minimal publication has no payload, nobody to skip and no receipt', () =
     type: 'order.created',
     payload: undefined,
     value: undefined,
+    from: undefined,
     seq: undefined,
     except: [],
     ack: false,
@@ -105,12 +117,13 @@ test('a minimal publication has no payload, nobody to skip and no receipt', () =
 
 test('every field of a publication is read, x- keys and v are let pass', () => {
   const text =
-    ' {"v":1,"x-trace":"t","seq":7,"except":["user:1","connection:c"],"receipt":"tok-1_","payload":{ "n": 1.0 },"type":"a"} '
+    ' {"v":1,"x-trace":"t","seq":7,"except":["user:1","connection:c"],"receipt":"tok-1_","from":{ "user":"42" },"payload":{ "n": 1.0 },"type":"a"} '
   assert.deepEqual(decode(text), {
     kind: 'publication',
     type: 'a',
     payload: '{ "n": 1.0 }',
     value: { n: 1 },
+    from: { user: '42' },
     seq: 7,
     except: ['user:1', 'connection:c'],
     ack: false,
@@ -242,6 +255,10 @@ test('property: what is encoded is decoded to the same', () => {
   const parts = fc.record({
     type: fc.stringMatching(/^[A-Za-z0-9_.:/-]{1,128}$/).map(type => `t${type}`.slice(0, 128)),
     payload: fc.jsonValue(),
+    from: fc.option(
+      fc.option(fc.stringMatching(/^[^\s{}*\p{C}]{1,50}$/u)).map(user => ({ user })),
+      { nil: undefined },
+    ),
     seq: fc.option(fc.maxSafeNat(), { nil: undefined }),
     except: fc.option(fc.array(fc.nat().map(n => `user:${n}`)), { nil: undefined }),
     receipt: fc.option(fc.stringMatching(/^[A-Za-z0-9_-]{1,64}$/), { nil: undefined }),
@@ -253,6 +270,7 @@ test('property: what is encoded is decoded to the same', () => {
         type: given.type,
         payload: JSON.stringify(given.payload),
         value: JSON.parse(JSON.stringify(given.payload)),
+        from: given.from,
         seq: given.seq,
         except: given.except ?? [],
         ack: false,

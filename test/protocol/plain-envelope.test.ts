@@ -14,11 +14,12 @@ function matches(envelope: string | Uint8Array): boolean {
   return plain.matches(new Slice(memory, 2, 2 + bytes.length))
 }
 
-/** What the strict decoder makes of it: a publication with a type and a payload, in this order, and nothing else. */
+/** What the strict decoder makes of it: a publication with a type, a payload and perhaps a publisher, in this order. */
 function isPlain(envelope: string | Uint8Array): boolean {
   const bytes = Buffer.from(envelope as string)
   const decoded = decodeEnvelope(bytes, 1 << 20)
-  return decoded.kind === 'publication' && Object.keys(JSON.parse(bytes.toString())).join() === 'type,payload'
+  const keys = Object.keys(JSON.parse(bytes.toString())).join()
+  return decoded.kind === 'publication' && (keys === 'type,payload' || keys === 'type,payload,from')
 }
 
 const PLAIN = [
@@ -32,6 +33,10 @@ const PLAIN = [
     value => `{"type":"n","payload":${value}}`,
   ),
   `{"type":"${'t'.repeat(128)}","payload":1}`,
+  '{"type":"n","payload":1,"from":{"user":"42"}}',
+  '{"type":"n","payload":{"from":{"user":"1"}},"from":{"user":null}}',
+  ' { "type" : "n" , "payload" : 1 , "from" : { "user" : "a:b@c.example/!~" } }',
+  `{"type":"n","payload":1,"from":{"user":"${'u'.repeat(200)}"}}`,
 ]
 
 const NOT_PLAIN = [
@@ -51,6 +56,20 @@ const NOT_PLAIN = [
   '{"type":"ping","payload":1}',
   '{"type":"push.x","payload":1}',
   `{"type":"${'t'.repeat(129)}","payload":1}`,
+  ...[
+    '{}',
+    '{"user":}',
+    '{"user":1}',
+    '{"user":nul}',
+    '{"user":""}',
+    '{"user":"a b"}',
+    '{"user":"a*"}',
+    '{"user":"{}"}',
+  ]
+    .concat(['{"user":"\\u0061"}', '{"user":"é"}', '{"user":"a","b":1}', '{"user":"a",}', '{"user":"a"', '[]', 'null'])
+    .concat([`{"user":"${'u'.repeat(201)}"}`, '{"user":"a"},', '{"user":"a"},"seq":1', '{"user":"\u007f"}'])
+    .map(from => `{"type":"n","payload":1,"from":${from}}`),
+  '{"type":"n","from":{"user":"a"},"payload":1}',
   ...[
     '01',
     '1.',
@@ -111,6 +130,9 @@ test('property: a byte more, less or other: plain only where the decoder agrees'
   const seeds = fc.oneof(
     fc.constantFrom(...PLAIN),
     fc.jsonValue().map(value => `{"type":"n","payload":${JSON.stringify(value)}}`),
+    fc
+      .tuple(fc.jsonValue(), fc.option(fc.string()))
+      .map(([value, user]) => `{"type":"n","payload":${JSON.stringify(value)},"from":${JSON.stringify({ user })}}`),
   )
   const byte = fc.oneof(fc.integer({ min: 0, max: 255 }), fc.constantFrom(...Buffer.from('{}[]":,\\u0123e.-+ tfn')))
   const change = fc.record({

@@ -116,7 +116,7 @@ const REFUSED: [topic: unknown, message: unknown, code: string, text: string | R
   ['all', { type: 'welcome' }, 'RESERVED_TYPE', 'type "welcome" is reserved for the protocol: choose another'],
   ['all', { type: 'push.x' }, 'RESERVED_TYPE', 'type "push.x" is reserved for the protocol: choose another'],
   ['all', { type: 'a', excpet: [] }, 'UNKNOWN_KEY', 'unknown key "excpet": did you mean "except"?'],
-  ['all', { type: 'a', data: {} }, 'UNKNOWN_KEY', /^unknown key "data": known are type, payload, seq, /],
+  ['all', { type: 'a', data: {} }, 'UNKNOWN_KEY', /^unknown key "data": known are type, payload, from, seq, /],
   ['all', { type: 'a', to: 'all' }, 'UNKNOWN_KEY', /^unknown key "to"/],
   ['all', { type: 'a', seq: -1 }, 'FIELD', 'seq is not an integer from 0 to 2^53 - 1'],
   ['all', { type: 'a', seq: 1.5 }, 'FIELD', 'seq is not an integer from 0 to 2^53 - 1'],

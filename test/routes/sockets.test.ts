@@ -203,9 +203,9 @@ test('a mistyped key is named, and what it stands in has no effect', async t => 
 test('welcome says the version of the protocol and what this node offers', async t => {
   const { app } = await buildPush(t)
   const { welcome } = await openConnection(app, '/ws')
-  assert.deepEqual([welcome.protocol, welcome.features], [1, ['ack', 'recovery']])
+  assert.deepEqual([welcome.protocol, welcome.features], [1, ['ack', 'recovery', 'history']])
   const { app: other } = await buildPush(t, { onBinary() {} })
-  assert.deepEqual((await openConnection(other, '/ws')).welcome.features, ['ack', 'recovery', 'binary'])
+  assert.deepEqual((await openConnection(other, '/ws')).welcome.features, ['ack', 'recovery', 'history', 'binary'])
 })
 
 test('too large closes with 1009, and a flood with 4429', async t => {

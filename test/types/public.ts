@@ -14,6 +14,10 @@ await app.register(pushBridge, {
   authorize: (connection, topic, { action, since }) =>
     topic === 'channel:a' ? [action, 'publish'] : connection.user === '42' && since === undefined,
   api: { keys: ['a', { key: 'b', topics: ['channel:x.*'], actions: ['publish', 'close', 'ticket', 'status'] }] },
+  clientPublications: {
+    'chat.message': { schema: Type.Object({}) },
+    'chat.typing': { schema: Type.Object({}), rate: 5 },
+  },
   handlers: {
     add: clientHandler(Type.Object({ a: Type.Number() }), ({ a }, connection) => {
       connection.send('sum', a + 1)
@@ -27,6 +31,8 @@ await app.register(pushBridge, {
 await app.register(pushBridge, {})
 // @ts-expect-error no such option
 await app.register(pushBridge, { path: '/ws', orgins: [] })
+// @ts-expect-error a schema is required
+await app.register(pushBridge, { path: '/ws', clientPublications: { a: {} } })
 // @ts-expect-error no such action
 await app.register(pushBridge, { path: '/ws', api: { keys: [{ key: 'b', topics: 'all', actions: ['read'] }] } })
 // @ts-expect-error only keys may do that
@@ -44,6 +50,13 @@ await app.push.publish([{ to: 'all', type: 'x' }])
 await app.push.publish('user:42', { type: 'x', excpet: [] })
 // @ts-expect-error type is required
 await app.push.publish('user:42', { payload: 1 })
+
+const { messages, next } = await app.push.history('channel:a', { last: 10 })
+messages[0]?.from?.user satisfies string | null | undefined
+await app.push.history('channel:a', { since: next, limit: 10 })
+// @ts-expect-error no such key
+await app.push.history('channel:a', { lsat: 10 })
+await app.push.publish('user:42', { type: 'x', from: { user: null } })
 
 // @ts-expect-error read-only
 app.push.connections.size = 5
@@ -73,4 +86,6 @@ const client = connect<Messages>('/ws', { topics: ['channel:orders'], ticket: as
 client.on('order.created', ({ id }, message) => (id satisfies number) && message.topic)
 // @ts-expect-error no such message
 client.on('order.deleted', () => {})
+await client.subscribe('channel:a', { last: 10 })
+;(await client.publish('channel:a', 'x', {}, { echo: false, key: 'k' })).seq satisfies number | undefined
 client.listen('gap', ({ topics }) => topics satisfies string[])

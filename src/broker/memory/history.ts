@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto'
+import { CLIENT_KEY } from '../../protocol/envelope.ts'
 import { errors } from '../../protocol/errors.ts'
 import type { GapReason } from '../../protocol/messages.ts'
-import { encodeId, isLater, type Position, positionOf, timelineOf } from '../../protocol/position.ts'
+import { encodeId, isLater, newestIn, type Position, positionOf, timelineOf } from '../../protocol/position.ts'
 import type { Topic } from '../../protocol/topic.ts'
 import type { HistoryEntry, HistoryPage, HistoryRule, PageLimits } from '../broker.ts'
 
@@ -16,8 +17,9 @@ interface Recorded {
   head: Position
   entries: Entry[]
   rule: HistoryRule
-  /** Idempotency keys, and the position of what was recorded with each. */
+  /** Idempotency keys, and the position of what was recorded with each. Within each map they expire in order. */
   once: Map<string, { position: Position; expires: number }>
+  onceOfClients: Recorded['once']
   usedAt: number
 }
 
@@ -42,7 +44,9 @@ export class MemoryHistory {
   append(topic: Topic, envelope: Buffer, rule: HistoryRule, key: string | undefined) {
     const now = this.#now()
     const recorded = this.#topics.get(topic) ?? this.#add(topic, rule, now)
-    const before = key === undefined ? undefined : recorded.once.get(key)
+    const isOfClient = key?.startsWith(CLIENT_KEY)
+    const once = isOfClient ? recorded.onceOfClients : recorded.once
+    const before = key === undefined ? undefined : once.get(key)
     if (before && before.expires > now) return { position: before.position, isDuplicate: true }
     const seq = recorded.head.seq + 1
     const mark = nextMark(recorded.head.id, now)
@@ -56,7 +60,8 @@ export class MemoryHistory {
     recorded.entries.push({ position, envelope, time: Number.parseInt(mark, 10) })
     this.#trim(recorded, now)
     if (key !== undefined) {
-      recorded.once.set(key, { position, expires: now + Math.max(recorded.rule.ttl * 1000, ONCE_TTL) })
+      const kept = isOfClient ? ONCE_TTL : Math.max(recorded.rule.ttl * 1000, ONCE_TTL)
+      once.set(key, { position, expires: now + kept })
     }
     return { position, isDuplicate: false }
   }
@@ -64,7 +69,8 @@ export class MemoryHistory {
   #add(topic: Topic, rule: HistoryRule, now: number): Recorded {
     if (this.#topics.size >= MAX_TOPICS) this.#makeRoom(now)
     const start = this.#start(now)
-    const recorded: Recorded = { start, head: start, entries: [], rule, once: new Map(), usedAt: now }
+    const keys = { once: new Map(), onceOfClients: new Map() }
+    const recorded: Recorded = { start, head: start, entries: [], rule, ...keys, usedAt: now }
     this.#topics.set(topic, recorded)
     return recorded
   }
@@ -80,14 +86,12 @@ export class MemoryHistory {
 
   #trim(recorded: Recorded, now: number): void {
     const { size, ttl } = recorded.rule
-    const { entries, once } = recorded
+    const { entries } = recorded
     let old = Math.max(0, entries.length - size)
     while (entries[old] && entries[old]!.time < now - ttl * 1000) old++
     if (old > 0) entries.splice(0, old)
-    for (const [key, { expires }] of once) {
-      if (expires > now) break
-      once.delete(key)
-    }
+    forgetKeys(recorded.once, now)
+    forgetKeys(recorded.onceOfClients, now)
   }
 
   /** A position before the first entry. Its mark says when that was true; it is valid for a day. */
@@ -103,12 +107,13 @@ export class MemoryHistory {
     const now = this.#now()
     const head = this.head(topic)
     const recorded = this.#topics.get(topic)
+    const count = newestIn(since)
+    if (count !== undefined) return pageOf(head, newestOf(recorded, count, now), limits)
     const from = positionOf(since)
     const missed = recorded?.entries.filter(({ position }) => position.seq > (from?.seq ?? 0)) ?? []
     const reason = from ? this.#problem(from, recorded, missed[0], now) : 'unknown_id'
     if (reason) return { gap: reason, head, entries: [], isComplete: true }
-    const entries = firstOf(missed, limits)
-    return { head, entries, isComplete: entries.length === missed.length }
+    return pageOf(head, missed, limits)
   }
 
   /** Why something after `from` may be missing; undefined if nothing is. `first` is the next entry. */
@@ -130,10 +135,39 @@ export class MemoryHistory {
   }
 }
 
+function forgetKeys(once: Recorded['once'], now: number): void {
+  for (const [key, { expires }] of once) {
+    if (expires > now) break
+    once.delete(key)
+  }
+}
+
 /** Always later than the last mark, even if the clock went back. */
 function nextMark(last: string, now: number): string {
   const [time, number] = last.slice(last.lastIndexOf('.') + 1).split('-') as [string, string]
   return Number(time) >= now ? `${time}-${Number(number) + 1}` : `${now}-0`
+}
+
+function pageOf(head: Position, all: readonly Entry[], limits: PageLimits): HistoryPage {
+  const entries = firstOf(all, limits)
+  return { head, entries, isComplete: entries.length === all.length }
+}
+
+/** As many bytes are looked through as in push.lua. */
+const MAX_NEWEST_BYTES = 1024 * 1024
+
+function newestOf(recorded: Recorded | undefined, count: number, now: number): readonly Entry[] {
+  if (!recorded) return []
+  const { entries, rule } = recorded
+  let first = entries.length
+  let bytes = 0
+  while (first > 0 && entries.length - first < count) {
+    const { envelope, time } = entries[first - 1]!
+    bytes += envelope.length
+    if (time < now - rule.ttl * 1000 || (first < entries.length && bytes > MAX_NEWEST_BYTES)) break
+    first--
+  }
+  return entries.slice(first)
 }
 
 function firstOf(entries: readonly Entry[], { count, bytes }: PageLimits): Entry[] {

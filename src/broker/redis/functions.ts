@@ -18,7 +18,7 @@ export interface Call {
   args: readonly (string | number)[]
 }
 
-type OfHistory = 'push_publish' | 'push_heads' | 'push_history' | 'push_compare'
+type OfHistory = 'push_publish' | 'push_heads' | 'push_history' | 'push_newest' | 'push_compare'
 type OfPresence = 'push_presence' | 'push_purge' | 'push_members' | 'push_member'
 
 type Reply = unknown | PushError
@@ -70,7 +70,7 @@ export class Functions {
   /** One reply or PushError for each call, within the timeout. */
   async run(calls: readonly Call[], timeout: number, patience?: Patience): Promise<Reply[]> {
     // Without ticks nobody would notice that a history is not the one that a client knows.
-    const isUnchecked = this.#refused.has('push_tick') && calls.some(({ name }) => name === 'push_history')
+    const isUnchecked = this.#refused.has('push_tick') && calls.some(({ name }) => READS.test(name))
     if (isUnchecked) return calls.map(() => new errors.UNSUPPORTED(UNCHECKED))
     const deadline = performance.now() + timeout
     const commands = calls.map(call => this.#command(call))
@@ -106,8 +106,8 @@ export class Functions {
     }
     if (!FORBIDDEN.test(refusal)) return ownError(refusal) ?? reply
     // What one topic is refused says nothing about others, and who may not read a history can still record.
-    const isNeeded = !isOfPresence(call.name) && !/^push_(publish|history)$/.test(call.name)
-    if (isNeeded) this.#refused.set(call.name, call)
+    if (call.name !== 'push_publish' && !READS.test(call.name) && !isOfPresence(call.name))
+      this.#refused.set(call.name, call)
     const right = rightOfCall(call, refusal)
     const what = isOfPresence(call.name) ? 'presence needs' : 'recorded topics need'
     const error = new errors.UNSUPPORTED(`${what} the right ${right} (docs/redis.md); Redis said: ${refusal}`)
@@ -220,6 +220,8 @@ type MakeError = new (message: string) => PushError
 /** The user may call functions, but the functions may not run their commands. */
 const FORBIDDEN = /NOPERM|ACL failure|can't (run this command|access at least one of the keys)/
 
+const READS = /^push_(history|newest)$/
+
 const UNCHECKED =
   'no history is read while Redis refuses push_tick to this node: docs/redis.md has the rights that it needs'
 
@@ -230,6 +232,7 @@ const FAILS: Record<Call['name'], string> = {
   push_publish: 'nothing is recorded on some topics',
   push_heads: 'nothing is recorded',
   push_history: 'clients get a gap instead of what they missed',
+  push_newest: 'clients get a gap instead of the newest messages of a topic',
   push_compare: 'losses of recorded topics are not filled',
   push_tick: 'nothing is recorded',
   push_presence: 'nobody learns who is on some topics',

@@ -1,6 +1,6 @@
 import { errors, isPushError, type PushError } from '../../protocol/errors.ts'
 import type { GapReason } from '../../protocol/messages.ts'
-import { type Position, positionOf } from '../../protocol/position.ts'
+import { newestIn, type Position, positionOf } from '../../protocol/position.ts'
 import { Slice } from '../../protocol/slice.ts'
 import type { Topic } from '../../protocol/topic.ts'
 import type { HistoryEntry, HistoryPage, PageLimits } from '../broker.ts'
@@ -47,7 +47,7 @@ type Group<T> = (topics: readonly Topic[]) => T
 export interface RedisHistory {
   /** The heads of these topics, and perhaps of others. */
   heads(topics: readonly Topic[]): Promise<ReadonlyMap<Topic, Position>>
-  /** The entries after `since`. */
+  /** The entries after `since`, or the newest ones. */
   read(topic: Topic, since: string, limits: PageLimits): Promise<HistoryPage>
   /** The topics whose head in Redis is not the known position. */
   different(known: readonly [Topic, Position][]): Promise<Topic[]>
@@ -83,7 +83,9 @@ export function historyIn(
       return new Map(topics.map((topic, i) => [topic, { id: String(reply[2 * i]), seq: Number(reply[2 * i + 1]) }]))
     },
     async read(topic, since, limits) {
-      const [reply] = await call('push_history', [[topic]], () => [since, limits.count, limits.bytes])
+      const newest = newestIn(since)
+      const name = newest === undefined ? 'push_history' : 'push_newest'
+      const [reply] = await call(name, [[topic]], () => [newest ?? since, limits.count, limits.bytes])
       return toPage(reply!)
     },
     async different(known) {

@@ -9,16 +9,20 @@ local MAX_SIZE = 100000
 local MAX_TTL = 366 * DAY
 -- The default of limits.publication.
 local MAX_BYTES = 262144
--- Seconds for which an idempotency key is remembered, at least.
+-- Seconds for which an idempotency key is remembered, at least. One of a client is not remembered for longer: there may be
+-- as many as clients like.
 local ONCE_TTL = 600
+local CLIENT_KEY = 'client:'
 local READ_AT_ONCE = 16
+-- So many bytes of entries are looked through for the newest ones.
+local MAX_NEWEST_BYTES = 1048576
 local RESERVED = {
   welcome = true, ping = true, pong = true, subscribe = true, subscribed = true, unsubscribe = true,
   unsubscribed = true, reply = true, error = true, gap = true, reconnect = true, ack = true,
   authenticate = true, authenticated = true, presence = true, history = true,
 }
 local KEYS_OF_ENVELOPE = {
-  type = true, payload = true, seq = true, except = true, receipt = true, ack = true, v = true, ext = true,
+  type = true, payload = true, from = true, seq = true, except = true, receipt = true, ack = true, v = true, ext = true,
 }
 
 local function refuse(code, message)
@@ -66,6 +70,12 @@ local function is_utf8(text)
   return true
 end
 
+local function is_publisher(from)
+  if type(from) ~= 'table' then return false end
+  for key in pairs(from) do if key ~= 'user' then return false end end
+  return from.user == cjson.null or type(from.user) == 'string'
+end
+
 -- Returns a code and a sentence if the envelope cannot be used. For invalid JSON that cjson accepts, nodes send a gap.
 local function envelope_problem(envelope, max)
   if #envelope > max then
@@ -89,6 +99,9 @@ local function envelope_problem(envelope, max)
     return 'RESERVED_TYPE', 'type "' .. value.type .. '" is reserved for the protocol: choose another'
   end
   if value.ack == true and value.receipt == nil then return 'FIELD', 'ack needs a receipt: a token for the answers' end
+  if value.from ~= nil and not is_publisher(value.from) then
+    return 'FIELD', 'from is neither {"user":"42"} nor {"user":null}'
+  end
   if value.ext ~= nil and (type(value.ext) ~= 'table' or value.ext[1] ~= nil) then
     return 'FIELD', 'ext is not an object'
   end
@@ -259,7 +272,8 @@ local function push_publish(keys, args)
   local nodes = publish(channel, id .. ' ' .. number .. ' ' .. previous .. '\n' .. envelope, is_sharded)
   if key then
     redis.call('HSET', once .. key, 'id', id, 'seq', number, 'nodes', nodes)
-    redis.call('EXPIRE', once .. key, math.max(ttl, ONCE_TTL))
+    local is_of_client = key:sub(1, #CLIENT_KEY) == CLIENT_KEY
+    redis.call('EXPIRE', once .. key, is_of_client and ONCE_TTL or math.max(ttl, ONCE_TTL))
   end
   return { id, seq, nodes, 0 }
 end
@@ -361,6 +375,54 @@ local function push_history(keys, args)
   if reason then return gap(reason, id, seq) end
   local result = take_entries({ '', id, seq, 0 }, history, from, count, bytes)
   if entry_seq_of(result[#result - 1]) == seq then result[4] = 1 end
+  return result
+end
+
+local function after_timeline(id)
+  return id:match('%.(.*)$')
+end
+
+-- The place in the stream from which at most `count` entries lead to the head, each the one before the next and none too
+-- old; nil if there are none. It looks through few bytes, so that large entries do not block Redis.
+local function newest_from(history, head_id, count, oldest)
+  local from, expected, number, bytes = nil, nil, 0, 0
+  local to = '+'
+  while number < count do
+    local asked = math.min(READ_AT_ONCE, count - number)
+    local entries = redis.call('XREVRANGE', history, to, oldest, 'COUNT', asked)
+    for _, entry in ipairs(entries) do
+      local id, previous, envelope = entry[2][2], entry[2][4], entry[2][6]
+      -- A head that was renewed has another timeline than its entry.
+      local is_next = expected == id or (number == 0 and after_timeline(id) == after_timeline(head_id))
+      bytes = bytes + #envelope
+      if not is_next or (number > 0 and bytes > MAX_NEWEST_BYTES) then return from end
+      from, expected, number = entry[1], previous, number + 1
+      to = '(' .. from
+    end
+    if #entries < asked then return from end
+  end
+  return from
+end
+
+-- KEYS: the channel, or its keys. ARGV: the timeline of the server, the largest envelope allowed, how many of the newest
+-- entries, the most entries and the most bytes of this page.
+-- → as push_history: these entries, or the first of them
+local function push_newest(keys, args)
+  local timeline, max, newest, count, bytes = args[1], args[2], tonumber(args[3]), tonumber(args[4]), tonumber(args[5])
+  local history, head = names(channels_of(keys)[1])
+  local milliseconds = now()
+  local head_id, seq, ttl = head_of(head, timeline, max)
+  if not head_id then return { '', start_of(timeline, milliseconds), 0, 1 } end
+  local oldest = string.format('%.0f', milliseconds - ttl * 1000)
+  local from = newest_from(history, head_id, newest, oldest)
+  if not from then return { '', head_id, seq, 1 } end
+  local result = take_entries({ '', head_id, seq, 0 }, history, from, count, bytes)
+  local last = #result - 1
+  if entry_seq_of(result[last]) == seq then
+    result[4] = 1
+    -- A reader that continues from here must not be told that this was of an older timeline.
+    result[last] = head_id
+  end
   return result
 end
 
@@ -661,6 +723,7 @@ local functions = {
   push_publish = push_publish,
   push_heads = push_heads,
   push_history = push_history,
+  push_newest = push_newest,
   push_compare = push_compare,
   push_tick = push_tick,
   push_presence = push_presence,
@@ -678,6 +741,7 @@ if redis.register_function then
   local flags = { 'allow-oom' }
   redis.register_function({ function_name = 'push_heads', callback = push_heads, flags = flags })
   redis.register_function({ function_name = 'push_history', callback = push_history, flags = flags })
+  redis.register_function({ function_name = 'push_newest', callback = push_newest, flags = flags })
   redis.register_function({ function_name = 'push_compare', callback = push_compare, flags = flags })
   redis.register_function({ function_name = 'push_tick', callback = push_tick, flags = flags })
   redis.register_function({ function_name = 'push_presence', callback = push_presence, flags = flags })

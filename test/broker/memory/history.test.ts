@@ -4,6 +4,7 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import type { Redis } from 'ioredis'
 import { MemoryHistory } from '../../../src/broker/memory/history.ts'
+import { newest } from '../../../src/protocol/position.ts'
 import type { Topic } from '../../../src/protocol/topic.ts'
 import { startRedis } from '../../helpers/redis.ts'
 
@@ -28,6 +29,24 @@ test('an append is numbered, and its place is where the topic stands', () => {
   assert.equal(append(1, 10, 60, undefined, 'all').position.seq, 1)
 })
 
+test('the newest are no older than the ttl, and of bounded size; a first large one comes all the same', () => {
+  const { clock, memory, append } = history()
+  const numbers = (count: number) => memory.page(X, newest(count), ALL).entries.map(({ position }) => position.seq)
+  append(1)
+  clock.now += 59_999
+  append(2)
+  assert.deepEqual([numbers(1), numbers(9)], [[2], [1, 2]])
+  clock.now += 2
+  assert.deepEqual(numbers(9), [2])
+  clock.now += HOUR
+  assert.deepEqual(numbers(9), [])
+  assert.equal(memory.page(X, newest(9), ALL).isComplete, true)
+  for (let n = 3; n <= 6; n++) append('x'.repeat(500_000))
+  assert.deepEqual(numbers(9), [5, 6])
+  append('x'.repeat(5_000_000))
+  assert.deepEqual(numbers(9), [7])
+})
+
 test('keys are remembered ten minutes or as long as the entries, and then forgotten', () => {
   const { clock, append } = history()
   const first = append(1, 10, 60, 'k')
@@ -38,6 +57,17 @@ test('keys are remembered ten minutes or as long as the entries, and then forgot
   append(4, 10, 7200, 'long')
   clock.now += 7_199_999
   assert.equal(append(5, 10, 60, 'long').isDuplicate, true)
+})
+
+test('a key of a client is forgotten after ten minutes, whatever else is remembered', () => {
+  const { clock, append } = history()
+  append(1, 10, 7200, 'long')
+  const first = append(2, 10, 7200, 'client:k')
+  clock.now += 599_999
+  assert.deepEqual(append(3, 10, 7200, 'client:k'), { position: first.position, isDuplicate: true })
+  clock.now += 1
+  assert.equal(append(4, 10, 7200, 'client:k').isDuplicate, false)
+  assert.equal(append(5, 10, 7200, 'long').isDuplicate, true)
 })
 
 test('a key that lives longer does not keep shorter ones behind it in memory', () => {

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import { after, before, type TestContext, test } from 'node:test'
 import { createServer, readSettings, type ServeSettings } from '../../../src/cli.ts'
+import type { PushBridgeOptions } from '../../../src/index.ts'
+import type { Gap } from '../../../src/protocol/messages.ts'
 import type { Topic } from '../../../src/protocol/topic.ts'
 import { buildPush, openConnection, type TestApp } from '../../helpers/app.ts'
 import { cleanups } from '../../helpers/processes.ts'
@@ -24,6 +26,7 @@ type Feature =
   | 'receipts'
   | 'records'
   | 'recovers'
+  | 'begins'
   | 'tickets'
   | 'counts'
   | 'notes'
@@ -53,17 +56,17 @@ const lacks = (command: string, right: string) =>
 const ROWS: Row[] = [
   {
     right: '~push:*',
-    fails: ['receipts', 'records', 'recovers', 'tickets', 'notes', 'presence'],
+    fails: ['receipts', 'records', 'recovers', 'begins', 'tickets', 'notes', 'presence'],
     problem: lacks('RPUSH', '~PREFIXreceipt:*'),
   },
   {
     right: '~{push:*',
-    fails: ['records', 'recovers', 'presence'],
+    fails: ['records', 'recovers', 'begins', 'presence'],
     problem: lacks('push_publish', '~{PREFIXchannel:…}:*'),
   },
   {
     right: '+publish',
-    fails: ['publishes', 'receipts', 'records', 'recovers', 'presence'],
+    fails: ['publishes', 'receipts', 'records', 'recovers', 'begins', 'presence'],
     problem: lacks('PUBLISH', '+publish'),
   },
   { right: '+pubsub|numsub', fails: ['counts'], problem: lacks('PUBSUB NUMSUB', '+pubsub|numsub') },
@@ -72,21 +75,22 @@ const ROWS: Row[] = [
   { right: '+lpush', fails: ['notes'], problem: lacks('LPUSH', '+lpush') },
   { right: '+ltrim', fails: [], problem: lacks('LTRIM', '+ltrim') },
   { right: '+expire', fails: ['records'], problem: lacks('EXPIRE', '+expire') },
-  { right: '+set', fails: ['recovers', 'tickets'], problem: lacks('push_tick', '+set') },
+  { right: '+set', fails: ['recovers', 'begins', 'tickets'], problem: lacks('push_tick', '+set') },
   { right: '+getdel', fails: ['tickets'], problem: lacks('GETDEL', '+getdel') },
-  { right: '+fcall', fails: ['records', 'recovers', 'presence'], problem: lacks('…', '+fcall') },
-  { right: '+time', fails: ['records', 'recovers', 'presence'], problem: lacks('push_…', '+time') },
-  { right: '+get', fails: ['recovers'], problem: lacks('push_tick', '+get') },
+  { right: '+fcall', fails: ['records', 'recovers', 'begins', 'presence'], problem: lacks('…', '+fcall') },
+  { right: '+time', fails: ['records', 'recovers', 'begins', 'presence'], problem: lacks('push_…', '+time') },
+  { right: '+get', fails: ['recovers', 'begins'], problem: lacks('push_tick', '+get') },
   {
     right: '+hset',
     fails: ['records', 'presence'],
-    failsAtStart: ['records', 'recovers', 'presence'],
+    failsAtStart: ['records', 'recovers', 'begins', 'presence'],
     problem: lacks('push_publish', '+hset…'),
   },
-  { right: '+hmget', fails: ['records', 'recovers'], problem: lacks('push_…', '+hmget') },
+  { right: '+hmget', fails: ['records', 'recovers', 'begins'], problem: lacks('push_…', '+hmget') },
   { right: '+xadd', fails: ['records'], problem: lacks('push_publish', '+xadd or …') },
   { right: '+xtrim', fails: ['records'], problem: lacks('push_publish', '+xtrim or …') },
-  { right: '+xrange', fails: ['recovers'], problem: lacks('push_history', '+xrange') },
+  { right: '+xrange', fails: ['recovers', 'begins'], problem: lacks('push_…', '+xrange') },
+  { right: '+xrevrange', fails: ['begins'], problem: lacks('push_newest', '+xrevrange') },
   { right: '+hgetall', fails: ['presence'], problem: lacks('push_…', '+hgetall') },
   ...['hget', 'hdel', 'hlen', 'hscan', 'exists', 'pexpire'].map(
     (command): Row => ({
@@ -132,8 +136,13 @@ async function limitedNode(t: TestContext, isGranted: boolean, right: string) {
     )
   await setUser(isGranted)
   const history = { 'channel:recorded*': { size: 10, ttl: 60 } }
+  const authenticate: PushBridgeOptions['authenticate'] = request => {
+    const { user } = request.query as { user: string }
+    return { user, allow: [{ topics: 'channel:*', actions: ['subscribe', 'history'] }] }
+  }
   const presence = { 'channel:room*': { grace: 0 }, lease: 3000 }
-  const options = { redis: url, redisPrefix: prefix, tickets: true, history, presence, publishTimeout: 1000 }
+  const more = { presence, publishTimeout: 1000, authenticate }
+  const options = { redis: url, redisPrefix: prefix, tickets: true, history, ...more }
   const node = await buildPush(t, options)
   return { ...node, prefix, setUser }
 }
@@ -174,6 +183,16 @@ async function failing(t: TestContext, node: Node): Promise<Feature[]> {
       const { payload } = await connection.next('subscribed')
       connection.send('unsubscribe', { topic }, 2)
       return (payload as { recovered: boolean }).recovered
+    },
+    async begins() {
+      const other: Topic = `${topic}-first`
+      await server.admin.call('FCALL', 'push_publish', 1, prefix + other, '{"type":"f"}', 10, 60)
+      connection.send('subscribe', { topic: other, last: 1 }, 3)
+      for (;;) {
+        const { type, payload } = await connection.next()
+        if (type === 'f') return true
+        if (type === 'gap' && (payload as Gap).topics.includes(other)) return false
+      }
     },
     async tickets() {
       const other = await openConnection(app, `/ws?ticket=${await app.push.ticket({ user: '7' })}`)

@@ -73,6 +73,9 @@ const headOf = async (call: Call, channel: string) => String((await heads(call, 
 const read = (call: Call, channel: string, since: string, count = 100, bytes = 1e6, server = SERVER) =>
   call('push_history', [channel], server, MAX, since, count, bytes) as Promise<Page>
 
+const newest = (call: Call, channel: string, count: number, limits = [100, 1e6], server = SERVER) =>
+  call('push_newest', [channel], server, MAX, count, ...limits) as Promise<Page>
+
 const compare = (call: Call, channels: string[], ids: Arg[], server = SERVER) =>
   call('push_compare', channels, server, MAX, ...ids) as Promise<number[]>
 
@@ -136,6 +139,9 @@ for (const [way, make] of Object.entries(ways)) {
       '{ "type" : "n", "x-a": null }',
       '{"type":"n","payload":"\\u0000\\n\\ud800é😀\u2028"}',
       '{"type":"n","payload":1,"payload":2}',
+      '{"type":"n","payload":[],"from":{"user":"42"}}',
+      '{"from":{"user":null},"type":"n"}',
+      '{"type":"n","from":{"user":"\\ud83d\\ude00"}}',
     ]
     const listener = await listen(channel)
     for (const text of texts) await publish(call, channel, text)
@@ -180,6 +186,9 @@ for (const [way, make] of Object.entries(ways)) {
       ['FIELD', [channel], ['{"control":"close","type":"n"}', 1, 1]],
       ['FIELD', [channel], ['{"type":"n","v":2}', 1, 1]],
       ['FIELD', [channel], ['{"type":"n","v":null}', 1, 1]],
+      ...['null', '"x"', '{}', '[]', '{"user":1}', '{"user":"1","b":1}', '{"usr":"1"}'].map(
+        from => ['FIELD', [channel], [`{"type":"n","from":${from}}`, 1, 1]] as [string, string[], Arg[]],
+      ),
       ...['null', '1', '"x"', 'true', '[1]'].map(
         ext => ['FIELD', [channel], [`{"type":"n","ext":${ext}}`, 1, 1]] as [string, string[], Arg[]],
       ),
@@ -264,6 +273,21 @@ for (const [way, make] of Object.entries(ways)) {
     assert.ok((await redis.ttl(`{${channel}}:once:long`)) > 7000)
   })
 
+  test(`${way}: a key of a client is remembered for ten minutes, however long the entries are kept`, async () => {
+    const call = make()
+    const channel = newChannel()
+    for (const [key, seconds] of [
+      ['client:k', 600],
+      ['k', 7200],
+      ['client', 7200],
+    ] as const) {
+      const [id] = await publish(call, channel, envelope(1), 10, 7200, key)
+      assert.equal((await publish(call, channel, envelope(1), 10, 7200, key))[0], id)
+      const left = await redis.ttl(`{${channel}}:once:${key}`)
+      assert.ok(left <= seconds && left > seconds - 500, `${key}: ${left}`)
+    }
+  })
+
   test(`${way}: pages are bounded by count and by bytes, and make the whole when put together`, async () => {
     const call = make()
     const channel = newChannel()
@@ -322,6 +346,51 @@ for (const [way, make] of Object.entries(ways)) {
     const [, , mark] = sent[5]![0].split('.')
     assert.equal(await reasonOf(`${timeline}.6.${Number(mark!.split('-')[0]) - 100_000}-0`), 'history_replaced')
     assert.equal(await reasonOf(`${timeline}.6.${sent[3]![0].split('.')[2]}`), 'history_replaced')
+  })
+
+  test(`${way}: the newest lead to the head, and stop where the history is broken, too old or too large`, async () => {
+    const call = make()
+    const channel = newChannel()
+    const [, start, zero, isWhole, ...none] = await newest(call, channel, 5)
+    assert.match(start, new RegExp(`^${SERVER}\\.0\\.\\d+-0$`))
+    assert.deepEqual([zero, isWhole, none], [0, 1, []])
+    const sent: Answer[] = []
+    for (let n = 1; n <= 40; n++) sent.push(await publish(call, channel, envelope(n)))
+    const idsOf = (page: Page) => page.slice(4).filter((_, i) => i % 2 === 0)
+    const ids = (from: number) => sent.slice(from - 1).map(([id]) => id)
+    const head = sent.at(-1)![0]
+    for (const count of [1, 15, 16, 17, 33, 40, 1000]) {
+      const page = await newest(call, channel, count)
+      assert.deepEqual(page.slice(0, 4), ['', head, 40, 1])
+      assert.deepEqual(idsOf(page), ids(Math.max(1, 41 - count)), `${count}`)
+    }
+    const first = await newest(call, channel, 10, [4, 1e6])
+    assert.deepEqual([first[3], idsOf(first)], [0, ids(31).slice(0, 4)])
+    assert.deepEqual(idsOf(await read(call, channel, idsOf(first).at(-1) as string)), ids(35))
+
+    // A server that went back in time: the head has a later timeline than the entry.
+    const later = `${head.split('.')[0]!.replace(/.$/, 'z')}00`
+    const renewed = await newest(call, channel, 2, [100, 1e6], later)
+    const newHead = head.replace(/^\w+/, later)
+    assert.deepEqual([renewed[1], renewed[3], idsOf(renewed)], [newHead, 1, [sent[38]![0], newHead]])
+    assert.deepEqual((await read(call, channel, newHead, 100, 1e6, later)).slice(0, 4), ['', newHead, 40, 1])
+
+    await redis.xdel(`{${channel}}:history`, sent[36]![0].split('.')[2]!)
+    assert.deepEqual(idsOf(await newest(call, channel, 10, [100, 1e6], later)).slice(0, -1), ids(38).slice(0, -1))
+    await redis.xdel(`{${channel}}:history`, head.split('.')[2]!)
+    assert.deepEqual((await newest(call, channel, 10, [100, 1e6], later)).slice(0, 4), ['', newHead, 40, 1])
+    assert.equal((await newest(call, channel, 10, [100, 1e6], later)).length, 4)
+  })
+
+  test(`${way}: large entries are not looked through without end`, async () => {
+    const call = make()
+    const channel = newChannel()
+    const large = JSON.stringify({ type: 'n', payload: 'x'.repeat(250_000) })
+    for (let n = 1; n <= 20; n++) await publish(call, channel, large)
+    const page = await newest(call, channel, 20, [1, 1e6])
+    assert.deepEqual([page[2], page[3], page.length], [20, 0, 6])
+    // A megabyte is four of these.
+    assert.equal(positionOf(page[4]!)!.seq, 17)
   })
 
   test(`${way}: many are told at once where they stand`, async () => {

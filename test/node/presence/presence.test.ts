@@ -155,7 +155,7 @@ test('presence must be granted by name, and asked of a topic that has it', LONG,
   ann.send('subscribe', { topic: ROOM, presence: true }, 1)
   assert.deepEqual((await ann.next('error')).payload, {
     code: 'PUSH_ERR_FORBIDDEN',
-    message: `authenticate() does not grant presence on ${ROOM}: it must be granted by name`,
+    message: `authenticate() grants subscribe on ${ROOM}, not presence, and there is no authorize option`,
   })
   ann.send('subscribe', { topic: 'channel:other', presence: true }, 2)
   assert.equal(((await ann.next('error')).payload as { code: string }).code, 'PUSH_ERR_TOPIC')
