@@ -109,9 +109,10 @@ export class Hub {
     const start = this.#recovery.start(connection, topics, since)
     const known = await this.#confirmation.known(connection, start)
     if (connection.isClosing) return
+    const late = known.missing(topics)
     connection.open(this.#welcomes.encode(connection, this.#features, topics, known))
-    if (!known) connection.gap(topics, 'broker_away')
-    this.#confirmation.follow(connection, start, known !== undefined)
+    if (late.length > 0) connection.gap(late, 'broker_away')
+    this.#confirmation.follow(connection, start, late)
   }
 
   /**
@@ -140,10 +141,11 @@ export class Hub {
     if (connection.isClosing) return
     if (!this.registry.has(connection, topic)) throw new errors.UNSUBSCRIBED(topic)
     const isAsked = isNew || since !== undefined
-    const state = isAsked ? known?.get(topic) : {}
+    const late = known.missing([topic])
+    const state = isAsked ? known.get(topic) : {}
     connection.reply('subscribed', { topic, ...state }, ref)
-    if (!known) connection.gap([topic], 'broker_away')
-    if (isAsked) this.#confirmation.follow(connection, start, known !== undefined)
+    if (late.length > 0) connection.gap(late, 'broker_away')
+    if (isAsked) this.#confirmation.follow(connection, start, late)
   }
 
   unsubscribe(connection: Connection, topic: Topic, ref?: Ref): void {
