@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { after, before, type TestContext, test } from 'node:test'
+import { after, afterEach, before, type TestContext, test } from 'node:test'
 import type { Broker } from '../../../src/broker/broker.ts'
 import { checkSource, type RedisSource } from '../../../src/broker/redis/client.ts'
 import type { GapReason } from '../../../src/protocol/messages.ts'
@@ -10,7 +10,13 @@ import { nodesOn } from '../../helpers/broker-nodes.ts'
 import { cleanups } from '../../helpers/processes.ts'
 import { freePort, type RedisServer, startRedis } from '../../helpers/redis.ts'
 import { connectTo } from '../../helpers/redis-node.ts'
-import { NAME, type RedisSentinels, startSentinel, startSentinels } from '../../helpers/redis-sentinel.ts'
+import {
+  explainFailure,
+  NAME,
+  type RedisSentinels,
+  startSentinel,
+  startSentinels,
+} from '../../helpers/redis-sentinel.ts'
 import { until, within } from '../../helpers/waiting.ts'
 import { brokerSuite, envelope, FakeSubscriber } from '../suite.ts'
 
@@ -30,6 +36,8 @@ before(async () => {
 })
 
 after(() => all.end())
+
+afterEach(t => explainFailure(t, group))
 
 brokerSuite(
   'sentinel',
@@ -204,6 +212,7 @@ test(
   SLOW,
   async t => {
     const own = await startSentinels(t)
+    t.after(() => explainFailure(t, own))
     const node = await liveNode(t, { ...own.source, sentinels: [`127.0.0.1:${own.sentinels[0]!.port}`] })
     await record(node.broker, 1)
     await isOver(node.watcher, RECORDED, 1)
