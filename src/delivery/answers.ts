@@ -14,12 +14,12 @@ export class Answer {
   /** Those of topics that were confirmed before the others. */
   #early: Map<Topic, Position> | undefined
   #positions = NOWHERE
-  #finish = () => {}
+  #begin = () => {}
   #step = () => {}
   #stepped: Promise<void> | undefined
-  /** Resolves when every topic is confirmed, or given up. */
-  readonly done = new Promise<void>(resolve => {
-    this.#finish = resolve
+  /** Resolves when all topics are confirmed, or given up, but for those that are held up for reasons of their own. */
+  readonly begun = new Promise<void>(resolve => {
+    this.#begin = resolve
   })
 
   /** `number`: what tells it from others. */
@@ -48,7 +48,7 @@ export class Answer {
     return this.#positions.get(topic) ?? this.#early?.get(topic)
   }
 
-  /** These topics are confirmed before the others: a slot that moves must not delay the topics of other slots. */
+  /** These topics are confirmed before the others, which are refused, or whose slots have just moved. */
   confirm(topics: readonly Topic[], positions: Positions): void {
     this.#early ??= new Map()
     for (const topic of topics) {
@@ -63,12 +63,11 @@ export class Answer {
     this.#open.clear()
     this.#positions = positions
     this.#wake()
-    this.#finish()
   }
 
-  /** Resolves when the topic is confirmed, or given up. */
-  async confirmed(topic: Topic): Promise<void> {
-    while (this.#open.has(topic)) {
+  /** Resolves when at least one of these topics is confirmed, or given up. */
+  async anyOf(topics: readonly Topic[]): Promise<void> {
+    while (topics.every(topic => this.#open.has(topic))) {
       this.#stepped ??= new Promise(resolve => {
         this.#step = resolve
       })
@@ -78,6 +77,7 @@ export class Answer {
 
   #wake(): void {
     this.#stepped = undefined
+    this.#begin()
     this.#step()
   }
 }
@@ -85,12 +85,15 @@ export class Answer {
 /** What is known about topics whose shards were asked at the same time. Each shard answers for itself. */
 export class Answers {
   readonly #parts: readonly Answer[]
-  /** Resolves when every topic is confirmed. Never rejects. */
-  readonly whole: Promise<unknown>
+  /**
+   * Resolves when each shard has answered: topics that are held up for reasons of their own may still be missing, since
+   * nobody but the connections that have them is to wait for them. Never rejects.
+   */
+  readonly begun: Promise<unknown>
 
   constructor(parts: readonly Answer[]) {
     this.#parts = parts
-    this.whole = parts.length === 1 ? parts[0]!.done : Promise.all(parts.map(({ done }) => done))
+    this.begun = parts.length === 1 ? parts[0]!.begun : Promise.all(parts.map(({ begun }) => begun))
   }
 
   /** The position of the topic if it is confirmed and has one. */
@@ -108,9 +111,9 @@ export class Answers {
     return topics.filter(topic => this.#parts.some(part => part.isOpen(topic)))
   }
 
-  /** Resolves when the topic is confirmed. Never rejects. */
-  async confirmed(topic: Topic): Promise<void> {
-    await this.#parts.find(part => part.isOpen(topic))?.confirmed(topic)
+  /** Resolves when these topics are confirmed. Never rejects. */
+  async confirmed(...topics: readonly Topic[]): Promise<void> {
+    for (const topic of topics) await this.#parts.find(part => part.isOpen(topic))?.anyOf([topic])
   }
 
   /** Those of these topics that are not confirmed yet, by the shard that is still to answer. */

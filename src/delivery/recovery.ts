@@ -34,7 +34,8 @@ export interface Return {
 
 /** The topics of a connection while the broker confirms them. None of these promises rejects. */
 export interface Start {
-  /** Of these topics, and of others that were asked for together with them. */
+  topics: readonly Topic[]
+  /** About these topics, and of others that were asked for together with them. */
   answers: Answers
   /** Topics for which the client names the last id that it holds. */
   returning: ReadonlyMap<Topic, Promise<Return>>
@@ -48,8 +49,9 @@ export interface Known {
 }
 
 /** What the client is told about its topics; `whole` resolves when everything is known. */
-export function knownOf({ answers, returning }: Start): { known: Known; whole: Promise<unknown> } {
-  if (returning.size === 0) return { known: answers, whole: answers.whole }
+export function knownOf({ topics, answers, returning }: Start): { known: Known; whole: Promise<unknown> } {
+  if (returning.size === 0) return { known: answers, whole: answers.confirmed(...topics) }
+  const fresh = topics.filter(topic => !returning.has(topic))
   const states = new Map<Topic, TopicState>()
   const found = [...returning].map(async ([topic, back]) => states.set(topic, (await back).state))
   const known: Known = {
@@ -59,7 +61,7 @@ export function knownOf({ answers, returning }: Start): { known: Known; whole: P
       ...answers.missing(topics.filter(topic => !returning.has(topic))),
     ],
   }
-  return { known, whole: Promise.all([answers.whole, ...found]) }
+  return { known, whole: Promise.all([answers.confirmed(...fresh), ...found]) }
 }
 
 interface Part {
@@ -136,7 +138,7 @@ export class Recovery {
   /** Asks the broker to confirm the topics and, for those with an id, for what came after it. */
   start(connection: Connection, topics: readonly Topic[], since: Since): Start {
     const answers = this.#batcher.confirm(topics)
-    if (since.size === 0) return { answers, returning: NOTHING_RETURNS }
+    if (since.size === 0) return { topics, answers, returning: NOTHING_RETURNS }
     const returning = new Map<Topic, Promise<Return>>()
     for (const topic of topics) {
       const id = since.get(topic)
@@ -144,7 +146,7 @@ export class Recovery {
       const barrier = id === undefined ? undefined : connection.barriers?.get(topic)
       if (barrier) returning.set(topic, this.#return(connection, topic, { id: id!, barrier, answers }))
     }
-    return { answers, returning }
+    return { topics, answers, returning }
   }
 
   async #return(connection: Connection, topic: Topic, { id, barrier, answers }: Returning): Promise<Return> {

@@ -12,10 +12,14 @@ const CONFIRM_TIMEOUT = 1000
 /** While the node itself is busy it waits up to this many times as long, to spare its clients the gaps. */
 const MAX_TIMES = 5
 
+const NOTHING: readonly Topic[] = []
+
 /** Connections that wait for the same answers of the broker. */
 interface Group {
   connections: Connection[]
-  known: Promise<Known>
+  since: number
+  /** False if they did not come in time. */
+  answered: Promise<boolean>
 }
 
 /** Waits for the broker to confirm topics, then sends what clients missed; a `gap` if it does not answer in time. */
@@ -38,34 +42,41 @@ export class Confirmation {
    * What `welcome` or `subscribed` says about the topics: everything, or what the broker has answered in time. For a
    * command the time is not extended while the node is busy, since a publisher waits for the result.
    */
-  known(connection: Connection, start: Start, isCommand = false): Promise<Known> {
-    if (isCommand || start.returning.size > 0) {
+  async known(connection: Connection, start: Start, isCommand = false): Promise<Known> {
+    const { topics, answers, returning } = start
+    if (isCommand || returning.size > 0) {
       const { known, whole } = knownOf(start)
-      return this.#within([connection], whole, isCommand).then(() => known)
+      await this.#within([connection], whole, isCommand)
+      return known
     }
-    const group = this.#groups.get(start.answers) ?? this.#newGroup(start.answers)
+    const group = this.#groups.get(answers) ?? this.#newGroup(answers)
     group.connections.push(connection)
-    return group.known
+    const isInTime = await group.answered
+    // A topic of its own is held up, for a reason that nobody else has to wait for.
+    const held = isInTime ? answers.missing(topics) : NOTHING
+    const left = CONFIRM_TIMEOUT - (performance.now() - group.since)
+    if (held.length > 0 && left > 0) await within(left, answers.confirmed(...held))
+    return answers
   }
 
   /** One timer and one promise for all connections that arrive together: there may be thousands. */
   #newGroup(answers: Answers): Group {
     const connections: Connection[] = []
-    const known = this.#within(connections, answers.whole, false).then(() => {
-      this.#groups.delete(answers)
-      return answers
-    })
-    const group = { connections, known }
+    const answered = this.#within(connections, answers.begun, false)
+    const group = { connections, since: performance.now(), answered }
     this.#groups.set(answers, group)
+    void answered.then(() => this.#groups.delete(answers))
     return group
   }
 
-  #within(connections: readonly Connection[], whole: Promise<unknown>, isCommand: boolean): Promise<unknown> {
+  /** Whether it comes in time. */
+  async #within(connections: readonly Connection[], answer: Promise<unknown>, isCommand: boolean): Promise<boolean> {
     const isBusy = () => this.#load.isHigh(performance.now())
     isBusy()
     // Publications are queued until the welcome: a slow node must not make a client exceed its budget.
     const unless = () => isBusy() && connections.every(({ buffered }) => buffered < this.#budget / 2)
-    return within(CONFIRM_TIMEOUT, whole, { unless, times: isCommand ? 1 : MAX_TIMES })
+    const came = answer.then(() => true)
+    return (await within(CONFIRM_TIMEOUT, came, { unless, times: isCommand ? 1 : MAX_TIMES })) ?? false
   }
 
   /**
@@ -78,7 +89,18 @@ export class Confirmation {
     }
     if (late.length === 0) return
     for (const [answer, topics] of answers.awaited(late.filter(topic => !returning.has(topic)))) {
-      answer.done.then(() => this.#tellPositions(connection, topics, answer)).catch(this.#failed)
+      this.#tellLate(connection, answer, topics).catch(this.#failed)
+    }
+  }
+
+  async #tellLate(connection: Connection, answer: Answer, topics: readonly Topic[]): Promise<void> {
+    for (let left = topics; left.length > 0; left = left.filter(topic => answer.isOpen(topic))) {
+      await answer.anyOf(left)
+      this.#tellPositions(
+        connection,
+        left.filter(topic => !answer.isOpen(topic)),
+        answer,
+      )
     }
   }
 

@@ -32,9 +32,9 @@ test('the broker is asked once for all that come in one turn, and then anew', as
   assert.equal(batcher.confirm(['all', 'user:2']), first)
   assert.equal(first.get('user:2'), undefined)
   assert.deepEqual(first.missing(['user:1']), ['user:1'])
-  await first.whole
+  await first.begun
   assert.deepEqual([first.get('user:2'), first.missing(['user:1'])], [positionOf('user:2'), []])
-  await batcher.confirm(['user:3']).whole
+  await batcher.confirm(['user:3']).begun
   assert.deepEqual(asked, [['all', 'user:1', 'user:2'], ['user:3']])
 })
 
@@ -43,7 +43,7 @@ test('a busy node gathers for some milliseconds, however few come in a turn', as
   const began = performance.now()
   const answers: Promise<unknown>[] = []
   while (answers.length < 100) {
-    answers.push(batcher.confirm([`user:${answers.length}`]).whole)
+    answers.push(batcher.confirm([`user:${answers.length}`]).begun)
     await new Promise(setImmediate)
   }
   await Promise.all(answers)
@@ -58,12 +58,12 @@ test('what nobody holds any more when it is asked for is not asked for', async (
   const { asked, batcher } = confirming({ isHeld: topic => held.has(topic) })
   const places = batcher.confirm(['user:1', 'user:2'])
   held.delete('user:1')
-  await places.whole
+  await places.begun
   assert.deepEqual([places.get('user:1'), places.get('user:2')], [undefined, positionOf('user:2')])
   assert.deepEqual(places.missing(['user:1', 'user:2']), [])
   held.clear()
   const nothing = batcher.confirm(['user:2'])
-  await nothing.whole
+  await nothing.begun
   assert.equal(nothing.get('user:2'), undefined)
   assert.deepEqual(asked, [['user:2']])
 })
@@ -81,12 +81,12 @@ test('a broker that is away is asked again; one that says no leaves the places u
   // The pause before it is asked again keeps no process alive.
   const alive = setInterval(() => {}, 1000)
   const second = batcher.confirm(['all'])
-  await second.whole
+  await second.begun
   assert.deepEqual(second.get('all'), positionOf('all'))
   assert.equal(asked, 2)
   failures.push(new Error('no'))
   const unknown = batcher.confirm(['all'])
-  await unknown.whole
+  await unknown.begun
   assert.deepEqual([unknown.get('all'), unknown.missing(['all'])], [undefined, []])
   clearInterval(alive)
 })
@@ -131,13 +131,13 @@ test('each shard is asked once and answers for itself; who has topics of the sam
     ],
   )
   asked[0]!.answer()
-  assert.deepEqual([await isOver(one.whole), await isOver(both.whole)], [true, false])
+  assert.deepEqual([await isOver(one.begun), await isOver(both.begun)], [true, false])
   assert.deepEqual([await isOver(both.confirmed('user:1')), await isOver(both.confirmed('channel:1'))], [true, false])
   assert.deepEqual(both.get('user:1'), positionOf('user:1'))
   assert.deepEqual(both.missing(['user:1', 'channel:1']), ['channel:1'])
   assert.notEqual(batcher.confirm(['user:5']), one)
   asked[1]!.answer()
-  assert.equal(await isOver(both.whole), true)
+  assert.equal(await isOver(both.begun), true)
   assert.deepEqual([both.get('channel:1'), both.missing(['user:1', 'channel:1'])], [positionOf('channel:1'), []])
 })
 
@@ -146,10 +146,12 @@ test('topics that are confirmed before the others of their shard do not wait for
   const answers = batcher.confirm(['user:1', 'user:22'])
   await turn()
   asked[0]!.confirmed(['user:1'], new Map([['user:1', positionOf('user:1')]]))
-  assert.deepEqual([await isOver(answers.confirmed('user:1')), await isOver(answers.whole)], [true, false])
+  assert.deepEqual([await isOver(answers.confirmed('user:1')), await isOver(answers.begun)], [true, true])
+  const rest = answers.confirmed('user:1', 'user:22')
+  assert.equal(await isOver(rest), false)
   assert.deepEqual([answers.get('user:1'), answers.missing(['user:1', 'user:22'])], [positionOf('user:1'), ['user:22']])
   asked[0]!.answer()
-  await answers.whole
+  await rest
   assert.deepEqual([answers.get('user:22'), answers.missing(['user:22'])], [positionOf('user:22'), []])
 })
 
@@ -164,7 +166,7 @@ test('a shard that fails for a while is asked again for what it has not confirme
   const batcher = new SubscribeBatcher({ subscribe, shardOf: ONE }, () => true, { isHigh: () => false })
   const alive = setInterval(() => {}, 1000)
   const answers = batcher.confirm(['user:1', 'user:22'])
-  await answers.whole
+  await answers.confirmed('user:1', 'user:22')
   clearInterval(alive)
   assert.deepEqual(asked, [['user:1', 'user:22'], ['user:22']])
   assert.deepEqual([answers.get('user:1'), answers.get('user:22')], [positionOf('user:1'), positionOf('user:22')])

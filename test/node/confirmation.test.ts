@@ -20,9 +20,15 @@ function answerAfter(milliseconds: number, ...topics: Topic[]): Answer {
   return answer
 }
 
+const startOf = (topics: Topic[], ...parts: Answer[]): Start => ({
+  topics,
+  answers: new Answers(parts),
+  returning: new Map(),
+})
+
 /** Topics that the broker confirms after this many milliseconds. */
 function confirmedAfter(milliseconds: number): Start {
-  return { answers: new Answers([answerAfter(milliseconds, 'all')]), returning: new Map() }
+  return startOf(['all'], answerAfter(milliseconds, 'all'))
 }
 
 const isKnown = (known: Known) => known.missing(['all']).length === 0
@@ -67,28 +73,30 @@ test('a node that is busy itself does not take that for an absence of the broker
   await working
 })
 
+const timers = () => process.getActiveResourcesInfo().filter(name => name === 'Timeout').length
+
 test('who waits for the same answer waits together, and whoever comes later does not', async () => {
   const confirmations = confirmation()
-  const [first, second] = [fakeConnection().connection, fakeConnection().connection]
+  const connections = Array.from({ length: 100 }, () => fakeConnection().connection)
   const start = confirmedAfter(1)
-  const known = confirmations.known(first, start)
-  assert.equal(confirmations.known(second, start), known)
-  assert.deepEqual((await known).get('all'), POSITION)
-  const never = confirmations.known(first, confirmedAfter(10_000))
-  assert.deepEqual((await confirmations.known(second, confirmedAfter(1))).get('all'), POSITION)
+  const before = timers()
+  const all = connections.map(connection => confirmations.known(connection, start))
+  assert.equal(timers(), before + 1)
+  for (const known of await Promise.all(all)) assert.deepEqual(known.get('all'), POSITION)
+  const never = confirmations.known(connections[0]!, confirmedAfter(10_000))
+  assert.deepEqual((await confirmations.known(connections[1]!, confirmedAfter(1))).get('all'), POSITION)
   assert.equal(isKnown(await never), false)
 })
 
 test('of two shards of which one is away, who has topics of the other waits for nothing, and who has both is told half', async () => {
   const [well, away] = [answerAfter(1, 'all'), answerAfter(10_000, 'user:1')]
   const confirmations = confirmation()
-  const startOf = (...parts: Answer[]): Start => ({ answers: new Answers(parts), returning: new Map() })
-  const both = confirmations.known(fakeConnection().connection, startOf(well, away))
+  const both = confirmations.known(fakeConnection().connection, startOf(['all', 'user:1'], well, away))
   let isWaiting = true
   void both.then(() => {
     isWaiting = false
   })
-  const known = await confirmations.known(fakeConnection().connection, startOf(well))
+  const known = await confirmations.known(fakeConnection().connection, startOf(['all'], well))
   assert.equal(isWaiting, true)
   assert.deepEqual([known.get('all'), known.missing(['all'])], [POSITION, []])
   const half = await both
@@ -103,7 +111,11 @@ test('of two topics that a client comes back to, the one whose history was read 
     ['all', Promise.resolve({ state, replay: async () => {} })],
     ['user:1', new Promise<never>(() => {})],
   ])
-  const known = await confirmation().known(fakeConnection().connection, { answers, returning })
+  const known = await confirmation().known(fakeConnection().connection, {
+    topics: ['all', 'user:1', 'channel:1'],
+    answers,
+    returning,
+  })
   assert.deepEqual(known.get('all'), state)
   assert.deepEqual(known.missing(['all', 'user:1', 'channel:1']).toSorted(), ['channel:1', 'user:1'])
 })
@@ -114,7 +126,7 @@ test('who was not told in time is told where the topics stand that it still has'
     connection.open('{}')
     const start = confirmedAfter(1)
     confirmation(has).follow(connection, start, ['all'])
-    await start.answers.whole
+    await start.answers.begun
     await new Promise(setImmediate)
     connection.flush()
     const gap = { topics: ['all'], reason: 'broker_away', positions: { all: POSITION } }
@@ -138,12 +150,11 @@ test('what was late is told for each shard when that answers, and only what was 
   second.add('channel:2')
   const { connection, transport } = fakeConnection()
   connection.open('{}')
-  const answers = new Answers([early, first, second])
-  confirmation().follow(connection, { answers, returning: new Map() }, ['user:1', 'channel:2'])
-  await first.done
+  const start = startOf(['all', 'user:1', 'channel:2'], early, first, second)
+  confirmation().follow(connection, start, ['user:1', 'channel:2'])
+  await first.begun
   await new Promise(setImmediate)
   second.end(new Map([['channel:2', { id: 't.2.1-0', seq: 2 }]]))
-  await answers.whole
   await new Promise(setImmediate)
   connection.flush()
   const gap = (positions: Record<string, Position>) => ({
@@ -155,4 +166,35 @@ test('what was late is told for each shard when that answers, and only what was 
     transport.messages.slice(1).map(({ payload }) => payload),
     [gap({ 'user:1': POSITION }), gap({ 'channel:2': { id: 't.2.1-0', seq: 2 } })],
   )
+})
+
+test('a topic that is refused keeps those waiting that have it, and nobody who came together with them', async () => {
+  const answer = new Answer(1)
+  for (const topic of ['all', 'user:1', 'user:2'] as const) answer.add(topic)
+  const confirmations = confirmation()
+  const [{ connection, transport }, other] = [fakeConnection(), fakeConnection().connection]
+  const start = startOf(['all', 'user:1'], answer)
+  const half = confirmations.known(connection, start)
+  const whole = confirmations.known(other, { ...start, topics: ['all', 'user:2'] })
+  answer.confirm(['all', 'user:2'], new Map([['all', POSITION]]))
+  const known = await whole
+  assert.deepEqual([known.get('all'), known.missing(['all', 'user:2'])], [POSITION, []])
+  assert.deepEqual((await half).missing(['all', 'user:1']), ['user:1'])
+  connection.open('{}')
+  confirmations.follow(connection, start, ['user:1'])
+  answer.end(new Map([['user:1', POSITION]]))
+  await new Promise(setImmediate)
+  connection.flush()
+  const gap = { topics: ['user:1'], reason: 'broker_away', positions: { 'user:1': POSITION } }
+  assert.deepEqual(transport.messages.at(-1)!.payload, gap)
+})
+
+test('a topic that is refused for a moment only is waited for', async () => {
+  const answer = new Answer(1)
+  for (const topic of ['all', 'user:1'] as const) answer.add(topic)
+  const known = confirmation().known(fakeConnection().connection, startOf(['all', 'user:1'], answer))
+  answer.confirm(['all'], new Map())
+  await new Promise(setImmediate)
+  answer.end(new Map([['user:1', POSITION]]))
+  assert.deepEqual((await known).get('user:1'), POSITION)
 })

@@ -158,7 +158,7 @@ export class RedisBroker {
 
   subscribe(topics: readonly Topic[], confirmed?: Confirmed): Promise<ReadonlyMap<Topic, Position>> {
     const { masters } = this
-    if (masters instanceof OneMaster) return masters.of().subscriber.subscribe(topics)
+    if (masters instanceof OneMaster) return masters.of().subscriber.subscribe(topics, confirmed)
     return this.#routes.subscribe(topics, confirmed)
   }
 

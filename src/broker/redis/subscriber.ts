@@ -2,7 +2,7 @@ import type { Redis } from 'ioredis'
 import type { Position } from '../../protocol/position.ts'
 import type { Slice } from '../../protocol/slice.ts'
 import { type Topic, topicKind } from '../../protocol/topic.ts'
-import type { HistoryPage, PageLimits } from '../broker.ts'
+import type { Confirmed, HistoryPage, PageLimits } from '../broker.ts'
 import { RETRY, retrying } from '../waiting.ts'
 import { BusBarrier } from './bus-barrier.ts'
 import { CheckedAnswers } from './checked-answers.ts'
@@ -159,8 +159,20 @@ export class RedisSubscriber {
     return this.#subscriptions.refused
   }
 
-  async subscribe(topics: readonly Topic[]): Promise<ReadonlyMap<Topic, Position>> {
-    await this.#subscriptions.subscribe(topics)
+  async subscribe(topics: readonly Topic[], confirmed?: Confirmed): Promise<ReadonlyMap<Topic, Position>> {
+    await this.#subscriptions.subscribe(topics, refused => {
+      const rest = new Set(refused)
+      const others = topics.filter(topic => !rest.has(topic))
+      // An error comes again when all are joined.
+      if (confirmed && others.length > 0)
+        this.#join(others)
+          .then(at => confirmed(others, at))
+          .catch(() => {})
+    })
+    return this.#join(topics)
+  }
+
+  async #join(topics: readonly Topic[]): Promise<ReadonlyMap<Topic, Position>> {
     if (!this.#functions.isSupported) return NO_POSITIONS
     // A topic that was left meanwhile must not get a cursor: nobody would remove it.
     const wanted = () => topics.filter(topic => isRecordable(topic) && this.#subscriptions.wants(topic))

@@ -109,8 +109,8 @@ export class Subscriptions {
     return this.#refusedTopics.size
   }
 
-  /** Resolves when each of `topics` is subscribed or was left. */
-  async subscribe(topics: readonly Topic[]): Promise<void> {
+  /** Resolves when each of `topics` is subscribed or was left. `held`: all but these are, which Redis refuses for now. */
+  async subscribe(topics: readonly Topic[], held?: (refused: readonly Topic[]) => void): Promise<void> {
     if (this.#isClosed) return
     for (const topic of topics) {
       // One that has come back meanwhile is heard again; one that another link had is not yet.
@@ -123,7 +123,7 @@ export class Subscriptions {
       if (!this.#told.has(topic) && !this.#refusedTopics.has(topic)) this.#changed.add(topic)
       this.#pending.add(topic)
     }
-    await this.#pending.over(topics)
+    await this.#pending.over(topics, held)
   }
 
   get topics(): Iterable<Topic> {

@@ -53,7 +53,12 @@ export class TopicRoutes {
       // Not those of a slot that has no master, or another one since.
       const isThere = (topic: Topic, shard: Shard | undefined) => shard !== undefined && this.shardOf(topic) === shard
       const answers = groups.map(async ([shard, part]) => {
-        const answer = (await shard?.subscriber.subscribe(part)) ?? NO_POSITIONS
+        const some: Confirmed = (some, at) =>
+          confirmed(
+            some.filter(topic => isThere(topic, shard)),
+            at,
+          )
+        const answer = (await shard?.subscriber.subscribe(part, some)) ?? NO_POSITIONS
         const there = part.filter(topic => isThere(topic, shard))
         if (there.length < left.length) confirmed(there, answer)
         return answer
