@@ -84,6 +84,7 @@ export class Answer {
 
 /** What is known about topics whose shards were asked at the same time. Each shard answers for itself. */
 export class Answers {
+  readonly askedAt = performance.now()
   readonly #parts: readonly Answer[]
   /**
    * Resolves when each shard has answered: topics that are held up for reasons of their own may still be missing, since

@@ -25,7 +25,7 @@ export class SubscribeBatcher {
   /** By shard. */
   readonly #gathering = new Map<unknown, Answer>()
   /** By the numbers of their parts: connections with topics of the same shards wait for the same promise. */
-  readonly #shared = new Map<string, Answers>()
+  readonly #shared = new Map<number | string, Answers>()
   #asked = 0
 
   constructor(broker: Asked, isHeld: (topic: Topic) => boolean, load: Pick<LoopLoad, 'isHigh'> = new LoopLoad()) {
@@ -36,16 +36,21 @@ export class SubscribeBatcher {
 
   /** What is known of these topics, and of others that are asked for together with them. */
   confirm(topics: readonly Topic[]): Answers {
-    const parts: Answer[] = []
+    let first: Answer | undefined
+    let others: Set<Answer> | undefined
     for (const topic of topics) {
       const part = this.#partOf(this.#broker.shardOf(topic))
       part.add(topic)
-      if (!parts.includes(part)) parts.push(part)
+      first ??= part
+      if (part === first) continue
+      others ??= new Set()
+      others.add(part)
     }
-    const key = parts
-      .map(({ number }) => number)
-      .toSorted()
-      .join()
+    return this.#answersOf(others ? [first!, ...others] : first ? [first] : [])
+  }
+
+  #answersOf(parts: readonly Answer[]): Answers {
+    const key = parts.length === 1 ? parts[0]!.number : keyOf(parts)
     const known = this.#shared.get(key)
     if (known) return known
     const answers = new Answers(parts)
@@ -85,4 +90,12 @@ export class SubscribeBatcher {
       part.end(NOWHERE)
     }
   }
+}
+
+/** The same in whichever order their topics came. */
+function keyOf(parts: readonly Answer[]): string {
+  return parts
+    .map(({ number }) => number)
+    .toSorted((a, b) => a - b)
+    .join()
 }

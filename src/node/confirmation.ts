@@ -12,14 +12,10 @@ const CONFIRM_TIMEOUT = 1000
 /** While the node itself is busy it waits up to this many times as long, to spare its clients the gaps. */
 const MAX_TIMES = 5
 
-const NOTHING: readonly Topic[] = []
-
 /** Connections that wait for the same answers of the broker. */
 interface Group {
   connections: Connection[]
-  since: number
-  /** False if they did not come in time. */
-  answered: Promise<boolean>
+  known: Promise<Known>
 }
 
 /** Waits for the broker to confirm topics, then sends what clients missed; a `gap` if it does not answer in time. */
@@ -42,41 +38,42 @@ export class Confirmation {
    * What `welcome` or `subscribed` says about the topics: everything, or what the broker has answered in time. For a
    * command the time is not extended while the node is busy, since a publisher waits for the result.
    */
-  async known(connection: Connection, start: Start, isCommand = false): Promise<Known> {
-    const { topics, answers, returning } = start
-    if (isCommand || returning.size > 0) {
+  known(connection: Connection, start: Start, isCommand = false): Promise<Known> {
+    if (isCommand || start.returning.size > 0) {
       const { known, whole } = knownOf(start)
-      await this.#within([connection], whole, isCommand)
-      return known
+      return this.#within([connection], whole, isCommand).then(() => known)
     }
-    const group = this.#groups.get(answers) ?? this.#newGroup(answers)
+    const group = this.#groups.get(start.answers) ?? this.#newGroup(start.answers)
     group.connections.push(connection)
-    const isInTime = await group.answered
-    // A topic of its own is held up, for a reason that nobody else has to wait for.
-    const held = isInTime ? answers.missing(topics) : NOTHING
-    const left = CONFIRM_TIMEOUT - (performance.now() - group.since)
-    if (held.length > 0 && left > 0) await within(left, answers.confirmed(...held))
-    return answers
+    return group.known
   }
 
   /** One timer and one promise for all connections that arrive together: there may be thousands. */
   #newGroup(answers: Answers): Group {
     const connections: Connection[] = []
-    const answered = this.#within(connections, answers.begun, false)
-    const group = { connections, since: performance.now(), answered }
+    const known = this.#within(connections, answers.begun, false).then(() => {
+      this.#groups.delete(answers)
+      return answers
+    })
+    const group = { connections, known }
     this.#groups.set(answers, group)
-    void answered.then(() => this.#groups.delete(answers))
     return group
   }
 
-  /** Whether it comes in time. */
-  async #within(connections: readonly Connection[], answer: Promise<unknown>, isCommand: boolean): Promise<boolean> {
+  /** The topics about which nothing is known in time. One that is held up on its own is waited for only here. */
+  late({ topics, answers }: Start, known: Known): readonly Topic[] | Promise<readonly Topic[]> {
+    const missing = known.missing(topics)
+    if (missing.length === 0) return missing
+    const left = CONFIRM_TIMEOUT - (performance.now() - answers.askedAt)
+    return left > 0 ? within(left, answers.confirmed(...missing)).then(() => known.missing(topics)) : missing
+  }
+
+  #within(connections: readonly Connection[], answer: Promise<unknown>, isCommand: boolean): Promise<unknown> {
     const isBusy = () => this.#load.isHigh(performance.now())
     isBusy()
     // Publications are queued until the welcome: a slow node must not make a client exceed its budget.
     const unless = () => isBusy() && connections.every(({ buffered }) => buffered < this.#budget / 2)
-    const came = answer.then(() => true)
-    return (await within(CONFIRM_TIMEOUT, came, { unless, times: isCommand ? 1 : MAX_TIMES })) ?? false
+    return within(CONFIRM_TIMEOUT, answer, { unless, times: isCommand ? 1 : MAX_TIMES })
   }
 
   /**

@@ -108,8 +108,8 @@ export class Hub {
     const topics = topicsOf(connection)
     const start = this.#recovery.start(connection, topics, since)
     const known = await this.#confirmation.known(connection, start)
+    const late = await this.#confirmation.late(start, known)
     if (connection.isClosing) return
-    const late = known.missing(topics)
     connection.open(this.#welcomes.encode(connection, this.#features, topics, known))
     if (late.length > 0) connection.gap(late, 'broker_away')
     this.#confirmation.follow(connection, start, late)
@@ -138,10 +138,10 @@ export class Hub {
   async confirm(connection: Connection, topic: Topic, { isNew, since, ref, isCommand }: Subscription): Promise<void> {
     const start = this.#recovery.start(connection, [topic], held(topic, since))
     const known = await this.#confirmation.known(connection, start, isCommand)
+    const late = await this.#confirmation.late(start, known)
     if (connection.isClosing) return
     if (!this.registry.has(connection, topic)) throw new errors.UNSUBSCRIBED(topic)
     const isAsked = isNew || since !== undefined
-    const late = known.missing([topic])
     const state = isAsked ? known.get(topic) : {}
     connection.reply('subscribed', { topic, ...state }, ref)
     if (late.length > 0) connection.gap(late, 'broker_away')
