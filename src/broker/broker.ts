@@ -108,6 +108,9 @@ export interface Subscriber {
   topics(): Iterable<Topic>
 }
 
+/** These topics are confirmed, with their positions as far as known. */
+export type Confirmed = (topics: readonly Topic[], positions: ReadonlyMap<Topic, Position>) => void
+
 /** Carries publications between nodes. Every implementation passes `test/broker/suite.ts`. */
 export interface Broker {
   readonly kind: 'memory' | 'redis'
@@ -133,9 +136,12 @@ export interface Broker {
 
   /**
    * Resolves when every publication after the returned positions will be received. A topic whose position is not known
-   * is left out. May take as long as Redis is away. Idempotent.
+   * is left out. May take as long as Redis is away. Idempotent. `confirmed` is told of topics for which that is true
+   * before it is for the others.
    */
-  subscribe(topics: readonly Topic[]): Promise<ReadonlyMap<Topic, Position>>
+  subscribe(topics: readonly Topic[], confirmed?: Confirmed): Promise<ReadonlyMap<Topic, Position>>
+  /** Topics of the same shard are confirmed together; those of another one do not wait for them. */
+  shardOf(topic: Topic): unknown
   /** Leaves the topic unless an attached subscriber still holds it. */
   unsubscribe(topic: Topic): void
 

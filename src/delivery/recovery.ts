@@ -10,6 +10,7 @@ import type { GapReason, TopicState } from '../protocol/messages.ts'
 import { isId, newest, type Position } from '../protocol/position.ts'
 import { Slice } from '../protocol/slice.ts'
 import { type Topic, topicKind } from '../protocol/topic.ts'
+import type { Answers } from './answers.ts'
 import type { Decoder } from './decoder.ts'
 import { SubscribeBatcher } from './subscribe-batcher.ts'
 
@@ -33,24 +34,34 @@ export interface Return {
 
 /** The topics of a connection while the broker confirms them. None of these promises rejects. */
 export interface Start {
-  /** Topics of which nothing is read from the history. */
-  fresh: readonly Topic[]
-  /** The positions of these topics, as far as known, and of others that were confirmed together with them. */
-  confirmed: Promise<ReadonlyMap<Topic, Position>>
+  topics: readonly Topic[]
+  /** About these topics, and of others that were asked for together with them. */
+  answers: Answers
   /** Topics for which the client names the last id that it holds, or asks for the newest messages. */
   returning: ReadonlyMap<Topic, Promise<Return>>
 }
 
-/** What is known about topics. */
-export type Known = Pick<ReadonlyMap<Topic, TopicState>, 'get'>
+/** What is known about topics by now. */
+export interface Known {
+  get(topic: Topic): TopicState | undefined
+  /** Those of these topics about which nothing is known yet. */
+  missing(topics: readonly Topic[]): readonly Topic[]
+}
 
-/** What the client is told about its topics, once everything is known. */
-export async function knownOf({ fresh, confirmed, returning }: Start): Promise<Known> {
-  const known = new Map<Topic, TopicState>()
-  for (const [topic, back] of returning) known.set(topic, (await back).state)
-  const places = await confirmed
-  for (const topic of fresh) if (places.has(topic)) known.set(topic, places.get(topic)!)
-  return known
+/** What the client is told about its topics; `whole` resolves when everything is known. */
+export function knownOf({ topics, answers, returning }: Start): { known: Known; whole: Promise<unknown> } {
+  if (returning.size === 0) return { known: answers, whole: answers.confirmed(...topics) }
+  const fresh = topics.filter(topic => !returning.has(topic))
+  const states = new Map<Topic, TopicState>()
+  const found = [...returning].map(async ([topic, back]) => states.set(topic, (await back).state))
+  const known: Known = {
+    get: topic => (returning.has(topic) ? states.get(topic) : answers.get(topic)),
+    missing: topics => [
+      ...topics.filter(topic => returning.has(topic) && !states.has(topic)),
+      ...answers.missing(topics.filter(topic => !returning.has(topic))),
+    ],
+  }
+  return { known, whole: Promise.all([answers.confirmed(...fresh), ...found]) }
 }
 
 interface Part {
@@ -65,7 +76,7 @@ interface Returning {
   /** How many of the newest messages it wants when it holds none, or when they cannot be recovered. */
   last: number | undefined
   barrier: ReplayBarrier
-  confirmed: Start['confirmed']
+  answers: Answers
 }
 
 /** A page of a history, ready to be sent. All connections that need it share it. */
@@ -82,7 +93,7 @@ interface Page {
 }
 
 interface RecoveryParts {
-  broker: Pick<Broker, 'history' | 'subscribe'>
+  broker: Pick<Broker, 'history' | 'subscribe' | 'shardOf'>
   registry: Pick<Registry<Connection>, 'holds'>
   decoder: Decoder
   metrics: Metrics
@@ -131,22 +142,23 @@ export class Recovery {
    * the topics are wanted, if there is no id or it leads nowhere.
    */
   start(connection: Connection, topics: readonly Topic[], since: Since, last?: number): Start {
-    const confirmed = this.#batcher.confirm(topics)
-    if (since.size === 0 && last === undefined) return { fresh: topics, confirmed, returning: NOTHING_RETURNS }
+    const answers = this.#batcher.confirm(topics)
+    if (since.size === 0 && last === undefined) return { topics, answers, returning: NOTHING_RETURNS }
     const returning = new Map<Topic, Promise<Return>>()
     for (const topic of topics) {
       const id = since.get(topic)
       // Without an id this subscription must not open a barrier that an earlier one closed.
       const isToRead = id !== undefined || last !== undefined
       const barrier = isToRead ? connection.barriers?.get(topic) : undefined
-      if (barrier) returning.set(topic, this.#return(connection, topic, { id, last, barrier, confirmed }))
+      if (barrier) returning.set(topic, this.#return(connection, topic, { id, last, barrier, answers }))
     }
-    return { fresh: topics.filter(topic => !returning.has(topic)), confirmed, returning }
+    return { topics, answers, returning }
   }
 
   async #return(connection: Connection, topic: Topic, returning: Returning): Promise<Return> {
-    const { id, barrier, confirmed } = returning
-    const position = (await confirmed).get(topic)
+    const { id, barrier, answers } = returning
+    await answers.confirmed(topic)
+    const position = answers.get(topic)
     barrier.begin(position)
     const page = await this.#first(connection, topic, position, returning)
     const { gap, head } = page

@@ -123,10 +123,11 @@ export class Hub {
     const topics = topicsOf(connection)
     const start = this.#recovery.start(connection, topics, since)
     const known = await this.#confirmation.known(connection, start)
+    const late = await this.#confirmation.late(start, known)
     if (connection.isClosing) return
     connection.open(this.#welcomes.encode(connection, this.#features, topics, known))
-    if (!known) connection.gap(topics, 'broker_away')
-    this.#confirmation.follow(connection, start, known !== undefined)
+    if (late.length > 0) connection.gap(late, 'broker_away')
+    this.#confirmation.follow(connection, start, late)
   }
 
   /**
@@ -158,15 +159,16 @@ export class Hub {
     const start = this.#recovery.start(connection, [topic], held(topic, since), last)
     const known = await this.#confirmation.known(connection, start, isCommand)
     await listed
+    const late = await this.#confirmation.late(start, known)
     if (connection.isClosing) return
     if (!this.registry.has(connection, topic)) throw new errors.UNSUBSCRIBED(topic)
     const list = presence ? this.presence?.watch(topic, connection) : undefined
     const isAsked = isNew || since !== undefined || last !== undefined
-    const state = isAsked ? known?.get(topic) : {}
+    const state = isAsked ? known.get(topic) : {}
     connection.reply('subscribed', { topic, ...state, ...(presence && { presence: list?.[0] ?? null }) }, ref)
     for (const part of list?.slice(1) ?? []) connection.send('push.presence', part)
-    if (!known) connection.gap([topic], 'broker_away')
-    if (isAsked) this.#confirmation.follow(connection, start, known !== undefined)
+    if (late.length > 0) connection.gap(late, 'broker_away')
+    if (isAsked) this.#confirmation.follow(connection, start, late)
   }
 
   unsubscribe(connection: Connection, topic: Topic, ref?: Ref): void {

@@ -16,7 +16,7 @@ export class Welcomes {
     { id, user }: Pick<Connection, 'id' | 'user'>,
     features: readonly Feature[],
     topics: readonly Topic[],
-    known: Known | undefined,
+    known: Pick<Known, 'get'> | undefined,
   ): string {
     const who = `"connection":"${id}","user":${user === null ? 'null' : quote(user)}`
     let states = ''

@@ -1,6 +1,7 @@
 import type { Replacement } from './build.ts'
 import { CHAIN_IGNORED, type Mutant } from './mutant.ts'
 
+const BROKER = 'src/broker/redis/broker.ts'
 const COMMANDS = 'src/broker/redis/commands.ts'
 const FUNCTIONS = 'src/broker/redis/functions.ts'
 const MASTERS = 'src/broker/redis/masters.ts'
@@ -121,12 +122,25 @@ export const CLUSTER_MUTANTS: readonly Mutant[] = [
     name: 'tells a gap to the topics of all shards when it loses one',
     replacements: [
       {
-        file: 'src/broker/redis/broker.ts',
+        file: BROKER,
         find: 'topics: () => (isCluster ? this.#topicsOf(shard) : this.#topics()),',
         replace: 'topics: () => this.#topics(),',
       },
     ],
     kinds: ['client-kill-pubsub', 'link-cut'],
+    caughtAs: ['gap-unjustified'],
+  },
+  {
+    name: 'has one answer for the topics of all shards that clients ask for together',
+    replacements: [
+      {
+        file: BROKER,
+        find: 'return this.masters instanceof OneMaster ? undefined : this.#routes.shardOf(topic)',
+        replace: 'return topic === undefined ? this.#routes.shardOf(topic) : undefined',
+      },
+      { file: ROUTES, find: 'if (there.length < left.length) confirmed(there, answer)', replace: 'void confirmed' },
+    ],
+    kinds: ['link-hole', 'mass-disconnect'],
     caughtAs: ['gap-unjustified'],
   },
 ]

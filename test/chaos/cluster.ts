@@ -7,12 +7,10 @@ import { within } from '../helpers/waiting.ts'
 import type { Journal } from './journal.ts'
 import { FaultProxy } from './proxy.ts'
 import { RedisProcess } from './redis-server.ts'
-import { firstHomeOf, SHARDS, slotOf } from './slots.ts'
+import { firstHomeOf, NODE_TIMEOUT, SHARDS, slotOf } from './slots.ts'
 import { dataFolder, type Store, type Target } from './store.ts'
 import { TOPICS } from './topics.ts'
 
-/** Milliseconds without an answer after which the others take a master for dead. */
-const NODE_TIMEOUT = 1500
 /** The number of the shard of a master that joins. */
 const JOINED = SHARDS
 const SETTLE = 30_000

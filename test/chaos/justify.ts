@@ -1,10 +1,16 @@
 import type { Facts, FaultNote } from './facts.ts'
 import type { NotedKind } from './schedule.ts'
-import { firstHomeOf, slotOf } from './slots.ts'
+import { firstHomeOf, NODE_TIMEOUT, slotOf } from './slots.ts'
 import { BULK, SMALL } from './topics.ts'
 
 /** How long after a fault its consequences may still be told. */
 const AFTERMATH = 10_000
+
+/** A Cluster with a dead master takes no key of any other, from when that is taken for dead until it is replaced. */
+const DEADLY: NotedKind[] = ['shard-kill', 'shard-stop', 'shard-split', 'shard-rollback', 'promotion']
+
+/** A topic that is between two masters delays those that are asked for together with it, as far as they have the same. */
+const MOVING: NotedKind[] = ['slot-move', 'master-join']
 
 /** These end with a replica that may be behind, if it was promoted. */
 const FAILOVER: NotedKind[] = [
@@ -38,15 +44,11 @@ interface Explanation {
   kinds: readonly NotedKind[]
   /** Whether it explains only what comes soon after it. */
   isPassing: boolean
-  /** Whether it is told of topics, too, to which nothing happened. */
-  isOfAll?: boolean
 }
 
 const EXPLANATIONS: Record<string, Explanation> = {
   broker_link: { kinds: LINK, isPassing: true },
-  // Of all topics that were asked for together: a connection has one answer for its own. While a slot moves, nobody can
-  // say where its topics stand.
-  broker_away: { kinds: [...LINK, 'slot-move', 'master-join'], isPassing: true, isOfAll: true },
+  broker_away: { kinds: LINK, isPassing: true },
   slow_consumer: { kinds: READER, isPassing: true },
   history_trimmed: { kinds: ['history-trim', 'history-expire'], isPassing: false },
   history_expired: { kinds: ['history-trim', 'history-expire', ...BACKWARD], isPassing: false },
@@ -56,7 +58,12 @@ const EXPLANATIONS: Record<string, Explanation> = {
 type Past = Pick<Facts, 'faults' | 'homes'>
 
 /** Whether the topic was where it happened, at any time in between. Outside of a Cluster it always was. */
-function concerns({ shard }: FaultNote, topic: string, span: [from: number, until: number], { homes }: Past): boolean {
+function concerns(
+  { shard }: Pick<FaultNote, 'shard'>,
+  topic: string,
+  span: [from: number, until: number],
+  { homes }: Past,
+): boolean {
   if (shard === undefined) return true
   const [from, until] = span
   const key = `push:${topic}`
@@ -72,6 +79,18 @@ function hasMoved(topic: string, t: number, { homes }: Past): boolean {
   return known.some(({ from }, i) => i > 0 && from <= t && t <= known[i - 1]!.until + AFTERMATH)
 }
 
+/** Whether the fault kept the whole Cluster from answering, or slots came and went at the master of the topic. */
+function keepsFromAnswering({ kind, t: from, end }: FaultNote, topic: string, t: number, past: Past): boolean {
+  if (from > t || t > end + AFTERMATH) return false
+  if (DEADLY.includes(kind)) return kind === 'promotion' || t >= from + NODE_TIMEOUT
+  if (!MOVING.includes(kind)) return false
+  const isAt = (shard: number) => concerns({ shard }, topic, [from, t], past)
+  return [...past.homes.values()].some(known => {
+    const homes = known.filter(home => home.from <= Math.min(t, end) && home.until >= from)
+    return homes.length > 1 && homes.some(({ shard }) => isAt(shard))
+  })
+}
+
 /** Whether Redis may have less than it had. Of a failover that came to nothing that is certain: it has not. */
 function isBackward({ kind, promoted }: FaultNote): boolean {
   return BACKWARD.includes(kind) && promoted !== false
@@ -82,12 +101,12 @@ export function isJustified(reason: string, topic: string, t: number, past: Past
   // These keep little: whoever is away for a while finds them trimmed.
   if (reason === 'history_trimmed' && (topic === SMALL || topic === BULK)) return true
   if (reason === 'broker_link' && hasMoved(topic, t, past)) return true
+  if (reason === 'broker_away' && past.faults.some(fault => keepsFromAnswering(fault, topic, t, past))) return true
   const explanation = EXPLANATIONS[reason]
   if (!explanation) return false
-  const { kinds, isPassing, isOfAll } = explanation
+  const { kinds, isPassing } = explanation
   return past.faults.some(fault => {
     if (!kinds.includes(fault.kind) || fault.t > t || (isPassing && t > fault.end + AFTERMATH)) return false
-    if (isOfAll) return true
     if (fault.topic !== undefined && fault.topic !== topic) return false
     if (!isPassing && BACKWARD.includes(fault.kind) && !isBackward(fault)) return false
     return concerns(fault, topic, [fault.t, t], past)

@@ -16,7 +16,7 @@ const ORDINARY: readonly Mutant[] = [
     replacements: [
       {
         file: RECOVERY,
-        find: 'const position = (await confirmed).get(topic)\n',
+        find: 'await answers.confirmed(topic)\n    const position = answers.get(topic)\n',
         replace: `const since = id ?? NO_ID
     const position = undefined
     const early = await this.#read(connection, topic, since, barrier)

@@ -2,6 +2,8 @@ const POLYNOMIAL = 0x1021
 const SLOTS = 16_384
 /** Masters of the Cluster of a run, when it begins. */
 export const SHARDS = 3
+/** Milliseconds without an answer after which the other masters take one for dead. */
+export const NODE_TIMEOUT = 1500
 
 /** The hash slot of a key (CRC16 as Redis Cluster has it), by code that the nodes do not use. */
 export function slotOf(key: string): number {

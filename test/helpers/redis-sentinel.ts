@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { createInterface } from 'node:readline'
 import { Redis, type RedisOptions } from 'ioredis'
 import { type Cleanup, temporaryFolder } from './processes.ts'
 import { findRedisServer } from './programs.ts'
@@ -18,7 +19,9 @@ const DOWN_AFTER = 500
  */
 const HASTE = {
   'info-period': 100,
-  'ping-period': 100,
+  // While a master is dead, its replica is asked every second how it is, and an answer counts for five of these: with
+  // a shorter one Sentinels that were elected find every other time that no replica is fit.
+  'ping-period': 400,
   'ask-period': 100,
   'publish-period': 500,
   'election-timeout': 1000,
@@ -27,9 +30,14 @@ const HASTE = {
   'tilt-period': 1000,
 }
 
+/** The last lines of its log that a Sentinel is remembered by: an election has some twenty. */
+const KEPT_LINES = 120
+
 export interface SentinelProcess {
   readonly port: number
   readonly admin: Redis
+  /** The end of its log: why no master was elected stands nowhere else. */
+  readonly log: string
   freeze(): void
   thaw(): void
 }
@@ -44,13 +52,17 @@ export interface RedisSentinels {
   settled(): Promise<RedisServer>
   /** The master that these Sentinels name; undefined while they do not agree. */
   master(sentinels?: readonly SentinelProcess[]): Promise<RedisServer | undefined>
+  /** The ends of the logs of all Sentinels. */
+  readonly log: string
 }
 
 export interface SentinelOptions {
   sentinels?: number
   replica?: boolean
-  /** Of the servers. */
-  args?: string[]
+  /** Of each of the servers. */
+  args?: string[] | (() => Promise<string[]>)
+  /** Where the Sentinels, the replica and the nodes reach a server, if not at its port. */
+  portOf?: (server: RedisServer) => Promise<number>
   /** Lines of the configuration of each Sentinel. */
   lines?: (port: number) => string[]
   /** How the tests themselves get in. */
@@ -58,16 +70,17 @@ export interface SentinelOptions {
 }
 
 export async function startSentinels(t: Cleanup, options: SentinelOptions = {}): Promise<RedisSentinels> {
-  const { sentinels: count = 3, replica = true, args = [] } = options
-  const more = [...args, '--repl-diskless-sync-delay', '0']
-  const first = await startRedis(t, { args: more })
-  const servers = [first]
-  if (replica) {
-    servers.push(await startRedis(t, { args: more }))
-    await servers[1]!.admin.call('REPLICAOF', '127.0.0.1', first.port)
+  const { sentinels: count = 3, replica = true, args = [], portOf = async ({ port }) => port } = options
+  const start = async () => {
+    const own = typeof args === 'function' ? await args() : args
+    return startRedis(t, { args: [...own, '--repl-diskless-sync-delay', '0'] })
   }
-  const starting = Array.from({ length: count }, () => startSentinel(t, first.port, options))
-  const started = new Started(servers, await Promise.all(starting))
+  const servers = [await start()]
+  if (replica) servers.push(await start())
+  const ports = await Promise.all(servers.map(portOf))
+  if (replica) await servers[1]!.admin.call('REPLICAOF', '127.0.0.1', ports[0]!)
+  const starting = Array.from({ length: count }, () => startSentinel(t, ports[0]!, options))
+  const started = new Started(servers, ports, await Promise.all(starting))
   if (replica) await started.settled()
   return started
 }
@@ -76,7 +89,7 @@ export async function startSentinels(t: Cleanup, options: SentinelOptions = {}):
 export async function startSentinel(
   t: Cleanup,
   masterPort: number,
-  { sentinels = 3, lines = () => [], client = {} }: SentinelOptions = {},
+  { sentinels = 3, lines: linesOf = () => [], client = {} }: SentinelOptions = {},
 ): Promise<SentinelProcess> {
   const port = await freePort()
   const folder = temporaryFolder(t)
@@ -88,12 +101,16 @@ export async function startSentinel(
     `sentinel monitor ${NAME} 127.0.0.1 ${masterPort} ${Math.floor(sentinels / 2) + 1}`,
     `sentinel down-after-milliseconds ${NAME} ${DOWN_AFTER}`,
     `sentinel failover-timeout ${NAME} 2000`,
-    ...lines(port),
+    ...linesOf(port),
   ]
   writeFileSync(file, `${rules.join('\n')}\n`)
   const process = spawn(findRedisServer()!, [file, '--sentinel'], { stdio: ['ignore', 'pipe', 'ignore'] })
   t.after(() => kill(process))
-  process.stdout.resume()
+  const lines: string[] = []
+  createInterface(process.stdout).on('line', line => {
+    lines.push(line)
+    if (lines.length > KEPT_LINES) lines.shift()
+  })
   const ours = { port, host: '127.0.0.1', retryStrategy: () => 50, maxRetriesPerRequest: null }
   const admin = new Redis({ ...ours, ...client, replyMapping: 'legacy' })
   admin.on('error', () => {})
@@ -102,7 +119,21 @@ export async function startSentinel(
     admin.call('SENTINEL', 'DEBUG', ...Object.entries(HASTE).flat()).catch(() => {}),
     'a Sentinel answers',
   )
-  return { port, admin, freeze: () => void process.kill('SIGSTOP'), thaw: () => void process.kill('SIGCONT') }
+  return {
+    port,
+    admin,
+    get log() {
+      return `the Sentinel at ${port}:\n${lines.join('\n')}\n`
+    },
+    freeze: () => void process.kill('SIGSTOP'),
+    thaw: () => void process.kill('SIGCONT'),
+  }
+}
+
+/** Says what the Sentinels did when a test has failed: whether they or the node were too slow is not to be seen otherwise. */
+export function explainFailure(test: object, { log }: { log: string }): void {
+  // Node 20.12 has it, its types do not.
+  if ((test as { passed?: boolean }).passed === false) process.stderr.write(`${log}\n`)
 }
 
 async function kill(process: ChildProcess): Promise<void> {
@@ -114,10 +145,16 @@ async function kill(process: ChildProcess): Promise<void> {
 class Started implements RedisSentinels {
   readonly servers: readonly RedisServer[]
   readonly sentinels: readonly SentinelProcess[]
+  readonly #ports: readonly number[]
 
-  constructor(servers: readonly RedisServer[], sentinels: readonly SentinelProcess[]) {
+  constructor(servers: readonly RedisServer[], ports: readonly number[], sentinels: readonly SentinelProcess[]) {
     this.servers = servers
+    this.#ports = ports
     this.sentinels = sentinels
+  }
+
+  get log(): string {
+    return this.sentinels.map(({ log }) => log).join('\n')
   }
 
   get source() {
@@ -126,7 +163,7 @@ class Started implements RedisSentinels {
 
   async master(sentinels = this.sentinels): Promise<RedisServer | undefined> {
     const ports = await Promise.all(sentinels.map(({ admin }) => portBy(admin)))
-    return ports.every(port => port === ports[0]) ? this.servers.find(({ port }) => port === ports[0]) : undefined
+    return ports.every(port => port === ports[0]) ? this.servers[this.#ports.indexOf(ports[0]!)] : undefined
   }
 
   async settled(): Promise<RedisServer> {

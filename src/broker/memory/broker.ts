@@ -87,6 +87,8 @@ export class MemoryBroker implements Broker {
     return new Map(recorded.map(topic => [topic, this.#shared.history.head(topic)]))
   }
 
+  shardOf(_topic: Topic): undefined {}
+
   unsubscribe(_topic: Topic): void {}
 
   async history(topic: Topic, since: string, limits: PageLimits): Promise<HistoryPage> {

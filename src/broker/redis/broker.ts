@@ -3,7 +3,7 @@ import { errors } from '../../protocol/errors.ts'
 import type { Position } from '../../protocol/position.ts'
 import type { Slice } from '../../protocol/slice.ts'
 import type { Topic } from '../../protocol/topic.ts'
-import type { HistoryPage, Incoming, NodeAnswer, PageLimits, RejectedNote, Subscriber } from '../broker.ts'
+import type { Confirmed, HistoryPage, Incoming, NodeAnswer, PageLimits, RejectedNote, Subscriber } from '../broker.ts'
 import { ReceiptAnswers } from '../receipt-answers.ts'
 import type { Command } from './commands.ts'
 import { type Masters, OneMaster } from './masters.ts'
@@ -156,9 +156,14 @@ export class RedisBroker {
     this.#changed(undefined)
   }
 
-  subscribe(topics: readonly Topic[]): Promise<ReadonlyMap<Topic, Position>> {
+  subscribe(topics: readonly Topic[], confirmed?: Confirmed): Promise<ReadonlyMap<Topic, Position>> {
     const { masters } = this
-    return masters instanceof OneMaster ? masters.of().subscriber.subscribe(topics) : this.#routes.subscribe(topics)
+    if (masters instanceof OneMaster) return masters.of().subscriber.subscribe(topics, confirmed)
+    return this.#routes.subscribe(topics, confirmed)
+  }
+
+  shardOf(topic: Topic): Shard | undefined {
+    return this.masters instanceof OneMaster ? undefined : this.#routes.shardOf(topic)
   }
 
   async history(topic: Topic, since: string, limits: PageLimits): Promise<HistoryPage> {

@@ -4,10 +4,16 @@ import type { Topic } from '../../protocol/topic.ts'
 class Group {
   /** How many topics of the group are neither confirmed nor left. */
   open = 0
+  /** Nobody knows for how long. */
+  readonly isRefused: boolean
   resolve = () => {}
   readonly promise = new Promise<void>(resolve => {
     this.resolve = resolve
   })
+
+  constructor(isRefused: boolean) {
+    this.isRefused = isRefused
+  }
 }
 
 /** Topics whose confirmation is awaited. */
@@ -22,7 +28,7 @@ export class Pending {
 
   add(topic: Topic): void {
     if (this.#groups.has(topic)) return
-    this.#gathering ??= new Group()
+    this.#gathering ??= new Group(false)
     this.#join(this.#gathering, topic)
   }
 
@@ -40,7 +46,7 @@ export class Pending {
   part(topic: Topic): void {
     if (!this.#groups.has(topic)) return
     this.settle(topic)
-    this.#join(new Group(), topic)
+    this.#join(new Group(true), topic)
   }
 
   /** The topic is confirmed, or nobody wants it any more. */
@@ -53,10 +59,19 @@ export class Pending {
     if (group === this.#gathering) this.#gathering = undefined
   }
 
-  /** Resolves when none of `topics` is awaited any more. */
-  async over(topics: readonly Topic[]): Promise<void> {
+  /** Resolves when none of `topics` is awaited any more. `held` is called when only refused ones still are. */
+  async over(topics: readonly Topic[], held?: (refused: readonly Topic[]) => void): Promise<void> {
+    await this.#none(topics, topic => this.#groups.get(topic)?.isRefused === false)
+    const isAwaited = (topic: Topic) => this.#groups.has(topic)
+    const refused = topics.filter(isAwaited)
+    if (refused.length === 0) return
+    held?.(refused)
+    await this.#none(refused, isAwaited)
+  }
+
+  async #none(topics: readonly Topic[], isAwaited: (topic: Topic) => boolean): Promise<void> {
     // Each promise may be stale: a topic that was left and joined again is in another group.
-    const next = () => topics.find(topic => this.#groups.has(topic))
+    const next = () => topics.find(isAwaited)
     for (let topic = next(); topic !== undefined; topic = next()) await this.#groups.get(topic)!.promise
   }
 }

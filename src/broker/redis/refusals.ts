@@ -100,8 +100,12 @@ function failsWithout(command: Command): string {
   return FAILS[nameOf(command)] ?? `${nameOf(command)} fails`
 }
 
+const KEEPS_ALL = 'this node goes on receiving what none of its connections wants any more'
+
 const FAILS: Record<string, string> = {
   PUBLISH: 'publishing fails',
+  UNSUBSCRIBE: KEEPS_ALL,
+  SUNSUBSCRIBE: KEEPS_ALL,
   'PUBSUB NUMSUB': 'nodes are not counted',
   INFO: 'a replica that is promoted without the latest publications is not noticed',
   'CLUSTER SLOTS': 'a failover and slots that move are not noticed',

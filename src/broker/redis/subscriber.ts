@@ -1,11 +1,11 @@
 import type { Redis } from 'ioredis'
-import { errors } from '../../protocol/errors.ts'
 import type { Position } from '../../protocol/position.ts'
 import type { Slice } from '../../protocol/slice.ts'
 import { type Topic, topicKind } from '../../protocol/topic.ts'
-import type { HistoryPage, PageLimits } from '../broker.ts'
+import type { Confirmed, HistoryPage, PageLimits } from '../broker.ts'
 import { RETRY, retrying } from '../waiting.ts'
 import { BusBarrier } from './bus-barrier.ts'
+import { CheckedAnswers } from './checked-answers.ts'
 import { ClassicWatch, type ClassicWatchEvents } from './classic-watch.ts'
 import type { CommandLink } from './commands.ts'
 import type { TopicCursor } from './cursor.ts'
@@ -67,6 +67,7 @@ export class RedisSubscriber {
   readonly #events: RedisSubscriberEvents
   readonly #functions: Functions
   readonly #history: RedisHistory
+  readonly #checked: CheckedAnswers
   readonly #subscriptions: Subscriptions
   readonly #gapFiller: GapFiller
   readonly #timeline: Timeline
@@ -90,7 +91,8 @@ export class RedisSubscriber {
     this.#events = events
     this.#functions = functions
     this.#history = historyIn(functions, names, options, () => this.#timeline.current)
-    const heads = new Heads(topics => this.#whileKnown(() => this.#history.heads(topics)))
+    this.#checked = new CheckedAnswers(functions, () => this.#timeline)
+    const heads = new Heads(topics => this.#checked.to(() => this.#history.heads(topics)))
     this.#gapFiller = new GapFiller(
       {
         heads: topics => heads.ask(topics),
@@ -109,7 +111,8 @@ export class RedisSubscriber {
       heard: sentAt => this.#subscriptions.overtaken(sentAt),
       told: events.lagging,
     })
-    this.#subscriptions = new Subscriptions(client, names, options, {
+    const heard = { ...options, refusals: commands.refusals }
+    this.#subscriptions = new Subscriptions(client, names, heard, {
       message: (topic, message) => this.#receive(topic, message),
       heard: message => {
         const text = message.toString('latin1', 0, MAX_DIGITS)
@@ -156,8 +159,20 @@ export class RedisSubscriber {
     return this.#subscriptions.refused
   }
 
-  async subscribe(topics: readonly Topic[]): Promise<ReadonlyMap<Topic, Position>> {
-    await this.#subscriptions.subscribe(topics)
+  async subscribe(topics: readonly Topic[], confirmed?: Confirmed): Promise<ReadonlyMap<Topic, Position>> {
+    await this.#subscriptions.subscribe(topics, refused => {
+      const rest = new Set(refused)
+      const others = topics.filter(topic => !rest.has(topic))
+      // An error comes again when all are joined.
+      if (confirmed && others.length > 0)
+        this.#join(others)
+          .then(at => confirmed(others, at))
+          .catch(() => {})
+    })
+    return this.#join(topics)
+  }
+
+  async #join(topics: readonly Topic[]): Promise<ReadonlyMap<Topic, Position>> {
     if (!this.#functions.isSupported) return NO_POSITIONS
     // A topic that was left meanwhile must not get a cursor: nobody would remove it.
     const wanted = () => topics.filter(topic => isRecordable(topic) && this.#subscriptions.wants(topic))
@@ -215,26 +230,7 @@ export class RedisSubscriber {
   }
 
   history(topic: Topic, since: string, limits: PageLimits): Promise<HistoryPage> {
-    return this.#whileKnown(() => this.#history.read(topic, since, limits))
-  }
-
-  /** Refuses an answer unless the timeline was checked since the link came up: Redis may have gone back in time. */
-  async #whileKnown<T>(ask: () => Promise<T>): Promise<T> {
-    if (!this.#isKnownSince(performance.now())) await this.#timeline.tick()
-    const askedAt = performance.now()
-    this.#requireKnownSince(askedAt)
-    const answer = await ask()
-    // The question may have waited for a new link and been sent before the timeline was checked there.
-    this.#requireKnownSince(askedAt)
-    return answer
-  }
-
-  #requireKnownSince(time: number): void {
-    if (!this.#isKnownSince(time)) throw new errors.BROKER_AWAY('Redis cannot be reached, or has only just come back')
-  }
-
-  #isKnownSince(time: number): boolean {
-    return !this.#functions.isSupported || time >= this.#timeline.knownSince
+    return this.#checked.to(() => this.#history.read(topic, since, limits))
   }
 
   commandsDown(): void {

@@ -4,11 +4,13 @@ import type { Topic } from '../../protocol/topic.ts'
 import { ChangedTopics } from './changed-topics.ts'
 import { readDirectly, readThroughIoredis } from './direct-reading.ts'
 import { EarlyMessages } from './early-messages.ts'
+import { KeptTopics } from './kept-topics.ts'
 import { type Address, Link } from './link.ts'
 import type { Names } from './names.ts'
 import { Pending } from './pending.ts'
 import type { PubSub } from './pub-sub.ts'
 import { ReadAhead } from './read-ahead.ts'
+import type { Refusals } from './refusals.ts'
 import { type RefusedTopic, RefusedTopics } from './refused-topics.ts'
 import { ToldTopics } from './told-topics.ts'
 import { TopicCache } from './topic-cache.ts'
@@ -49,6 +51,7 @@ export class Subscriptions {
   readonly #pending = new Pending()
   readonly #changed = new ChangedTopics(topics => this.#onChanged(topics))
   readonly #refusedTopics: RefusedTopics
+  readonly #kept: KeptTopics
   /** The node's own channel. */
   readonly #own: Topic
   readonly #readAhead = new ReadAhead()
@@ -65,17 +68,22 @@ export class Subscriptions {
   constructor(
     client: Redis,
     names: Names,
-    { node, pubSub }: { node: string; pubSub: PubSub },
+    { node, pubSub, refusals }: { node: string; pubSub: PubSub; refusals: Refusals },
     events: SubscriptionEvents,
   ) {
     this.#names = names
-    this.#commands = new TopicCommands(client, names, pubSub, error => this.reset(error))
+    this.#commands = new TopicCommands(client, names, pubSub, { refusals, outOfStep: error => this.reset(error) })
     this.#topics = new TopicCache(names.prefix)
     this.#own = names.topic(names.node(node))
     this.#events = events
     this.#refusedTopics = new RefusedTopics({
       told: refusal => events.refused(refusal),
       retry: topics => Promise.all(topics.map(topic => this.#send([topic]))),
+    })
+    this.#kept = new KeptTopics({
+      commands: this.#commands,
+      isWanted: topic => this.#wanted.has(topic),
+      left: topics => this.unmute(topics),
     })
     readThroughIoredis(client, names, (topic, message) => this.#onMessage(topic, message))
     this.#link = new Link(client, {
@@ -101,18 +109,21 @@ export class Subscriptions {
     return this.#refusedTopics.size
   }
 
-  /** Resolves when each of `topics` is subscribed or was left. */
-  async subscribe(topics: readonly Topic[]): Promise<void> {
+  /** Resolves when each of `topics` is subscribed or was left. `held`: all but these are, which Redis refuses for now. */
+  async subscribe(topics: readonly Topic[], held?: (refused: readonly Topic[]) => void): Promise<void> {
     if (this.#isClosed) return
     for (const topic of topics) {
       // One that has come back meanwhile is heard again; one that another link had is not yet.
-      if (!this.#wanted.has(topic)) this.#muted.delete(topic)
+      if (!this.#wanted.has(topic)) {
+        this.#muted.delete(topic)
+        this.#kept.delete(topic)
+      }
       this.#wanted.add(topic)
       if (this.#isLive && this.#told.isConfirmed(topic)) continue
       if (!this.#told.has(topic) && !this.#refusedTopics.has(topic)) this.#changed.add(topic)
       this.#pending.add(topic)
     }
-    await this.#pending.over(topics)
+    await this.#pending.over(topics, held)
   }
 
   get topics(): Iterable<Topic> {
@@ -152,13 +163,8 @@ export class Subscriptions {
     // While the link is down, nothing is sent: the restoration subscribes all wanted topics.
     if (!this.#link.isUp) return
     const left = changed.filter(topic => !this.#wanted.has(topic) && this.#told.delete(topic))
-    for (const part of this.#commands.parts(left)) void this.#leave(part)
+    void this.#kept.leave(left)
     void this.#tell(changed.filter(topic => this.#wanted.has(topic) && !this.#told.has(topic)))
-  }
-
-  async #leave(part: readonly Topic[]): Promise<void> {
-    await this.#commands.leave(part)
-    this.unmute(part.filter(topic => !this.#wanted.has(topic)))
   }
 
   /** Subscribes `topics`. True if Redis has granted or refused each of them on the present connection. */
@@ -264,6 +270,7 @@ export class Subscriptions {
     this.#retry = undefined
     this.#told.clear()
     this.#refusedTopics.clear()
+    this.#kept.clear()
     this.#muted.clear()
     this.#early.take()
     if (wasLive) this.#events.down(error)
@@ -301,6 +308,7 @@ export class Subscriptions {
     this.#isClosed = true
     clearTimeout(this.#retry)
     this.#refusedTopics.clear()
+    this.#kept.clear()
     this.#changed.close()
     this.#era++
     for (const topic of this.#pending.topics()) this.#pending.settle(topic)

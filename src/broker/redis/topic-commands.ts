@@ -2,6 +2,7 @@ import type { Redis } from 'ioredis'
 import type { Topic } from '../../protocol/topic.ts'
 import type { Names } from './names.ts'
 import type { PubSub } from './pub-sub.ts'
+import type { Refusals } from './refusals.ts'
 import { slotOf } from './topology.ts'
 
 /** Channels of one command: a larger command and its reply would block others. */
@@ -10,18 +11,26 @@ const BATCH = 1000
 /** What a server says about a slot that it does not have, or does not have alone. */
 const ELSEWHERE = /^(MOVED|ASK|TRYAGAIN|CLUSTERDOWN) /
 
+export interface TopicCommandsParts {
+  /** A refused topic is no such refusal: it is asked for again. A right to leave is. */
+  refusals: Refusals
+  /** Answers are taken for those to other commands, so the connection is useless. */
+  outOfStep(error: Error): void
+}
+
 /** The commands that join and leave topics over one connection, in one or both kinds of pub/sub. */
 export class TopicCommands {
   readonly #client: Redis
   readonly #names: Names
   readonly #pubSub: PubSub
+  readonly #refusals: Refusals
   readonly #outOfStep: (error: Error) => void
 
-  /** `outOfStep`: answers are taken for those to other commands, so the connection is useless. */
-  constructor(client: Redis, names: Names, pubSub: PubSub, outOfStep: (error: Error) => void) {
+  constructor(client: Redis, names: Names, pubSub: PubSub, { refusals, outOfStep }: TopicCommandsParts) {
     this.#client = client
     this.#names = names
     this.#pubSub = pubSub
+    this.#refusals = refusals
     this.#outOfStep = outOfStep
   }
 
@@ -54,9 +63,17 @@ export class TopicCommands {
   leave(part: readonly Topic[]): Promise<Error | undefined> {
     const channels = this.#channels(part)
     const answers: Promise<unknown>[] = []
-    if (this.#pubSub.isClassic) answers.push(this.#client.unsubscribe(...channels))
-    if (this.#pubSub.isSharded) answers.push(this.#client.sunsubscribe(...channels))
+    const client = this.#client
+    if (this.#pubSub.isClassic) answers.push(this.#observed('UNSUBSCRIBE', client.unsubscribe(...channels)))
+    if (this.#pubSub.isSharded) answers.push(this.#observed('SUNSUBSCRIBE', client.sunsubscribe(...channels)))
     return this.#checked(channels, answers)
+  }
+
+  /** A right that is missing is named, whoever waits for the answer. */
+  async #observed(command: string, answer: Promise<unknown>): Promise<void> {
+    const error = await errorOf([answer])
+    if (error || this.#refusals.areAny) this.#refusals.observe([command], error)
+    if (error) throw error
   }
 
   /**
@@ -102,6 +119,10 @@ export const slotMoved = (): Error => new Error('MOVED the slot of the topic was
 
 export function isElsewhere({ message }: Error): boolean {
   return ELSEWHERE.test(message)
+}
+
+export function isRefused({ message }: Error): boolean {
+  return message.startsWith('NOPERM')
 }
 
 /** A Redis older than version 7 does not know SSUBSCRIBE. */

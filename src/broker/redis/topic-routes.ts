@@ -1,5 +1,6 @@
 import type { Position } from '../../protocol/position.ts'
 import type { Topic } from '../../protocol/topic.ts'
+import type { Confirmed } from '../broker.ts'
 import type { TopicCursor } from './cursor.ts'
 import type { Names } from './names.ts'
 import type { Shard } from './shard.ts'
@@ -41,15 +42,29 @@ export class TopicRoutes {
     return groups
   }
 
-  /** Resolves when each topic is subscribed where its slot is by then, or was left. */
-  async subscribe(topics: readonly Topic[]): Promise<ReadonlyMap<Topic, Position>> {
+  /**
+   * Resolves when each topic is subscribed where its slot is by then, or was left. `confirmed` is told of those for which
+   * others are not to wait.
+   */
+  async subscribe(topics: readonly Topic[], confirmed: Confirmed = () => {}): Promise<ReadonlyMap<Topic, Position>> {
     const positions = new Map<Topic, Position>()
     for (let left = topics; left.length > 0 && !this.#isClosed; ) {
       const groups = [...this.#grouped(left)]
-      const answers = groups.map(([shard, part]) => shard?.subscriber.subscribe(part) ?? NO_POSITIONS)
+      // Not those of a slot that has no master, or another one since.
+      const isThere = (topic: Topic, shard: Shard | undefined) => shard !== undefined && this.shardOf(topic) === shard
+      const answers = groups.map(async ([shard, part]) => {
+        const some: Confirmed = (some, at) =>
+          confirmed(
+            some.filter(topic => isThere(topic, shard)),
+            at,
+          )
+        const answer = (await shard?.subscriber.subscribe(part, some)) ?? NO_POSITIONS
+        const there = part.filter(topic => isThere(topic, shard))
+        if (there.length < left.length) confirmed(there, answer)
+        return answer
+      })
       for (const answer of await Promise.all(answers)) for (const [topic, at] of answer) positions.set(topic, at)
-      // Those of a slot that has no master, or another one since.
-      const missed = groups.flatMap(([shard, part]) => part.filter(topic => !shard || this.shardOf(topic) !== shard))
+      const missed = groups.flatMap(([shard, part]) => part.filter(topic => !isThere(topic, shard)))
       if (missed.some(topic => !this.shardOf(topic))) await new Promise<void>(resolve => this.#onMoved.push(resolve))
       left = missed.filter(topic => this.#parts.isWanted(topic))
     }

@@ -100,6 +100,7 @@ const ROWS: Row[] = [
     }),
   ),
   { right: '+unlink', fails: ['records', 'presence'], problem: lacks('push_publish', '+unlink or …') },
+  { right: '+unsubscribe', fails: [], problem: lacks('UNSUBSCRIBE', '+unsubscribe') },
   { right: '+info', fails: [], problem: lacks('INFO', '+info'), isOfLink: true },
   // Their refusal is an answer like any other, or costs a name in CLIENT LIST.
   { right: '+ping', fails: [], problem: undefined },
@@ -247,9 +248,16 @@ async function assertLost(t: TestContext, node: Node, { right, fails, problem }:
   )
   if (!problem) return
   const pattern = new RegExp(problem.source.replaceAll('PREFIX', node.prefix))
-  const status = await node.app.push.status()
+  let status = await node.app.push.status()
+  await until(
+    async () => {
+      status = await node.app.push.status()
+      return pattern.test(String(status.problem))
+    },
+    () => `the problem is like ${pattern}; it is ${status.problem}`,
+    HEALED,
+  )
   assert.equal(status.connected, true)
-  assert.match(String(status.problem), pattern)
   assert.ok(
     node.log.some(line => pattern.test(line.msg)),
     `${pattern} in the log: ${node.log.map(line => `${line.msg} ${errorOf(line)}`).join('\n')}`,
@@ -368,7 +376,7 @@ test('acl: without the functions a node that may not load them says so, and reco
 })
 
 test('acl: every right that docs/redis.md prints for a node is tried here', () => {
-  const elsewhere = ['&push:*', '+subscribe', '+unsubscribe', '+function|load']
+  const elsewhere = ['&push:*', '+subscribe', '+function|load']
   const tried = [...ROWS.map(({ right }) => right), ...elsewhere]
   assert.deepEqual(rights.filter(right => /^[+~&]/.test(right)).toSorted(), tried.toSorted())
 })
@@ -408,3 +416,43 @@ test('acl: a Cluster: what it takes to find the masters, and to notice changes',
   await setUser()
   await until(works, 'nothing is refused', HEALED)
 })
+
+for (const sharded of [false, true]) {
+  const [right, question] = sharded ? ['+sunsubscribe', 'SHARDNUMSUB'] : ['+unsubscribe', 'NUMSUB']
+  test(
+    `acl: what a node may not leave (${right}) it goes on receiving, says so once, and leaves when it may`,
+    SLOW,
+    async t => {
+      const cluster = await startCluster(t, { masters: 1 })
+      const { admin, url } = cluster.masters[0]!
+      const all = rightsOfNode({ isCluster: true }).slice(2)
+      const setUser = (lacking?: string) =>
+        admin.call('ACL', 'SETUSER', 'c', 'reset', 'on', '>pw', ...all.filter(it => it !== lacking))
+      await setUser(right)
+      const { app, log } = await buildPush(t, { redis: { cluster: [url.replace('//', '//c:pw@')], sharded } })
+      await until(async () => (await app.push.status()).connected, 'the node is connected', HEALED)
+      const subscribed = async (name: string) =>
+        ((await admin.call('PUBSUB', question, `push:channel:${name}`)) as [string, number])[1] === 1
+      const problem = new RegExp(
+        `Redis refuses ${sharded ? 'SUNSUBSCRIBE' : 'UNSUBSCRIBE'}: its user lacks the right \\${right}, so this node goes on`,
+      )
+      for (const name of ['a', 'b', 'back']) await (await openConnection(app, `/ws/${name}`)).close()
+      await until(async () => problem.test(String((await app.push.status()).problem)), 'the right is named', HEALED)
+      await until(async () => (await app.push.status()).connections === 0, 'all have gone')
+      assert.equal((await app.push.status()).connected, true)
+      assert.deepEqual(await Promise.all(['a', 'b', 'back'].map(subscribed)), [true, true, true])
+      assert.equal((await app.push.publish('channel:a', { type: 'unwanted', receipt: true })).delivered, 0)
+      assert.equal(log.filter(({ msg }) => problem.test(msg)).length, 1)
+
+      const back = await openConnection(app, '/ws/back')
+      t.after(() => back.close())
+      await app.push.publish('channel:back', { type: 'live' })
+      assert.equal((await back.next('live')).topic, 'channel:back')
+      await setUser()
+      await until(async () => !(await subscribed('a')) && !(await subscribed('b')), 'both are left', HEALED)
+      await until(async () => (await app.push.status()).problem === undefined, 'nothing is refused', HEALED)
+      await app.push.publish('channel:back', { type: 'still' })
+      assert.equal((await back.next()).type, 'still')
+    },
+  )
+}

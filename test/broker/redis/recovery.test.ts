@@ -467,6 +467,7 @@ test('a client whose first question fails is not left without live messages', LO
   let asked = 0
   const recovery = new Recovery({
     broker: {
+      shardOf: () => undefined,
       async subscribe() {
         if (asked++ === 0) throw new errors.BROKER_AWAY('not yet')
         return new Map([[R, head]])

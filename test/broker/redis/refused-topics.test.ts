@@ -7,7 +7,7 @@ import { openConnection } from '../../../src/testing.ts'
 import { buildPush } from '../../helpers/app.ts'
 import { type RedisServer, startRedis } from '../../helpers/redis.ts'
 import { connect } from '../../helpers/redis-node.ts'
-import { once } from '../../helpers/waiting.ts'
+import { Inbox, once } from '../../helpers/waiting.ts'
 import { envelope, FakeSubscriber } from '../suite.ts'
 
 const SLOW = { timeout: 30_000 }
@@ -60,6 +60,34 @@ test('redis: of a thousand topics all are subscribed but the one that Redis refu
   await allow(server, '&push:*')
   await refused
   assert.deepEqual([broker.refused, changes.length, refusals.length], [0, 1, 1])
+})
+
+test('redis: topics that are asked for together with a refused one are confirmed before it', SLOW, async t => {
+  const { server, broker } = await limitedNode(t)
+  const told: [readonly Topic[], Topic[]][] = []
+  const early = new Inbox<void>('what is confirmed before the refused topic')
+  const asked = broker.subscribe(['channel:a', 'user:1', 'all'], (topics, positions) => {
+    told.push([topics, [...positions.keys()]])
+    early.put()
+  })
+  await early.take()
+  assert.deepEqual(told, [
+    [
+      ['channel:a', 'all'],
+      ['channel:a', 'all'],
+    ],
+  ])
+  // It is refused already.
+  const again = broker.subscribe(['user:1', 'channel:b'], (topics, positions) => {
+    told.push([topics, [...positions.keys()]])
+    early.put()
+  })
+  await early.take()
+  assert.deepEqual(told[1], [['channel:b'], ['channel:b']])
+  await allow(server, '&push:*')
+  assert.deepEqual([...(await asked).keys()], ['channel:a', 'user:1', 'all'])
+  assert.deepEqual([...(await again).keys()], ['user:1', 'channel:b'])
+  assert.equal(told.length, 2)
 })
 
 test('redis: when a topic is granted, the gap comes before its first message', SLOW, async t => {
@@ -130,10 +158,11 @@ test('redis: a node whose own channels are refused is not connected, and is when
 test('a connection with a refused topic is told, and the log names the right that is missing', SLOW, async t => {
   const { server, url } = await startLimited(t, ...CHANNELS)
   const { app, log } = await buildPush(t, { redis: url })
-  const connection = await openConnection(app, '/ws?user=42')
+  const connection = await openConnection(app, '/ws/a?user=42')
   const gap = (topics: string[], reason: string) => ({ topics, reason })
-  const told = await connection.next('gap')
-  assert.equal((told.payload as { reason: string }).reason, 'broker_away')
+  const { 'user:42': refused, all, 'channel:a': granted } = connection.welcome.topics
+  assert.deepEqual([refused, typeof all!.id, typeof granted!.id], [{}, 'string', 'string'])
+  assert.deepEqual((await connection.next('gap')).payload, gap(['user:42'], 'broker_away'))
   const { connected, refusedTopics } = await app.push.status()
   assert.deepEqual([connected, refusedTopics], [true, 1])
   const line = 'push: Redis refuses user:42: its user lacks the right &push:user:42'

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { after, before, type TestContext, test } from 'node:test'
+import { after, afterEach, before, type TestContext, test } from 'node:test'
 import type { Broker } from '../../../src/broker/broker.ts'
 import { checkSource, type RedisSource } from '../../../src/broker/redis/client.ts'
 import type { GapReason } from '../../../src/protocol/messages.ts'
@@ -10,7 +10,13 @@ import { nodesOn } from '../../helpers/broker-nodes.ts'
 import { cleanups } from '../../helpers/processes.ts'
 import { freePort, type RedisServer, startRedis } from '../../helpers/redis.ts'
 import { connectTo } from '../../helpers/redis-node.ts'
-import { NAME, type RedisSentinels, startSentinel, startSentinels } from '../../helpers/redis-sentinel.ts'
+import {
+  explainFailure,
+  NAME,
+  type RedisSentinels,
+  startSentinel,
+  startSentinels,
+} from '../../helpers/redis-sentinel.ts'
 import { until, within } from '../../helpers/waiting.ts'
 import { brokerSuite, envelope, FakeSubscriber } from '../suite.ts'
 
@@ -30,6 +36,8 @@ before(async () => {
 })
 
 after(() => all.end())
+
+afterEach(t => explainFailure(t, group))
 
 brokerSuite(
   'sentinel',
@@ -111,6 +119,17 @@ async function assertNothingSilent({ broker, watcher }: Awaited<ReturnType<typeo
   await isOver(watcher, BARE, 4)
 }
 
+/** Brings a server back once, at the latest when the test ends: the next ones need it. */
+function reviving(t: TestContext, bringBack: () => unknown): () => Promise<void> {
+  let isBack = false
+  const revive = async () => {
+    if (!isBack) await bringBack()
+    isBack = true
+  }
+  t.after(revive)
+  return revive
+}
+
 for (const fault of ['kill', 'freeze'] as const) {
   test(
     `sentinel: after the ${fault} of the master nothing is silent, and it comes back as a replica`,
@@ -122,13 +141,12 @@ for (const fault of ['kill', 'freeze'] as const) {
       await isOver(node.watcher, RECORDED, 1)
       const other = group.servers.find(server => server !== master)!
       await until(async () => (await other.admin.dbsize()) === (await master.admin.dbsize()), 'the replica has it')
-      if (fault === 'freeze') t.after(() => master.thaw())
+      const revive = reviving(t, () => (fault === 'kill' ? master.start() : master.thaw()))
       await master[fault]()
       await until(() => !node.broker.connected, 'the loss is noticed', BOUND)
       await assertNothingSilent(node)
       const changes = node.changes.length
-      if (fault === 'kill') await master.start()
-      else master.thaw()
+      await revive()
       assert.equal(await group.settled(), other)
       // A master of the past disturbs nobody.
       await record(node.broker, 5)
@@ -173,10 +191,11 @@ test('sentinel: with a frozen Sentinel first in the list a node starts, and foll
   const node = await liveNode(t, group.source)
   await record(node.broker, 1)
   await isOver(node.watcher, RECORDED, 1)
+  const revive = reviving(t, () => master.start())
   await master.kill()
   await failOver(group, master, others)
   await assertNothingSilent(node)
-  await master.start()
+  await revive()
   frozen!.thaw()
   await group.settled()
 })
@@ -204,6 +223,7 @@ test(
   SLOW,
   async t => {
     const own = await startSentinels(t)
+    t.after(() => explainFailure(t, own))
     const node = await liveNode(t, { ...own.source, sentinels: [`127.0.0.1:${own.sentinels[0]!.port}`] })
     await record(node.broker, 1)
     await isOver(node.watcher, RECORDED, 1)

@@ -99,6 +99,34 @@ test('a topic that moves while it is being subscribed is subscribed where it is 
   assert.deepEqual([[...first.held.keys()], [...second.held.keys()]], [[], ['channel:a']])
 })
 
+test('a topic that moves to a master that does not answer holds up none of those that were asked for with it', async () => {
+  const { first, second, shards, wanted } = setUp()
+  first.isSlow = true
+  second.isSlow = true
+  const owners = new Map<Topic, Shard>([
+    ['channel:a', shards[0]!],
+    ['channel:b', shards[0]!],
+  ])
+  const names = new Names('push:')
+  const routes = new TopicRoutes({
+    names,
+    shardOf: channel => owners.get(names.topic(channel)),
+    isWanted: topic => wanted.has(topic),
+  })
+  const told: Topic[] = []
+  const subscribing = routes.subscribe(['channel:a', 'channel:b'], (topics, positions) => {
+    assert.deepEqual([...positions.keys()], topics)
+    told.push(...topics)
+  })
+  await turn()
+  owners.set('channel:b', shards[1]!)
+  routes.moved(shards, [])
+  await turn()
+  assert.deepEqual(told, ['channel:a'])
+  for (const resolve of second.open.splice(0)) resolve()
+  assert.deepEqual([...(await subscribing).keys()], ['channel:a', 'channel:b'])
+})
+
 test('nobody waits for a master after the end', async () => {
   const { routes, move } = setUp()
   move(undefined)
