@@ -3,6 +3,7 @@ import pushBridge from './plugin.ts'
 export default pushBridge
 export type { Connections, PushBridge, Status } from './bridge.ts'
 export type { PushConnection } from './connection/identity.ts'
+export type { EventsInput } from './options/events.ts'
 export {
   type ApiKey,
   type Authentication,
@@ -12,6 +13,7 @@ export {
   type PushBridgeOptions,
 } from './options/options.ts'
 export type { PushError } from './protocol/errors.ts'
+export type { EventKind } from './protocol/event.ts'
 export { CLOSE, shouldReconnect } from './protocol/messages.ts'
 export type { Action, Grant, Right } from './protocol/rights.ts'
 export { isTopic, type Topic } from './protocol/topic.ts'

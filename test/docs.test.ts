@@ -11,6 +11,7 @@ import { Cluster } from 'ioredis'
 import { type TSchema, Type } from 'typebox'
 import { WebSocket } from 'ws'
 import pushBridge, { clientHandler, type PushBridgeOptions } from '../src/index.ts'
+import { EventsSchema } from '../src/options/events.ts'
 import { ApiSchema, OptionsSchema } from '../src/options/options.ts'
 import { type Decoded, decodeEnvelope } from '../src/protocol/envelope.ts'
 import { errors } from '../src/protocol/errors.ts'
@@ -32,6 +33,7 @@ const KEY = 'a-key-of-the-documents'
 const CONTRACTS = ['README.md', 'docs/options.md', 'docs/api.md', 'docs/protocol.md', 'docs/redis.md']
 const DOCUMENTS = [
   ...CONTRACTS,
+  'docs/events.md',
   'docs/guarantees.md',
   'docs/operations.md',
   'docs/architecture.md',
@@ -320,6 +322,7 @@ test('options: the tables are the schema', () => {
   }
   leaves(OptionsSchema, '')
   leaves(ApiSchema, 'api.')
+  leaves(EventsSchema, 'events.')
   const [, callbacks] = /interface PushBridgeOptions [^{]*\{\n([\s\S]*?)\n\}/.exec(read('src/options/options.ts'))!
   const others = [...callbacks!.matchAll(/^ {2}(\w+)\??[:(]/gm), ...callbacks!.matchAll(/^ {4}(on\w+)\??[:(]/gm)]
   for (const [line, name] of others) {

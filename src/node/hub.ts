@@ -9,6 +9,7 @@ import { Acknowledgements } from '../delivery/acks.ts'
 import { Decoder } from '../delivery/decoder.ts'
 import { Delivery, type DeliveryEvents } from '../delivery/delivery.ts'
 import { held, Recovery, type Since } from '../delivery/recovery.ts'
+import type { LifeEvents } from '../events/events.ts'
 import type { Metrics } from '../metrics.ts'
 import type { Options } from '../options/options.ts'
 import { errors } from '../protocol/errors.ts'
@@ -23,7 +24,7 @@ import { Heartbeat } from './heartbeat.ts'
 import { Welcomes } from './welcome.ts'
 
 /** What the hub reports to the plugin. */
-export type HubEvents = Omit<DeliveryEvents, 'control'>
+export type HubEvents = Omit<DeliveryEvents, 'control'> & { life?: LifeEvents | undefined }
 
 /** Clients have this share of the publisher's time to acknowledge; the rest is for the answer to travel back. */
 const ACK_SHARE = 0.75
@@ -41,6 +42,7 @@ export class Hub {
   readonly #acks: Acknowledgements<Connection>
   readonly #heartbeat: Heartbeat<Connection>
   readonly #welcomes: Welcomes
+  readonly #life: LifeEvents | undefined
   #draining = false
   #onEmpty: (() => void) | undefined
 
@@ -54,6 +56,7 @@ export class Hub {
     this.broker = broker
     this.options = options
     this.metrics = metrics
+    this.#life = events.life
     this.#writeQueue = new WriteQueue({ ...options.limits, slowConsumer: options.slowConsumer }, metrics, {
       wake: () => this.#delivery.wake(),
       closing: connection => this.#heartbeat.closing(connection),
@@ -93,6 +96,7 @@ export class Hub {
       if (this.registry.has(connection, topic)) this.#recovery.withhold(connection, topic)
     }
     this.metrics.count('connections_opened_total')
+    this.#life?.connected(connection, topicsOf(connection))
     return connection
   }
 
@@ -125,8 +129,10 @@ export class Hub {
       throw new errors.LIMIT(`a connection may have ${topics} topics (limits.topics)`)
     }
     if (since !== undefined) this.#recovery.withhold(connection, topic)
-    if (!isHeld) this.registry.join(connection, topic)
-    return !isHeld
+    if (isHeld) return false
+    this.registry.join(connection, topic)
+    this.#life?.subscribed(connection, topic)
+    return true
   }
 
   /**
@@ -150,6 +156,7 @@ export class Hub {
     if (ownTopics(connection.id, connection.user).includes(topic)) {
       throw new errors.TOPIC(`${topic} belongs to every connection of its kind and cannot be left`)
     }
+    if (this.registry.has(connection, topic)) this.#life?.unsubscribed(connection, topic)
     this.registry.leave(connection, topic)
     connection.unbar(topic)
     if (!this.registry.holds(topic)) this.broker.unsubscribe(topic)
@@ -162,12 +169,13 @@ export class Hub {
   }
 
   /** The socket of `connection` is gone. */
-  disconnect(connection: Connection, code: number): void {
+  disconnect(connection: Connection, code: number, reason: string): void {
     connection.gone()
     this.#heartbeat.forget(connection)
     this.#acks.forget(connection)
     for (const topic of this.registry.remove(connection)) this.broker.unsubscribe(topic)
     this.metrics.count('connections_closed_total', 1, code)
+    this.#life?.disconnected(connection, code, reason)
     if (this.registry.size === 0) this.#onEmpty?.()
   }
 

@@ -1,7 +1,16 @@
 import type { Connection } from '../connection/connection.ts'
+import type { MessageTaker } from '../events/events.ts'
 import type { Options } from '../options/options.ts'
 import { errors, isPushError, type PushError } from '../protocol/errors.ts'
-import { type BadMessage, CLOSE, type ClientMessage, parseClientMessage, type Ref } from '../protocol/messages.ts'
+import {
+  type BadMessage,
+  CLOSE,
+  type ClientMessage,
+  encodeReply,
+  parseClientMessage,
+  type Ref,
+} from '../protocol/messages.ts'
+import { rawValue } from '../protocol/raw-json.ts'
 import { type Topic, topicProblem } from '../protocol/topic.ts'
 import { unknownKey } from '../protocol/unknown-keys.ts'
 import { compilePayloadCheck, type PayloadCheck } from '../publish/schemas.ts'
@@ -36,6 +45,9 @@ const MAX_BAD_IN_A_ROW = 10
 /** A ping or an ack hardly counts against the rate of messages, but a flood of them does. */
 const CHEAP_COST = 0.1
 
+/** Logged where they arise: the client may send the message again later. */
+const OF_BACKEND = new Set(['PUSH_ERR_BACKEND_AWAY', 'PUSH_ERR_BACKEND_UNCONFIRMED'])
+
 /** Handles the messages of clients. */
 export class Dispatcher {
   readonly #hub: Hub
@@ -43,11 +55,14 @@ export class Dispatcher {
   readonly #checks = new Map<string, PayloadCheck>()
   readonly #conversations = new WeakMap<Connection, Conversation>()
   readonly #onError: (error: unknown) => void
+  readonly #taker: MessageTaker | undefined
 
-  constructor(hub: Hub, options: Options, onError: (error: unknown) => void) {
+  /** `taker` gets the messages for which there is no handler. */
+  constructor(hub: Hub, options: Options, onError: (error: unknown) => void, taker?: MessageTaker) {
     this.#hub = hub
     this.#options = options
     this.#onError = onError
+    this.#taker = taker
     for (const [type, { schema }] of Object.entries(options.handlers)) {
       this.#checks.set(type, compilePayloadCheck(`handlers["${type}"].schema`, schema))
     }
@@ -97,7 +112,8 @@ export class Dispatcher {
 
   #handleInbound(conversation: Conversation, { data, isBinary }: Inbound): void {
     const { connection } = conversation
-    const message = isBinary ? undefined : parseClientMessage(data.toString())
+    const text = isBinary ? '' : data.toString()
+    const message = isBinary ? undefined : parseClientMessage(text)
     // Neither may cost a connection: a ping is a sign of life, and the server itself asks for acks.
     const isCheap = message && 'type' in message && (message.type === 'ping' || message.type === 'ack')
     if (!this.#pay(conversation, isCheap ? CHEAP_COST : 1)) {
@@ -109,7 +125,7 @@ export class Dispatcher {
     conversation.badInARow = 0
     if (message.type === 'ping') this.#pong(conversation, message)
     else if (message.type === 'ack') this.#acknowledge(connection, message)
-    else this.#run(conversation, message.ref, () => this.#obey(conversation, message))
+    else this.#run(conversation, message.ref, () => this.#obey(conversation, message, text))
   }
 
   #pong(conversation: Conversation, { payload, ref }: ClientMessage): void {
@@ -172,7 +188,7 @@ export class Dispatcher {
   #presentable(error: unknown): PushError {
     // Anything can be thrown, even undefined.
     const { statusCode, code } = (error ?? {}) as Partial<PushError>
-    if (isPushError(error) && error.statusCode < 500) return error
+    if (isPushError(error) && (error.statusCode < 500 || OF_BACKEND.has(error.code))) return error
     if (error instanceof Error && typeof statusCode === 'number' && statusCode >= 400 && statusCode < 500) {
       return Object.assign(new Error(error.message), { code: String(code ?? 'PUSH_ERR_HANDLER'), statusCode })
     }
@@ -180,9 +196,13 @@ export class Dispatcher {
     return new errors.HANDLER()
   }
 
-  #obey(conversation: Conversation, message: ClientMessage): unknown {
+  #obey(conversation: Conversation, message: ClientMessage, text: string): unknown {
     if (message.type === 'subscribe') return this.#subscribe(conversation, message)
     if (message.type === 'unsubscribe') return this.#unsubscribe(conversation, message)
+    const { handlers } = this.#options
+    if (this.#taker?.takes(message.type) && !Object.hasOwn(handlers, message.type)) {
+      return this.#pass(this.#taker, conversation.connection, message, text)
+    }
     return this.#handle(conversation.connection, message)
   }
 
@@ -222,6 +242,13 @@ export class Dispatcher {
     const problem = topicProblem(topic)
     if (problem) throw new errors.TOPIC(`payload.topic: ${problem}`)
     await this.#inOrder(conversation, () => this.#hub.unsubscribe(conversation.connection, topic as Topic, ref))
+  }
+
+  /** To a backend, with the payload as the client wrote it; its reply goes back in the same way. */
+  async #pass(taker: MessageTaker, connection: Connection, { type, ref }: ClientMessage, text: string): Promise<void> {
+    const payload = rawValue(text, 'payload') ?? '{}'
+    const answer = await taker.take(connection, { type, payload, isAsked: ref !== undefined })
+    if (ref !== undefined) connection.tell(encodeReply(answer, ref))
   }
 
   async #handle(connection: Connection, { type, payload, ref }: ClientMessage): Promise<void> {

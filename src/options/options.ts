@@ -5,6 +5,7 @@ import type { PushConnection } from '../connection/identity.ts'
 import type { Action, Grant, Right } from '../protocol/rights.ts'
 import { PREFIX_PATTERN, type Topic } from '../protocol/topic.ts'
 import type { PublicationSchemas } from '../publish/schemas.ts'
+import type { EventsInput, EventsOptions } from './events.ts'
 
 const milliseconds = (defaultValue: number, description: string, minimum = 1) =>
   Type.Integer({ minimum, maximum: 2 ** 31 - 1, default: defaultValue, description: `${description}, in milliseconds` })
@@ -181,6 +182,8 @@ export interface PushBridgeOptions extends Given<Omit<ParsedOptions, 'path' | 'h
     keys?: readonly ApiKey[]
     onRequest?(request: FastifyRequest, reply: FastifyReply): unknown
   }
+  /** What backends are told of, in streams or over HTTP, and what they are asked. */
+  events?: EventsInput
 }
 
 /** The options that are functions, without those of `api`. */
@@ -196,4 +199,5 @@ export type Options = ParsedOptions & {
   api:
     | { path: string; keys: readonly ApiKey[]; onRequest: NonNullable<PushBridgeOptions['api']>['onRequest'] }
     | undefined
+  events: EventsOptions | undefined
 }

@@ -7,6 +7,7 @@ import { grantProblem } from '../protocol/rights.ts'
 import { unknownKey } from '../protocol/unknown-keys.ts'
 import { rulesProblem } from '../publish/history-rules.ts'
 import type { PublicationSchemas } from '../publish/schemas.ts'
+import { parseEvents } from './events.ts'
 import {
   type ApiKey,
   ApiSchema,
@@ -19,7 +20,7 @@ import {
 import { originProblem } from './origin.ts'
 import { fail, isPlainObject, pick, refuse, withDefaults } from './values.ts'
 
-const OBJECTS = ['schemas', 'handlers', 'history', 'api'] as const
+const OBJECTS = ['schemas', 'handlers', 'history', 'api', 'events'] as const
 const KEYS = [...Object.keys(OptionsSchema.properties), 'redis', ...CALLBACKS, ...OBJECTS]
 
 const optionsCheck = Compile(OptionsSchema)
@@ -42,7 +43,7 @@ export function parseOptions(input: unknown): Options {
   for (const key of OBJECTS) {
     if (given[key] !== undefined && !isPlainObject(given[key])) fail(key, 'must be an object')
   }
-  return {
+  const options = {
     ...(plain as ParsedOptions),
     redis: parseRedis(given),
     callbacks: pick(given, CALLBACKS) as Options['callbacks'],
@@ -50,6 +51,11 @@ export function parseOptions(input: unknown): Options {
     history: parseHistory(given.history ?? {}),
     handlers: parseHandlers((given.handlers ?? {}) as Record<string, unknown>),
     api: given.api === undefined ? undefined : parseApi(given.api as Record<string, unknown>),
+  }
+  const { events } = given
+  return {
+    ...options,
+    events: events === undefined ? undefined : parseEvents(events as Record<string, unknown>, options),
   }
 }
 

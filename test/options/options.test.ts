@@ -36,6 +36,7 @@ const DEFAULTS = {
   history: {},
   handlers: {},
   api: undefined,
+  events: undefined,
 }
 
 test('a path is enough, and every other option has its default', () => {

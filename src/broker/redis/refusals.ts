@@ -102,6 +102,8 @@ function failsWithout(command: Command): string {
 
 const FAILS: Record<string, string> = {
   PUBLISH: 'publishing fails',
+  XADD: 'events are not written',
+  XTRIM: 'old events are not removed',
   'PUBSUB NUMSUB': 'nodes are not counted',
   INFO: 'a replica that is promoted without the latest publications is not noticed',
   'CLUSTER SLOTS': 'a failover and slots that move are not noticed',

@@ -2,6 +2,7 @@ import { errors, isPushError } from '../../protocol/errors.ts'
 import type { Broker } from '../broker.ts'
 import type { RedisBroker } from './broker.ts'
 import type { Command } from './commands.ts'
+import { EventAppender } from './event-streams.ts'
 import { PublishCommands } from './publish-commands.ts'
 import type { RedisSubscriber } from './subscriber.ts'
 
@@ -24,6 +25,7 @@ export function createRegistration(shared: RedisBroker, options: RedisRegistrati
   const { publishTimeout, noteRejected } = options
   const { masters, names, pubSub } = shared
   const publishing = new PublishCommands(masters, names, { ...options, pubSub })
+  const appender = new EventAppender(masters)
   const sum = (of: (subscriber: RedisSubscriber) => number) => masters.all.reduce((n, it) => n + of(it.subscriber), 0)
 
   async function ask(key: string, ...command: Command): Promise<unknown> {
@@ -67,6 +69,7 @@ export function createRegistration(shared: RedisBroker, options: RedisRegistrati
     publish: items => publishing.publish(items),
     answer: (incoming, token, answer) => shared.answer(incoming, token, answer),
     note: rejected => shared.note(rejected, noteRejected),
+    appendEvents: (stream, events, limits) => appender.append(names.events(stream), events, limits),
     async nodes() {
       const [, nodes] = (await ask(names.nodes, 'PUBSUB', 'NUMSUB', names.nodes)) as unknown[]
       return Number(nodes)
