@@ -5,7 +5,7 @@ import { EventQueue, type Fate, type QueueParts } from './queue.ts'
 /** What a backend takes at once without being set up for it: nginx takes bodies of 1 MiB. */
 const BATCH = { count: 100, bytes: 256 * 1024 }
 
-const MAX_PAUSE = 30_000
+const MAX_PAUSE = 10_000
 
 /** The backend will never take these: the batch is at fault, or what is in it. */
 const REFUSALS = new Set([400, 413, 422])

@@ -33,7 +33,8 @@ export class BackendCalls {
 
   /** Stands in for `authenticate`. */
   async connect({ url, headers }: Upgrade): Promise<Authentication | null> {
-    const [path, query = ''] = url.split('?', 2)
+    const [path] = url.split('?', 1)
+    const query = url.slice(path!.length + 1)
     const passed = this.#headers.filter(name => headers[name] !== undefined).map(name => [name, headers[name]])
     const fields = { path, query: withoutOwn(query), headers: Object.fromEntries(passed) }
     const answer = await this.#backend.call('connect', this.#writer.call('connect', fields))

@@ -36,6 +36,7 @@ export class Poster {
   readonly #url: URL
   readonly #agent: HttpAgent
   readonly #maxAnswer: number
+  #isClosed = false
 
   constructor(url: URL, maxAnswer: number, maxIdle: number) {
     const options = { keepAlive: true, maxFreeSockets: maxIdle, timeout: IDLE }
@@ -53,12 +54,13 @@ export class Poster {
     } catch (error) {
       const milliseconds = deadline - performance.now()
       // The server closed the connection while it was idle, and did not see the call.
-      if (!first.wasIdle || milliseconds <= 0) throw error
+      if (!first.wasIdle || this.#isClosed || milliseconds <= 0) throw error
       return await new Attempt(this.#url, this.#agent, { ...call, milliseconds }).answer(this.#maxAnswer)
     }
   }
 
   close(): void {
+    this.#isClosed = true
     this.#agent.destroy()
   }
 }

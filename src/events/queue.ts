@@ -146,7 +146,8 @@ export class EventQueue {
       if (this.#isClosed) return
       open = open.filter((entry, i) => !this.#isSettled(entry, typeof fates === 'string' ? fates : fates[i]))
       if (open.length === 0) break
-      await this.#pause(pause * (1 + Math.random() / 2))
+      // With jitter, so that nodes do not come back together.
+      await this.#pause(pause * (0.5 + Math.random() / 2))
     }
     if (this.#isClosed) return
     this.#entries.splice(0, this.#sending)

@@ -1,6 +1,9 @@
 import assert from 'node:assert/strict'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { type TestContext, test } from 'node:test'
 import { WebSocket } from 'ws'
+import { type CallFailure, Poster } from '../../src/events/post.ts'
 import type { PushBridgeOptions } from '../../src/index.ts'
 import pushBridge from '../../src/index.ts'
 import type { EventsInput } from '../../src/options/events.ts'
@@ -330,4 +333,45 @@ test('neither the secret nor a header nor the address is in the log', async t =>
   const text = JSON.stringify(node.log.filter(({ msg }) => msg !== 'incoming request'))
   assert.match(text, /a call to the backend failed/)
   assert.doesNotMatch(text, /COOKIE|BODY|of=operator|the secret of the tests|v1=/)
+})
+
+test('an answer that comes in drops is given up in time, and one that is too long is not read to its end', async t => {
+  const server = createServer((request, response) => {
+    request.resume()
+    response.writeHead(200)
+    if (request.url === '/drops') {
+      const timer = setInterval(() => response.write(' '), 5)
+      response.on('close', () => clearInterval(timer))
+    } else {
+      const fill = () => {
+        while (response.write('x'.repeat(65_536)));
+      }
+      response.on('drain', fill)
+      fill()
+    }
+  }).listen(0, '127.0.0.1')
+  t.after(() => server.close())
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  const poster = (path: string) => new Poster(new URL(`http://127.0.0.1:${port}${path}`), 1000, 1)
+  const post = (path: string, milliseconds: number) =>
+    within(
+      poster(path)
+        .post({ body: Buffer.from('{}'), headers: {}, milliseconds })
+        .then(
+          () => assert.fail('answered'),
+          (error: CallFailure) => `${error.reason} ${error.wasSent}`,
+        ),
+      'the end of the call',
+    )
+  assert.equal(await post('/drops', 200), 'timeout true')
+  assert.equal(await post('/much', 600_000), 'answer true')
+})
+
+test('the query is passed on whole, without what is ours', async t => {
+  const backend = await startBackend(t)
+  backend.react = () => ({ body: {} })
+  const node = await nodeOf(t, backend, { connect: true })
+  await openConnection(node.app, '/ws?a=1?2&ticket=x&b=%C3%A9&ticket=y')
+  assert.equal((await backend.calls.take()).query, 'a=1%3F2&b=%C3%A9')
 })

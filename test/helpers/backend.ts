@@ -1,4 +1,5 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
 import type { Socket } from 'node:net'
 import { isDeepStrictEqual } from 'node:util'
 import { sign } from '../../src/events/signature.ts'
@@ -26,6 +27,11 @@ export interface Called {
 /** A status and a body; `hang` never answers, `die` breaks the connection. */
 export type Reaction = { status?: number; body?: unknown; headers?: Record<string, string> } | 'hang' | 'die'
 
+export interface Certificate {
+  key: Buffer
+  cert: Buffer
+}
+
 /** A web backend in the process of the test. */
 export class TestBackend {
   readonly calls = new Inbox<Called>('a call to the backend')
@@ -37,19 +43,22 @@ export class TestBackend {
   mostBusy = 0
   react: (call: Called) => Reaction | Promise<Reaction> = () => ({ body: null })
   readonly port: number
+  readonly #tls: Certificate | undefined
   #server: Server | undefined
   readonly #sockets = new Set<Socket>()
 
-  constructor(port: number) {
+  constructor(port: number, tls?: Certificate) {
     this.port = port
+    this.#tls = tls
   }
 
   get url(): string {
-    return `http://127.0.0.1:${this.port}/hook?of=${encodeURIComponent('operator')}`
+    return `${this.#tls ? 'https' : 'http'}://127.0.0.1:${this.port}/hook?of=${encodeURIComponent('operator')}`
   }
 
   async start(): Promise<void> {
-    const server = createServer((request, response) => void this.#serve(request, response))
+    const serve = (request: IncomingMessage, response: ServerResponse) => void this.#serve(request, response)
+    const server = this.#tls ? createTlsServer(this.#tls, serve) : createServer(serve)
     server.on('connection', socket => {
       this.connections++
       this.#sockets.add(socket)
@@ -101,8 +110,11 @@ async function bodyOf(request: IncomingMessage): Promise<string> {
 }
 
 /** A backend that ends with the test. `isDown` leaves it for `start()`. */
-export async function startBackend(t: Cleanup, { isDown = false } = {}): Promise<TestBackend> {
-  const backend = new TestBackend(await freePort())
+export async function startBackend(
+  t: Cleanup,
+  { isDown = false, tls }: { isDown?: boolean; tls?: Certificate } = {},
+): Promise<TestBackend> {
+  const backend = new TestBackend(await freePort(), tls)
   t.after(() => backend.stop())
   if (!isDown) await backend.start()
   return backend

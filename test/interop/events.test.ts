@@ -6,10 +6,11 @@ import { sign } from '../../src/events/signature.ts'
 import type { PushBridgeOptions } from '../../src/index.ts'
 import pushBridge from '../../src/index.ts'
 import { buildApp, openConnection, refusalOf } from '../helpers/app.ts'
-import { SECRET } from '../helpers/backend.ts'
+import { SECRET, startBackend } from '../helpers/backend.ts'
 import { listenTo } from '../helpers/listener.ts'
 import { Program, path, temporaryFolder } from '../helpers/processes.ts'
 import { freePort, type RedisServer, startRedis } from '../helpers/redis.ts'
+import { createAuthority } from '../helpers/tls.ts'
 import { once, START, until, within } from '../helpers/waiting.ts'
 
 const nodeOf = (t: TestContext, options: Partial<PushBridgeOptions>) =>
@@ -189,4 +190,32 @@ test('serve with a worker and a web backend: nothing of it is JavaScript', async
   assert.deepEqual((await within(gone, 'the end of serve'))[0], 0)
   for (const who of ['bob', 'eve']) await worker.line(new RegExp(`^disconnect of ${who}$`))
   assert.equal(php.events().filter(line => / disconnect (bob|eve)$/.test(line)).length, 2)
+})
+
+test('https: a certificate of an unknown authority gets no call, and one of our own authority does', async t => {
+  const authority = await createAuthority(t)
+  await authority.certify('here', 'IP:127.0.0.1')
+  const tls = { key: authority.read('here.key'), cert: authority.read('here.crt') }
+  const backend = await startBackend(t, { tls })
+  backend.react = () => ({ body: { user: 'ann' } })
+  const { port } = await nodeOf(t, { events: { http: { url: backend.url, secret: SECRET, connect: true } } })
+  assert.equal((await refusalOf(`ws://127.0.0.1:${port}/ws`)).body?.code, 'PUSH_ERR_BACKEND_AWAY')
+  assert.equal(backend.calls.size, 0)
+
+  const redis = await startRedis(t)
+  const own = await freePort()
+  const server = new Program(t, process.execPath, ['--import', 'tsx', path('src/cli.ts'), 'serve'], {
+    env: {
+      REDIS_URL: redis.url,
+      PORT: String(own),
+      BACKEND_URL: backend.url,
+      BACKEND_SECRET: SECRET,
+      BACKEND_CALLS: 'connect',
+      NODE_EXTRA_CA_CERTS: authority.file('ca.crt'),
+    },
+    stopWith: 'SIGTERM',
+  })
+  await server.line(/listening at/, START)
+  const client = await listenTo(t, `ws://127.0.0.1:${own}/ws`)
+  assert.equal(client.welcome.user, 'ann')
 })

@@ -51,7 +51,7 @@ export class EventAppender {
     const clock = this.#clocks.get(key)
     if (!clock || clock.now - clock.trimmedAt < TRIM_INTERVAL) return []
     clock.trimmedAt = clock.now
-    return [['XTRIM', key, 'MINID', '~', Math.max(0, clock.now - maxAge)]]
+    return [['XTRIM', key, 'MINID', Math.max(0, clock.now - maxAge)]]
   }
 
   #appended(key: string, id: string): void {
