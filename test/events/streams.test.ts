@@ -277,3 +277,35 @@ test('in a Cluster each stream is at the master of its slot', async t => {
     assert.equal((await eventsIn(admin, `push:${name}`))[0]!.payload, i)
   }
 })
+
+test('a Redis that is killed again and again: every event of two nodes is there, each node in its order', async t => {
+  const redis = await startRedis(t, { args: ['--appendonly', 'yes', '--appendfsync', 'always'] })
+  const events = { messages: ['a'], stream: { include: ['message' as const] } }
+  const nodes = [await nodeOf(t, redis.url, events), await nodeOf(t, redis.url, events)]
+  const connections = await Promise.all(nodes.map(({ app }, i) => openConnection(app, `/ws?user=${i}`)))
+  const areUp = async () => (await Promise.all(nodes.map(({ app }) => app.push.status()))).every(it => it.connected)
+  let sent = 0
+  const send = (count: number) => {
+    for (const connection of connections) for (let n = 1; n <= count; n++) connection.send('a', sent + n)
+    sent += count
+  }
+  for (let round = 0; round < 3; round++) {
+    await until(areUp, 'both nodes are connected')
+    // Some are on their way when Redis dies, some are sent while it is away.
+    send(10)
+    await redis.kill()
+    send(10)
+    await redis.start()
+  }
+  send(1)
+  const told = await eventually(redis.admin, 2 * sent)
+  assert.equal(told.length, 2 * sent)
+  for (const user of ['0', '1']) {
+    const payloads = told.filter(event => event.user === user).map(({ payload }) => payload)
+    assert.deepEqual(
+      payloads,
+      Array.from({ length: sent }, (_, i) => i + 1),
+    )
+  }
+  for (const { app } of nodes) assert.doesNotMatch(JSON.stringify((await app.push.status()).metrics), /events_lost/)
+})
