@@ -375,3 +375,41 @@ test('the query is passed on whole, without what is ours', async t => {
   await openConnection(node.app, '/ws?a=1?2&ticket=x&b=%C3%A9&ticket=y')
   assert.equal((await backend.calls.take()).query, 'a=1%3F2&b=%C3%A9')
 })
+
+test('clients that leave and an application that closes while calls are on their way: nothing waits for the backend', async t => {
+  const backend = await startBackend(t)
+  backend.react = ({ kind }) => (kind === 'connect' ? { body: { user: 'a' } } : 'hang')
+  const node = await nodeOf(
+    t,
+    backend,
+    { connect: true, subscribe: true, message: ['ask'], events: ['connect'] },
+    {
+      drain: { timeout: 300 },
+    },
+  )
+  const [leaving, staying] = [await openConnection(node.app, '/ws'), await openConnection(node.app, '/ws')]
+  for (const connection of [leaving, staying]) {
+    connection.send('ask', {}, 1)
+    connection.send('subscribe', { topic: 'channel:x' }, 2)
+  }
+  const kinds: string[] = []
+  while (kinds.length < 7) kinds.push((await backend.calls.take()).kind)
+  assert.deepEqual(kinds.toSorted(), ['connect', 'connect', 'events', 'message', 'message', 'subscribe', 'subscribe'])
+  await leaving.close()
+  backend.react = () => 'hang'
+  const upgrading = new WebSocket(`ws://127.0.0.1:${node.port}/ws`)
+  const refused = once(
+    upgrading.on('error', () => {}),
+    'unexpected-response',
+  )
+  assert.equal((await backend.calls.take()).kind, 'connect')
+  await within(node.app.close(), 'the end of the application', 20_000)
+  assert.equal((await refused)[1].statusCode, 503)
+  upgrading.terminate()
+  assert.equal((await staying.closed).code, 1012)
+  await until(() => backend.busy === 0, 'all calls are given up')
+  assert.deepEqual(
+    node.log.filter(({ level }) => level >= 50).map(({ msg }) => msg),
+    [],
+  )
+})
