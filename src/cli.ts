@@ -5,6 +5,7 @@ import type { ConnectionOptions } from 'node:tls'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
+import { EVENT_FLAGS, EVENT_USAGE, readEvents } from './node/events/environment.ts'
 import type { PushBridgeOptions } from './options/options.ts'
 import pushBridge from './plugin.ts'
 
@@ -30,7 +31,7 @@ const USAGE = `fastify-push-bridge serve: WebSocket push for backends that canno
   REDIS_TLS_CERT          --redis-tls-cert FILE  certificate of this node, if Redis asks for one
   REDIS_TLS_KEY           --redis-tls-key FILE   and its key
   REDIS_TLS_SERVERNAME    --redis-tls-servername NAME  name in the certificate of Redis, if that is not its host
-
+${EVENT_USAGE}
 Settings that go together
   to try it             --dev, and no REDIS_URL
   to run it             REDIS_URL, which your backend must reach too: it writes tickets and publishes there
@@ -42,10 +43,12 @@ Settings that go together
   Sentinels             REDIS_SENTINELS=10.0.0.1:26379,10.0.0.2:26379,10.0.0.3:26379 and REDIS_SENTINEL_NAME=mymaster
   Redis with TLS        REDIS_URL=rediss://…, and REDIS_TLS_CA=ca.pem for a certificate of your own authority
   one Redis for several REDIS_PREFIX=app1: and then app1: instead of push: in all that your backend writes
+  the way back          EVENTS_STREAM=events for a worker, or BACKEND_URL=https://… and BACKEND_SECRET for a web backend
 
 A ticket identifies the connecting user: your backend writes
   SET push:ticket:<48 hex> '{"user":"42","allow":["channel:orders"]}' EX 30 NX
-and the page connects to ws://HOST:PORT/ws?ticket=<48 hex>. Nobody connects without a ticket.
+and the page connects to ws://HOST:PORT/ws?ticket=<48 hex>. Nobody connects without a ticket,
+unless BACKEND_CALLS has connect: then the backend says who connects without one.
 `
 
 const MIN_KEY_LENGTH = 16
@@ -78,6 +81,7 @@ export function readSettings(argv: readonly string[], env: NodeJS.ProcessEnv) {
       'redis-tls-cert': { type: 'string' },
       'redis-tls-key': { type: 'string' },
       'redis-tls-servername': { type: 'string' },
+      ...EVENT_FLAGS,
       help: { type: 'boolean', short: 'h' },
     },
   })
@@ -98,6 +102,7 @@ export function readSettings(argv: readonly string[], env: NodeJS.ProcessEnv) {
     trustProxy: values['trust-proxy'] ?? isOn(env.TRUST_PROXY),
     logLevel: values['log-level'] || env.LOG_LEVEL || 'info',
     dev: values.dev ?? false,
+    events: readEvents(values, env),
   }
   const problem = problemOf(settings)
   if (problem) throw new Error(problem)
@@ -192,13 +197,14 @@ function readPort(text: string): number {
 /** The server of `serve`, not listening yet. `devTicket`: what identifies everybody under `--dev`. */
 export async function createServer(settings: ServeSettings, devTicket?: string): Promise<FastifyInstance> {
   const app = Fastify({ trustProxy: settings.trustProxy, logger: { level: settings.logLevel } })
-  const { redis, apiKey } = settings
+  const { redis, apiKey, events } = settings
   await app.register(pushBridge, {
     path: settings.path,
     redis: redis ?? false,
     redisPrefix: settings.prefix,
     ...(devTicket ? { authenticate: request => devIdentity(request, devTicket) } : { tickets: true }),
     ...(settings.origins && { origins: settings.origins }),
+    ...(events && { events }),
     ...(apiKey && { api: { path: '/push', keys: [apiKey] } }),
   })
   app.get('/health', async (_request, reply) => {

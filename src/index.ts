@@ -5,6 +5,7 @@ export type { Connections, PushBridge, Status } from './bridge.ts'
 export type { PushConnection } from './connection/identity.ts'
 export type { Members, OnlineUser } from './node/presence/presence.ts'
 export type { ClientPublication } from './options/client-publications.ts'
+export type { EventsInput } from './options/events.ts'
 export {
   type ApiKey,
   type Authentication,
@@ -15,6 +16,7 @@ export {
 } from './options/options.ts'
 export type { PresenceOption } from './options/presence.ts'
 export type { PushError } from './protocol/errors.ts'
+export type { EventKind } from './protocol/event.ts'
 export { CLOSE, type From, shouldReconnect } from './protocol/messages.ts'
 export type { Member } from './protocol/presence.ts'
 export type { Action, Grant, KeyAction, KeyGrant, Right } from './protocol/rights.ts'

@@ -28,3 +28,7 @@ export type CounterName =
   | 'gaps_total'
   | 'recoveries_total'
   | 'publications_filled_total'
+  | 'events_sent_total'
+  | 'events_lost_total'
+  | 'backend_calls_total'
+  | 'backend_failures_total'

@@ -1,11 +1,13 @@
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import { PushBridge } from './bridge.ts'
+import type { Broker } from './broker/broker.ts'
 import { Metrics } from './metrics.ts'
 import { openBroker } from './node/broker-choice.ts'
+import { Events } from './node/events/events.ts'
 import { Hub, type HubEvents } from './node/hub.ts'
 import { Dispatcher } from './node/inbound.ts'
-import type { PushBridgeOptions } from './options/options.ts'
+import type { Options, PushBridgeOptions } from './options/options.ts'
 import { parseOptions } from './options/parse.ts'
 import { errors } from './protocol/errors.ts'
 import { HistoryReader } from './publish/history-page.ts'
@@ -37,11 +39,11 @@ const pushBridge: FastifyPluginAsync<PushBridgeOptions> = async (app, input) => 
   // At once: a registration that fails further down must not leave links to Redis behind.
   app.addHook('onClose', release)
   const metrics = new Metrics()
-  const hub = new Hub(broker, options, { schemas, rules }, metrics, hubEvents(app))
+  const events = openEvents(app, options, { broker, metrics })
+  const hub = new Hub(broker, options, { schemas, rules }, metrics, hubEvents(app, events))
   const publisher = new Publisher(broker, schemas, rules, options.limits.publication)
-  const dispatcher = new Dispatcher(hub, options, publisher, error =>
-    app.log.error({ err: error }, 'push: a handler failed'),
-  )
+  const failed = (error: unknown) => app.log.error({ err: error }, 'push: a handler failed')
+  const dispatcher = new Dispatcher(hub, options, publisher, { failed, taker: events })
   const histories = new HistoryReader(broker, schemas, options.limits.publication)
   const push = new PushBridge(hub, publisher, histories)
   app.decorate(options.name, push as never)
@@ -56,11 +58,27 @@ const pushBridge: FastifyPluginAsync<PushBridgeOptions> = async (app, input) => 
   app.addHook('onClose', async () => hub.close())
 }
 
-function hubEvents(app: FastifyInstance): HubEvents {
+/** What the option `events` asks for. Its callbacks stand in for those of the application. */
+function openEvents(
+  app: FastifyInstance,
+  { events, ...options }: Options,
+  parts: { broker: Broker; metrics: Metrics },
+): Events | undefined {
+  if (!events) return undefined
+  const opened = new Events({ ...options, events }, { ...parts, log: app.log })
+  Object.assign(options.callbacks, opened.callbacks)
+  // Runs before the broker is released, and after the last socket has closed.
+  app.addHook('onClose', () => opened.close())
+  return opened
+}
+
+function hubEvents(app: FastifyInstance, life: Events | undefined): HubEvents {
   let second = 0
   let lines = 0
   return {
+    life,
     rejected(topic, { reason, message }) {
+      life?.rejected(topic, { reason, message })
       const now = Math.floor(performance.now() / 1000)
       if (now !== second) lines = 0
       second = now

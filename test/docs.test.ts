@@ -11,9 +11,12 @@ import { Cluster } from 'ioredis'
 import { type TSchema, Type } from 'typebox'
 import { WebSocket } from 'ws'
 import pushBridge, { clientHandler, type PushBridgeOptions } from '../src/index.ts'
+import { EVENT_FLAGS, EVENT_USAGE } from '../src/node/events/environment.ts'
+import { EventsSchema } from '../src/options/events.ts'
 import { ApiSchema, OptionsSchema } from '../src/options/options.ts'
 import { type Decoded, decodeEnvelope } from '../src/protocol/envelope.ts'
 import { errors } from '../src/protocol/errors.ts'
+import { EVENT_KINDS, EventWriter } from '../src/protocol/event.ts'
 import { CLOSE, type From, shouldReconnect } from '../src/protocol/messages.ts'
 import { KEY_ACTIONS } from '../src/protocol/rights.ts'
 import { PublishRequestSchema } from '../src/publish/publish.ts'
@@ -35,6 +38,7 @@ const KEY = 'a-key-of-the-documents'
 const CONTRACTS = ['README.md', 'docs/options.md', 'docs/api.md', 'docs/protocol.md', 'docs/redis.md']
 const DOCUMENTS = [
   ...CONTRACTS,
+  'docs/events.md',
   'docs/guarantees.md',
   'docs/operations.md',
   'docs/architecture.md',
@@ -323,6 +327,7 @@ test('options: the tables are the schema', () => {
   }
   leaves(OptionsSchema, '')
   leaves(ApiSchema, 'api.')
+  leaves(EventsSchema, 'events.')
   const [, callbacks] = /interface PushBridgeOptions [^{]*\{\n([\s\S]*?)\n\}/.exec(read('src/options/options.ts'))!
   const others = [...callbacks!.matchAll(/^ {2}(\w+)\??[:(]/gm), ...callbacks!.matchAll(/^ {4}(on\w+)\??[:(]/gm)]
   for (const [line, name] of others) {
@@ -1047,6 +1052,24 @@ async function ticked(app: FastifyInstance): Promise<void> {
   const before = Number(await redis.admin.get(key))
   await until(async () => Number(await redis.admin.get(key)) !== before, 'a tick of the node')
 }
+
+// ── docs/events.md ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+test('events: every kind and every setting of serve is named, and the example is one', () => {
+  const file = 'docs/events.md'
+  const kinds = rowsOf(sectionOf(file, 'What an event is'), 'kind').map(([kind]) => without(kind!))
+  assert.deepEqual(kinds, [...EVENT_KINDS, 'lost'])
+  const [, example] = /```json\n(.*)\n```/.exec(read(file))!
+  const written = new EventWriter('n', () => 1).message({ id: 'c', user: 'u' }, { type: 't', payload: '1' })
+  assert.deepEqual(keysOf(example!), keysOf(written.json))
+  const settings = tableOf(file, 'serve').map(([variable, flag]) => [without(variable!), without(flag!)] as const)
+  for (const [variable, flag] of settings) {
+    assert.ok(EVENT_USAGE.includes(`  ${variable} `), variable)
+    if (flag.startsWith('--')) assert.equal(flag, `--${variable.toLowerCase().replaceAll('_', '-')}`)
+  }
+  const flags = settings.filter(([, flag]) => flag.startsWith('--')).map(([, flag]) => flag.slice(2))
+  assert.deepEqual(flags.toSorted(), Object.keys(EVENT_FLAGS).toSorted())
+})
 
 // ── docs/operations.md and all of them ─────────────────────────────────────────────────────────────────────────────
 

@@ -1,4 +1,5 @@
 import type { PushError } from '../protocol/errors.ts'
+import type { EncodedEvent } from '../protocol/event.ts'
 import type { GapReason } from '../protocol/messages.ts'
 import type { Position } from '../protocol/position.ts'
 import type { Slice } from '../protocol/slice.ts'
@@ -89,6 +90,14 @@ export interface RejectedNote {
   envelope: Uint8Array
 }
 
+/** How much of a stream of events is kept, about. */
+export interface StreamLimits {
+  /** Entries. */
+  maxLength: number
+  /** Milliseconds. */
+  maxAge: number
+}
+
 /** What a broker calls on a node. None of these may throw. */
 export interface Subscriber {
   receive(incoming: Incoming): void
@@ -157,6 +166,12 @@ export interface Broker {
   answer(incoming: Incoming, token: string, answer: Omit<NodeAnswer, 'node'>): void
   /** Keeps a note of an envelope that could not be used, for operators. */
   note(rejected: RejectedNote): void
+  /** Appends events to a stream that backends read. One result for each, undefined if it was appended. Never rejects. */
+  appendEvents(
+    stream: string,
+    events: readonly EncodedEvent[],
+    limits: StreamLimits,
+  ): Promise<(PushError | undefined)[]>
 
   /** How many nodes are running. */
   nodes(): Promise<number>

@@ -20,12 +20,13 @@ import type { SchemaTable } from '../publish/schemas.ts'
 import { executeControl } from './commands.ts'
 import { Confirmation } from './confirmation.ts'
 import { closeAll } from './drain.ts'
+import type { LifeEvents } from './events/events.ts'
 import { Heartbeat } from './heartbeat.ts'
 import { Presence } from './presence/presence.ts'
 import { Welcomes } from './welcome.ts'
 
 /** What the hub reports to the plugin. */
-export type HubEvents = Omit<DeliveryEvents, 'control' | 'presence'>
+export type HubEvents = Omit<DeliveryEvents, 'control' | 'presence'> & { life?: LifeEvents | undefined }
 
 /** Clients have this share of the publisher's time to acknowledge; the rest is for the answer to travel back. */
 const ACK_SHARE = 0.75
@@ -48,6 +49,7 @@ export class Hub {
   readonly #acks: Acknowledgements<Connection>
   readonly #heartbeat: Heartbeat<Connection>
   readonly #welcomes: Welcomes
+  readonly #life: LifeEvents | undefined
   #draining = false
   #onEmpty: (() => void) | undefined
 
@@ -62,6 +64,7 @@ export class Hub {
     this.options = options
     this.metrics = metrics
     this.presence = options.presence.areAny ? new Presence(broker, options.presence, events.failed) : undefined
+    this.#life = events.life
     this.#writeQueue = new WriteQueue({ ...options.limits, slowConsumer: options.slowConsumer }, metrics, {
       wake: () => this.#delivery.wake(),
       closing: connection => this.#heartbeat.closing(connection),
@@ -106,6 +109,7 @@ export class Hub {
     }
     this.presence?.enter(connection, topicsOf(connection))
     this.metrics.count('connections_opened_total')
+    this.#life?.connected(connection, topicsOf(connection))
     return connection
   }
 
@@ -141,11 +145,11 @@ export class Hub {
       throw new errors.LIMIT(`a connection may have ${topics} topics (limits.topics)`)
     }
     if (since !== undefined || last !== undefined) this.#recovery.withhold(connection, topic)
-    if (!isHeld) {
-      this.registry.join(connection, topic)
-      this.presence?.enter(connection, [topic])
-    }
-    return !isHeld
+    if (isHeld) return false
+    this.registry.join(connection, topic)
+    this.presence?.enter(connection, [topic])
+    this.#life?.subscribed(connection, topic)
+    return true
   }
 
   /**
@@ -175,7 +179,10 @@ export class Hub {
     if (ownTopics(connection.id, connection.user).includes(topic)) {
       throw new errors.TOPIC(`${topic} belongs to every connection of its kind and cannot be left`)
     }
-    if (this.registry.has(connection, topic)) this.presence?.leave(connection, [topic])
+    if (this.registry.has(connection, topic)) {
+      this.presence?.leave(connection, [topic])
+      this.#life?.unsubscribed(connection, topic)
+    }
     this.registry.leave(connection, topic)
     connection.unbar(topic)
     if (!this.registry.holds(topic)) this.broker.unsubscribe(topic)
@@ -195,13 +202,14 @@ export class Hub {
   }
 
   /** The socket of `connection` is gone. */
-  disconnect(connection: Connection, code: number): void {
+  disconnect(connection: Connection, code: number, reason: string): void {
     connection.gone()
     this.#heartbeat.forget(connection)
     this.#acks.forget(connection)
     if (this.registry.get(connection.id) === connection) this.presence?.leave(connection, topicsOf(connection))
     for (const topic of this.registry.remove(connection)) this.broker.unsubscribe(topic)
     this.metrics.count('connections_closed_total', 1, code)
+    this.#life?.disconnected(connection, code, reason)
     if (this.registry.size === 0) this.#onEmpty?.()
   }
 

@@ -1,13 +1,22 @@
 import type { Connection } from '../connection/connection.ts'
 import type { Options } from '../options/options.ts'
 import { errors, isPushError, type PushError } from '../protocol/errors.ts'
-import { type BadMessage, CLOSE, type ClientMessage, parseClientMessage, type Ref } from '../protocol/messages.ts'
+import {
+  type BadMessage,
+  CLOSE,
+  type ClientMessage,
+  encodeReply,
+  parseClientMessage,
+  type Ref,
+} from '../protocol/messages.ts'
 import { lastProblem } from '../protocol/position.ts'
+import { rawValue } from '../protocol/raw-json.ts'
 import { type Topic, topicProblem } from '../protocol/topic.ts'
 import type { Publisher } from '../publish/publish.ts'
 import { compilePayloadCheck, type PayloadCheck } from '../publish/schemas.ts'
 import { authorizeAction, authorizeSubscribe } from './authorization.ts'
 import { ClientPublications } from './client-publications.ts'
+import type { MessageTaker } from './events/events.ts'
 import { fieldsOf } from './fields.ts'
 import type { Hub, Wanted } from './hub.ts'
 
@@ -39,6 +48,15 @@ const MAX_BAD_IN_A_ROW = 10
 /** A ping or an ack hardly counts against the rate of messages, but a flood of them does. */
 const CHEAP_COST = 0.1
 
+/** Logged where they arise: the client may send the message again later. */
+const OF_BACKEND = new Set(['PUSH_ERR_BACKEND_AWAY', 'PUSH_ERR_BACKEND_UNCONFIRMED'])
+
+/** What the dispatcher reports, and who takes what it does not handle. */
+export interface InboundEvents {
+  failed(error: unknown): void
+  taker: MessageTaker | undefined
+}
+
 /** Handles the messages of clients. */
 export class Dispatcher {
   readonly #hub: Hub
@@ -47,12 +65,15 @@ export class Dispatcher {
   readonly #publications: ClientPublications
   readonly #conversations = new WeakMap<Connection, Conversation>()
   readonly #onError: (error: unknown) => void
+  readonly #taker: MessageTaker | undefined
 
-  constructor(hub: Hub, options: Options, publisher: Publisher, onError: (error: unknown) => void) {
+  /** `taker` gets the messages for which there is no handler. */
+  constructor(hub: Hub, options: Options, publisher: Publisher, { failed, taker }: InboundEvents) {
     this.#hub = hub
     this.#options = options
-    this.#onError = onError
-    this.#publications = new ClientPublications(hub, options, publisher, onError)
+    this.#onError = failed
+    this.#taker = taker
+    this.#publications = new ClientPublications(hub, options, publisher, failed)
     for (const [type, { schema }] of Object.entries(options.handlers)) {
       this.#checks.set(type, compilePayloadCheck(`handlers["${type}"].schema`, schema))
     }
@@ -102,7 +123,8 @@ export class Dispatcher {
 
   #handleInbound(conversation: Conversation, { data, isBinary }: Inbound): void {
     const { connection } = conversation
-    const message = isBinary ? undefined : parseClientMessage(data.toString())
+    const text = isBinary ? '' : data.toString()
+    const message = isBinary ? undefined : parseClientMessage(text)
     // Neither may cost a connection: a ping is a sign of life, and the server itself asks for acks.
     const isCheap = message && 'type' in message && (message.type === 'ping' || message.type === 'ack')
     if (!this.#pay(conversation, isCheap ? CHEAP_COST : 1)) {
@@ -114,7 +136,7 @@ export class Dispatcher {
     conversation.badInARow = 0
     if (message.type === 'ping') this.#pong(conversation, message)
     else if (message.type === 'ack') this.#acknowledge(connection, message)
-    else this.#run(conversation, message.ref, () => this.#obey(conversation, message))
+    else this.#run(conversation, message.ref, () => this.#obey(conversation, message, text))
   }
 
   #pong(conversation: Conversation, { payload, ref }: ClientMessage): void {
@@ -177,7 +199,7 @@ export class Dispatcher {
   #presentable(error: unknown): PushError {
     // Anything can be thrown, even undefined.
     const { statusCode, code } = (error ?? {}) as Partial<PushError>
-    if (isPushError(error) && error.statusCode < 500) return error
+    if (isPushError(error) && (error.statusCode < 500 || OF_BACKEND.has(error.code))) return error
     if (error instanceof Error && typeof statusCode === 'number' && statusCode >= 400 && statusCode < 500) {
       return Object.assign(new Error(error.message), { code: String(code ?? 'PUSH_ERR_HANDLER'), statusCode })
     }
@@ -185,10 +207,14 @@ export class Dispatcher {
     return new errors.HANDLER()
   }
 
-  #obey(conversation: Conversation, message: ClientMessage): unknown {
+  #obey(conversation: Conversation, message: ClientMessage, text: string): unknown {
     if (message.type === 'subscribe') return this.#subscribe(conversation, message)
     if (message.type === 'unsubscribe') return this.#unsubscribe(conversation, message)
     if (message.type === 'push.publish') return this.#publish(conversation, message)
+    const { handlers } = this.#options
+    if (this.#taker?.takes(message.type) && !Object.hasOwn(handlers, message.type)) {
+      return this.#pass(this.#taker, conversation.connection, message, text)
+    }
     return this.#handle(conversation.connection, message)
   }
 
@@ -250,6 +276,13 @@ export class Dispatcher {
     const problem = topicProblem(topic)
     if (problem) throw new errors.TOPIC(`payload.topic: ${problem}`)
     await this.#inOrder(conversation, () => this.#hub.unsubscribe(conversation.connection, topic as Topic, ref))
+  }
+
+  /** To a backend, with the payload as the client wrote it; its reply goes back in the same way. */
+  async #pass(taker: MessageTaker, connection: Connection, { type, ref }: ClientMessage, text: string): Promise<void> {
+    const payload = rawValue(text, 'payload') ?? '{}'
+    const answer = await taker.take(connection, { type, payload, isAsked: ref !== undefined })
+    if (ref !== undefined) connection.tell(encodeReply(answer, ref))
   }
 
   async #handle(connection: Connection, { type, payload, ref }: ClientMessage): Promise<void> {

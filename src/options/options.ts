@@ -6,6 +6,7 @@ import type { Action, KeyGrant, Right } from '../protocol/rights.ts'
 import { PREFIX_PATTERN, type Topic } from '../protocol/topic.ts'
 import type { PublicationSchemas } from '../publish/schemas.ts'
 import type { ClientPublication, ClientPublicationRules } from './client-publications.ts'
+import type { EventsInput, EventsOptions } from './events.ts'
 import type { PresenceOption, PresenceRules } from './presence.ts'
 
 const milliseconds = (defaultValue: number, description: string, minimum = 1) =>
@@ -189,6 +190,8 @@ export interface PushBridgeOptions extends Given<Omit<ParsedOptions, 'path' | 'h
     keys?: readonly ApiKey[]
     onRequest?(request: FastifyRequest, reply: FastifyReply): unknown
   }
+  /** What backends are told of, in streams or over HTTP, and what they are asked. */
+  events?: EventsInput
 }
 
 /** The options that are functions, without those of `api`. */
@@ -206,4 +209,5 @@ export type Options = ParsedOptions & {
   api:
     | { path: string; keys: readonly ApiKey[]; onRequest: NonNullable<PushBridgeOptions['api']>['onRequest'] }
     | undefined
+  events: EventsOptions | undefined
 }

@@ -7,6 +7,7 @@ import { unknownKey } from '../protocol/unknown-keys.ts'
 import { rulesProblem } from '../publish/history-rules.ts'
 import type { PublicationSchemas } from '../publish/schemas.ts'
 import { parseClientPublications } from './client-publications.ts'
+import { parseEvents } from './events.ts'
 import {
   type ApiKey,
   ApiSchema,
@@ -20,7 +21,7 @@ import { originProblem } from './origin.ts'
 import { type PresenceOption, parsePresence } from './presence.ts'
 import { fail, isPlainObject, pick, refuse, refuseType, withDefaults } from './values.ts'
 
-const OBJECTS = ['schemas', 'handlers', 'clientPublications', 'history', 'presence', 'api'] as const
+const OBJECTS = ['schemas', 'handlers', 'clientPublications', 'history', 'presence', 'api', 'events'] as const
 const KEYS = [...Object.keys(OptionsSchema.properties), 'redis', ...CALLBACKS, ...OBJECTS]
 
 const optionsCheck = Compile(OptionsSchema)
@@ -43,7 +44,7 @@ export function parseOptions(input: unknown): Options {
   for (const key of OBJECTS) {
     if (given[key] !== undefined && !isPlainObject(given[key])) fail(key, 'must be an object')
   }
-  return {
+  const options = {
     ...(plain as ParsedOptions),
     redis: parseRedis(given),
     callbacks: pick(given, CALLBACKS) as Options['callbacks'],
@@ -53,6 +54,11 @@ export function parseOptions(input: unknown): Options {
     handlers: parseHandlers((given.handlers ?? {}) as Record<string, unknown>),
     clientPublications: parseClientPublications((given.clientPublications ?? {}) as Record<string, unknown>),
     api: given.api === undefined ? undefined : parseApi(given.api as Record<string, unknown>, given.path),
+  }
+  const { events } = given
+  return {
+    ...options,
+    events: events === undefined ? undefined : parseEvents(events as Record<string, unknown>, options),
   }
 }
 

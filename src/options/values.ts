@@ -4,7 +4,12 @@ import { isReservedType, typeProblem } from '../protocol/messages.ts'
 import { unknownKey } from '../protocol/unknown-keys.ts'
 
 /** What a schema of options may have. */
-type Schema = TSchema & { properties?: Record<string, Schema>; description?: string; default?: unknown }
+type Schema = TSchema & {
+  properties?: Record<string, Schema>
+  items?: Schema
+  description?: string
+  default?: unknown
+}
 
 /** Fills in defaults. An `undefined` value counts as left out, as in `{ origins: process.env.ORIGINS?.split(',') }`. */
 export function withDefaults(schema: Schema, given: Record<string, unknown>): Record<string, unknown> {
@@ -41,7 +46,7 @@ export function refuse(
 }
 
 function lookUp(schema: Schema, keys: readonly string[]): Schema {
-  return keys.reduce((here, key) => here.properties?.[key] ?? here, schema)
+  return keys.reduce((here, key) => here.properties?.[key] ?? (here.items?.properties ? here.items : here), schema)
 }
 
 export function fail(path: string, problem: string): never {

@@ -38,6 +38,10 @@ export const errors = {
   BROKER_AWAY: createError('PUSH_ERR_BROKER_AWAY', '%s', 503),
   /** Sent, but no answer came: it may or may not have been published. */
   UNCONFIRMED: createError('PUSH_ERR_UNCONFIRMED', '%s', 503),
+  /** The backend behind the node has not got it. */
+  BACKEND_AWAY: createError('PUSH_ERR_BACKEND_AWAY', '%s', 503),
+  /** The backend may have got it, but did not say so in time. */
+  BACKEND_UNCONFIRMED: createError('PUSH_ERR_BACKEND_UNCONFIRMED', '%s', 503),
 } as const
 
 export interface PushError extends Error {

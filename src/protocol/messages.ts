@@ -169,6 +169,11 @@ export function encodeMessage(type: string, payload: unknown, ref?: Ref): string
   return `{"type":${JSON.stringify(type)},"payload":${text}${ref === undefined ? '' : `,"ref":${JSON.stringify(ref)}`}}`
 }
 
+/** `payload` is JSON text and is copied unchanged. */
+export function encodeReply(payload: string, ref: Ref): string {
+  return `{"type":"reply","payload":${payload},"ref":${JSON.stringify(ref)}}`
+}
+
 /**
  * The position of one topic in `subscribed` or `welcome`. `recovered` is there if the client sent `since`: whether all
  * that it missed follows.

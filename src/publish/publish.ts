@@ -82,7 +82,9 @@ export const PublishRequestSchema = Type.Object(
     }),
     type: Type.String({ description: '1 to 128 of A-Z a-z 0-9 _ . : / -, no reserved word' }),
     payload: Type.Optional(Type.Unknown({ description: 'any JSON value, {} when left out' })),
-    from: Type.Optional(Type.Object({ user: Type.Union([Type.String(), Type.Null()]) })),
+    from: Type.Optional(
+      Type.Object({ user: Type.Union([Type.String(), Type.Null()]) }, { additionalProperties: false }),
+    ),
     seq: Type.Optional(Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })),
     except: Type.Optional(Type.Union([Type.String(), Type.Array(Type.String(), { maxItems: 100 })])),
     receipt: Type.Optional(Type.Boolean()),

@@ -72,7 +72,7 @@ export class Admission {
     const ticket = ticketOf(request)
     if (this.#options.tickets && (ticket !== undefined || !authenticate)) return this.#redeem(ticket)
     if (!authenticate) return checkAuthentication({}, 'authenticate()')
-    return identifyBy(authenticate, request)
+    return identifyBy(authenticate, request, this.#options.events?.http?.connect ? 'the backend' : 'authenticate()')
   }
 
   async #redeem(ticket: string | undefined): Promise<Identified> {
@@ -145,6 +145,7 @@ function parseObject(text: unknown): object | undefined {
 async function identifyBy(
   authenticate: NonNullable<Options['callbacks']['authenticate']>,
   request: FastifyRequest,
+  giver: string,
 ): Promise<Identified> {
   let authentication: Authentication | null
   try {
@@ -156,6 +157,6 @@ async function identifyBy(
     if (statusCode === 403) throw new errors.FORBIDDEN(String(message))
     throw error
   }
-  if (!authentication) throw new errors.UNAUTHENTICATED('authenticate() did not accept the request')
-  return checkAuthentication(authentication, 'authenticate()')
+  if (!authentication) throw new errors.UNAUTHENTICATED(`${giver} did not accept the request`)
+  return checkAuthentication(authentication, giver)
 }

@@ -113,7 +113,7 @@ export function socketRoutes(app: FastifyInstance, { hub, options, admission, di
 
   async function onClose(this: Connected, code: number, reason: Buffer): Promise<void> {
     const connection = this[CONNECTION]!
-    hub.disconnect(connection, code)
+    hub.disconnect(connection, code, reason.toString())
     try {
       await options.callbacks.onDisconnect?.(connection, code, reason.toString())
     } catch (error) {

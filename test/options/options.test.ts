@@ -39,6 +39,7 @@ const DEFAULTS = {
   handlers: {},
   clientPublications: {},
   api: undefined,
+  events: undefined,
 }
 
 test('a path is enough, and every other option has its default', () => {

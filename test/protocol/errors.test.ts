@@ -33,6 +33,8 @@ const STATUS = {
   BUSY: 503,
   BROKER_AWAY: 503,
   UNCONFIRMED: 503,
+  BACKEND_AWAY: 503,
+  BACKEND_UNCONFIRMED: 503,
 } satisfies Record<keyof typeof errors, number>
 
 const made = Object.entries(errors).map(

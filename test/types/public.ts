@@ -2,7 +2,13 @@
 import Fastify from 'fastify'
 import { Type } from 'typebox'
 import { connect } from '../../src/client/index.ts'
-import pushBridge, { type Authentication, clientHandler, isTopic, type PublishResult } from '../../src/index.ts'
+import pushBridge, {
+  type Authentication,
+  clientHandler,
+  type EventKind,
+  isTopic,
+  type PublishResult,
+} from '../../src/index.ts'
 import { createPublisher } from '../../src/publisher.ts'
 import { openConnection } from '../../src/testing.ts'
 
@@ -38,6 +44,19 @@ await app.register(pushBridge, { path: '/ws', api: { keys: [{ key: 'b', topics: 
 // @ts-expect-error only keys may do that
 const closing: Authentication = { allow: [{ topics: 'all', actions: ['close'] }] }
 void closing
+const kinds: EventKind[] = ['connect', 'message']
+await app.register(pushBridge, {
+  path: '/ws',
+  events: {
+    messages: ['chat.*'],
+    stream: { include: kinds },
+    http: { url: 'https://a', secret: ['b'], connect: true },
+  },
+})
+// @ts-expect-error no such kind of event
+await app.register(pushBridge, { path: '/ws', events: { stream: { include: ['conect'] } } })
+// @ts-expect-error without secret
+await app.register(pushBridge, { path: '/ws', events: { http: { url: 'https://a' } } })
 // @ts-expect-error neither close nor drop
 await app.register(pushBridge, { path: '/ws', slowConsumer: 'ignore' })
 

@@ -1,4 +1,5 @@
 import { errors, isPushError, type PushError } from '../../protocol/errors.ts'
+import type { EncodedEvent } from '../../protocol/event.ts'
 import type { Position } from '../../protocol/position.ts'
 import { Slice } from '../../protocol/slice.ts'
 import { type Topic, topicKind } from '../../protocol/topic.ts'
@@ -157,6 +158,11 @@ export class MemoryBroker implements Broker {
   note({ topic, reason, envelope }: RejectedNote): void {
     this.rejected.push({ time: Date.now(), topic, reason, size: envelope.length })
     if (this.rejected.length > MAX_REJECTED) this.rejected.shift()
+  }
+
+  /** Nobody could read them: the options refuse `events.stream` without Redis. */
+  async appendEvents(_stream: string, events: readonly EncodedEvent[]): Promise<PushError[]> {
+    return events.map(() => new errors.UNSUPPORTED('streams of events need Redis'))
   }
 
   async nodes(): Promise<number> {

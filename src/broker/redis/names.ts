@@ -68,6 +68,11 @@ export class Names {
     return `${this.prefix}receipt:${token}`
   }
 
+  /** A stream of events: `name` is `events`, or begins with `events:`. */
+  events(name: string): string {
+    return this.prefix + name
+  }
+
   ticket(token: string): string {
     return `${this.prefix}ticket:${token}`
   }

@@ -106,6 +106,8 @@ const FAILS: Record<string, string> = {
   PUBLISH: 'publishing fails',
   UNSUBSCRIBE: KEEPS_ALL,
   SUNSUBSCRIBE: KEEPS_ALL,
+  XADD: 'events are not written',
+  XTRIM: 'old events are not removed',
   'PUBSUB NUMSUB': 'nodes are not counted',
   INFO: 'a replica that is promoted without the latest publications is not noticed',
   'CLUSTER SLOTS': 'a failover and slots that move are not noticed',

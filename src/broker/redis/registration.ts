@@ -1,5 +1,6 @@
 import type { Broker } from '../broker.ts'
 import type { RedisBroker } from './broker.ts'
+import { EventAppender } from './event-streams.ts'
 import { PlainCommands } from './plain-commands.ts'
 import { RedisPresence } from './presence.ts'
 import { PublishCommands } from './publish-commands.ts'
@@ -27,6 +28,7 @@ export function createRegistration(shared: RedisBroker, options: RedisRegistrati
   const isSharded = pubSub.publish === 'SPUBLISH'
   const presence = new RedisPresence(masters, names, { timeout: publishTimeout, isSharded })
   const plain = new PlainCommands(masters, names, publishTimeout)
+  const appender = new EventAppender(masters)
   const sum = (of: (subscriber: RedisSubscriber) => number) => masters.all.reduce((n, it) => n + of(it.subscriber), 0)
 
   return {
@@ -66,6 +68,7 @@ export function createRegistration(shared: RedisBroker, options: RedisRegistrati
     publish: items => publishing.publish(items),
     answer: (incoming, token, answer) => shared.answer(incoming, token, answer),
     note: rejected => shared.note(rejected, noteRejected),
+    appendEvents: (stream, events, limits) => appender.append(names.events(stream), events, limits),
     nodes: () => plain.nodes(),
     putTicket: (token, identity, ttlSeconds) => plain.putTicket(token, identity, ttlSeconds),
     takeTicket: token => plain.takeTicket(token),

@@ -65,3 +65,14 @@ test('memory: an answer that nobody asked for, or that comes too late, is left a
   await broker.close()
   assert.equal(codeOf((await broker.publish([{ topic: 'all', envelope: '1' }]))[0]), 'PUSH_ERR_CLOSED')
 })
+
+test('memory: there are no streams of events, since nobody could read them', async t => {
+  const broker = new MemoryBroker({ node: 'n1', publishTimeout: 100 })
+  t.after(() => broker.close())
+  const events = ['a', 'b'].map(id => ({ id, kind: 'connect' as const, json: '{}' }))
+  const results = await broker.appendEvents('events', events)
+  assert.deepEqual(
+    results.map(({ code }) => code),
+    ['PUSH_ERR_UNSUPPORTED', 'PUSH_ERR_UNSUPPORTED'],
+  )
+})
