@@ -30,7 +30,7 @@ const FAILURES: Record<number, string> = {
   415: 'the Content-Type is not JSON',
   429: 'the rate limit of the application',
   500: 'it failed: the cause is in the log',
-  501: 'this Redis cannot record',
+  501: 'this Redis cannot record, or no topic has presence',
   503: 'nothing can be done now, or nobody knows whether it was done: the code says which',
 }
 
@@ -64,7 +64,7 @@ function parametersOf(query: TObject) {
 
 function operation({ method, path, summary, needs, query, body, answer }: ApiRoute) {
   const statuses = Object.keys(FAILURES).map(Number)
-  const failures = statuses.filter(status => method === 'POST' || ![413, 415, 501].includes(status))
+  const failures = statuses.filter(status => method === 'POST' || ![413, 415].includes(status))
   return {
     operationId: path === '' ? 'publish' : path.slice(1).replaceAll('/', '-'),
     summary,

@@ -3,7 +3,8 @@ import type { PushConnection } from './connection/identity.ts'
 import { topicsOf } from './connection/registry.ts'
 import { checkInfo } from './node/authentication.ts'
 import type { Hub } from './node/hub.ts'
-import type { Members, OnlineUser, Presence } from './node/presence/presence.ts'
+import type { Presence } from './node/presence/presence.ts'
+import type { Members, MembersQuery, OnlineUser } from './node/presence/reader.ts'
 import { issueTicket } from './node/tickets.ts'
 import type { Authentication } from './options/options.ts'
 import { errors } from './protocol/errors.ts'
@@ -105,8 +106,8 @@ export class PushBridge {
   }
 
   /** Who is on `topic`, if the option `presence` names it: about `count` users, and the `cursor` of the next page. */
-  presence(topic: string, page?: { cursor?: string; count?: number }): Promise<Members> {
-    return this.#presence.members(topic, page)
+  presence(topic: string, query?: MembersQuery): Promise<Members> {
+    return this.#presence.members(topic, query)
   }
 
   /** Whether a user is online, and on which connections: with `presence: { users: true }`. */
@@ -115,8 +116,8 @@ export class PushBridge {
   }
 
   /** Who is online, in pages. */
-  users(page?: { cursor?: string; count?: number }): Promise<Members> {
-    return this.#presence.members('all', page)
+  users(query?: MembersQuery): Promise<Members> {
+    return this.#presence.members('all', query)
   }
 
   /** Changes what others see of the user of a connection of this node: JSON of at most 1,024 bytes, or null. */

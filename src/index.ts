@@ -3,7 +3,7 @@ import pushBridge from './plugin.ts'
 export default pushBridge
 export type { Connections, PushBridge, Status } from './bridge.ts'
 export type { PushConnection } from './connection/identity.ts'
-export type { Members, OnlineUser } from './node/presence/presence.ts'
+export type { Members, MembersQuery, OnlineUser } from './node/presence/reader.ts'
 export type { ClientPublication } from './options/client-publications.ts'
 export type { EventsInput } from './options/events.ts'
 export {

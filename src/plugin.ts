@@ -52,7 +52,7 @@ const pushBridge: FastifyPluginAsync<PushBridgeOptions> = async (app, input) => 
     socketRoutes(scope, { hub, options, dispatcher, watch, admission: new Admission(hub, options) })
   })
   const { api, limits } = options
-  if (api) await app.register(pushRoutes, { prefix: api.path, api, push, publisher, limits })
+  if (api) await app.register(pushRoutes, { prefix: api.path, api, push, publisher, histories, limits })
   // In preClose, since the server then waits for its sockets, and ours would never close.
   app.addHook('preClose', () => hub.drain())
   app.addHook('onClose', async () => hub.close())

@@ -1,9 +1,13 @@
+import type { Broker } from './broker/broker.ts'
 import { checkSource, pubSubOf, type RedisSource, targetOf } from './broker/redis/client.ts'
+import { FIRST_TIMELINE, historyIn } from './broker/redis/history.ts'
 import type { Masters } from './broker/redis/masters.ts'
 import { Names } from './broker/redis/names.ts'
 import { PlainCommands } from './broker/redis/plain-commands.ts'
+import { RedisPresence } from './broker/redis/presence.ts'
 import { PublishCommands } from './broker/redis/publish-commands.ts'
 import { mastersFor } from './broker/redis/publisher-links.ts'
+import { type Members, type MembersQuery, type OnlineUser, readMembers, readUser } from './node/presence/reader.ts'
 import { issueTicket } from './node/tickets.ts'
 import type { Authentication } from './options/options.ts'
 import { fail } from './options/values.ts'
@@ -11,6 +15,7 @@ import { errors } from './protocol/errors.ts'
 import { PREFIX_PATTERN } from './protocol/topic.ts'
 import { unknownKey } from './protocol/unknown-keys.ts'
 import { Commands } from './publish/commands.ts'
+import { type HistoryQuery, HistoryReader, parseHistory, type TopicHistory } from './publish/history-page.ts'
 import { HistoryRules, rulesProblem } from './publish/history-rules.ts'
 import { type Publish, Publisher, type PublishResult } from './publish/publish.ts'
 import { type PublicationSchemas, SchemaTable } from './publish/schemas.ts'
@@ -54,6 +59,14 @@ export interface ScriptPublisher extends AsyncDisposable {
   /** Resolves with a single-use secret that stands for `identity`, good for `ttl` seconds (30), at most a day. */
   ticket(identity: Authentication, ttl?: number): Promise<string>
   status(): Promise<ScriptStatus>
+  /** Who is on `topic`, if the nodes keep that: see the option `presence`. */
+  presence(topic: string, query?: MembersQuery): Promise<Members>
+  /** Whether a user is online, and on which connections: with `presence: { users: true }` on the nodes. */
+  user(user: string): Promise<OnlineUser>
+  /** Who is online, in pages. */
+  users(query?: MembersQuery): Promise<Members>
+  /** A page of what is kept of a recorded topic. */
+  history(topic: string, query?: HistoryQuery): Promise<TopicHistory>
   /** Ends the link to Redis, so that the script can end. `await using` calls it by itself. */
   end(): Promise<void>
 }
@@ -89,6 +102,8 @@ export function createPublisher(options: CreatePublisherOptions): ScriptPublishe
   const publishing = new PublishCommands(masters, names, { publishTimeout, maxBytes, pubSub: pubSubOf(target) })
   const publisher = new Publisher(publishing, table, new HistoryRules(history), maxBytes)
   const commands = new Commands(publisher)
+  const presence = new RedisPresence(masters, names, { timeout: publishTimeout, isSharded: false })
+  const histories = new HistoryReader(historyOf(masters, names, { timeout: publishTimeout, maxBytes }), table, maxBytes)
   const end = async () => masters.close()
   return {
     publish: publisher.publish,
@@ -97,9 +112,24 @@ export function createPublisher(options: CreatePublisherOptions): ScriptPublishe
     unsubscribe: (target, topic) => commands.unsubscribe(target, topic),
     ticket: (identity, ttl) => issueTicket(plain, identity, ttl),
     status: () => statusOf(masters, plain),
+    presence: (topic, query) => readMembers(presence, topic, query),
+    user: user => readUser(presence, user),
+    users: query => readMembers(presence, 'all', query),
+    history: async (topic, query) => parseHistory(await histories.read(topic, query)),
     end,
     [Symbol.asyncDispose]: end,
   }
+}
+
+/** A script keeps no ticks, so it cannot know that Redis went back in time: it reads what is there. */
+function historyOf(
+  masters: Masters,
+  names: Names,
+  limits: { timeout: number; maxBytes: number },
+): Pick<Broker, 'history'> {
+  const functions = { isCluster: true, run: masters.call.bind(masters) }
+  const { read } = historyIn(functions, names, limits, () => FIRST_TIMELINE)
+  return { history: read }
 }
 
 async function statusOf(masters: Masters, plain: PlainCommands): Promise<ScriptStatus> {

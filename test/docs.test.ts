@@ -414,10 +414,10 @@ test('api: the other routes, with curl and PHP', async t => {
 test('api: the table of routes is that of the code, and so is that of the actions of keys', () => {
   const routes = tableOf(API, 'The other routes').filter(([route]) => route!.startsWith('`'))
   const written = routes.map(([route, body, gives]) => [without(route!), namesIn([[body!]]), gives])
-  for (const { method, path, body } of API_ROUTES) {
+  for (const { method, path, body, query } of API_ROUTES) {
     const row = written.find(([route]) => route === `${method} /push${path}`)
     assert.ok(row, `${method} ${path}`)
-    const keys = Object.keys((body as { properties?: object } | undefined)?.properties ?? {})
+    const keys = Object.keys((body as { properties?: object } | undefined)?.properties ?? query?.properties ?? {})
     if (path === '/tickets') assert.deepEqual(row[1], ['ttl'])
     else if (path !== '' && row[1]!.length > 0) assert.deepEqual(row[1], keys.toSorted())
   }

@@ -1,9 +1,11 @@
 import type { TObject, TSchema } from 'typebox'
 import type { PushBridge } from '../bridge.ts'
+import type { MembersQuery } from '../node/presence/reader.ts'
 import { TICKET_TTL, ticketHolder } from '../node/tickets.ts'
 import type { Authentication } from '../options/options.ts'
 import { errors } from '../protocol/errors.ts'
 import { unknownKey } from '../protocol/unknown-keys.ts'
+import { encodeHistory, type HistoryReader } from '../publish/history-page.ts'
 import type { Publisher } from '../publish/publish.ts'
 import type { KeyRights } from './api-keys.ts'
 import * as schemas from './api-schemas.ts'
@@ -13,6 +15,7 @@ export interface ApiCall {
   push: PushBridge
   /** Publishes where the caller may. */
   publisher: Publisher
+  histories: HistoryReader
   rights: KeyRights
   body: unknown
   /** Only parameters that the route names, each once. */
@@ -29,7 +32,8 @@ export interface ApiRoute {
   query?: TObject
   body?: TSchema
   answer: TSchema
-  run(call: ApiCall): Promise<object>
+  /** An object, or JSON text. */
+  run(call: ApiCall): Promise<object | string>
 }
 
 /** Every route of the push API. Keys, parsing, errors, 404, 405 and docs/openapi.json follow from this table. */
@@ -85,6 +89,54 @@ export const API_ROUTES: readonly ApiRoute[] = [
   },
   {
     method: 'GET',
+    path: '/presence',
+    summary: 'who is on a topic, in pages',
+    needs: '`presence` on the topic',
+    query: schemas.PresenceQuery,
+    answer: schemas.MembersAnswer,
+    async run({ push, rights, query: { topic, ...page } }) {
+      rights.check('presence', topic)
+      return push.presence(topic!, pageOf(page))
+    },
+  },
+  {
+    method: 'GET',
+    path: '/users',
+    summary: 'who is online, in pages',
+    needs: '`presence` on `all`',
+    query: schemas.PageQuery,
+    answer: schemas.MembersAnswer,
+    async run({ push, rights, query }) {
+      rights.check('presence', 'all')
+      return push.users(pageOf(query))
+    },
+  },
+  {
+    method: 'GET',
+    path: '/user',
+    summary: 'whether a user is online, and on which connections',
+    needs: '`presence` on `user:ID`',
+    query: schemas.UserQuery,
+    answer: schemas.UserAnswer,
+    async run({ push, rights, query: { user } }) {
+      rights.check('presence', `user:${user ?? ''}`)
+      return push.user(user!)
+    },
+  },
+  {
+    method: 'GET',
+    path: '/history',
+    summary: 'what is kept of a recorded topic, in pages',
+    needs: '`history` on the topic',
+    query: schemas.HistoryParameters,
+    answer: schemas.HistoryAnswer,
+    async run({ histories, rights, query: { topic, since, last, limit } }) {
+      rights.check('history', topic)
+      return encodeHistory(await histories.read(topic, { since, last: numberOf(last), limit: numberOf(limit) }))
+    },
+  },
+  {
+    method: 'GET',
     path: '/status',
     summary: 'the state of the node that answers',
     needs: '`status`',
@@ -95,6 +147,15 @@ export const API_ROUTES: readonly ApiRoute[] = [
     },
   },
 ]
+
+/** What is no number is refused by the call, as any other wrong value. */
+function numberOf(text: string | undefined): number | undefined {
+  return text === undefined ? undefined : Number(text || Number.NaN)
+}
+
+function pageOf({ cursor, count }: Readonly<Record<string, string>>): MembersQuery {
+  return { cursor, count: numberOf(count) }
+}
 
 async function publish(publisher: Publisher, body: unknown): Promise<object> {
   if (Array.isArray(body)) return publisher.publishAll(body)

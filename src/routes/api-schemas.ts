@@ -102,6 +102,90 @@ export const PushAnswer = Type.Union([
   Type.Array(Type.Union([ResultSchema, FailureSchema]), { description: 'in the order of what was sent' }),
 ])
 
+const page = {
+  cursor: Type.Optional(Type.String({ pattern: '^[0-9]{1,20}$', description: 'that of the page before' })),
+  count: Type.Optional(Type.Integer({ minimum: 1, maximum: 1000, default: 100, description: 'about how many users' })),
+}
+
+const Topic = Type.String({ description: 'channel:NAME, user:ID or all' })
+
+export const PageQuery = Type.Object(page, closed)
+
+export const PresenceQuery = Type.Object({ topic: Topic, ...page }, closed)
+
+export const UserQuery = Type.Object({ user: Type.String({ description: 'ID of a user' }) }, closed)
+
+export const HistoryParameters = Type.Object(
+  {
+    topic: Topic,
+    since: Type.Optional(Type.String({ description: 'an id: what was recorded after it' })),
+    last: Type.Optional(
+      Type.Integer({
+        minimum: 1,
+        maximum: 100,
+        description: 'the newest messages, if there is no since or it is lost',
+      }),
+    ),
+    limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 100, default: 100, description: 'messages of a page' })),
+  },
+  closed,
+)
+
+const since = Type.Integer({ description: 'milliseconds since 1970' })
+
+const MemberSchema = Type.Object(
+  { user: Type.String(), connections: count('on all nodes'), since, info: Type.Optional(Type.Unknown()) },
+  closed,
+)
+
+export const MembersAnswer = Type.Object(
+  {
+    topic: Type.String(),
+    count: count('users on the topic'),
+    anonymous: count('connections without a user'),
+    members: Type.Array(MemberSchema),
+    cursor: Type.Optional(Type.String({ description: 'for the next page; left out at the end' })),
+  },
+  closed,
+)
+
+export const UserAnswer = Type.Object(
+  {
+    user: Type.String(),
+    online: Type.Boolean(),
+    count: count('connections on all nodes'),
+    connections: Type.Array(Type.Object({ id: Type.String(), node: Type.String(), since }, closed)),
+    since: Type.Optional(since),
+    info: Type.Optional(Type.Unknown()),
+  },
+  closed,
+)
+
+export const HistoryAnswer = Type.Object(
+  {
+    topic: Type.String(),
+    id: Type.String({ description: 'the head of the topic' }),
+    seq: count('its number'),
+    messages: Type.Array(
+      Type.Object(
+        {
+          id: Type.String(),
+          seq: count('number on the topic'),
+          type: Type.String(),
+          payload: Type.Unknown({ description: 'as the publisher wrote it' }),
+          from: Type.Optional(Type.Object({ user: Type.Union([Type.String(), Type.Null()]) }, closed)),
+          except: Type.Optional(Type.Array(Type.String())),
+        },
+        closed,
+      ),
+    ),
+    complete: Type.Boolean({ description: 'whether they reach the head' }),
+    next: Type.Optional(Type.String({ description: 'the since of the next page' })),
+    gap: Type.Optional(Type.String({ description: 'why messages are missing before these' })),
+  },
+  closed,
+)
+
 export const TicketAnswer = Type.Object(
   {
     ticket: Type.String({ pattern: '^[0-9a-f]{48}$', description: 'single-use: the page connects with ?ticket=' }),

@@ -2,12 +2,12 @@ import { STATUS_CODES } from 'node:http'
 import type { FastifyReply } from 'fastify'
 import type { PushError } from '../protocol/errors.ts'
 
-/** Not `reply.send(object)`: a serializer or a preSerialization hook of the host must not reshape the contract. */
-export function answerJson(reply: FastifyReply, body: object): FastifyReply {
+/** `body`: an object, or JSON text. Not `reply.send(object)`: a serializer or a preSerialization hook of the host must not reshape the contract. */
+export function answerJson(reply: FastifyReply, body: object | string): FastifyReply {
   return reply
     .type('application/json; charset=utf-8')
     .serializer((text: string) => text)
-    .send(JSON.stringify(body))
+    .send(typeof body === 'string' ? body : JSON.stringify(body))
 }
 
 /** Replies with an error body like Fastify's, whatever error handler the host has set. */

@@ -2,6 +2,7 @@ import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from
 import type { PushBridge } from '../bridge.ts'
 import type { Options } from '../options/options.ts'
 import { errors, isPushError, type PushError } from '../protocol/errors.ts'
+import type { HistoryReader } from '../publish/history-page.ts'
 import type { Publisher } from '../publish/publish.ts'
 import { ALL_RIGHTS, KeyRights, keyFinder, NO_RIGHTS, refuseShortKeys } from './api-keys.ts'
 import { queryOf } from './api-query.ts'
@@ -26,6 +27,7 @@ interface PushRoutes {
   api: Api
   push: PushBridge
   publisher: Publisher
+  histories: HistoryReader
   limits: Options['limits']
 }
 
@@ -33,7 +35,10 @@ interface PushRoutes {
  * The HTTP push API, in a context whose prefix is `api.path`: with checks, errors and body parsing of its own, whatever
  * the host configured.
  */
-export async function pushRoutes(app: FastifyInstance, { api, push, publisher, limits }: PushRoutes): Promise<void> {
+export async function pushRoutes(
+  app: FastifyInstance,
+  { api, push, publisher, histories, limits }: PushRoutes,
+): Promise<void> {
   refuseShortKeys(api.keys)
   const guard = guardOf(app, api)
   if (!api.onRequest && !leaveRequestHooks(app, guard)) {
@@ -59,7 +64,7 @@ export async function pushRoutes(app: FastifyInstance, { api, push, publisher, l
       handler: async (request: Guarded, reply) => {
         const { body, url, [RIGHTS]: rights = NO_RIGHTS } = request
         const query = queryOf(url, Object.keys(route.query?.properties ?? {}), { isStrict: !api.onRequest })
-        const call = { push, publisher: publisherFor(publisher, rights), rights, body, query }
+        const call = { push, publisher: publisherFor(publisher, rights), histories, rights, body, query }
         return answerJson(reply.header('cache-control', 'no-store'), await route.run(call))
       },
     })

@@ -13,7 +13,8 @@ const key = (name: string, topics: string | string[], actions: KeyAction[]): Api
 
 /** An application with these keys and one for everything, and calls with one of them. */
 async function buildWith(t: TestContext, ...keys: ApiKey[]) {
-  const made = await buildPush(t, { tickets: true, api: { keys: [KEY, ...keys] } })
+  const presence = { users: true, 'channel:*': true }
+  const made = await buildPush(t, { tickets: true, presence, api: { keys: [KEY, ...keys] } })
   const call = (name: string, path: string, body?: unknown, request: ApiRequest = {}): Promise<Answer> =>
     callApi(made.port, path, { ...request, body, headers: { authorization: `Bearer ${name.padEnd(20, '-')}` } })
   const isAllowed = async (...args: Parameters<typeof call>): Promise<boolean> => {
@@ -38,7 +39,17 @@ const NEEDED: Record<string, KeyAction> = {
   '/subscribe': 'subscribe',
   '/unsubscribe': 'subscribe',
   '/tickets': 'ticket',
+  '/presence': 'presence',
+  '/users': 'presence',
+  '/user': 'presence',
+  '/history': 'history',
   '/status': 'status',
+}
+
+const QUERIES: Record<string, string> = {
+  '/presence': '?topic=channel:a',
+  '/user': '?user=1',
+  '/history': '?topic=channel:a',
 }
 
 test('every route needs its own action, and no other opens it', async t => {
@@ -47,7 +58,11 @@ test('every route needs its own action, and no other opens it', async t => {
   for (const { path } of API_ROUTES) {
     assert.ok(NEEDED[path], `${path} is not tested`)
     for (const action of actions) {
-      assert.equal(await isAllowed(action, `/push${path}`, BODIES[path]), action === NEEDED[path], `${action} ${path}`)
+      assert.equal(
+        await isAllowed(action, `/push${path}${QUERIES[path] ?? ''}`, BODIES[path]),
+        action === NEEDED[path],
+        `${action} ${path}`,
+      )
     }
   }
 })

@@ -41,6 +41,9 @@ export function isPresence({ memory, start, end }: Slice): boolean {
   return end - start > PRESENCE.length && memory.toString('latin1', start, start + PRESENCE.length) === PRESENCE
 }
 
+/** Of a server on which no loss was noticed. */
+export const FIRST_TIMELINE = '0000000000000'
+
 type Group<T> = (topics: readonly Topic[]) => T
 
 /** What a node asks Redis about the histories of topics. */
@@ -55,7 +58,7 @@ export interface RedisHistory {
 
 /** `timeline` is that of the server, as this node knows it. `maxBytes` is the size limit of a recorded envelope. */
 export function historyIn(
-  functions: Functions,
+  functions: Pick<Functions, 'run' | 'isCluster'>,
   names: Names,
   { timeout, maxBytes }: { timeout: number; maxBytes: number },
   timeline: () => string,

@@ -2,39 +2,15 @@ import type { Broker } from '../../broker/broker.ts'
 import type { PresenceReply } from '../../broker/presence.ts'
 import type { PresenceRules } from '../../options/presence.ts'
 import { errors } from '../../protocol/errors.ts'
-import type { Member, PresenceMessage } from '../../protocol/presence.ts'
+import type { PresenceMessage } from '../../protocol/presence.ts'
 import type { PresenceDelta } from '../../protocol/presence-delta.ts'
-import { nameProblem, type Topic, topicProblem } from '../../protocol/topic.ts'
+import { type Topic, topicProblem } from '../../protocol/topic.ts'
 import { Census, type Present } from './census.ts'
+import { type Members, type MembersQuery, type OnlineUser, readMembers, readUser } from './reader.ts'
 import { Upkeep } from './upkeep.ts'
 import { type Watcher, Watches } from './watches.ts'
 
 export type { PresenceMessage, Watcher }
-
-/** A page of who is on a topic. */
-export interface Members {
-  topic: string
-  /** Users. */
-  count: number
-  anonymous: number
-  members: Member[]
-  /** Give it to the next call for the next page; absent at the end. */
-  cursor?: string
-}
-
-/** A user, as the nodes know it. */
-export interface OnlineUser {
-  user: string
-  online: boolean
-  connections: { id: string; node: string; since: number }[]
-  /** How many connections there are; the list has at most 100 of each node. */
-  count: number
-  since?: number
-  info?: unknown
-}
-
-const MAX_PAGE = 1000
-const PAGE = 100
 
 /** Registrations of one process that share a broker, each of which counts its own connections. */
 let registrations = 0
@@ -116,35 +92,17 @@ export class Presence<C extends Present & Watcher> {
   }
 
   /** A page of who is on `topic`. */
-  async members(
-    topic: string,
-    { cursor = '0', count = PAGE }: { cursor?: string; count?: number } = {},
-  ): Promise<Members> {
-    const problem = topicProblem(topic)
-    if (problem) throw new errors.TOPIC(problem)
-    if (!this.#rules.of(topic as Topic)) throw new errors.TOPIC(`${topic} has no presence: see the option presence`)
-    if (!/^\d{1,20}$/.test(cursor)) throw new errors.FIELD('cursor is not that of another page')
-    if (!Number.isInteger(count) || count < 1 || count > MAX_PAGE) {
-      throw new errors.FIELD(`count is not a whole number from 1 to ${MAX_PAGE}`)
+  async members(topic: string, query?: MembersQuery): Promise<Members> {
+    if (!topicProblem(topic) && !this.#rules.of(topic as Topic)) {
+      throw new errors.TOPIC(`${topic} has no presence: see the option presence`)
     }
-    const page = await this.#broker.presence.members(topic as Topic, cursor, count)
-    const { count: users, anonymous, members } = page
-    const next = page.cursor === '0' ? {} : { cursor: page.cursor }
-    return { topic, count: users, anonymous, members: [...members], ...next }
+    return readMembers(this.#broker.presence, topic, query)
   }
 
   /** Whether `user` is online, and on which connections. */
   async user(user: string): Promise<OnlineUser> {
-    const problem = nameProblem(user)
-    if (problem) throw new errors.FIELD(`the user ${problem}`)
     if (!this.#rules.of('all')) throw new errors.UNSUPPORTED('nobody knows who is online: see presence.users')
-    const { member, owners } = await this.#broker.presence.member('all', user)
-    const connections = owners.flatMap(({ owner, ids }) =>
-      ids.map(([id, since]) => ({ id, node: nodeOf(owner), since })),
-    )
-    if (!member) return { user, online: false, connections: [], count: 0 }
-    const { connections: count, since, info } = member
-    return { user, online: true, connections, count, since, ...(info !== undefined && { info }) }
+    return readUser(this.#broker.presence, user)
   }
 
   /** Hands over to the other nodes. */
@@ -152,8 +110,4 @@ export class Presence<C extends Present & Watcher> {
     this.#watches.close()
     await this.#upkeep.close()
   }
-}
-
-function nodeOf(owner: string): string {
-  return owner.slice(0, owner.lastIndexOf('.'))
 }
