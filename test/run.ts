@@ -98,6 +98,9 @@ function runServers(protocol: string | undefined): never {
   return run(others, { env: { REDIS_SERVER_BIN: serverInResp2() } })
 }
 
+/** `npm run test:latest -- whole` */
+const isWhole = process.argv[3] === 'whole'
+
 const modes: Record<string, () => unknown> = {
   default: () => run(testFiles(), {}),
   interop: () => {
@@ -106,8 +109,8 @@ const modes: Record<string, () => unknown> = {
   },
   coverage: () => run(testFiles(), { through: ['npx', 'c8'] }),
   package: () => run(testFiles('package'), {}),
-  current: () => run(testFilesOfNode(), { node: installNode(CURRENT_NODE) }),
-  latest: () => run(testFilesOfNode(), { node: installNode(LATEST_NODE) }),
+  current: () => run(testFilesOfNode({ isWhole }), { node: installNode(CURRENT_NODE) }),
+  latest: () => run(testFilesOfNode({ isWhole }), { node: installNode(LATEST_NODE) }),
   'ordinary-send': () => run(testFilesWithClients(), { env: { PUSH_ORDINARY_SEND: '1' } }),
   servers: () => runServers(process.argv[3]),
   repeat: async () => process.exit((await repeat(process.argv.slice(3))) ? 0 : 1),

@@ -43,7 +43,7 @@ export class Decoder {
 
   #decode(topic: Topic, envelope: Slice): Decoded {
     const decoded = decodeEnvelope(envelope.view(), this.#maxBytes)
-    if (decoded.kind === 'rejected') return decoded
+    if (decoded.kind === 'rejected' || decoded.kind === 'presence') return decoded
     if (decoded.kind !== 'publication') {
       // Commands for a channel or for all are refused: one mistake could close every connection.
       if (isTarget(topic)) return decoded

@@ -553,19 +553,20 @@ local function publish_presence(presence, channel, anonymous, is_sharded)
   if not is_changed and anonymous == tonumber(state.anonymous or '0') then return end
   local version = string.format('%d', tonumber(state.version or '0') + 1)
   state.version = version
-  redis.call('HSET', presence.key, 'version', version, 'anonymous', string.format('%d', anonymous))
+  local count = redis.call('HLEN', presence.members)
+  redis.call('HSET', presence.key, 'version', version, 'anonymous', string.format('%d', anonymous), 'count', count)
   local message = '{"control":"presence","epoch":"' .. state.epoch .. '","version":' .. version
-    .. ',"count":' .. redis.call('HLEN', presence.members) .. ',"anonymous":' .. string.format('%d', anonymous)
+    .. ',"count":' .. count .. ',"anonymous":' .. string.format('%d', anonymous)
     .. listed('joined', presence.joined) .. listed('updated', presence.updated) .. listed('left', presence.left) .. '}'
   publish(channel, message, is_sharded)
 end
 
 -- Redis may evict one key of a topic and keep the others: then nobody knows who is there, and every owner begins anew.
 local function is_whole(presence, owner)
+  if not presence.state.epoch then return true end
   local change, _, _, users = owner_in(presence, owner)
-  if change == '0' then return true end
-  local is_there = redis.call('HLEN', presence.own) == users
-  if is_there and (users == 0 or redis.call('EXISTS', presence.members) == 1) then return true end
+  local is_there = redis.call('HLEN', presence.members) == tonumber(presence.state.count or '0')
+  if is_there and (change == '0' or redis.call('HLEN', presence.own) == users) then return true end
   redis.call('UNLINK', presence.key, presence.members, presence.own)
   return false
 end
@@ -588,8 +589,8 @@ local function presence_forbidden(presence, channel, is_sharded)
   if not redis.acl_check_cmd then return nil end
   local needed = {
     { 'HSET', presence.key, 'epoch', '' }, { 'HGET', presence.members, '' }, { 'HDEL', presence.members, '' },
-    { 'HLEN', presence.own }, { 'HSCAN', presence.own, '0' }, { 'EXISTS', presence.members },
-    { 'PEXPIRE', presence.own, '1' }, { 'UNLINK', presence.own }, { is_sharded and 'SPUBLISH' or 'PUBLISH', channel, '' },
+    { 'HLEN', presence.own }, { 'HSCAN', presence.own, '0' }, { 'PEXPIRE', presence.own, '1' },
+    { 'UNLINK', presence.own }, { is_sharded and 'SPUBLISH' or 'PUBLISH', channel, '' },
   }
   for _, command in ipairs(needed) do
     if not redis.acl_check_cmd(unpack(command)) then return command[1] .. ' ' .. command[2] end
@@ -632,6 +633,8 @@ local function push_presence(keys, args)
   if not state.epoch then
     state.epoch = timeline_at(microseconds_of(time))
     redis.call('HSET', presence.key, 'epoch', state.epoch)
+    -- It may have outlived its version, and every owner writes its share again.
+    redis.call('UNLINK', presence.members)
   end
   local had_lease = expires >= milliseconds
   if change ~= '0' and not had_lease then

@@ -146,6 +146,8 @@ export class Timeline {
     const [reply] = await this.#functions.run([call], timeout)
     if (isPushError(reply)) this.#failed(reply)
     if (!Array.isArray(reply)) return false
+    // The function publishes as well: what was refused to a tick without it is granted.
+    this.#commands.refusals.observe(['PUBLISH', this.#names.node(node)], undefined)
     // The next tick goes to other keys, where this one is not: it would look like a loss.
     if (keys[0] !== this.#names.timeline) return false
     this.#confirmed = next

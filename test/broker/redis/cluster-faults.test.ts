@@ -325,7 +325,7 @@ test('cluster: a master that joins later has the functions, and its topics are r
   await record(broker, recorded, 2)
   await isOver(watcher, recorded, 2)
   assert.deepEqual(watcher.got.get(recorded), [1, 2])
-  assert.equal(await added.admin.call('FCALL', 'push_version', 0), 5)
+  assert.equal(await added.admin.call('FCALL', 'push_version', 0), 6)
   // And away again: its links are closed.
   await cluster.move(`push:${recorded}`, cluster.masters[1]!)
   await until(async () => !String(await added.admin.client('LIST')).includes('name=commands'), 'the links are closed')

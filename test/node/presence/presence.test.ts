@@ -55,6 +55,15 @@ async function look(connection: Opened, topic = ROOM): Promise<PresenceMessage> 
 
 const presenceIn = ({ payload }: TestMessage) => payload as PresenceMessage
 
+/** Every change was understood as it came: a list that is read again would hide that none is. */
+async function usedNoReload(app: TestApp['app']): Promise<void> {
+  const { metrics } = await app.push.status()
+  assert.deepEqual(
+    Object.keys(metrics).filter(name => name.startsWith('publications_rejected')),
+    [],
+  )
+}
+
 /** Follows a list until it is `expected`: the only thing a client needs. */
 async function follow(
   connection: Opened,
@@ -96,6 +105,7 @@ for (const kind of ['in process', 'redis'] as const) {
     assert.deepEqual(presenceIn(await bob.next('push.presence')).updated?.[0]?.info, { name: 'Ann' })
     await Promise.all([ann.close(), again.close()])
     await follow(bob, { topic: ROOM, count: 2, anonymous: 0, members: [{ user: 'ann', connections: 1, since: 0 }] }, [])
+    await usedNoReload(app)
   })
 
   test(`${kind}: anonymous connections are a number, and who is online is known`, LONG, async t => {
