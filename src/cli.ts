@@ -7,6 +7,7 @@ import { parseArgs } from 'node:util'
 import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
 import { EVENT_FLAGS, EVENT_USAGE, readEvents } from './node/events/environment.ts'
 import type { PushBridgeOptions } from './options/options.ts'
+import type { PresenceOption } from './options/presence.ts'
 import pushBridge from './plugin.ts'
 
 const USAGE = `fastify-push-bridge serve: WebSocket push for backends that cannot hold sockets
@@ -18,6 +19,7 @@ const USAGE = `fastify-push-bridge serve: WebSocket push for backends that canno
   PUSH_API_KEY  --api-key KEY    secret of 16 characters or more; opens POST /push and its other routes
   ORIGINS       --origins LIST   origins whose pages may connect, separated by commas; default: the same host
   REDIS_PREFIX  --prefix push:   begins every Redis channel and key
+  PRESENCE      --presence JSON  who is on which topics: '{"users":true,"channel:room.*":{"info":true}}'
   TRUST_PROXY   --trust-proxy    believe X-Forwarded-* of a proxy in front
   LOG_LEVEL     --log-level info debug, info, warn, error
                 --dev            try it on this machine without Redis: prints an address and a command to paste
@@ -71,6 +73,7 @@ export function readSettings(argv: readonly string[], env: NodeJS.ProcessEnv) {
       'api-key': { type: 'string' },
       origins: { type: 'string' },
       prefix: { type: 'string' },
+      presence: { type: 'string' },
       'trust-proxy': { type: 'boolean' },
       'log-level': { type: 'string' },
       dev: { type: 'boolean' },
@@ -99,6 +102,7 @@ export function readSettings(argv: readonly string[], env: NodeJS.ProcessEnv) {
     apiKey: values['api-key'] || env.PUSH_API_KEY || undefined,
     origins: origins?.split(',').map(origin => origin.trim()),
     prefix: values.prefix || env.REDIS_PREFIX || 'push:',
+    presence: readPresence(values.presence || env.PRESENCE || undefined),
     trustProxy: values['trust-proxy'] ?? isOn(env.TRUST_PROXY),
     logLevel: values['log-level'] || env.LOG_LEVEL || 'info',
     dev: values.dev ?? false,
@@ -188,6 +192,18 @@ function isLoopback(host: string): boolean {
   return host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host)
 }
 
+function readPresence(text: string | undefined): PushBridgeOptions['presence'] {
+  try {
+    const presence: unknown = JSON.parse(text ?? '{}')
+    if (typeof presence === 'object' && presence !== null && !Array.isArray(presence)) return presence as PresenceOption
+  } catch {
+    // Said below, together with what is JSON and no object.
+  }
+  throw new Error(
+    `PRESENCE (--presence) is ${text}: it must be JSON such as {"users":true,"channel:room.*":{"info":true}}`,
+  )
+}
+
 function readPort(text: string): number {
   const port = Number(text)
   if (Number.isInteger(port) && port >= 0 && port <= 65535) return port
@@ -203,6 +219,7 @@ export async function createServer(settings: ServeSettings, devTicket?: string):
     redis: redis ?? false,
     redisPrefix: settings.prefix,
     ...(devTicket ? { authenticate: request => devIdentity(request, devTicket) } : { tickets: true }),
+    ...(settings.presence && { presence: settings.presence }),
     ...(settings.origins && { origins: settings.origins }),
     ...(events && { events }),
     ...(apiKey && { api: { path: '/push', keys: [apiKey] } }),

@@ -97,3 +97,81 @@ test('the chat fits a phone and a screen', { timeout: 120_000 }, async t => {
     assert.ok(box && box.y + box.height <= height, 'the form is in sight')
   }
 })
+
+/** PHP decides, `serve` holds the sockets, nginx stands in front. */
+async function startPhpChat(t: TestContext) {
+  const php = await freePort()
+  const ports = [await freePort(), await freePort()]
+  const secret = 'a-secret-of-the-tests-0123456789'
+  const env = {
+    BACKEND_SECRET: secret,
+    REDIS_HOST: '127.0.0.1',
+    REDIS_PORT: String(redis.port),
+    PHP_CLI_SERVER_WORKERS: '4',
+  }
+  const backend = new Program(t, 'php', ['-S', `127.0.0.1:${php}`, path('example/php/chat.php')], { env })
+  const settings = {
+    REDIS_URL: redis.url,
+    PRESENCE: '{"channel:room.*":{"info":true,"grace":500},"lease":3000}',
+    BACKEND_URL: `http://127.0.0.1:${php}/calls`,
+    BACKEND_SECRET: secret,
+    BACKEND_CALLS: 'connect,subscribe',
+    BACKEND_HEADERS: 'cookie',
+    BACKEND_MESSAGES: 'chat.*',
+  }
+  const nodes = ports.map(
+    port =>
+      new Program(t, process.execPath, ['--import', 'tsx', path('src/cli.ts'), 'serve'], {
+        env: { ...settings, PORT: String(port) },
+      }),
+  )
+  for (const node of nodes) await node.line(/Server listening/)
+  const edit = (conf: string) => {
+    const at = conf.indexOf('location / {')
+    assert.ok(at > 0)
+    return conf.slice(0, at) + conf.slice(at).replace('http://push_nodes', `http://127.0.0.1:${php}`)
+  }
+  const { origin } = await startNginx(t, ports, { edit })
+  return { origin, nodes, backend }
+}
+
+async function openPhpChat(t: TestContext, origin: string, name: string): Promise<Page> {
+  const context = await browser.newContext()
+  t.after(() => context.close())
+  const page = await context.newPage()
+  await page.goto(`${origin}/?name=${name}`)
+  await page.locator('#state', { hasText: 'open' }).waitFor()
+  return page
+}
+
+test('the same chat with all decisions in PHP: three tabs, two nodes, one of which is killed', {
+  timeout: 300_000,
+}, async t => {
+  const { origin, nodes } = await startPhpChat(t)
+  const stranger = await (await browser.newContext()).newPage()
+  t.after(() => stranger.context().close())
+  await stranger.goto(origin)
+  await stranger.locator('#state', { hasText: 'log in first' }).waitFor()
+
+  const pages = await Promise.all(['ann', 'bob', 'carl'].map(name => openPhpChat(t, origin, name)))
+  const here = (page: Page, names: string) => page.locator('#members', { hasText: names }).waitFor({ timeout: 60_000 })
+  const said = (page: Page, text: string) => page.locator('#log li', { hasText: text }).waitFor()
+  const write = async (page: Page, text: string) => {
+    await page.getByRole('textbox', { name: 'Message' }).fill(text)
+    await page.getByRole('button', { name: 'Send' }).click()
+  }
+  for (const page of pages) await here(page, 'ann, bob, carl')
+  await write(pages[0]!, 'Grüße aus PHP')
+  for (const page of pages) await said(page, 'Grüße aus PHP')
+  await write(pages[1]!, '   ')
+  await said(pages[1]!, 'say something of up to 8,000 bytes')
+
+  await nodes[0]!.stop('SIGKILL')
+  await write(pages[2]!, 'still here').catch(() => {})
+  for (const page of pages) await page.locator('#state', { hasText: 'open' }).waitFor({ timeout: 60_000 })
+  for (const page of pages) await here(page, 'ann, bob, carl')
+  await write(pages[0]!, 'after the fall')
+  for (const page of pages) await said(page, 'after the fall')
+  const late = await openPhpChat(t, origin, 'dora')
+  await said(late, 'Grüße aus PHP')
+})
