@@ -39,6 +39,7 @@ const CONTRACTS = ['README.md', 'docs/options.md', 'docs/api.md', 'docs/protocol
 const DOCUMENTS = [
   ...CONTRACTS,
   'docs/events.md',
+  'docs/php.md',
   'docs/guarantees.md',
   'docs/operations.md',
   'docs/architecture.md',
