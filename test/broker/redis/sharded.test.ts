@@ -30,6 +30,10 @@ async function node(t: TestContext, options: { sharded: Sharded; prefix: string;
   return { ...made, subscriber: new FakeSubscriber(made.broker) }
 }
 
+/** What may keep publications back. */
+const stateOf = ({ connected, problem, filling, refused, lag, backlog }: Broker) =>
+  JSON.stringify({ connected, problem, filling, refused, lag, backlog })
+
 const newPrefix = () => `s${++prefixes}:`
 
 const record = (broker: Broker, topic: Topic, n: number) =>
@@ -267,10 +271,13 @@ test('a node that hears both hears a PUBLISH once after the slot of its topic ha
     }, 'the topic is subscribed at its new master alone')
     // What comes before the gap is told is dropped.
     const before = subscriber.bytes.length
-    await until(async () => {
-      await publishOne(broker, 'channel:x', envelope('probe'))
-      return subscriber.bytes.length > before
-    }, 'publications come again')
+    await until(
+      async () => {
+        await publishOne(broker, 'channel:x', envelope('probe'))
+        return subscriber.bytes.length > before
+      },
+      () => `publications come again in round ${n}: ${stateOf(broker)}`,
+    )
     await publishOne(broker, 'channel:x', envelope(`${n} begins`))
     await until(async () => (await subscriber.text()) === envelope(`${n} begins`), 'the last of them')
     // From the old master it comes over the bus, so there is no order between the first two.
