@@ -17,11 +17,11 @@ export function testFiles(folder?: 'interop' | 'package'): string[] {
     .map(name => join(FOLDER, name))
 }
 
-/** Where nothing is written to the sockets of clients: how that is done makes no difference there. */
-const WITHOUT_CLIENTS = /^(broker|protocol|options|publish)\//
+/** Where it matters how bytes are written to the sockets of clients. */
+const WITH_CLIENTS = /^(client|connection|delivery)\/|^node\/(?!events)|^(routes\/sockets|two-nodes|rolling-restart|bridge)$/
 
 /** What takes long because servers of Redis fail, elect and refuse: they do so in the same way on every line of Node. */
-const OF_SERVERS = /^(chaos|broker\/redis\/(sentinel|acl|acl-suite|cluster-faults|cluster-confirmation))$/
+const OF_SERVERS = /^(chaos|broker\/redis\/(sentinel|servers|sharded|acl(-suite)?|cluster(-faults|-confirmation)?))$/
 
 /** For other lines of Node than the oldest. `isWhole`: with what is of servers as well. */
 export function testFilesOfNode({ isWhole }: { isWhole: boolean }): string[] {
@@ -29,7 +29,7 @@ export function testFilesOfNode({ isWhole }: { isWhole: boolean }): string[] {
 }
 
 export function testFilesWithClients(): string[] {
-  return testFiles().filter(file => !WITHOUT_CLIENTS.test(`${testName(file)}/`))
+  return testFiles().filter(file => WITH_CLIENTS.test(testName(file)))
 }
 
 /** `client/recovery` for test/client/recovery.test.ts. */
