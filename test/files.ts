@@ -18,7 +18,8 @@ export function testFiles(folder?: 'interop' | 'package'): string[] {
 }
 
 /** Where it matters how bytes are written to the sockets of clients. */
-const WITH_CLIENTS = /^(client|connection|delivery)\/|^node\/(?!events)|^(routes\/sockets|two-nodes|rolling-restart|bridge)$/
+const WITH_CLIENTS =
+  /^(client|connection|delivery)\/|^node\/(?!events)|^(routes\/sockets|two-nodes|rolling-restart|bridge)$/
 
 /** What takes long because servers of Redis fail, elect and refuse: they do so in the same way on every line of Node. */
 const OF_SERVERS = /^(chaos|broker\/redis\/(sentinel|servers|sharded|acl(-suite)?|cluster(-faults|-confirmation)?))$/

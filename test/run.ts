@@ -107,7 +107,8 @@ const modes: Record<string, () => unknown> = {
     provideInterop()
     run(testFiles('interop'), {})
   },
-  coverage: () => run(testFiles(), { through: ['npx', 'c8'] }),
+  // On the current line, where the whole suite runs once more anyway.
+  coverage: () => run(testFiles(), { node: installNode(CURRENT_NODE), through: ['npx', 'c8'] }),
   package: () => run(testFiles('package'), {}),
   current: () => run(testFilesOfNode({ isWhole }), { node: installNode(CURRENT_NODE) }),
   latest: () => run(testFilesOfNode({ isWhole }), { node: installNode(LATEST_NODE) }),
