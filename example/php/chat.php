@@ -13,6 +13,10 @@
 
 declare(strict_types=1);
 
+if (!class_exists('Redis')) {
+    exit("chat.php needs the PHP extension redis: apt install php-redis, or pecl install redis\n");
+}
+
 const ROOMS = ['lobby', 'kitchen'];
 
 /** Whether a node wrote this body, and just now. */
