@@ -107,7 +107,6 @@ async function startPhpChat(t: TestContext) {
     BACKEND_SECRET: secret,
     REDIS_HOST: '127.0.0.1',
     REDIS_PORT: String(redis.port),
-    PHP_CLI_SERVER_WORKERS: '4',
   }
   const backend = new Program(t, 'php', ['-S', `127.0.0.1:${php}`, path('example/php/chat.php')], { env })
   const settings = {
