@@ -90,7 +90,7 @@ export class GapFiller {
 
   receiveUnrecorded(topic: Topic, envelope: Slice): void {
     const cursor = this.#cursors.get(topic)
-    if (cursor && !isPresence(envelope)) cursor.hasUnrecorded = true
+    if (cursor && !cursor.hasUnrecorded) cursor.hasUnrecorded = !isPresence(envelope)
     if (!cursor?.isFilling) return this.#events.deliver(topic, envelope, undefined)
     // Messages that do not fit are told as one gap, after those that wait: that is where they are missing.
     cursor.hasOverflown ||= this.#waitingBytes + envelope.length > MAX_WAITING_BYTES
