@@ -26,7 +26,11 @@ import { Presence } from './presence/presence.ts'
 import { Welcomes } from './welcome.ts'
 
 /** What the hub reports to the plugin. */
-export type HubEvents = Omit<DeliveryEvents, 'control' | 'presence'> & { life?: LifeEvents | undefined }
+export interface HubEvents extends Omit<DeliveryEvents, 'control' | 'presence'> {
+  life?: LifeEvents | undefined
+  /** The broker refuses what this node tells it of who is here. */
+  presenceFailed(error: Error): void
+}
 
 /** Clients have this share of the publisher's time to acknowledge; the rest is for the answer to travel back. */
 const ACK_SHARE = 0.75
@@ -63,7 +67,7 @@ export class Hub {
     this.broker = broker
     this.options = options
     this.metrics = metrics
-    this.presence = options.presence.areAny ? new Presence(broker, options.presence, events.failed) : undefined
+    this.presence = options.presence.areAny ? new Presence(broker, options.presence, events.presenceFailed) : undefined
     this.#life = events.life
     this.#writeQueue = new WriteQueue({ ...options.limits, slowConsumer: options.slowConsumer }, metrics, {
       wake: () => this.#delivery.wake(),

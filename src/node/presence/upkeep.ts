@@ -1,4 +1,5 @@
 import type { PresenceReply, PresenceStore } from '../../broker/presence.ts'
+import { isTransient } from '../../broker/waiting.ts'
 import type { Topic } from '../../protocol/topic.ts'
 import type { Census } from './census.ts'
 
@@ -14,13 +15,16 @@ const TOPICS_AT_ONCE = 200
 export const RENEWALS = 3
 /** Owners whose remains this node takes away at the same time. */
 const MAX_PURGES = 16
+/** Milliseconds between two lines in the log. */
+const TELL_INTERVAL = 10_000
 
 export interface UpkeepEvents {
   /** Where the list of a topic is, as the broker said after a change of this node. */
   seen(topic: Topic, reply: PresenceReply): void
   /** The broker has nothing of this node there any more. */
   ended(census: Census): void
-  failed(error: unknown): void
+  /** What Redis refuses, at most once in ten seconds. That it is away is told elsewhere. */
+  failed(error: Error): void
 }
 
 /** Keeps what the broker has of this node up to date: writes changes, renews leases, takes away what dead nodes left. */
@@ -36,6 +40,7 @@ export class Upkeep {
   readonly #purging = new Set<string>()
   #gathering: NodeJS.Timeout | undefined
   readonly #ticking: NodeJS.Timeout
+  #toldAt = Number.NEGATIVE_INFINITY
   #isClosed = false
 
   constructor(store: PresenceStore, { owner, lease }: { owner: string; lease: number }, events: UpkeepEvents) {
@@ -103,18 +108,25 @@ export class Upkeep {
       const { users, anonymous } = taken[i]!
       const reply = replies[i]!
       census.isWriting = false
-      if (reply instanceof Error) this.#refused(census, users.keys(), now)
+      if (reply instanceof Error) this.#refused(census, users.keys(), reply)
       else if (reply.isWritten) this.#written(census, reply, anonymous, now)
       else await this.#resync(census, reply, users.keys())
     }
     if (this.#dirty.size > 0) this.#gather()
   }
 
-  /** Nothing is logged: the broker says when it is away, and what it refuses. */
-  #refused(census: Census, users: Iterable<string>, now: number): void {
+  #refused(census: Census, users: Iterable<string>, error: Error): void {
     census.refused(users)
-    census.retryAt = now + RETRY
+    census.retryAt = performance.now() + RETRY
     this.#dirty.add(census)
+    this.#tell(error)
+  }
+
+  #tell(error: Error): void {
+    const now = performance.now()
+    if (isTransient(error) || now - this.#toldAt < TELL_INTERVAL) return
+    this.#toldAt = now
+    this.#events.failed(error)
   }
 
   #written(census: Census, reply: PresenceReply, anonymous: number, now: number): void {
@@ -135,7 +147,8 @@ export class Upkeep {
     census.isWriting = true
     try {
       census.resync(base, await this.#store.owned(census.topic, this.#owner))
-    } catch {
+    } catch (error) {
+      this.#tell(error as Error)
       census.retryAt = performance.now() + RETRY
     }
     census.isWriting = false
@@ -151,7 +164,7 @@ export class Upkeep {
         // Until nothing is left. What fails is tried again when the lease is renewed next.
       }
     } catch (error) {
-      this.#events.failed(error)
+      this.#tell(error as Error)
     }
     this.#purging.delete(key)
   }

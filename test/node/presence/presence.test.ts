@@ -284,6 +284,20 @@ test('any backend reads who is there by plain commands', LONG, async t => {
   assert.ok((await admin.pttl(members)) > 0, 'the list ends with the last lease')
 })
 
+test('what Redis refuses is in the log, and the list is written when it no longer does', LONG, async t => {
+  const prefix = newPrefix()
+  const members = `{${prefix}${ROOM}}:members`
+  const version = `{${prefix}${ROOM}}:presence`
+  await admin.set(version, 'something else')
+  const { app, log } = await buildPush(t, options({ redis: redis.url, redisPrefix: prefix }))
+  await openConnection(app, '/ws/room.1?user=ann')
+  const isTold = () => log.some(({ msg }) => msg === 'push: who is there cannot be written; it is tried again')
+  await until(isTold, 'the log says that the list cannot be written')
+  assert.match(JSON.stringify(log.findLast(({ msg }) => msg.includes('who is there'))), /WRONGTYPE/)
+  await admin.del(version)
+  await until(async () => (await admin.hexists(members, 'ann')) === 1, 'ann is there')
+})
+
 test('what Redis evicted of a list is noticed, and the list is whole again', LONG, async t => {
   const prefix = newPrefix()
   const { app } = await buildPush(t, options({ redis: redis.url, redisPrefix: prefix }))
