@@ -86,7 +86,8 @@ function hubEvents(app: FastifyInstance, life: Events | undefined): HubEvents {
       app.log.warn({ topic, reason }, `push: an envelope on ${topic} could not be used: ${message}`)
     },
     failed: error => app.log.error({ err: error }, 'push: a publication could not be delivered'),
-    presenceFailed: error => app.log.warn({ err: error }, 'push: who is there cannot be written; it is tried again'),
+    presenceFailed: (fields, more) =>
+      app.log.warn({ ...fields, more }, 'push: who is there cannot be written; it is tried again'),
   }
 }
 

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { RareLine } from '../broker/rare-line.ts'
 import type { Connection } from '../connection/connection.ts'
 import type { Options } from '../options/options.ts'
 import { CLIENT_KEY } from '../protocol/envelope.ts'
@@ -12,9 +13,6 @@ import { fieldsOf } from './fields.ts'
 import type { Hub } from './hub.ts'
 
 const MAX_KEY_LENGTH = 200
-
-/** Milliseconds between two log lines about publications of clients that failed: an outage must not fill a disk. */
-const TELL_INTERVAL = 10_000
 
 /** What a client wants to be published. */
 interface Draft {
@@ -43,14 +41,13 @@ export class ClientPublications {
   readonly #types = new Map<string, { check: PayloadCheck; rate: number }>()
   /** Each publication costs as much as its topic has members: it is limited more strictly than messages are. */
   readonly #allowances = new WeakMap<Connection, Map<string, Allowance>>()
-  readonly #failed: (error: unknown) => void
-  #toldAt = Number.NEGATIVE_INFINITY
+  readonly #failed: RareLine
 
   constructor(hub: Hub, options: Options, publisher: Publisher, failed: (error: unknown) => void) {
     this.#hub = hub
     this.#publisher = publisher
     this.#authorize = options.callbacks.authorize
-    this.#failed = failed
+    this.#failed = new RareLine(({ error }: { error?: unknown }) => failed(error))
     for (const [type, { schema, rate }] of Object.entries(options.clientPublications)) {
       this.#types.set(type, { check: compilePayloadCheck(`clientPublications["${type}"].schema`, schema), rate })
     }
@@ -122,15 +119,8 @@ export class ClientPublications {
     if (error.statusCode < 500) return error
     const told = TOLD[error.code]
     if (!told) throw error
-    this.#log(error)
+    this.#failed.tell({ error })
     return told()
-  }
-
-  #log(error: PushError): void {
-    const now = performance.now()
-    if (now - this.#toldAt < TELL_INTERVAL) return
-    this.#toldAt = now
-    this.#failed(error)
   }
 
   #pay(connection: Connection, type: string, rate: number): boolean {
@@ -160,8 +150,7 @@ function isKey(key: unknown): key is string {
 
 /**
  * A name for the publication that no other user can use, and that is forgotten after ten minutes: clients may use as many
- * as their rate allows. A digest, because a name of 200 bytes and a
- * key of its own length would be too long together.
+ * as their rate allows. A digest, because a name of 200 bytes and a key of its own length would be too long together.
  */
 function ownKey({ id, user }: Connection, key: string): string {
   const owner = user === null ? { connection: id } : { user }

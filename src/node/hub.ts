@@ -29,7 +29,7 @@ import { Welcomes } from './welcome.ts'
 export interface HubEvents extends Omit<DeliveryEvents, 'control' | 'presence'> {
   life?: LifeEvents | undefined
   /** The broker refuses what this node tells it of who is here. */
-  presenceFailed(error: Error): void
+  presenceFailed(fields: object, more: number): void
 }
 
 /** Clients have this share of the publisher's time to acknowledge; the rest is for the answer to travel back. */

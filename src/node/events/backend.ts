@@ -1,11 +1,17 @@
+import { RareLine } from '../../broker/rare-line.ts'
 import type { Metrics } from '../../metrics.ts'
 import type { BackendOptions } from '../../options/events.ts'
 import { errors, type PushError } from '../../protocol/errors.ts'
 import type { Pass } from './circuit.ts'
 import { Lane } from './lane.ts'
-import { type Log, RareLine } from './news.ts'
 import { type Answer, CallFailure, Poster } from './post.ts'
 import { SIGNATURE_HEADER, sign } from './signature.ts'
+
+/** The part of the application's log that is used here. */
+export interface Log {
+  info(fields: object, message: string): void
+  warn(fields: object, message: string): void
+}
 
 export type CallKind = 'connect' | 'subscribe' | 'message' | 'events'
 

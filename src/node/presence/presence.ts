@@ -23,7 +23,11 @@ export class Presence<C extends Present & Watcher> {
   readonly #upkeep: Upkeep
   readonly #watches: Watches<C>
 
-  constructor(broker: Pick<Broker, 'presence' | 'node'>, rules: PresenceRules, failed: (error: Error) => void) {
+  constructor(
+    broker: Pick<Broker, 'presence' | 'node'>,
+    rules: PresenceRules,
+    failed: (fields: object, more: number) => void,
+  ) {
     this.#rules = rules
     this.#broker = broker
     this.#watches = new Watches(broker.presence, rules)

@@ -1,4 +1,5 @@
 import type { PresenceReply, PresenceStore } from '../../broker/presence.ts'
+import { RareLine } from '../../broker/rare-line.ts'
 import { isTransient } from '../../broker/waiting.ts'
 import type { Topic } from '../../protocol/topic.ts'
 import type { Census } from './census.ts'
@@ -15,16 +16,14 @@ const TOPICS_AT_ONCE = 200
 export const RENEWALS = 3
 /** Owners whose remains this node takes away at the same time. */
 const MAX_PURGES = 16
-/** Milliseconds between two lines in the log. */
-const TELL_INTERVAL = 10_000
 
 export interface UpkeepEvents {
   /** Where the list of a topic is, as the broker said after a change of this node. */
   seen(topic: Topic, reply: PresenceReply): void
   /** The broker has nothing of this node there any more. */
   ended(census: Census): void
-  /** What Redis refuses, at most once in ten seconds. That it is away is told elsewhere. */
-  failed(error: Error): void
+  /** What Redis refuses, for the log. That it is away is told elsewhere. */
+  failed(fields: object, more: number): void
 }
 
 /** Keeps what the broker has of this node up to date: writes changes, renews leases, takes away what dead nodes left. */
@@ -40,7 +39,7 @@ export class Upkeep {
   readonly #purging = new Set<string>()
   #gathering: NodeJS.Timeout | undefined
   readonly #ticking: NodeJS.Timeout
-  #toldAt = Number.NEGATIVE_INFINITY
+  readonly #failed: RareLine
   #isClosed = false
 
   constructor(store: PresenceStore, { owner, lease }: { owner: string; lease: number }, events: UpkeepEvents) {
@@ -48,6 +47,7 @@ export class Upkeep {
     this.#owner = owner
     this.#lease = lease
     this.#events = events
+    this.#failed = new RareLine(events.failed)
     this.#ticking = setInterval(() => this.#tick(performance.now()), TICK)
     this.#ticking.unref()
   }
@@ -123,10 +123,7 @@ export class Upkeep {
   }
 
   #tell(error: Error): void {
-    const now = performance.now()
-    if (isTransient(error) || now - this.#toldAt < TELL_INTERVAL) return
-    this.#toldAt = now
-    this.#events.failed(error)
+    if (!isTransient(error)) this.#failed.tell({ err: error })
   }
 
   #written(census: Census, reply: PresenceReply, anonymous: number, now: number): void {

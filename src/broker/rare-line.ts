@@ -1,9 +1,3 @@
-/** The part of the application's log that is used here. */
-export interface Log {
-  info(fields: object, message: string): void
-  warn(fields: object, message: string): void
-}
-
 const INTERVAL = 10_000
 
 /** At most one line in ten seconds, which says how many more there would have been: what fails often must not fill a disk. */
