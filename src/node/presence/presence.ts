@@ -5,9 +5,9 @@ import { errors } from '../../protocol/errors.ts'
 import type { PresenceMessage } from '../../protocol/presence.ts'
 import type { PresenceDelta } from '../../protocol/presence-delta.ts'
 import { type Topic, topicProblem } from '../../protocol/topic.ts'
-import { Census, type Present } from './census.ts'
 import { type Members, type MembersQuery, type OnlineUser, readMembers, readUser } from './reader.ts'
-import { Upkeep } from './upkeep.ts'
+import { type Present, Share } from './share.ts'
+import { ShareWriter } from './share-writer.ts'
 import { type Watcher, Watches } from './watches.ts'
 
 export type { PresenceMessage, Watcher }
@@ -19,8 +19,8 @@ let registrations = 0
 export class Presence<C extends Present & Watcher> {
   readonly #rules: PresenceRules
   readonly #broker: Pick<Broker, 'presence' | 'node'>
-  readonly #censuses = new Map<Topic, Census>()
-  readonly #upkeep: Upkeep
+  readonly #shares = new Map<Topic, Share>()
+  readonly #writer: ShareWriter
   readonly #watches: Watches<C>
 
   constructor(
@@ -33,48 +33,48 @@ export class Presence<C extends Present & Watcher> {
     this.#watches = new Watches(broker.presence, rules)
     const owner = `${broker.node}.${++registrations}`
     const seen = (topic: Topic, reply: PresenceReply) => this.#watches.seen(topic, reply)
-    const ended = ({ topic }: Census) => this.#censuses.delete(topic)
-    this.#upkeep = new Upkeep(broker.presence, { owner, lease: rules.lease }, { seen, ended, failed })
+    const ended = ({ topic }: Share) => this.#shares.delete(topic)
+    this.#writer = new ShareWriter(broker.presence, { owner, lease: rules.lease }, { seen, ended, failed })
   }
 
   /** `connection` has these topics from now on. */
   enter(connection: C, topics: readonly Topic[]): void {
     const now = Date.now()
     for (const topic of topics) {
-      const census = this.#censusOf(topic)
-      if (!census) continue
-      census.enter(connection, now)
-      this.#upkeep.changed(census)
+      const share = this.#shareOf(topic)
+      if (!share) continue
+      share.enter(connection, now)
+      this.#writer.changed(share)
     }
   }
 
-  #censusOf(topic: Topic): Census | undefined {
-    const known = this.#censuses.get(topic)
+  #shareOf(topic: Topic): Share | undefined {
+    const known = this.#shares.get(topic)
     if (known) return known
     const rule = this.#rules.of(topic)
     if (!rule) return undefined
-    const census = new Census(topic, rule)
-    this.#censuses.set(topic, census)
-    return census
+    const share = new Share(topic, rule)
+    this.#shares.set(topic, share)
+    return share
   }
 
   leave(connection: C, topics: readonly Topic[]): void {
     for (const topic of topics) {
-      const census = this.#censuses.get(topic)
-      if (!census) continue
+      const share = this.#shares.get(topic)
+      if (!share) continue
       this.#watches.end(topic, connection)
-      census.leave(connection, performance.now())
-      this.#upkeep.changed(census)
+      share.leave(connection, performance.now())
+      this.#writer.changed(share)
     }
   }
 
   /** The info of `connection` was changed. */
   inform(connection: C, topics: readonly Topic[]): void {
     for (const topic of topics) {
-      const census = this.#censuses.get(topic)
-      if (!census) continue
-      census.inform(connection)
-      this.#upkeep.changed(census)
+      const share = this.#shares.get(topic)
+      if (!share) continue
+      share.inform(connection)
+      this.#writer.changed(share)
     }
   }
 
@@ -112,6 +112,6 @@ export class Presence<C extends Present & Watcher> {
   /** Hands over to the other nodes. */
   async close(): Promise<void> {
     this.#watches.close()
-    await this.#upkeep.close()
+    await this.#writer.close()
   }
 }

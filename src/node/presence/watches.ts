@@ -6,7 +6,7 @@ import { encodeMessage } from '../../protocol/messages.ts'
 import type { PresenceMessage } from '../../protocol/presence.ts'
 import type { PresenceDelta } from '../../protocol/presence-delta.ts'
 import type { Topic } from '../../protocol/topic.ts'
-import { RENEWALS } from './upkeep.ts'
+import { RENEWALS } from './share-writer.ts'
 import { Watch } from './watch.ts'
 
 /** A client that asked who is on a topic. */

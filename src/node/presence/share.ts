@@ -27,7 +27,7 @@ const MAX_IDS = 100
 const USER_COST = 256
 
 /** Who has one topic on this node, and what of that the broker has not been told yet. */
-export class Census {
+export class Share {
   readonly topic: Topic
   readonly rule: PresenceRule
   /** The number of the last change that the broker has. */

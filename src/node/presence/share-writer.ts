@@ -2,7 +2,7 @@ import type { PresenceReply, PresenceStore } from '../../broker/presence.ts'
 import { RareLine } from '../../broker/rare-line.ts'
 import { isTransient } from '../../broker/waiting.ts'
 import type { Topic } from '../../protocol/topic.ts'
-import type { Census } from './census.ts'
+import type { Share } from './share.ts'
 
 /** Changes are gathered for this many milliseconds: thousands of clients may come at once. */
 const GATHER = 20
@@ -17,32 +17,32 @@ export const RENEWALS = 3
 /** Owners whose remains this node takes away at the same time. */
 const MAX_PURGES = 16
 
-export interface UpkeepEvents {
+export interface ShareWriterEvents {
   /** Where the list of a topic is, as the broker said after a change of this node. */
   seen(topic: Topic, reply: PresenceReply): void
   /** The broker has nothing of this node there any more. */
-  ended(census: Census): void
+  ended(share: Share): void
   /** What Redis refuses, for the log. That it is away is told elsewhere. */
   failed(fields: object, more: number): void
 }
 
 /** Keeps what the broker has of this node up to date: writes changes, renews leases, takes away what dead nodes left. */
-export class Upkeep {
+export class ShareWriter {
   readonly #store: PresenceStore
   readonly #owner: string
   readonly #lease: number
-  readonly #events: UpkeepEvents
-  readonly #dirty = new Set<Census>()
-  readonly #leaving = new Set<Census>()
+  readonly #events: ShareWriterEvents
+  readonly #dirty = new Set<Share>()
+  readonly #leaving = new Set<Share>()
   /** Everything that this node has at the broker, the one that was renewed longest ago first. */
-  readonly #held = new Set<Census>()
+  readonly #held = new Set<Share>()
   readonly #purging = new Set<string>()
   #gathering: NodeJS.Timeout | undefined
   readonly #ticking: NodeJS.Timeout
   readonly #failed: RareLine
   #isClosed = false
 
-  constructor(store: PresenceStore, { owner, lease }: { owner: string; lease: number }, events: UpkeepEvents) {
+  constructor(store: PresenceStore, { owner, lease }: { owner: string; lease: number }, events: ShareWriterEvents) {
     this.#store = store
     this.#owner = owner
     this.#lease = lease
@@ -53,10 +53,10 @@ export class Upkeep {
   }
 
   /** Something has changed that the broker has to be told. */
-  changed(census: Census): void {
-    if (census.hasLeaving) this.#leaving.add(census)
-    if (!census.isChanged) return
-    this.#dirty.add(census)
+  changed(share: Share): void {
+    if (share.hasLeaving) this.#leaving.add(share)
+    if (!share.isChanged) return
+    this.#dirty.add(share)
     this.#gather()
   }
 
@@ -69,26 +69,26 @@ export class Upkeep {
   }
 
   #tick(now: number): void {
-    for (const census of this.#leaving) {
-      census.expire(now)
-      if (!census.hasLeaving) this.#leaving.delete(census)
-      if (census.isChanged) this.#dirty.add(census)
+    for (const share of this.#leaving) {
+      share.expire(now)
+      if (!share.hasLeaving) this.#leaving.delete(share)
+      if (share.isChanged) this.#dirty.add(share)
     }
     const due = now - this.#lease / RENEWALS
-    for (const census of this.#held) {
-      if (census.writtenAt > due) break
-      this.#dirty.add(census)
+    for (const share of this.#held) {
+      if (share.writtenAt > due) break
+      this.#dirty.add(share)
     }
     this.#flush(now)
   }
 
   /** Writes what may be written now. The rest waits for the next tick, or for the answer to what is under way. */
   #flush(now: number): void {
-    let batch: Census[] = []
-    for (const census of this.#dirty) {
-      if (census.isWriting || census.retryAt > now) continue
-      this.#dirty.delete(census)
-      batch.push(census)
+    let batch: Share[] = []
+    for (const share of this.#dirty) {
+      if (share.isWriting || share.retryAt > now) continue
+      this.#dirty.delete(share)
+      batch.push(share)
       if (batch.length < TOPICS_AT_ONCE) continue
       void this.#write(batch)
       batch = []
@@ -96,29 +96,29 @@ export class Upkeep {
     if (batch.length > 0) void this.#write(batch)
   }
 
-  async #write(batch: readonly Census[], lease?: (census: Census) => number): Promise<void> {
-    const taken = batch.map(census => {
-      census.isWriting = true
-      const { topic, base } = census
-      return { topic, base, owner: this.#owner, lease: lease?.(census) ?? this.#lease, ...census.take() }
+  async #write(batch: readonly Share[], lease?: (share: Share) => number): Promise<void> {
+    const taken = batch.map(share => {
+      share.isWriting = true
+      const { topic, base } = share
+      return { topic, base, owner: this.#owner, lease: lease?.(share) ?? this.#lease, ...share.take() }
     })
     const replies = await this.#store.write(taken).catch(error => batch.map(() => error as Error))
     const now = performance.now()
-    for (const [i, census] of batch.entries()) {
+    for (const [i, share] of batch.entries()) {
       const { users, anonymous } = taken[i]!
       const reply = replies[i]!
-      census.isWriting = false
-      if (reply instanceof Error) this.#refused(census, users.keys(), reply)
-      else if (reply.isWritten) this.#written(census, reply, anonymous, now)
-      else await this.#resync(census, reply, users.keys())
+      share.isWriting = false
+      if (reply instanceof Error) this.#refused(share, users.keys(), reply)
+      else if (reply.isWritten) this.#written(share, reply, anonymous, now)
+      else await this.#resync(share, reply, users.keys())
     }
     if (this.#dirty.size > 0) this.#gather()
   }
 
-  #refused(census: Census, users: Iterable<string>, error: Error): void {
-    census.refused(users)
-    census.retryAt = performance.now() + RETRY
-    this.#dirty.add(census)
+  #refused(share: Share, users: Iterable<string>, error: Error): void {
+    share.refused(users)
+    share.retryAt = performance.now() + RETRY
+    this.#dirty.add(share)
     this.#tell(error)
   }
 
@@ -126,30 +126,30 @@ export class Upkeep {
     if (!isTransient(error)) this.#failed.tell({ err: error })
   }
 
-  #written(census: Census, reply: PresenceReply, anonymous: number, now: number): void {
-    census.base = reply.base
-    census.writtenAt = now
-    census.written(anonymous)
-    this.#held.delete(census)
-    if (reply.base !== '0') this.#held.add(census)
-    if (census.isChanged) this.#dirty.add(census)
-    else if (census.isEmpty && reply.base === '0') this.#events.ended(census)
-    this.#events.seen(census.topic, reply)
-    for (const owner of reply.lapsed) void this.#purge(census.topic, owner)
+  #written(share: Share, reply: PresenceReply, anonymous: number, now: number): void {
+    share.base = reply.base
+    share.writtenAt = now
+    share.written(anonymous)
+    this.#held.delete(share)
+    if (reply.base !== '0') this.#held.add(share)
+    if (share.isChanged) this.#dirty.add(share)
+    else if (share.isEmpty && reply.base === '0') this.#events.ended(share)
+    this.#events.seen(share.topic, reply)
+    for (const owner of reply.lapsed) void this.#purge(share.topic, owner)
   }
 
   /** The broker lost what was written, or others ended the lease of this node. */
-  async #resync(census: Census, { base }: PresenceReply, users: Iterable<string>): Promise<void> {
-    census.refused(users)
-    census.isWriting = true
+  async #resync(share: Share, { base }: PresenceReply, users: Iterable<string>): Promise<void> {
+    share.refused(users)
+    share.isWriting = true
     try {
-      census.resync(base, await this.#store.owned(census.topic, this.#owner))
+      share.resync(base, await this.#store.owned(share.topic, this.#owner))
     } catch (error) {
       this.#tell(error as Error)
-      census.retryAt = performance.now() + RETRY
+      share.retryAt = performance.now() + RETRY
     }
-    census.isWriting = false
-    this.#dirty.add(census)
+    share.isWriting = false
+    this.#dirty.add(share)
   }
 
   async #purge(topic: Topic, owner: string): Promise<void> {
@@ -175,8 +175,8 @@ export class Upkeep {
     clearInterval(this.#ticking)
     clearTimeout(this.#gathering)
     const now = performance.now()
-    const left = (census: Census) => Math.max(1, Math.ceil(census.leavesUntil - now))
-    const open = [...new Set([...this.#dirty, ...this.#held])].filter(census => !census.isWriting)
+    const left = (share: Share) => Math.max(1, Math.ceil(share.leavesUntil - now))
+    const open = [...new Set([...this.#dirty, ...this.#held])].filter(share => !share.isWriting)
     const parts: Promise<void>[] = []
     for (let i = 0; i < open.length; i += TOPICS_AT_ONCE)
       parts.push(this.#write(open.slice(i, i + TOPICS_AT_ONCE), left))
