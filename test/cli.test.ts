@@ -8,7 +8,7 @@ import { type TestContext, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { WebSocket } from 'ws'
-import { readSettings, type ServeSettings } from '../src/cli.ts'
+import { readSettings, type ServeSettings } from '../src/node/serve-settings.ts'
 import { refusalOf } from './helpers/app.ts'
 import { temporaryFolder } from './helpers/processes.ts'
 import { startRedis } from './helpers/redis.ts'
@@ -245,6 +245,18 @@ test('what serve is told of Redis: a URL, Sentinels, users, TLS', t => {
   for (const [env, message] of wrong) assert.throws(() => settingsOf(env), { message }, JSON.stringify(env))
   const cluster = 'rediss+cluster://a:1,b:2'
   assert.deepEqual(settingsOf({ REDIS_URL: cluster, REDIS_TLS: '1' }), { url: cluster, tls: {} })
+})
+
+test('serve: who is on which topics, as JSON', () => {
+  const read = (presence: string, args: string[] = []) =>
+    readSettings(['serve', '--redis', 'redis://x', ...args], { PRESENCE: presence }) as ServeSettings
+  const rules = { users: true, 'channel:room.*': { info: true } }
+  assert.deepEqual(read(JSON.stringify(rules)).presence, rules)
+  assert.deepEqual(read('', ['--presence', '{"users":true}']).presence, { users: true })
+  assert.deepEqual(read('').presence, {})
+  for (const wrong of ['{', '[]', 'null', '"users"']) {
+    assert.throws(() => read(wrong), { message: /^PRESENCE \(--presence\) is .*: it must be JSON such as/ }, wrong)
+  }
 })
 
 test('serve: the master that Sentinels name, with passwords for both', async t => {

@@ -17,6 +17,8 @@ export const RENEWALS = 3
 /** Owners whose remains this node takes away at the same time. */
 const MAX_PURGES = 16
 
+const NOBODY: ReadonlyMap<string, number> = new Map()
+
 export interface ShareWriterEvents {
   /** Where the list of a topic is, as the broker said after a change of this node. */
   seen(topic: Topic, reply: PresenceReply): void
@@ -143,7 +145,9 @@ export class ShareWriter {
     share.refused(users)
     share.isWriting = true
     try {
-      share.resync(base, await this.#store.owned(share.topic, this.#owner))
+      // Without a record of this node nothing of its share counts, whatever is left of it.
+      const owned = base === '0' ? NOBODY : await this.#store.owned(share.topic, this.#owner)
+      share.resync(base, owned)
     } catch (error) {
       this.#tell(error as Error)
       share.retryAt = performance.now() + RETRY

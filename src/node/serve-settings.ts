@@ -1,0 +1,206 @@
+import { readFileSync } from 'node:fs'
+import type { ConnectionOptions } from 'node:tls'
+import { parseArgs } from 'node:util'
+import type { PushBridgeOptions } from '../options/options.ts'
+import type { PresenceOption } from '../options/presence.ts'
+import { EVENT_FLAGS, EVENT_USAGE, readEvents } from './events/environment.ts'
+
+export const USAGE = `fastify-push-bridge serve: WebSocket push for backends that cannot hold sockets
+
+  REDIS_URL     --redis URL      Redis; required unless REDIS_SENTINELS or --dev is given
+  PORT          --port 3000      port to listen on
+  HOST          --host 127.0.0.1 address to listen on
+  WS_PATH       --path /ws       path of the WebSocket route
+  PUSH_API_KEY  --api-key KEY    secret of 16 characters or more; opens POST /push and its other routes
+  ORIGINS       --origins LIST   origins whose pages may connect, separated by commas; default: the same host
+  REDIS_PREFIX  --prefix push:   begins every Redis channel and key
+  PRESENCE      --presence JSON  who is on which topics: '{"users":true,"channel:room.*":{"info":true}}'
+  TRUST_PROXY   --trust-proxy    believe X-Forwarded-* of a proxy in front
+  LOG_LEVEL     --log-level info debug, info, warn, error
+                --dev            try it on this machine without Redis: prints an address and a command to paste
+
+  REDIS_SENTINELS         --sentinels LIST       host:port of the Sentinels, separated by commas, instead of REDIS_URL
+  REDIS_SENTINEL_NAME     --sentinel-name NAME   name of the master, as in "sentinel monitor NAME"
+  REDIS_SENTINEL_USERNAME, REDIS_SENTINEL_PASSWORD   for the Sentinels, if they ask
+  REDIS_USERNAME, REDIS_PASSWORD                 for Redis, if the URL has none
+  REDIS_TLS               --redis-tls            TLS to Redis and its Sentinels; rediss:// in REDIS_URL says so too
+  REDIS_TLS_CA            --redis-tls-ca FILE    certificate of your own authority
+  REDIS_TLS_CERT          --redis-tls-cert FILE  certificate of this node, if Redis asks for one
+  REDIS_TLS_KEY           --redis-tls-key FILE   and its key
+  REDIS_TLS_SERVERNAME    --redis-tls-servername NAME  name in the certificate of Redis, if that is not its host
+${EVENT_USAGE}
+Settings that go together
+  to try it             --dev, and no REDIS_URL
+  to run it             REDIS_URL, which your backend must reach too: it writes tickets and publishes there
+  to publish over HTTP  PUSH_API_KEY as well, for backends that do not reach Redis or need the answer
+  behind a proxy        TRUST_PROXY=1 if the proxy sets X-Forwarded-*, and no HOST if it runs on the same machine
+  without a proxy       HOST=0.0.0.0
+  pages of other hosts  ORIGINS=https://www.example.com
+  a Redis Cluster       REDIS_URL=redis+cluster://10.0.0.1:6379,10.0.0.2:6379
+  Sentinels             REDIS_SENTINELS=10.0.0.1:26379,10.0.0.2:26379,10.0.0.3:26379 and REDIS_SENTINEL_NAME=mymaster
+  Redis with TLS        REDIS_URL=rediss://…, and REDIS_TLS_CA=ca.pem for a certificate of your own authority
+  one Redis for several REDIS_PREFIX=app1: and then app1: instead of push: in all that your backend writes
+  the way back          EVENTS_STREAM=events for a worker, or BACKEND_URL=https://… and BACKEND_SECRET for a web backend
+
+A ticket identifies the connecting user: your backend writes
+  SET push:ticket:<48 hex> '{"user":"42","allow":["channel:orders"]}' EX 30 NX
+and the page connects to ws://HOST:PORT/ws?ticket=<48 hex>. Nobody connects without a ticket,
+unless BACKEND_CALLS has connect: then the backend says who connects without one.
+`
+
+const MIN_KEY_LENGTH = 16
+
+export type ServeSettings = Exclude<ReturnType<typeof readSettings>, 'help'>
+
+/**
+ * Flags win over the environment, and what is empty counts as not set: an empty HOST would listen on every interface.
+ * Throws with a sentence that names the setting and the flag.
+ */
+export function readSettings(argv: readonly string[], env: NodeJS.ProcessEnv) {
+  const { values, positionals } = parseArgs({
+    args: [...argv],
+    allowPositionals: true,
+    options: {
+      redis: { type: 'string' },
+      port: { type: 'string' },
+      host: { type: 'string' },
+      path: { type: 'string' },
+      'api-key': { type: 'string' },
+      origins: { type: 'string' },
+      prefix: { type: 'string' },
+      presence: { type: 'string' },
+      'trust-proxy': { type: 'boolean' },
+      'log-level': { type: 'string' },
+      dev: { type: 'boolean' },
+      sentinels: { type: 'string' },
+      'sentinel-name': { type: 'string' },
+      'redis-tls': { type: 'boolean' },
+      'redis-tls-ca': { type: 'string' },
+      'redis-tls-cert': { type: 'string' },
+      'redis-tls-key': { type: 'string' },
+      'redis-tls-servername': { type: 'string' },
+      ...EVENT_FLAGS,
+      help: { type: 'boolean', short: 'h' },
+    },
+  })
+  if (values.help || positionals.length === 0) return 'help'
+  if (positionals[0] !== 'serve' || positionals.length > 1) {
+    throw new Error(`unknown command "${positionals.join(' ')}": there is only serve`)
+  }
+  const origins = values.origins || env.ORIGINS || undefined
+  const settings = {
+    /** Undefined with `dev` alone. */
+    redis: readRedis(values, env),
+    port: readPort(values.port || env.PORT || '3000'),
+    host: values.host || env.HOST || '127.0.0.1',
+    path: values.path || env.WS_PATH || '/ws',
+    apiKey: values['api-key'] || env.PUSH_API_KEY || undefined,
+    origins: origins?.split(',').map(origin => origin.trim()),
+    prefix: values.prefix || env.REDIS_PREFIX || 'push:',
+    presence: readPresence(values.presence || env.PRESENCE || undefined),
+    trustProxy: values['trust-proxy'] ?? isOn(env.TRUST_PROXY),
+    logLevel: values['log-level'] || env.LOG_LEVEL || 'info',
+    dev: values.dev ?? false,
+    events: readEvents(values, env),
+  }
+  const problem = problemOf(settings)
+  if (problem) throw new Error(problem)
+  return settings
+}
+
+const isOn = (value: string | undefined): boolean => ['1', 'true'].includes(value ?? '')
+
+type Values = Record<string, string | boolean | undefined>
+
+/** Secrets come from the environment alone: what stands in a command is seen by every user of the machine. */
+function readRedis(values: Values, env: NodeJS.ProcessEnv): PushBridgeOptions['redis'] {
+  const text = (flag: string, variable: string) => (values[flag] as string) || env[variable] || undefined
+  const url = text('redis', 'REDIS_URL')
+  const list = text('sentinels', 'REDIS_SENTINELS')
+  const name = text('sentinel-name', 'REDIS_SENTINEL_NAME')
+  const tls = readTls(values, env)
+  if (!url && !list) {
+    if (name) throw new Error('REDIS_SENTINEL_NAME (--sentinel-name) is set, but not REDIS_SENTINELS (--sentinels)')
+    return undefined
+  }
+  const { REDIS_USERNAME: username, REDIS_PASSWORD: password } = env
+  const user = { ...(username && { username }), ...(password && { password }) }
+  if (!list) return readUrl(url!, /@/.test(url!) ? {} : user, tls)
+  if (url) throw new Error('REDIS_URL (--redis) and REDIS_SENTINELS (--sentinels) are both set: keep one of them')
+  if (!name) {
+    throw new Error('REDIS_SENTINEL_NAME (--sentinel-name) is not set: write the name of the master, often mymaster')
+  }
+  return {
+    sentinels: list.split(',').map(sentinel => sentinel.trim()),
+    name,
+    ...user,
+    ...(env.REDIS_SENTINEL_USERNAME && { sentinelUsername: env.REDIS_SENTINEL_USERNAME }),
+    ...(env.REDIS_SENTINEL_PASSWORD && { sentinelPassword: env.REDIS_SENTINEL_PASSWORD }),
+    ...(tls && { tls, sentinelTLS: tls }),
+  }
+}
+
+function readUrl(url: string, user: object, tls: ConnectionOptions | undefined): PushBridgeOptions['redis'] {
+  if (tls && !/^(redis|valkey)s(\+cluster)?:/.test(url)) {
+    throw new Error(
+      'REDIS_TLS… is set, but REDIS_URL (--redis) does not begin with rediss://: nothing would be encrypted',
+    )
+  }
+  return tls || Object.keys(user).length > 0 ? { url, ...user, ...(tls && { tls }) } : url
+}
+
+function readTls(values: Values, env: NodeJS.ProcessEnv): ConnectionOptions | undefined {
+  const text = (flag: string, variable: string) => (values[flag] as string) || env[variable] || undefined
+  const read = (flag: string, variable: string) => {
+    const path = text(flag, variable)
+    try {
+      return path && readFileSync(path)
+    } catch (error) {
+      throw new Error(`${variable} (--${flag}) is "${path}": ${(error as Error).message}`)
+    }
+  }
+  const ca = read('redis-tls-ca', 'REDIS_TLS_CA')
+  const cert = read('redis-tls-cert', 'REDIS_TLS_CERT')
+  const key = read('redis-tls-key', 'REDIS_TLS_KEY')
+  const servername = text('redis-tls-servername', 'REDIS_TLS_SERVERNAME')
+  if (Boolean(cert) !== Boolean(key)) {
+    throw new Error('REDIS_TLS_CERT (--redis-tls-cert) and REDIS_TLS_KEY (--redis-tls-key) go together: set both')
+  }
+  const tls = { ...(ca && { ca }), ...(cert && key && { cert, key }), ...(servername && { servername }) }
+  const isWanted = values['redis-tls'] ?? isOn(env.REDIS_TLS)
+  return isWanted || Object.keys(tls).length > 0 ? tls : undefined
+}
+
+/** What does not go together. Without Redis there are no tickets, and then nobody could ever connect. */
+function problemOf({ redis, host, apiKey, dev }: ServeSettings): string | undefined {
+  if (!redis && !dev)
+    return 'REDIS_URL (--redis) is not set: set it to the URL of your Redis, or try it without with --dev'
+  if (redis && dev) return '--dev runs without Redis: leave out --dev, or REDIS_URL (--redis)'
+  if (dev && !isLoopback(host)) return `HOST (--host) is "${host}": --dev listens on 127.0.0.1, ::1 or localhost only`
+  if (apiKey && apiKey.length < MIN_KEY_LENGTH) {
+    return `PUSH_API_KEY (--api-key) has ${apiKey.length} characters and can be guessed: use ${MIN_KEY_LENGTH} or more`
+  }
+  return undefined
+}
+
+function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host)
+}
+
+function readPresence(text: string | undefined): PushBridgeOptions['presence'] {
+  try {
+    const presence: unknown = JSON.parse(text ?? '{}')
+    if (typeof presence === 'object' && presence !== null && !Array.isArray(presence)) return presence as PresenceOption
+  } catch {
+    // Said below, together with what is JSON and no object.
+  }
+  throw new Error(
+    `PRESENCE (--presence) is ${text}: it must be JSON such as {"users":true,"channel:room.*":{"info":true}}`,
+  )
+}
+
+function readPort(text: string): number {
+  const port = Number(text)
+  if (Number.isInteger(port) && port >= 0 && port <= 65535) return port
+  throw new Error(`PORT (--port) is "${text}": it must be a number from 0 to 65535`)
+}
