@@ -12,6 +12,13 @@ export interface OwnMember {
   ids: readonly (readonly [id: string, since: number])[]
 }
 
+/** Where the list of a topic is: versions count up in each epoch. */
+export interface PresencePlace {
+  /** Empty if nothing was ever heard. */
+  epoch: string
+  version: number
+}
+
 /** A change of what an owner has on a topic. */
 export interface PresenceChange {
   topic: Topic
@@ -19,29 +26,25 @@ export interface PresenceChange {
   owner: string
   /** The number of its last change on the topic, as the broker gave it; `0` at first. */
   base: string
+  /** Where the list of the topic was, as the owner last heard: a broker that is behind that has lost something. */
+  heard: PresencePlace
   /** Milliseconds for which this counts without being renewed. */
   lease: number
   anonymous: number
   users: ReadonlyMap<string, OwnMember>
 }
 
-export interface PresenceReply {
+export interface PresenceReply extends PresencePlace {
   /** False if the broker does not have what the owner wrote last: nothing was changed. */
   isWritten: boolean
   /** The `base` of the next change. */
   base: string
-  /** Where the list of the topic is now. */
-  epoch: string
-  version: number
   /** Owners whose lease has ended. */
   lapsed: readonly string[]
 }
 
 /** A part of the list of a topic. */
-export interface MembersPage extends PresenceCount {
-  /** Empty if nobody was ever there. */
-  epoch: string
-  version: number
+export interface MembersPage extends PresenceCount, PresencePlace {
   members: readonly Member[]
   /** Where the next page begins; `0` at the end. A list that changes meanwhile may have a member twice. */
   cursor: string

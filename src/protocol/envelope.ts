@@ -2,7 +2,7 @@ import { isUtf8 } from 'node:buffer'
 import { type Static, Type } from 'typebox'
 import { Compile } from 'typebox/compile'
 import { closeProblem, type From, isReservedType, typeProblem } from './messages.ts'
-import { isPresenceDelta, type PresenceDelta } from './presence-delta.ts'
+import { isPresenceDelta, looksLikeDelta, MAX_DELTA_BYTES, type PresenceDelta } from './presence-delta.ts'
 import { rawValue } from './raw-json.ts'
 import { isTopic, nameProblem, type Topic, topicKind, topicProblem } from './topic.ts'
 import { unknownKey } from './unknown-keys.ts'
@@ -110,7 +110,7 @@ export type Decoded = Publication | Control | Presence | ({ kind: 'rejected' } &
 
 /** Reads an envelope that any program may have written to Redis. Never throws. */
 export function decodeEnvelope(bytes: Uint8Array, maxBytes: number): Decoded {
-  if (bytes.length > maxBytes) {
+  if (bytes.length > maxBytes && !(bytes.length <= MAX_DELTA_BYTES && looksLikeDelta(bytes))) {
     return rejected('too_large', `the envelope has ${bytes.length} bytes; limits.publication allows ${maxBytes}`)
   }
   if (!isUtf8(bytes)) {

@@ -30,6 +30,17 @@ const PresenceDeltaSchema = Type.Object(
 
 export type PresenceDelta = Omit<Static<typeof PresenceDeltaSchema>, 'control'>
 
+/** Nodes write up to this much at once, however little a publication may have. */
+export const MAX_DELTA_BYTES = 256 * 1024
+
+const BEGINNING = Buffer.from('{"control":"presence"')
+
+/** Whether an envelope looks like a change of who is on its topic. */
+export function looksLikeDelta(memory: Uint8Array, start = 0, end = memory.length): boolean {
+  const until = start + BEGINNING.length
+  return until < end && BEGINNING.compare(memory, start, until) === 0
+}
+
 const check = Compile(PresenceDeltaSchema)
 
 export function isPresenceDelta(value: unknown): value is PresenceDelta {

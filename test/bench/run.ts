@@ -52,7 +52,7 @@ async function runAll(bench: Bench): Promise<Result[]> {
 
 /** Round by round, so that what disturbs the machine for a while disturbs all; each round begins with another peer. */
 async function runVariant(bench: Bench, scenario: Scenario, variant: string): Promise<Result[]> {
-  const peers = (scenario.peers ?? bench.options.peers).filter(peer => peer.name !== 'ours' || bench.entry)
+  const peers = (scenario.peers ?? bench.options.peers).filter(peer => !isOurs(peer) || bench.entry)
   const results = peers.map(
     (peer): Result => ({
       scenario: scenario.id,
@@ -93,14 +93,15 @@ async function runOnce(bench: Bench, scenario: Scenario, variant: string, peer: 
       timer = setTimeout(() => reject(new Error(`did not finish in ${options.deadline / 1000} s`)), options.deadline)
     })
     const work = async () => {
-      const nodeArgs = ['--expose-gc', ...(peer.name === 'ours' ? (entry?.nodeArgs ?? []) : [])]
+      const nodeArgs = ['--expose-gc', ...(isOurs(peer) ? (entry?.nodeArgs ?? []) : [])]
       const env = { REDIS_URL: redis.url, PORT: '0', NODE_ENV: 'production', OURS_ENTRY: entry?.url ?? '' }
       const server = await start(`peers/${peer.name}.mjs`, { cpus: machine.serverCpus, nodeArgs, env })
       const load = await start('load.mjs', {})
       const publisher = await start('publisher.mjs', {})
       await publisher.request('open', { port: redis.port, hasNoPubsubLimit: scenario.hasNoPubsubLimit ?? false })
       const timeLeft = () => deadline - Date.now()
-      return scenario.run({ peer, server, load, publisher, quick: options.quick, timeLeft }, variant)
+      const run = { peer, server, load, publisher, redisPort: redis.port, quick: options.quick, timeLeft }
+      return scenario.run(run, variant)
     }
     return await Promise.race([work(), late])
   } finally {
@@ -108,6 +109,8 @@ async function runOnce(bench: Bench, scenario: Scenario, variant: string, peer: 
     await Promise.all(children.map(child => child.stop()))
   }
 }
+
+const isOurs = ({ name }: Peer): boolean => name.startsWith('ours')
 
 function finish(options: Options, machine: Machine, entry: Entry | undefined, results: Result[]): void {
   const verdicts = judge(results)

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import type { Broker } from '../../src/broker/broker.ts'
-import type { OwnMember, PresenceReply } from '../../src/broker/presence.ts'
+import type { OwnMember, PresencePlace, PresenceReply } from '../../src/broker/presence.ts'
 import type { PresenceDelta } from '../../src/protocol/presence-delta.ts'
 import type { Topic } from '../../src/protocol/topic.ts'
 import { within } from '../helpers/waiting.ts'
@@ -18,6 +18,7 @@ class Writer {
   readonly #topic: Topic
   readonly owner: string
   base = '0'
+  heard: PresencePlace = { epoch: '', version: 0 }
 
   constructor(broker: Broker, topic: Topic, owner: string) {
     this.#broker = broker
@@ -26,13 +27,14 @@ class Writer {
   }
 
   async write(users: Record<string, OwnMember>, anonymous = 0, lease = LEASE): Promise<PresenceReply> {
-    const change = { topic: this.#topic, owner: this.owner, base: this.base, lease, anonymous }
+    const change = { topic: this.#topic, owner: this.owner, base: this.base, heard: this.heard, lease, anonymous }
     const [reply] = await within(
       this.#broker.presence.write([{ ...change, users: new Map(Object.entries(users)) }]),
       'the answer to a change',
     )
     if (reply instanceof Error) throw reply
     if (reply!.isWritten) this.base = reply!.base
+    this.heard = reply!
     return reply!
   }
 }

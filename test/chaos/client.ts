@@ -53,6 +53,10 @@ export class ChaosClient {
     this.#connect()
   }
 
+  get user(): string {
+    return this.#options.user
+  }
+
   get topics(): string[] {
     const { user, room, topics } = this.#options
     return ['all', `user:${user}`, room, ...topics]

@@ -1,5 +1,6 @@
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
+import type { PresenceMessage } from '../../src/protocol/presence.ts'
 import { readJournal } from './journal.ts'
 import type { NotedKind } from './schedule.ts'
 import { slotOf } from './slots.ts'
@@ -11,6 +12,8 @@ export interface Facts {
   acks: Ack[]
   /** What each client was told, in order. */
   clients: Map<string, Told[]>
+  /** What visitors did and were told, all together, in order. */
+  visits: VisitNote[]
   faults: FaultNote[]
   /** On which shards of a Cluster a slot was when, of those that may have moved. */
   homes: Map<number, Home[]>
@@ -60,6 +63,16 @@ export interface Home {
   until: number
 }
 
+/** What a visitor noted: where it was, and what it was told of who is there. */
+export type VisitNote = { t: number; c: string; user: string } & (
+  | { e: 'attempt' }
+  /** Asked anew: what was told of the topic before does not count any more. */
+  | { e: 'entered' | 'left' | 'asked' | 'opened'; topic: string }
+  | { e: 'told'; topic: string; message: PresenceMessage }
+  | { e: 'changed'; topic: string; joined: string[]; left: string[] }
+  | { e: 'error' | 'library-error' }
+)
+
 type Note = { t: number; e: string; [key: string]: unknown }
 
 export type Told =
@@ -80,6 +93,7 @@ export function readFacts(folder: string): Facts {
     tries: new Map(),
     acks: [],
     clients: new Map(),
+    visits: readJournal<VisitNote>(join(folder, 'visitors.jsonl')),
     faults: faultsOf(controller),
     homes: homesOf(controller),
     histories: new Map(),

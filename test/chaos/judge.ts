@@ -1,6 +1,7 @@
 import { positionOf, timelineOf } from '../../src/protocol/position.ts'
 import { type Ack, type Facts, readFacts, type Told } from './facts.ts'
 import { judgeClient } from './judge-client.ts'
+import { changesIn, judgePresence } from './judge-presence.ts'
 import { mayBeUndone } from './justify.ts'
 import type { Tally, Verdict, Violation } from './verdict.ts'
 
@@ -10,7 +11,7 @@ export function judge(seed: number, folder: string): Verdict {
   const tally = tallyOf(facts)
   const violations: Violation[] = []
   for (const [name, told] of facts.clients) violations.push(...judgeClient(name, told, facts))
-  violations.push(...judgeKeys(facts), ...judgeHistories(facts), ...judgeLanes(facts))
+  violations.push(...judgeKeys(facts), ...judgeHistories(facts), ...judgeLanes(facts), ...judgePresence(facts))
   for (const what of facts.complaints) violations.push({ invariant: 'error', what })
   for (const note of facts.controller) {
     if (note.e === 'violation') violations.push({ invariant: note.invariant as 'leak', what: note.what as string })
@@ -96,11 +97,19 @@ function tallyOf(facts: Facts): Tally {
     filled: 0,
     reconnects: [],
     settled: undefined,
+    presence: { joined: 0, left: 0 },
+    presenceSettled: undefined,
   }
   for (const { kind } of facts.faults) increase(tally.faults, kind)
   for (const told of facts.clients.values()) tallyClient(told, tally)
+  for (const visit of facts.visits) {
+    const { joined, left } = changesIn(visit)
+    tally.presence.joined += joined.length
+    tally.presence.left += left.length
+  }
   for (const note of facts.controller) {
     if (note.e === 'settled') tally.settled = note.milliseconds as number
+    if (note.e === 'presence-settled') tally.presenceSettled = note.milliseconds as number
     if (note.e === 'state') tally.filled += (note.filled as number) ?? 0
   }
   return tally

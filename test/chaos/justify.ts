@@ -138,3 +138,23 @@ export function mayBeUndone(topic: string, from: number, until: number, past: Pa
     return concerns(fault, topic, [begin, end], past)
   })
 }
+
+/** What may keep a node from its lease, or a client from what it is told, or take a part of the list away. */
+const FLICKER: NotedKind[] = [
+  'node-stop',
+  'link-cut',
+  'link-hole',
+  'link-delay',
+  'link-throttle',
+  ...READER,
+  ...BACKWARD,
+]
+
+/** Whether something happened that explains why a list showed for a while what was not so. */
+export function mayFlicker(topic: string, t: number, past: Past): boolean {
+  return past.faults.some(fault => {
+    if (!FLICKER.includes(fault.kind) || fault.t > t || t > fault.end + AFTERMATH) return false
+    if (BACKWARD.includes(fault.kind) && !isBackward(fault)) return false
+    return concerns(fault, topic, [fault.t, t], past)
+  })
+}

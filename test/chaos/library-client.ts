@@ -7,7 +7,7 @@ import type { Payload } from './topics.ts'
 /** What both kinds of clients let their host do. */
 export type Hosted = Pick<
   ChaosClient,
-  'topics' | 'last' | 'canaries' | 'isSubscribed' | 'isClosed' | 'churn' | 'drop' | 'end'
+  'topics' | 'user' | 'last' | 'canaries' | 'isSubscribed' | 'isClosed' | 'churn' | 'drop' | 'end'
 >
 
 /** A page whose client waits longer than this is opened anew: the library's own delays grow beyond a run. */
@@ -25,6 +25,10 @@ export class LibraryClient implements Hosted {
   constructor(options: ClientOptions) {
     this.#options = options
     this.#client = this.#open({})
+  }
+
+  get user(): string {
+    return this.#options.user
   }
 
   get topics(): string[] {

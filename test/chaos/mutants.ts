@@ -1,6 +1,7 @@
 import { buildPrograms, forgetPrograms, type Replacement } from './build.ts'
 import { CLUSTER_MUTANTS } from './cluster-mutants.ts'
 import { CHAIN_IGNORED, GAP_FILLER, type Mutant } from './mutant.ts'
+import { PRESENCE_MUTANTS } from './presence-mutants.ts'
 import { lineOf } from './report.ts'
 import { runBounded, type SeedOptions } from './seed-run.ts'
 import { isCluster, type Topology } from './store.ts'
@@ -226,7 +227,7 @@ const ORDINARY: readonly Mutant[] = [
   },
 ]
 
-export const MUTANTS: readonly Mutant[] = [...ORDINARY, ...CLUSTER_MUTANTS]
+export const MUTANTS: readonly Mutant[] = [...ORDINARY, ...PRESENCE_MUTANTS, ...CLUSTER_MUTANTS]
 
 const SEEDS = [1, 2, 3, 4]
 const SECONDS = 4

@@ -1,7 +1,7 @@
 import Fastify from 'fastify'
 import pushBridge from '../../src/index.ts'
 import { Journal } from './journal.ts'
-import { API_KEY, HISTORY } from './topics.ts'
+import { API_KEY, GRACE, HISTORY, LEASE } from './topics.ts'
 
 /** A node of the chaos runs. CONFIG: where Redis is, what becomes of slow consumers, and where to write. */
 export interface NodeConfig {
@@ -32,7 +32,11 @@ await app.register(pushBridge, {
   drain: { window: 500, timeout: 3000 },
   history: HISTORY,
   api: { keys: [API_KEY] },
-  authenticate: request => ({ user: (request.query as { user?: string }).user ?? null, allow: ['channel:*'] }),
+  authenticate: request => ({
+    user: (request.query as { user?: string }).user ?? null,
+    allow: ['channel:*', { topics: ['all', 'channel:lobby*'], actions: ['presence'] }],
+  }),
+  presence: { users: { grace: GRACE }, 'channel:lobby*': { grace: GRACE }, lease: LEASE },
 })
 
 async function state() {

@@ -36,7 +36,13 @@ export function reportOf(verdicts: readonly Verdict[]): string {
     `filled by nodes  ${sum('filled')}`,
     `reconnected in   ${percentiles(tallies.flatMap(({ reconnects }) => reconnects))}`,
     `settled in       ${percentiles(tallies.flatMap(({ settled }) => settled ?? []))}`,
+    `presence         ${total(tallies, 'joined')} joined, ${total(tallies, 'left')} left, as told`,
+    `known in         ${percentiles(tallies.flatMap(({ presenceSettled }) => presenceSettled ?? []))}`,
   ].join('\n')
+}
+
+function total(tallies: readonly Tally[], what: 'joined' | 'left'): number {
+  return tallies.reduce((sum, { presence }) => sum + presence[what], 0)
 }
 
 function countsOf(tallies: readonly Tally[], field: 'faults' | 'recoveries' | 'gaps'): string {

@@ -11,7 +11,7 @@ import { TOPOLOGIES, type Topology } from './store.ts'
 import type { Verdict } from './verdict.ts'
 
 const USAGE = `npm run test:chaos -- [--seed N | --seeds A..B | --regressions | --mutants [NAME]]
-  [--seconds 6] [--parallel 1] [--clients 110] [--topology ${TOPOLOGIES.join('|')}] [--kinds a,b] [--keep]
+  [--seconds 6] [--parallel 1] [--clients 110] [--visitors 16] [--topology ${TOPOLOGIES.join('|')}] [--kinds a,b] [--keep]
   [--patch FILE]  judge a copy with these replacements: [{file, find, replace}], to try a remedy`
 
 const { values, positionals } = parseArgs({
@@ -22,6 +22,7 @@ const { values, positionals } = parseArgs({
     seconds: { type: 'string', default: '6' },
     parallel: { type: 'string', default: '1' },
     clients: { type: 'string', default: '110' },
+    visitors: { type: 'string', default: '16' },
     topology: { type: 'string', default: 'single' },
     kinds: { type: 'string' },
     keep: { type: 'boolean', default: false },
@@ -47,6 +48,7 @@ function optionsFor(seed: number, programs: string): SeedOptions {
     topology: values.topology as Topology,
     nodes: 3,
     clients: Number(values.clients),
+    visitors: Number(values.visitors),
     lanes: 2,
     pace: 20,
     withPhp: findProgram('php') !== undefined,

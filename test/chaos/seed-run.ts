@@ -4,8 +4,8 @@ import { strike } from './faults.ts'
 import { judge } from './judge.ts'
 import { type FaultKind, scheduleOf } from './schedule.ts'
 import { stray } from './strays.ts'
-import { TOPICS } from './topics.ts'
-import type { Verdict } from './verdict.ts'
+import { GRACE, LEASE, LOBBIES, TOPICS } from './topics.ts'
+import type { Verdict, Violation } from './verdict.ts'
 import { World, type WorldOptions } from './world.ts'
 
 export interface SeedOptions extends WorldOptions {
@@ -19,6 +19,11 @@ export interface SeedOptions extends WorldOptions {
 /** Everybody is back and up to date this soon after the last fault. */
 const RECOVERY_TIME = 10_000
 const ROUND = 2500
+/**
+ * Everybody knows who is there this soon afterwards: a connection that broke silently, the grace, a node that died, after an
+ * outage one lease more, and one renewal.
+ */
+const PRESENCE_TIME = 2500 + GRACE + (LEASE * 4) / 3 + LEASE + LEASE / 3 + 2000
 /** Rounds of canaries after the last publication: their keys are others than those before. */
 const LAST_ROUNDS = 1000
 const ENDING = 20_000
@@ -61,9 +66,22 @@ async function happen(world: World, { seed, seconds, topology, kinds }: SeedOpti
 
 /** From the last fault on, until everybody is up to date. */
 async function quieten(world: World): Promise<void> {
+  world.clients.tell({ e: 'settle' })
+  const begin = Date.now()
   const milliseconds = await everybodyUpToDate(world, 0)
-  if (milliseconds !== undefined) return world.journal.write({ e: 'settled', milliseconds })
-  violate(world, 'liveness', `not everybody was up to date ${RECOVERY_TIME} ms after the last fault`)
+  if (milliseconds !== undefined) world.journal.write({ e: 'settled', milliseconds })
+  else violate(world, 'liveness', `not everybody was up to date ${RECOVERY_TIME} ms after the last fault`)
+  await everybodyKnown(world, begin)
+}
+
+async function everybodyKnown(world: World, begin: number): Promise<void> {
+  const isKnown = await world.clients
+    .ask({ e: 'await-presence' }, 'presence-known', begin + PRESENCE_TIME - Date.now())
+    .catch(() => false)
+  if (isKnown) return world.journal.write({ e: 'presence-settled', milliseconds: Date.now() - begin })
+  const { differences } = await world.clients.ask({ e: 'compare' }, 'compared', ENDING)
+  for (const { invariant, what } of differences as Violation[]) violate(world, invariant, what)
+  if ((differences as Violation[]).length === 0) violate(world, 'liveness', 'visitors are not where they want to be')
 }
 
 /** Canaries on every topic, until one round of them has reached everybody: after how long, undefined when it never did. */
@@ -88,7 +106,7 @@ async function end(world: World): Promise<void> {
   if ((await everybodyUpToDate(world, LAST_ROUNDS)) === undefined) {
     violate(world, 'liveness', 'not everybody got what was published last')
   }
-  await countConnections(world, world.options.clients)
+  await countConnections(world)
   await world.store.whole()
   await recordHistories(world)
   await world.clients.ask({ e: 'end' }, 'ended', ENDING)
@@ -113,7 +131,8 @@ async function statesOf(world: World): Promise<NodeState[]> {
 }
 
 /** Looks until the nodes have exactly as many connections as there are clients. */
-async function countConnections(world: World, expected: number): Promise<void> {
+async function countConnections(world: World, clients?: number): Promise<void> {
+  const expected = clients ?? ((await world.clients.ask({ e: 'count' }, 'counted', ENDING)).connections as number)
   const deadline = Date.now() + ENDING
   let connections = -1
   while (Date.now() < deadline) {
@@ -165,6 +184,7 @@ async function findLeaks(world: World): Promise<void> {
     if (rss > MAX_RSS * 2 ** 20) violate(world, 'leak', `node ${index} has ${Math.round(rss / 2 ** 20)} MB`)
   }
   await findSubscriptions(world)
+  await findMembers(world)
 }
 
 /** Of both kinds of pub/sub. */
@@ -187,6 +207,17 @@ async function findSubscriptions(world: World): Promise<void> {
     if (held.length !== expected) violate(world, 'leak', `subscriptions are left: ${held.join(' ')}`)
     const [, nodes] = (await server.admin.pubsub('NUMSUB', 'push:nodes')) as [string, number]
     if (Number(nodes) !== world.nodes.length) violate(world, 'leak', `${nodes} nodes are subscribed`)
+  }
+}
+
+/** Who was there is forgotten with the grace. A node that died had a lease, which ends. */
+async function findMembers(world: World): Promise<void> {
+  const deadline = Date.now() + ENDING
+  for (const topic of ['all', ...LOBBIES]) {
+    const key = `{push:${topic}}:members`
+    while ((await world.store.adminOf(topic).exists(key)) && Date.now() < deadline) await sleep(100)
+    const left = await world.store.adminOf(topic).hkeys(key)
+    if (left.length > 0) violate(world, 'leak', `members are left on ${topic}: ${left.join(' ')}`)
   }
 }
 

@@ -6,6 +6,11 @@ export const USERS = ['user:u0', 'user:u1', 'user:u2', 'user:u3', 'user:u4', 'us
 export const SMALL = 'channel:small'
 /** Large messages: they fill the buffers of whoever does not read. */
 export const BULK = 'channel:bulk'
+/** Topics with presence, for visitors. */
+export const LOBBIES = ['channel:lobby0', 'channel:lobby1']
+/** Milliseconds of the presence rules. */
+export const GRACE = 1000
+export const LEASE = 3000
 export const TOPICS = ['all', ...ROOMS, ...CHANNELS, ...USERS, SMALL, BULK]
 
 export const BULK_BYTES = 100_000

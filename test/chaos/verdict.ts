@@ -11,6 +11,14 @@ export type Invariant =
   | 'liveness'
   | 'leak'
   | 'error'
+  /** Presence: somebody is shown who is not there. */
+  | 'ghost'
+  /** Somebody is not shown who is there. */
+  | 'absent'
+  /** Somebody was told to have left who was there. */
+  | 'flicker'
+  /** What was told of a list does not follow from what was told before. */
+  | 'roster'
   | 'blind'
 
 export interface Violation {
@@ -34,6 +42,10 @@ export interface Tally {
   reconnects: number[]
   /** Milliseconds from the last fault until everybody was up to date. */
   settled: number | undefined
+  /** Members that joined and left, as clients were told. */
+  presence: { joined: number; left: number }
+  /** Milliseconds from then until everybody knew who was there. */
+  presenceSettled: number | undefined
 }
 
 export interface Verdict {

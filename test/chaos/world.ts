@@ -14,6 +14,8 @@ export interface WorldOptions {
   topology: Topology
   nodes: number
   clients: number
+  /** Clients that come and go, and look at who is there. */
+  visitors: number
   lanes: number
   pace: number
   /** Where the programs lie, bundled. */
@@ -73,12 +75,14 @@ export class World {
     await Promise.all(this.nodes.map(slot => this.startNode(slot)))
     const urls = await this.#entrances()
     this.publisherLink = await this.#proxy(this.store.port)
-    const { seed, lanes, pace, clients } = this.options
+    const { seed, lanes, pace, clients, visitors } = this.options
     this.clients = this.#program('clients', {
       urls: urls.map(url => `ws${url}`),
       count: clients,
+      visitors,
       seed,
       journal: this.file('clients.jsonl'),
+      visitorsJournal: this.file('visitors.jsonl'),
     })
     this.#ends.push(() => this.clients.kill())
     await this.clients.hear('ready', START)

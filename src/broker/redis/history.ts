@@ -1,6 +1,7 @@
 import { errors, isPushError, type PushError } from '../../protocol/errors.ts'
 import type { GapReason } from '../../protocol/messages.ts'
 import { newestIn, type Position, positionOf } from '../../protocol/position.ts'
+import { looksLikeDelta } from '../../protocol/presence-delta.ts'
 import { Slice } from '../../protocol/slice.ts'
 import type { Topic } from '../../protocol/topic.ts'
 import type { HistoryEntry, HistoryPage, PageLimits } from '../broker.ts'
@@ -34,11 +35,9 @@ export function parseRecorded({ memory, start, end: messageEnd }: Slice): Record
   return { position, previous, envelope: new Slice(memory, end + 1, messageEnd) }
 }
 
-const PRESENCE = '{"control":"presence"'
-
 /** Whether it says who is on the topic: if one of these is missed, its version shows it. */
 export function isPresence({ memory, start, end }: Slice): boolean {
-  return end - start > PRESENCE.length && memory.toString('latin1', start, start + PRESENCE.length) === PRESENCE
+  return looksLikeDelta(memory, start, end)
 }
 
 /** Of a server on which no loss was noticed. */

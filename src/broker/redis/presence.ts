@@ -34,9 +34,9 @@ export class RedisPresence implements PresenceStore {
     })
   }
 
-  #argsOf({ owner, base, lease, anonymous, users }: PresenceChange): (string | number)[] {
+  #argsOf({ owner, base, lease, anonymous, users, heard }: PresenceChange): (string | number)[] {
     const next = Number(base) + 1
-    const args: (string | number)[] = [owner, base, next, lease, anonymous, this.#flag]
+    const args: (string | number)[] = [owner, base, next, lease, anonymous, this.#flag, heard.epoch, heard.version]
     for (const [user, { connections, since, info, ids }] of users) {
       args.push(user, connections, since, info, ids.length > 0 ? JSON.stringify(ids) : '')
     }

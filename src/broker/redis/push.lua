@@ -3,7 +3,7 @@
 -- of functions or, on servers that forbid functions, as a script. JSON is never encoded again: Lua's cjson would turn
 -- [] into {} and 100000000000000001 into 1e+17.
 
-local VERSION = 6
+local VERSION = 7
 local DAY = 86400
 local MAX_SIZE = 100000
 local MAX_TTL = 366 * DAY
@@ -16,6 +16,8 @@ local CLIENT_KEY = 'client:'
 local READ_AT_ONCE = 16
 -- So many bytes of entries are looked through for the newest ones.
 local MAX_NEWEST_BYTES = 1048576
+-- About so many bytes of users are taken away in one call: the change is published.
+local MAX_PURGED_BYTES = 65536
 local RESERVED = {
   welcome = true, ping = true, pong = true, subscribe = true, subscribed = true, unsubscribe = true,
   unsubscribed = true, reply = true, error = true, gap = true, reconnect = true, ack = true,
@@ -490,7 +492,7 @@ local function presence_of(channel, owner)
   local presence = { key = tag .. ':presence', members = tag .. ':members', own = tag .. ':members:' .. owner, state = {} }
   local flat = redis.call('HGETALL', presence.key)
   for i = 1, #flat, 2 do presence.state[flat[i]] = flat[i + 1] end
-  presence.joined, presence.updated, presence.left = {}, {}, {}
+  presence.joined, presence.updated, presence.left, presence.bytes = {}, {}, {}, 0
   return presence
 end
 
@@ -528,6 +530,7 @@ local function change_member(presence, user, count, since, info, ids)
     if not old then return end
     redis.call('HDEL', presence.members, user)
     presence.left[#presence.left + 1] = cjson.encode(user)
+    presence.bytes = presence.bytes + #user
     return
   end
   if old then
@@ -540,6 +543,7 @@ local function change_member(presence, user, count, since, info, ids)
   redis.call('HSET', presence.members, user, new)
   local list = old and presence.updated or presence.joined
   list[#list + 1] = as_event(user, new)
+  presence.bytes = presence.bytes + #user + #new
 end
 
 local function listed(name, list)
@@ -584,6 +588,12 @@ local function expire_with_leases(presence, milliseconds, lease)
   redis.call('PEXPIRE', presence.own, string.format('%.0f', math.max(last - milliseconds, lease) * 4))
 end
 
+-- Nodes know versions that this list does not have yet when Redis went back in time: in another epoch they read it again.
+local function begin_epoch(presence, time)
+  presence.state.epoch = timeline_at(microseconds_of(time))
+  redis.call('HSET', presence.key, 'epoch', presence.state.epoch)
+end
+
 -- As for a publication: what is refused half way would leave a list that is not the sum of its parts.
 local function presence_forbidden(presence, channel, is_sharded)
   if not redis.acl_check_cmd then return nil end
@@ -613,8 +623,8 @@ local function lapsed_in(presence, milliseconds, had_lease)
 end
 
 -- KEYS: the channel, or its keys. ARGV: the owner, the number of its last change, that of this one, its lease in
--- milliseconds, its anonymous connections, '1' for SPUBLISH; then for each user that changed: user, connections, since in
--- milliseconds, info, ids of the connections.
+-- milliseconds, its anonymous connections, '1' for SPUBLISH, epoch and version of the list as the node last heard of them;
+-- then for each user that changed: user, connections, since in milliseconds, info, ids of the connections.
 -- → {'ok' or 'resync', epoch, version, number of the last change of the owner, owners whose lease has ended, …}
 -- 'resync' means that Redis lost changes of this owner, or that others ended its lease: nothing was changed.
 local function push_presence(keys, args)
@@ -627,12 +637,12 @@ local function push_presence(keys, args)
   local missing = presence_forbidden(presence, channel, is_sharded)
   if missing then return redis.error_reply('NOPERM this user has no permission for ' .. missing) end
   if not is_whole(presence, owner) then return { 'resync', '', 0, '0' } end
+  if state.epoch == args[7] and tonumber(state.version or '0') < tonumber(args[8]) then begin_epoch(presence, time) end
   if change ~= base then return { 'resync', state.epoch or '', tonumber(state.version or '0'), change } end
   -- What was left of a list that is gone.
   if change == '0' then redis.call('UNLINK', presence.own) end
   if not state.epoch then
-    state.epoch = timeline_at(microseconds_of(time))
-    redis.call('HSET', presence.key, 'epoch', state.epoch)
+    begin_epoch(presence, time)
     -- It may have outlived its version, and every owner writes its share again.
     redis.call('UNLINK', presence.members)
   end
@@ -641,7 +651,7 @@ local function push_presence(keys, args)
     state.quiet = string.format('%.0f', milliseconds + lease)
     redis.call('HSET', presence.key, 'quiet', state.quiet)
   end
-  for i = 7, #args, 5 do
+  for i = 9, #args, 5 do
     change_member(presence, args[i], tonumber(args[i + 1]), tonumber(args[i + 2]), args[i + 3], args[i + 4])
   end
   local anonymous = tonumber(args[5])
@@ -674,7 +684,10 @@ local function push_purge(keys, args)
   if change == '0' or expires >= milliseconds or milliseconds < quiet then return 0 end
   if not is_whole(presence, owner) then return 0 end
   local found = redis.call('HSCAN', presence.own, '0', 'COUNT', most)[2]
-  for i = 1, #found, 2 do change_member(presence, found[i], 0, 0, '', '') end
+  for i = 1, #found, 2 do
+    if presence.bytes > MAX_PURGED_BYTES then break end
+    change_member(presence, found[i], 0, 0, '', '')
+  end
   local left = redis.call('HLEN', presence.own)
   local are_more = left > 0
   local total = tonumber(presence.state.anonymous or '0')

@@ -79,6 +79,8 @@ export class Presence<C extends Present & Watcher> {
   }
 
   take(topic: Topic, delta: PresenceDelta): void {
+    const share = this.#shares.get(topic)
+    if (share) share.heard = { epoch: delta.epoch, version: delta.version }
     this.#watches.take(topic, delta)
   }
 

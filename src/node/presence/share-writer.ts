@@ -101,8 +101,8 @@ export class ShareWriter {
   async #write(batch: readonly Share[], lease?: (share: Share) => number): Promise<void> {
     const taken = batch.map(share => {
       share.isWriting = true
-      const { topic, base } = share
-      return { topic, base, owner: this.#owner, lease: lease?.(share) ?? this.#lease, ...share.take() }
+      const { topic, base, heard } = share
+      return { topic, base, heard, owner: this.#owner, lease: lease?.(share) ?? this.#lease, ...share.take() }
     })
     const replies = await this.#store.write(taken).catch(error => batch.map(() => error as Error))
     const now = performance.now()
@@ -130,6 +130,7 @@ export class ShareWriter {
 
   #written(share: Share, reply: PresenceReply, anonymous: number, now: number): void {
     share.base = reply.base
+    share.heard = { epoch: reply.epoch, version: reply.version }
     share.writtenAt = now
     share.written(anonymous)
     this.#held.delete(share)

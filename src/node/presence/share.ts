@@ -1,4 +1,4 @@
-import type { OwnMember, PresenceChange } from '../../broker/presence.ts'
+import type { OwnMember, PresenceChange, PresencePlace } from '../../broker/presence.ts'
 import type { PresenceRule } from '../../options/presence.ts'
 import type { Topic } from '../../protocol/topic.ts'
 
@@ -32,6 +32,7 @@ export class Share {
   readonly rule: PresenceRule
   /** The number of the last change that the broker has. */
   base = '0'
+  heard: PresencePlace = { epoch: '', version: 0 }
   /** When the lease was last renewed. */
   writtenAt = 0
   isWriting = false

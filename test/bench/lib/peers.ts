@@ -29,5 +29,13 @@ export const OPTIONAL_PEERS: Peer[] = [
   },
 ]
 
+/** This project with presence, beside itself without. */
+export const PRESENCE_PEERS: Peer[] = [
+  PEERS[0]!,
+  { name: 'ours-users', kind: 'bridge', about: 'who is online' },
+  { name: 'ours-topic', kind: 'bridge', about: 'who is on each channel' },
+  { name: 'ours-list', kind: 'bridge', about: 'the same, with lists of up to 10,000 members' },
+]
+
 /** Not a peer: it writes prebuilt bytes without Redis, to find out how much the loader can take. */
 export const BLASTER: Peer = { name: 'blaster', kind: 'bridge', about: "the loader's own ceiling" }

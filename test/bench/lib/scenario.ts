@@ -19,6 +19,8 @@ export interface Run {
   server: Child
   load: Child
   publisher: Child
+  /** of Redis */
+  redisPort: number
   quick: boolean
   /** milliseconds until the run is cut off */
   timeLeft(): number

@@ -6,6 +6,7 @@ import { scenario as groups } from './groups.ts'
 import { scenario as idle } from './idle.ts'
 import { scenario as mixed } from './mixed.ts'
 import { scenario as paced } from './paced.ts'
+import { scenario as presence } from './presence.ts'
 import { scenario as recorded } from './recorded.ts'
 import { scenario as responsive } from './responsive.ts'
 import { scenario as stalled } from './stalled.ts'
@@ -24,5 +25,6 @@ export const SCENARIOS: Scenario[] = [
   groups,
   behind,
   recorded,
+  presence,
   ceiling,
 ]

@@ -3,15 +3,14 @@ import { after, before, test } from 'node:test'
 import type { Redis } from 'ioredis'
 import type { PushBridgeOptions } from '../../../src/index.ts'
 import type { PresenceMessage } from '../../../src/protocol/presence.ts'
-import type { TestMessage } from '../../../src/testing.ts'
 import { buildPush, openConnection, type TestApp } from '../../helpers/app.ts'
-import { type Client, startNode } from '../../helpers/nodes.ts'
+import { startNode } from '../../helpers/nodes.ts'
+import { follow, look, presenceIn, ROOM } from '../../helpers/presence.ts'
 import { cleanups } from '../../helpers/processes.ts'
 import { type RedisServer, startRedis } from '../../helpers/redis.ts'
 import { once, until } from '../../helpers/waiting.ts'
 
 const LONG = { timeout: 180_000 }
-const ROOM = 'channel:room.1'
 const RIGHTS = [{ topics: ['channel:*', 'user:*', 'all'], actions: ['subscribe', 'presence'] as const }]
 
 const all = cleanups()
@@ -43,18 +42,6 @@ const options = (more: Partial<PushBridgeOptions> = {}): Partial<PushBridgeOptio
   ...more,
 })
 
-type Opened = Pick<Client, 'send' | 'next'>
-
-/** Subscribes with `presence` and gives the list of the answer. */
-async function look(connection: Opened, topic = ROOM): Promise<PresenceMessage> {
-  connection.send('subscribe', { topic, presence: true }, 1)
-  const { payload } = await connection.next('subscribed')
-  const { presence } = payload as { presence?: PresenceMessage }
-  return presence ?? presenceIn(await connection.next('push.presence'))
-}
-
-const presenceIn = ({ payload }: TestMessage) => payload as PresenceMessage
-
 /** Every change was understood as it came: a list that is read again would hide that none is. */
 async function usedNoReload(app: TestApp['app']): Promise<void> {
   const { metrics } = await app.push.status()
@@ -62,26 +49,6 @@ async function usedNoReload(app: TestApp['app']): Promise<void> {
     Object.keys(metrics).filter(name => name.startsWith('publications_rejected')),
     [],
   )
-}
-
-/** Follows a list until it is `expected`: the only thing a client needs. */
-async function follow(
-  connection: Opened,
-  list: PresenceMessage,
-  expected: readonly string[],
-): Promise<PresenceMessage[]> {
-  const users = new Map((list.members ?? []).map(member => [member.user, member]))
-  const seen: PresenceMessage[] = []
-  while ([...users.keys()].toSorted().join() !== expected.toSorted().join()) {
-    const change = presenceIn(await connection.next('push.presence'))
-    seen.push(change)
-    if (change.members && !change.continued) users.clear()
-    for (const member of [...(change.members ?? []), ...(change.joined ?? []), ...(change.updated ?? [])]) {
-      users.set(member.user, member)
-    }
-    for (const user of change.left ?? []) users.delete(user)
-  }
-  return seen
 }
 
 for (const kind of ['in process', 'redis'] as const) {

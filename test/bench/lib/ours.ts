@@ -1,0 +1,28 @@
+import type { AddressInfo } from 'node:net'
+import Fastify from 'fastify'
+import type pushBridge from '../../../src/index.ts'
+import type { PushBridgeOptions } from '../../../src/index.ts'
+import { announce, BACKLOG, PORT, REDIS_URL } from './contract.ts'
+
+interface Query {
+  user?: string
+  topics?: string
+}
+
+/** The server under test of this project, with and without an option that is to be measured. */
+export async function serveOurs(options: Pick<PushBridgeOptions, 'presence'> = {}): Promise<void> {
+  const entry: { default: typeof pushBridge } = await import(process.env.OURS_ENTRY ?? '../../../src/index.ts')
+  const app = Fastify()
+  await app.register(entry.default, {
+    path: '/ws',
+    redis: REDIS_URL,
+    authenticate: request => {
+      const { user, topics } = request.query as Query
+      const allow = options.presence ? [{ topics: 'channel:*', actions: ['subscribe', 'presence'] }] : ['channel:*']
+      return { ...(user && { user }), join: topics?.split(',').filter(Boolean) ?? [], allow }
+    },
+    ...options,
+  })
+  await app.listen({ port: PORT, host: '127.0.0.1', backlog: BACKLOG })
+  announce((app.server.address() as AddressInfo).port)
+}
