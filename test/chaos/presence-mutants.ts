@@ -29,8 +29,8 @@ export const PRESENCE_MUTANTS: readonly Mutant[] = [
       },
       {
         file: LUA,
-        find: "change_member(presence, found[i], 0, 0, '', '') end",
-        replace: "change_member(presence, found[i], 0, -1, '', '') end",
+        find: "change_member(presence, found[i], 0, 0, '', '')",
+        replace: "change_member(presence, found[i], 0, -1, '', '')",
       },
       {
         file: LUA,

@@ -86,6 +86,22 @@ const REJECTED: [envelope: string | Uint8Array, reason: RejectReason, message: s
 
 for (const [envelope, reason, message] of REJECTED) {
   const shown = typeof envelope === 'string' ? envelope.slice(0, 50) : `bytes ${Buffer.from(envelope).toString('hex')}`
+  test('a change of who is there may be larger than a publication, up to a limit of its own', () => {
+    const delta = (users: number) =>
+      JSON.stringify({
+        control: 'presence',
+        epoch: 'e',
+        version: 1,
+        count: users,
+        anonymous: 0,
+        left: Array.from({ length: users }, (_, i) => `user-${i}-${'x'.repeat(90)}`),
+      })
+    assert.equal(decode(delta(1000)).kind, 'presence')
+    assert.ok(delta(1000).length > LIMIT)
+    assert.equal(decode(delta(3000)).kind, 'rejected')
+    assert.equal(decode(`{"type":"presence","payload":"${'x'.repeat(LIMIT)}"}`).kind, 'rejected')
+  })
+
   test(`${reason}: ${JSON.stringify(shown)}`, () => {
     const decoded = decode(envelope)
     assert.ok(decoded.kind === 'rejected', `taken for ${decoded.kind}`)
