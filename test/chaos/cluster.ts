@@ -9,7 +9,7 @@ import { FaultProxy } from './proxy.ts'
 import { RedisProcess } from './redis-server.ts'
 import { firstHomeOf, NODE_TIMEOUT, SHARDS, slotOf } from './slots.ts'
 import { dataFolder, type Store, type Target } from './store.ts'
-import { TOPICS } from './topics.ts'
+import { LOBBIES, TOPICS } from './topics.ts'
 
 /** The number of the shard of a master that joins. */
 const JOINED = SHARDS
@@ -253,7 +253,10 @@ export class ClusterStore implements Store {
 
 const PREFIX = 'push:'
 /** Whose slots move. */
-const KEYS = [...TOPICS.map(topic => PREFIX + topic), ...[0, 1, 2].map(shard => `{${PREFIX}shard-${shard}}`)]
+const KEYS = [
+  ...[...TOPICS, ...LOBBIES].map(topic => PREFIX + topic),
+  ...[0, 1, 2].map(shard => `{${PREFIX}shard-${shard}}`),
+]
 
 /** Until the whole Cluster takes keys again; what is not to be done twice is no error of that kind. */
 async function patiently<T>(act: () => Promise<T>): Promise<T> {
