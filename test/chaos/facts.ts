@@ -67,7 +67,8 @@ export interface Home {
 export type VisitNote = { t: number; c: string; user: string } & (
   | { e: 'attempt' }
   /** Asked anew: what was told of the topic before does not count any more. */
-  | { e: 'entered' | 'left' | 'asked' | 'opened'; topic: string }
+  | { e: 'entered' | 'asked' | 'opened'; topic: string }
+  | { e: 'left'; topic: string; code?: number }
   | { e: 'told'; topic: string; message: PresenceMessage }
   | { e: 'changed'; topic: string; joined: string[]; left: string[] }
   | { e: 'error' | 'library-error' }

@@ -1,3 +1,4 @@
+import { CLOSE } from '../../src/protocol/messages.ts'
 import type { Facts, VisitNote } from './facts.ts'
 import { mayFlicker } from './justify.ts'
 import { PresenceView } from './presence-view.ts'
@@ -64,6 +65,11 @@ function isGone(absences: readonly Absence[], t: number): boolean {
   return absences.some(({ from, until, tried }) => from < t - DELAY && Math.min(tried, until) > t)
 }
 
+/** The node closed the connection because the visitor was mute or slow: it reads that late. */
+function beginOf({ t, code }: { t: number; code?: number }): number {
+  return code === CLOSE.HEARTBEAT_TIMEOUT || code === CLOSE.SLOW_CONSUMER ? t - DELAY : t
+}
+
 /** When each user had no connection that had the topic, by user and topic. It begins when the user was first there. */
 function absencesIn(visits: readonly VisitNote[]): Map<string, Absence[]> {
   const counts = new Map<string, number>()
@@ -83,7 +89,7 @@ function absencesIn(visits: readonly VisitNote[]): Map<string, Absence[]> {
     const known = absences.get(key) ?? []
     absences.set(key, known)
     if (before === 0 && count === 1 && known.length > 0) known.at(-1)!.until = visit.t
-    if (count === 0) known.push({ from: visit.t, until: NEVER, tried: NEVER })
+    if (visit.e === 'left' && count === 0) known.push({ from: beginOf(visit), until: NEVER, tried: NEVER })
   }
   return absences
 }

@@ -39,9 +39,9 @@ export class LibraryVisitor extends Visitor {
     client.listen('subscribed', ({ topic }) => this.entered(topic))
     client.listen('error', ({ code, message }) => this.note({ e: 'library-error', code, message }))
     client.listen('unreachable', () => {})
-    client.listen('state', ({ state, delay }) => {
+    client.listen('state', ({ state, code, delay }) => {
       if (client !== this.#client) return
-      if (state !== 'open') this.left(this.topics)
+      if (state !== 'open') this.left(this.topics, code)
       if (state === 'connecting') this.attempted()
       if (state === 'waiting' && delay! > PATIENCE) this.#reopen(client)
       changed()

@@ -41,11 +41,11 @@ export class RawVisitor extends Visitor {
     this.#heardAt = Date.now()
     socket.on('message', data => this.#receive(JSON.parse(String(data)) as Message))
     socket.on('error', () => {})
-    socket.on('close', () => {
+    socket.on('close', code => {
       if (socket !== this.#socket) return
       clearInterval(this.#watching)
       this.#views.clear()
-      this.left(this.topics)
+      this.left(this.topics, code)
       if (this.isComing) setTimeout(() => this.#again(socket), random.between(...RETRY))
     })
     clearInterval(this.#watching)

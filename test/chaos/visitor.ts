@@ -78,8 +78,9 @@ export abstract class Visitor {
     this.options.changed()
   }
 
-  protected left(topics: readonly string[]): void {
-    for (const topic of topics) if (this.held.delete(topic)) this.note({ e: 'left', topic })
+  /** `code`: of a connection that was closed. */
+  protected left(topics: readonly string[], code?: number): void {
+    for (const topic of topics) if (this.held.delete(topic)) this.note({ e: 'left', topic, code })
     this.options.changed()
   }
 
