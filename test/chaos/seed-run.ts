@@ -216,8 +216,11 @@ async function findMembers(world: World): Promise<void> {
   for (const topic of ['all', ...LOBBIES]) {
     const key = `{push:${topic}}:members`
     while ((await world.store.adminOf(topic).exists(key)) && Date.now() < deadline) await sleep(100)
-    const left = await world.store.adminOf(topic).hkeys(key)
-    if (left.length > 0) violate(world, 'leak', `members are left on ${topic}: ${left.join(' ')}`)
+    const admin = world.store.adminOf(topic)
+    const left = await admin.hkeys(key)
+    if (left.length === 0) continue
+    const state = JSON.stringify([await admin.pttl(key), await admin.hgetall(`{push:${topic}}:presence`)])
+    violate(world, 'leak', `members are left on ${topic}: ${left.join(' ')} (${state})`)
   }
 }
 

@@ -1,3 +1,4 @@
+import type { Redis } from 'ioredis'
 import type { PresenceMessage } from '../../src/protocol/presence.ts'
 import type { TestMessage } from '../../src/testing.ts'
 import type { Client } from './nodes.ts'
@@ -34,4 +35,18 @@ export async function follow(
     for (const user of change.left ?? []) users.delete(user)
   }
   return seen
+}
+
+/** What Redis has of the room, for `restore`. */
+export async function dump(admin: Redis, prefix = 'push:'): Promise<[key: string, bytes: Buffer][]> {
+  const keys = await admin.keys(`?${prefix}${ROOM}?:*`)
+  return Promise.all(keys.map(async key => [key, await admin.dumpBuffer(key)] as [string, Buffer]))
+}
+
+/** Redis goes back to what it had then: as after a power loss, or with a replica that was behind. */
+export async function restore(admin: Redis, dumped: readonly [string, Buffer][], prefix = 'push:'): Promise<void> {
+  const transaction = admin.multi()
+  for (const [key] of await dump(admin, prefix)) transaction.del(key)
+  for (const [key, bytes] of dumped) transaction.restore(key, 60_000, bytes, 'REPLACE')
+  await transaction.exec()
 }

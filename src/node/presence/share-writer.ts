@@ -79,7 +79,7 @@ export class ShareWriter {
     const due = now - this.#lease / RENEWALS
     for (const share of this.#held) {
       if (share.writtenAt > due) break
-      this.#dirty.add(share)
+      if (!share.isWriting) this.#dirty.add(share)
     }
     this.#flush(now)
   }
@@ -136,9 +136,16 @@ export class ShareWriter {
     this.#held.delete(share)
     if (reply.base !== '0') this.#held.add(share)
     if (share.isChanged) this.#dirty.add(share)
-    else if (share.isEmpty && reply.base === '0') this.#events.ended(share)
+    else if (share.isEmpty && reply.base === '0') this.#end(share)
     this.#events.seen(share.topic, reply)
     for (const owner of reply.lapsed) void this.#purge(share.topic, owner)
+  }
+
+  /** Written once more, it would take away those of the share that follows it on the same topic. */
+  #end(share: Share): void {
+    this.#dirty.delete(share)
+    this.#leaving.delete(share)
+    this.#events.ended(share)
   }
 
   /** The broker lost what was written, or others ended the lease of this node. */

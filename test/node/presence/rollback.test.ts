@@ -2,7 +2,7 @@ import { after, before, test } from 'node:test'
 import type { Redis } from 'ioredis'
 import type { PushBridgeOptions } from '../../../src/index.ts'
 import { buildPush, openConnection } from '../../helpers/app.ts'
-import { follow, look, ROOM } from '../../helpers/presence.ts'
+import { dump, follow, look, restore } from '../../helpers/presence.ts'
 import { cleanups } from '../../helpers/processes.ts'
 import { startRedis } from '../../helpers/redis.ts'
 
@@ -28,20 +28,6 @@ const options: Partial<PushBridgeOptions> = {
   }),
 }
 
-/** What Redis has of the room, for `restore`. */
-async function dump(prefix: string): Promise<[key: string, bytes: Buffer][]> {
-  const keys = await admin.keys(`?${prefix}${ROOM}?:*`)
-  return Promise.all(keys.map(async key => [key, await admin.dumpBuffer(key)] as [string, Buffer]))
-}
-
-/** Redis goes back to what it had then: as after a power loss, or with a replica that was behind. */
-async function restore(prefix: string, dumped: readonly [string, Buffer][]): Promise<void> {
-  const transaction = admin.multi()
-  for (const [key] of await dump(prefix)) transaction.del(key)
-  for (const [key, bytes] of dumped) transaction.restore(key, 60_000, bytes, 'REPLACE')
-  await transaction.exec()
-}
-
 test('clients are told the truth also after Redis went back in time', LONG, async t => {
   const prefix = 'rollback:'
   const { app: one } = await buildPush(t, { ...options, redis: url, redisPrefix: prefix })
@@ -50,11 +36,11 @@ test('clients are told the truth also after Redis went back in time', LONG, asyn
   await openConnection(other, '/ws/room.1?user=ann')
   const list = await look(watcher)
   await follow(watcher, list, ['ann', 'w'])
-  const dumped = await dump(prefix)
+  const dumped = await dump(admin, prefix)
   for (const user of ['bob', 'carl', 'dora']) await openConnection(other, `/ws/room.1?user=${user}`)
   const members = ['w', 'ann', 'bob', 'carl', 'dora'].map(user => ({ user, connections: 1, since: 0 }))
   await follow(watcher, { ...list, members: members.slice(0, 2) }, ['ann', 'bob', 'carl', 'dora', 'w'])
-  await restore(prefix, dumped)
+  await restore(admin, dumped, prefix)
   await openConnection(other, '/ws/room.1?user=ed')
   await follow(watcher, { ...list, members }, ['ann', 'bob', 'carl', 'dora', 'ed', 'w'])
   await openConnection(one, '/ws/room.1?user=fay')

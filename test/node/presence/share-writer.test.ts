@@ -1,0 +1,77 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { PresenceChange, PresenceReply, PresenceStore } from '../../../src/broker/presence.ts'
+import { Share } from '../../../src/node/presence/share.ts'
+import { ShareWriter } from '../../../src/node/presence/share-writer.ts'
+import type { PresenceRule } from '../../../src/options/presence.ts'
+import type { Topic } from '../../../src/protocol/topic.ts'
+import { until } from '../../helpers/waiting.ts'
+
+const RULE: PresenceRule = { info: false, grace: 0, members: 500 }
+/** Every look at the leases finds one to renew. */
+const LEASE = 30
+
+/** A broker whose answers about one topic wait until they are let go. */
+class SlowStore {
+  readonly writes: PresenceChange[] = []
+  #waiting: (() => void)[] = []
+  readonly slow: string
+
+  constructor(slow: string) {
+    this.slow = slow
+  }
+
+  readonly write = async (changes: readonly PresenceChange[]): Promise<PresenceReply[]> => {
+    this.writes.push(...changes)
+    if (changes.some(({ topic }) => topic === this.slow))
+      await new Promise<void>(resolve => this.#waiting.push(resolve))
+    return changes.map(({ base, users }) => {
+      const isLeft = [...users.values()].every(({ connections }) => connections === 0) && users.size > 0
+      return { isWritten: true, base: isLeft ? '0' : String(Number(base) + 1), epoch: 'e', version: 1, lapsed: [] }
+    })
+  }
+
+  letGo(): void {
+    for (const resolve of this.#waiting.splice(0)) resolve()
+  }
+
+  of(topic: string): PresenceChange[] {
+    return this.writes.filter(change => change.topic === topic)
+  }
+}
+
+test('a share that has ended is not written again, however long its last write took', async t => {
+  const store = new SlowStore('channel:slow')
+  const ended: string[] = []
+  const writer = new ShareWriter(
+    store as unknown as PresenceStore,
+    { owner: 'n.1', lease: LEASE },
+    { seen: () => {}, ended: ({ topic }) => void ended.push(topic), failed: () => {} },
+  )
+  t.after(() => writer.close())
+  const [slow, other] = ['channel:slow', 'channel:other'].map(topic => new Share(topic as Topic, RULE)) as [
+    Share,
+    Share,
+  ]
+  const ann = { id: 'c1', user: 'ann', info: '' }
+  for (const share of [slow, other]) {
+    share.enter(ann, Date.now())
+    writer.changed(share)
+  }
+  await until(() => store.of(slow.topic).length === 1, 'ann is written')
+  store.letGo()
+  await until(() => slow.base === '1', 'ann is there')
+  slow.leave(ann, performance.now())
+  writer.changed(slow)
+  await until(() => store.of(slow.topic).some(({ users }) => users.get('ann')?.connections === 0), 'she leaves')
+  // The other topic shows that leases were looked at meanwhile.
+  const renewals = store.of(other.topic).length
+  await until(() => store.of(other.topic).length > renewals + 1, 'leases were renewed')
+  const writes = store.of(slow.topic).length
+  store.letGo()
+  await until(() => ended.includes(slow.topic), 'the share has ended')
+  const later = store.of(other.topic).length
+  await until(() => store.of(other.topic).length > later + 1, 'leases were renewed again')
+  assert.equal(store.of(slow.topic).length, writes)
+  store.letGo()
+})
