@@ -48,8 +48,8 @@ const pushBridge: FastifyPluginAsync<PushBridgeOptions> = async (app, input) => 
   const push = new PushBridge(hub, publisher, histories)
   app.decorate(options.name, push as never)
   await app.register(async scope => {
-    const watch = await shareWebSocketServer(scope, options)
-    socketRoutes(scope, { hub, options, dispatcher, watch, admission: new Admission(hub, options) })
+    const server = await shareWebSocketServer(scope, options)
+    socketRoutes(scope, { hub, options, dispatcher, server, admission: new Admission(hub, options) })
   })
   const { api, limits } = options
   if (api) await app.register(pushRoutes, { prefix: api.path, api, push, publisher, histories, limits })

@@ -12,6 +12,7 @@ import { type TSchema, Type } from 'typebox'
 import { WebSocket } from 'ws'
 import pushBridge, { clientHandler, type PushBridgeOptions } from '../src/index.ts'
 import { EVENT_FLAGS, EVENT_USAGE } from '../src/node/events/environment.ts'
+import { CompressionSchema } from '../src/options/compression.ts'
 import { EventsSchema } from '../src/options/events.ts'
 import { ApiSchema, OptionsSchema } from '../src/options/options.ts'
 import { type Decoded, decodeEnvelope } from '../src/protocol/envelope.ts'
@@ -329,6 +330,8 @@ test('options: the tables are the schema', () => {
   leaves(OptionsSchema, '')
   leaves(ApiSchema, 'api.')
   leaves(EventsSchema, 'events.')
+  leaves(CompressionSchema, 'compression.')
+  expected.set('compression', 'false')
   const [, callbacks] = /interface PushBridgeOptions [^{]*\{\n([\s\S]*?)\n\}/.exec(read('src/options/options.ts'))!
   const others = [...callbacks!.matchAll(/^ {2}(\w+)\??[:(]/gm), ...callbacks!.matchAll(/^ {4}(on\w+)\??[:(]/gm)]
   for (const [line, name] of others) {

@@ -2,6 +2,8 @@ import { copyInto, type Slice } from '../protocol/slice.ts'
 
 const TEXT = 0x81
 const BINARY = 0x82
+/** RSV1: the payload is compressed (RFC 7692 section 6). */
+const COMPRESSED = 0x40
 /** The second byte holds a length of up to 125; these two values say that the length follows in 2 or 8 bytes. */
 const LENGTH_16 = 126
 const LENGTH_64 = 127
@@ -35,6 +37,17 @@ export function encodeFrame(message: string | Uint8Array): Frames {
   if (binary) frame.memory.set(message, at)
   else frame.memory.write(message, at, 'utf8')
   return frame
+}
+
+/** The frame of a payload, in memory of its own. */
+export function frameOf(
+  payload: Uint8Array,
+  { binary, isCompressed }: { binary: boolean; isCompressed: boolean },
+): Buffer {
+  const memory = Buffer.allocUnsafe(headerBytes(payload.length) + payload.length)
+  const kind = (binary ? BINARY : TEXT) | (isCompressed ? COMPRESSED : 0)
+  memory.set(payload, writeHeader(memory, 0, kind, payload.length))
+  return memory
 }
 
 /** A message as bytes: a JSON object, with its origin in place of the closing brace. */

@@ -96,6 +96,8 @@ export class Segment extends Queue implements Frames {
   readonly start: number
   /** The topic on which it was published; undefined for a message to one connection alone. */
   readonly topic: Topic | undefined
+  /** The frames as connections with compression get them; null if that is not worthwhile, undefined if nobody has asked. */
+  deflated: Buffer | null | undefined
   #end: number
   #count: number
   /** The position of the last frame if they are recorded. In the history, too, the frames directly follow each other. */
@@ -161,6 +163,7 @@ export class Segment extends Queue implements Frames {
     this.#end += bytes
     this.#count += count
     this.#view = undefined
+    this.deflated = undefined
     this.grew(bytes)
   }
 

@@ -1,13 +1,22 @@
 import type { Socket } from 'node:net'
 import { BufferPool } from './buffer-pool.ts'
+import type { Deflater } from './deflater.ts'
 import type { Frame } from './frame.ts'
 import type { Queue } from './queue.ts'
 
-/** What is written in one call: joined frames, or one message that `ws` frames itself. */
-export type Part = Buffer | Frame
+/** Whole frames of a queue that are written in other bytes: `size` is how many they have in the queue. */
+interface Deflated {
+  readonly bytes: Buffer
+  readonly size: number
+}
 
+/** What is written in one call: joined frames, the same compressed, or one message that `ws` frames itself. */
+export type Part = Buffer | Deflated | Frame
+
+/** How many bytes of the queue it is. */
 export function partBytes(part: Part): number {
-  return part instanceof Uint8Array ? part.length : part.bytes.length
+  if (part instanceof Uint8Array) return part.length
+  return 'size' in part ? part.size : part.bytes.length
 }
 
 /** How a connection writes to its socket. No other file knows how `ws` writes. */
@@ -96,6 +105,41 @@ class FrameTransport implements Transport {
   }
 }
 
+/** The most of a queue that is compressed and joined for one write. */
+const MAX_PORTION = 64 * 1024
+
+/** Writes frames that were compressed once for all connections. `ws` itself sends nothing but control frames. */
+class DeflateTransport extends FrameTransport {
+  readonly #deflater: Deflater
+
+  constructor(ws: ServerSocket, socket: Socket, deflater: Deflater) {
+    super(ws, socket)
+    this.#deflater = deflater
+  }
+
+  override parts(queue: Queue): readonly Part[] {
+    const segments = queue.segments()
+    if (!segments.some(segment => this.#deflater.deflated(segment))) return super.parts(queue)
+    const parts: Deflated[] = []
+    let open: Buffer[] = []
+    let size = 0
+    for (const [i, segment] of segments.entries()) {
+      open.push(this.#deflater.deflated(segment) ?? segment.view())
+      size += segment.bytes
+      const next = segments[i + 1]
+      if (next && size + next.bytes <= MAX_PORTION) continue
+      parts.push({ bytes: open.length === 1 ? open[0]! : Buffer.concat(open), size })
+      open = []
+      size = 0
+    }
+    return parts
+  }
+
+  override write(part: Part): boolean {
+    return super.write(part instanceof Uint8Array ? part : part.bytes)
+  }
+}
+
 /** How much `ws` may have to compress for a socket before that counts as full, and when it takes more again. */
 const MAX_AHEAD = 64 * 1024
 const RESUME_AT = MAX_AHEAD / 2
@@ -144,12 +188,13 @@ class MessageTransport extends FrameTransport {
 const IS_ORDINARY = process.env.PUSH_ORDINARY_SEND === '1'
 
 /**
- * The cheapest transport for `ws`. With permessage-deflate its sender is asynchronous and keeps a dictionary, so one of
- * our frames could overtake a compressed one: such a socket gets a MessageTransport. `PUSH_ORDINARY_SEND=1` selects it
- * for every socket, so that the test suite runs over both.
+ * The cheapest transport for `ws`. `deflater` is given where a socket with permessage-deflate takes what it makes. Otherwise
+ * the sender of `ws` compresses. It is asynchronous, so one of our frames could overtake a compressed one: such a socket gets
+ * a MessageTransport. `PUSH_ORDINARY_SEND=1` selects it for every socket, so that the
+ * test suite runs over both.
  */
-export function createTransport(ws: ServerSocket, socket: Socket): Transport {
-  return IS_ORDINARY || ws.extensions.includes('permessage-deflate')
-    ? new MessageTransport(ws, socket)
-    : new FrameTransport(ws, socket)
+export function createTransport(ws: ServerSocket, socket: Socket, deflater?: Deflater): Transport {
+  const isCompressed = ws.extensions.includes('permessage-deflate')
+  if (IS_ORDINARY || (isCompressed && !deflater)) return new MessageTransport(ws, socket)
+  return isCompressed ? new DeflateTransport(ws, socket, deflater!) : new FrameTransport(ws, socket)
 }

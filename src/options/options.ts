@@ -6,6 +6,7 @@ import type { Action, KeyGrant, Right } from '../protocol/rights.ts'
 import { PREFIX_PATTERN, type Topic } from '../protocol/topic.ts'
 import type { PublicationSchemas } from '../publish/schemas.ts'
 import type { ClientPublication, ClientPublicationRules } from './client-publications.ts'
+import type { Compression, CompressionOption } from './compression.ts'
 import type { EventsInput, EventsOptions } from './events.ts'
 import type { PresenceOption, PresenceRules } from './presence.ts'
 
@@ -175,6 +176,8 @@ export interface PushBridgeOptions extends Given<Omit<ParsedOptions, 'path' | 'h
   history?: Readonly<Record<string, { size: number; ttl: number }>>
   /** Who is on which topics, and `users: true` for who is online: `{ 'channel:room.*': { info: true } }`. Default: none. */
   presence?: PresenceOption
+  /** Compresses large messages, once for all clients that offer permessage-deflate. Default: false. See SECURITY.md. */
+  compression?: CompressionOption
   /** Handlers of client messages, by type. */
   handlers?: Record<string, ClientHandler>
   /** Types that clients may publish, where the action `publish` is granted to them. Default: none. */
@@ -204,6 +207,7 @@ export type Options = ParsedOptions & {
   schemas: PublicationSchemas
   history: NonNullable<PushBridgeOptions['history']>
   presence: PresenceRules
+  compression: Compression | undefined
   handlers: Record<string, ClientHandler>
   clientPublications: ClientPublicationRules
   api:

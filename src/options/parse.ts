@@ -7,6 +7,7 @@ import { unknownKey } from '../protocol/unknown-keys.ts'
 import { rulesProblem } from '../publish/history-rules.ts'
 import type { PublicationSchemas } from '../publish/schemas.ts'
 import { parseClientPublications } from './client-publications.ts'
+import { parseCompression } from './compression.ts'
 import { parseEvents } from './events.ts'
 import {
   type ApiKey,
@@ -22,7 +23,7 @@ import { type PresenceOption, parsePresence } from './presence.ts'
 import { fail, isPlainObject, pick, refuse, refuseType, withDefaults } from './values.ts'
 
 const OBJECTS = ['schemas', 'handlers', 'clientPublications', 'history', 'presence', 'api', 'events'] as const
-const KEYS = [...Object.keys(OptionsSchema.properties), 'redis', ...CALLBACKS, ...OBJECTS]
+const KEYS = [...Object.keys(OptionsSchema.properties), 'redis', 'compression', ...CALLBACKS, ...OBJECTS]
 
 const optionsCheck = Compile(OptionsSchema)
 const apiCheck = Compile(ApiSchema)
@@ -50,6 +51,7 @@ export function parseOptions(input: unknown): Options {
     callbacks: pick(given, CALLBACKS) as Options['callbacks'],
     schemas: parseSchemas((given.schemas ?? {}) as Record<string, unknown>),
     history: parseHistory(given.history ?? {}),
+    compression: parseCompression(given.compression, fail),
     presence: parsePresence((given.presence ?? {}) as PresenceOption, fail),
     handlers: parseHandlers((given.handlers ?? {}) as Record<string, unknown>),
     clientPublications: parseClientPublications((given.clientPublications ?? {}) as Record<string, unknown>),

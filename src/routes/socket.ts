@@ -4,6 +4,7 @@ import type {} from '@fastify/websocket'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { RawData, WebSocket } from 'ws'
 import type { Connection } from '../connection/connection.ts'
+import { Deflater } from '../connection/deflater.ts'
 import { createTransport } from '../connection/transport.ts'
 import type { Since } from '../delivery/recovery.ts'
 import { CLOSE_TIMEOUT } from '../node/heartbeat.ts'
@@ -16,14 +17,14 @@ import { type Admission, type Admitted, closeCodeOf } from './admission.ts'
 import { clientModule } from './client-module.ts'
 import { answerError } from './json-reply.ts'
 import { claimUpgrade } from './subprotocol.ts'
-import type { UpgradeWatch } from './upgrade-watch.ts'
+import type { SharedServer } from './websocket-server.ts'
 
 interface SocketRoutes {
   hub: Hub
   options: Options
   admission: Admission
   dispatcher: Dispatcher
-  watch: UpgradeWatch
+  server: SharedServer
 }
 
 /** What preHandler decided, for the handler that gets the socket. */
@@ -37,10 +38,19 @@ const CONNECTION = Symbol('push.connection')
 type Decided = FastifyRequest & { [DECISION]?: Decision }
 type Connected = WebSocket & { [CONNECTION]?: Connection }
 
+/** A client that asks for a smaller window cannot read what was compressed for all. No browser asks. */
+const WINDOW = /server_max_window_bits/
+
 const NO_SOCKET = 'injectWS has no socket: use openConnection of fastify-push-bridge/testing'
 
 /** `path`, `path/` and `path/NAME`: WebSocket upgrades. A plain GET is answered with advice. */
-export function socketRoutes(app: FastifyInstance, { hub, options, admission, dispatcher, watch }: SocketRoutes): void {
+export function socketRoutes(
+  app: FastifyInstance,
+  { hub, options, admission, dispatcher, server }: SocketRoutes,
+): void {
+  const { watch } = server
+  const deflater = options.compression && new Deflater(options.compression)
+
   const onRequest = (request: FastifyRequest, _reply: FastifyReply, done: () => void) => {
     if (request.ws) {
       claimUpgrade(request.raw)
@@ -82,7 +92,9 @@ export function socketRoutes(app: FastifyInstance, { hub, options, admission, di
   }
 
   const accept = (socket: WebSocket, request: FastifyRequest, { identity, topics, since }: Admitted) => {
-    const connection = hub.connect(identity, createTransport(socket, request.raw.socket), topics, since)
+    const isShared = server.isDeflating && !WINDOW.test(request.headers['sec-websocket-extensions'] ?? '')
+    const transport = createTransport(socket, request.raw.socket, isShared ? deflater : undefined)
+    const connection = hub.connect(identity, transport, topics, since)
     // Synchronously: a message that comes with the handshake would otherwise find no listener.
     listen(socket, connection)
     // Without onConnect the request can be freed before the welcome: it holds about 10 kB.
