@@ -9,8 +9,8 @@ const CLIENTS = 10_000
 const WARM_UP = 100
 const AT_ONCE = 4000
 const ROOM = 'channel:room'
-/** Members who come one after the other into the full room. */
-const JOINS = 50
+/** Members who come one after the other into the full room. Of a large one, others are told once a second. */
+const JOINS = 15
 const POLL = 10
 /** Milliseconds until a change that nobody waited for is written. */
 const REST = 1000
