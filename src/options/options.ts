@@ -7,6 +7,7 @@ import { PREFIX_PATTERN, type Topic } from '../protocol/topic.ts'
 import type { PublicationSchemas } from '../publish/schemas.ts'
 import type { ClientPublication, ClientPublicationRules } from './client-publications.ts'
 import type { EventsInput, EventsOptions } from './events.ts'
+import type { HealthInput, HealthOptions, MetricsInput, MetricsOptions } from './monitoring.ts'
 import type { PresenceOption, PresenceRules } from './presence.ts'
 
 const milliseconds = (defaultValue: number, description: string, minimum = 1) =>
@@ -192,6 +193,10 @@ export interface PushBridgeOptions extends Given<Omit<ParsedOptions, 'path' | 'h
   }
   /** What backends are told of, in streams or over HTTP, and what they are asked. */
   events?: EventsInput
+  /** Puts the metrics of this registration into a register of prom-client, which must be installed. */
+  metrics?: MetricsInput
+  /** Answers `livez` and `readyz`, for load balancers and Kubernetes. */
+  health?: HealthInput
 }
 
 /** The options that are functions, without those of `api`. */
@@ -210,4 +215,6 @@ export type Options = ParsedOptions & {
     | { path: string; keys: readonly ApiKey[]; onRequest: NonNullable<PushBridgeOptions['api']>['onRequest'] }
     | undefined
   events: EventsOptions | undefined
+  metrics: MetricsOptions | undefined
+  health: HealthOptions | undefined
 }

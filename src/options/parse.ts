@@ -8,6 +8,7 @@ import { rulesProblem } from '../publish/history-rules.ts'
 import type { PublicationSchemas } from '../publish/schemas.ts'
 import { parseClientPublications } from './client-publications.ts'
 import { parseEvents } from './events.ts'
+import { parseHealth, parseMetrics } from './monitoring.ts'
 import {
   type ApiKey,
   ApiSchema,
@@ -22,7 +23,7 @@ import { type PresenceOption, parsePresence } from './presence.ts'
 import { fail, isPlainObject, pick, refuse, refuseType, withDefaults } from './values.ts'
 
 const OBJECTS = ['schemas', 'handlers', 'clientPublications', 'history', 'presence', 'api', 'events'] as const
-const KEYS = [...Object.keys(OptionsSchema.properties), 'redis', ...CALLBACKS, ...OBJECTS]
+const KEYS = [...Object.keys(OptionsSchema.properties), 'redis', ...CALLBACKS, ...OBJECTS, 'metrics', 'health']
 
 const optionsCheck = Compile(OptionsSchema)
 const apiCheck = Compile(ApiSchema)
@@ -53,6 +54,8 @@ export function parseOptions(input: unknown): Options {
     presence: parsePresence((given.presence ?? {}) as PresenceOption, fail),
     handlers: parseHandlers((given.handlers ?? {}) as Record<string, unknown>),
     clientPublications: parseClientPublications((given.clientPublications ?? {}) as Record<string, unknown>),
+    metrics: parseMetrics(given.metrics),
+    health: parseHealth(given.health),
     api: given.api === undefined ? undefined : parseApi(given.api as Record<string, unknown>, given.path),
   }
   const { events } = given
