@@ -15,12 +15,13 @@ export interface Ailing {
 export class Health {
   readonly #hub: Ailing
   readonly #startsUntil: number
-  #hasStarted = false
+  #hasStarted: boolean
 
   /** `start`: for how many milliseconds from now it may be starting. */
   constructor(hub: Ailing, start: number, now = performance.now()) {
     this.#hub = hub
     this.#startsUntil = now + start
+    this.#hasStarted = hub.broker.connected
   }
 
   state(now = performance.now()): State {

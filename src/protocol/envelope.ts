@@ -91,7 +91,7 @@ export interface Publication {
   ack: boolean
   receipt: string | undefined
   /** What it carries besides the message; clients do not get it. */
-  ext: object | undefined
+  ext?: object
 }
 
 /** What connections are told to do. */
@@ -242,7 +242,7 @@ function toPublication(value: Static<typeof EnvelopeSchema>, text: string): Publ
     except: listOf(value.except) as readonly Topic[],
     ack: value.ack ?? false,
     receipt: value.receipt,
-    ext: value.ext,
+    ...(value.ext && { ext: value.ext }),
   }
 }
 

@@ -16,6 +16,8 @@ export interface HaProxy {
 export async function startHaProxy(t: Cleanup, nodes: readonly number[]): Promise<HaProxy> {
   const port = await freePort()
   let text = replace(readFileSync(path('example/haproxy/haproxy.cfg'), 'utf8'), 'bind :80', `bind 127.0.0.1:${port}`)
+  // Whoever runs the tests may not raise the limit of descriptors.
+  text = replace(text, 'maxconn 50000', 'maxconn 1000')
   for (const [index, node] of nodes.entries()) text = replace(text, `127.0.0.1:300${index + 1}`, `127.0.0.1:${node}`)
   const file = join(temporaryFolder(t), 'haproxy.cfg')
   writeFileSync(file, text)
@@ -25,11 +27,13 @@ export async function startHaProxy(t: Cleanup, nodes: readonly number[]): Promis
   // In the foreground; -V to print which servers change.
   const program = new Program(t, haproxy, ['-db', '-V', '-f', file])
   const origin = `http://127.0.0.1:${port}`
-  const isUp = () =>
-    fetch(`${origin}/livez`).then(
+  const isUp = () => {
+    if (program.process.exitCode !== null) throw new Error(`HAProxy ended: ${program.lines.join('\n')}`)
+    return fetch(`${origin}/livez`).then(
       ({ ok }) => ok,
       () => false,
     )
+  }
   await until(isUp, () => `HAProxy: ${program.lines.join('\n')}`, START)
   return { origin, url: `ws://127.0.0.1:${port}/ws`, program }
 }

@@ -16,6 +16,13 @@ test('a node that starts is not ready until Redis is there', () => {
   assert.equal(health.state(999), 'degraded', 'it has started once and for all')
 })
 
+test('a node that had Redis when it was registered has started, also if nobody asked before Redis was lost', () => {
+  const hub = { isDraining: false, broker: { connected: true } }
+  const health = new Health(hub, 1000, 0)
+  hub.broker.connected = false
+  assert.equal(health.state(1), 'degraded')
+})
+
 test('the start is bounded: without Redis it ends too', () => {
   const { health } = healthOf(1000)
   assert.equal(health.state(1000), 'degraded')
