@@ -29,6 +29,7 @@ interface Write {
 interface OpenPush {
   topic: string
   span: Span
+  timer: NodeJS.Timeout | undefined
   connections: number
   written: Set<string>
 }
@@ -43,6 +44,7 @@ export function tracePushes(tracer: Tracer): () => void {
   const open = new Set<OpenPush>()
   const end = (push: OpenPush) => {
     if (!open.delete(push)) return
+    clearTimeout(push.timer)
     push.span.setAttribute('push.written', push.written.size)
     push.span.end()
   }
@@ -59,10 +61,10 @@ export function tracePushes(tracer: Tracer): () => void {
     const parent = propagation.extract(ROOT_CONTEXT, ext)
     const span = tracer.startSpan(`push ${type}`, { kind: SpanKind.CONSUMER, attributes }, parent)
     if (rejected) span.setStatus({ code: SpanStatusCode.ERROR, message: rejected })
-    const push = { topic, span, connections, written: new Set<string>() }
+    const push: OpenPush = { topic, span, timer: undefined, connections, written: new Set() }
     open.add(push)
     if (connections === 0) end(push)
-    else setTimeout(end, PATIENCE, push).unref()
+    else push.timer = setTimeout(end, PATIENCE, push).unref()
   }
 
   // A write has all that was delivered to this connection before.

@@ -5,11 +5,11 @@ const MAX_COUNTERS = 1000
 export class Metrics {
   readonly #counters = new Map<string, number>()
   /** Counters that are kept elsewhere, where counting has to cost nothing. */
-  readonly #followed = new Map<CounterName, () => number>()
+  readonly #followed = new Map<string, () => number>()
 
   /** `reason` becomes part of the key: `publications_rejected_total{json}`. */
   count(name: CounterName, by = 1, reason?: string | number): void {
-    const key = reason === undefined ? name : `${name}{${reason}}`
+    const key = keyOf(name, reason)
     const known = this.#counters.get(key)
     if (known === undefined && reason !== undefined && this.#counters.size >= MAX_COUNTERS) {
       const other = `${name}{other}`
@@ -17,15 +17,19 @@ export class Metrics {
     } else this.#counters.set(key, (known ?? 0) + by)
   }
 
-  /** From now on `name` is what `read` says. */
-  follow(name: CounterName, read: () => number): void {
-    this.#followed.set(name, read)
+  /** From now on `read` says how much `name` has counted, and nobody counts it here. */
+  follow(name: CounterName, read: () => number, reason?: string): void {
+    this.#followed.set(keyOf(name, reason), read)
   }
 
   snapshot(): Record<string, number> {
     const followed = [...this.#followed].map(([name, read]) => [name, read()] as const).filter(([, count]) => count > 0)
     return Object.fromEntries([...this.#counters, ...followed].sort(([a], [b]) => (a < b ? -1 : 1)))
   }
+}
+
+function keyOf(name: CounterName, reason: string | number | undefined): string {
+  return reason === undefined ? name : `${name}{${reason}}`
 }
 
 export type CounterName =

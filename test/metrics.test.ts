@@ -27,10 +27,15 @@ test('what is counted elsewhere is in the snapshot as soon as it is more than 0'
   const metrics = new Metrics()
   let bytes = 0
   metrics.follow('written_bytes_total', () => bytes)
+  metrics.follow('publications_sent_total', () => bytes * 2, 'app')
   assert.deepEqual(metrics.snapshot(), {})
   bytes = 7
   metrics.count('connections_opened_total')
-  assert.deepEqual(metrics.snapshot(), { connections_opened_total: 1, written_bytes_total: 7 })
+  assert.deepEqual(metrics.snapshot(), {
+    connections_opened_total: 1,
+    'publications_sent_total{app}': 14,
+    written_bytes_total: 7,
+  })
 })
 
 test('reasons that come from outside do not fill the memory, and what is known goes on being counted', () => {

@@ -9,19 +9,20 @@ export type Source = 'app' | 'http' | 'client'
 /** Counts what was published, and why what was not. */
 export class Tally {
   readonly #metrics: Metrics
-  readonly #source: Source
+  #sent = 0
 
   constructor(metrics: Metrics, source: Source) {
     this.#metrics = metrics
-    this.#source = source
+    metrics.follow('publications_sent_total', () => this.#sent, source)
   }
 
   /** `command`: not a message, but what connections are told to do. */
   count(results: readonly Result[], kind: 'command' | undefined): void {
-    const failed = results.filter(result => result instanceof Failed)
-    for (const { error } of failed) this.#metrics.count('publications_failed_total', 1, error.code)
-    const sent = results.length - failed.length
-    if (sent > 0) this.#metrics.count('publications_sent_total', sent, kind ?? this.#source)
+    for (const result of results) {
+      if (result instanceof Failed) this.#metrics.count('publications_failed_total', 1, result.error.code)
+      else if (kind) this.#metrics.count('publications_sent_total', 1, kind)
+      else this.#sent++
+    }
   }
 }
 

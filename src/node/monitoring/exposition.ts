@@ -60,6 +60,7 @@ class Source implements Measured {
   readonly events: Measured['events']
   nodes: number | undefined
   #counts: Counts | undefined
+  #asking: Promise<void> | undefined
 
   constructor(hub: MeasuredHub, events: Measured['events']) {
     const { broker, registry, options, presence } = hub
@@ -84,7 +85,15 @@ class Source implements Measured {
     return this.#hub.rounds
   }
 
-  async askForNodes(): Promise<void> {
+  /** Scrapes that come together ask once. */
+  askForNodes(): Promise<void> {
+    this.#asking ??= this.#ask().finally(() => {
+      this.#asking = undefined
+    })
+    return this.#asking
+  }
+
+  async #ask(): Promise<void> {
     this.nodes = await within(
       NODES_WAIT,
       this.broker.nodes().catch(() => undefined),

@@ -133,6 +133,20 @@ test('metrics: true means the global register, and a prefix is the beginning of 
   )
 })
 
+test('metrics: a register may speak OpenMetrics, and scrapes may come together', async t => {
+  const register = new Registry<typeof Registry.OPENMETRICS_CONTENT_TYPE>()
+  register.setContentType(Registry.OPENMETRICS_CONTENT_TYPE)
+  const { app } = await buildPush(t, { metrics: { register } })
+  const texts = await Promise.all([register.metrics(), register.metrics()])
+  for (const text of texts) {
+    assert.match(text, /^push_connections_opened_total\{registration="push"\} 0$/m)
+    assert.match(text, /^push_nodes\{registration="push"\} 1$/m)
+    assert.match(text, /# EOF\n$/)
+  }
+  await within(app.close(), 'the end of the application')
+  assert.deepEqual(register.getMetricsAsArray(), [])
+})
+
 test('metrics: a name that is taken already stops the registration and leaves nothing behind', async t => {
   const { Gauge } = await import('prom-client')
   const register = new Registry()
