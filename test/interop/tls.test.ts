@@ -186,7 +186,7 @@ async function serve(t: Cleanup, env: Record<string, string>) {
   await server.line(/Server listening/, START)
   const health = async () => {
     const response = await fetch(`http://127.0.0.1:${port}/readyz?strict`)
-    return { status: response.status, ...((await response.json()) as { problem?: string }) }
+    return { ...((await response.json()) as { problem?: string }), status: response.status }
   }
   return { server, health }
 }
