@@ -262,4 +262,5 @@ test('limits.connections holds when many upgrades wait for authenticate() togeth
   const refused = results.flatMap(result => (result.status === 'fulfilled' ? [result.value] : []))
   assert.equal(refused.length, 2)
   for (const { code, status } of refused) assert.ok(code === 1013 || status === 503)
+  assert.equal((await app.push.status()).metrics['upgrades_refused_total{PUSH_ERR_FULL}'], 2)
 })
