@@ -5,11 +5,15 @@ import { fileURLToPath } from 'node:url'
 import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
 import { readSettings, type ServeSettings, USAGE } from './node/serve-settings.ts'
 import pushBridge from './plugin.ts'
+import { openMetrics } from './routes/metrics.ts'
 
 /** The server of `serve`, not listening yet. `devTicket`: what identifies everybody under `--dev`. */
 export async function createServer(settings: ServeSettings, devTicket?: string): Promise<FastifyInstance> {
-  const app = Fastify({ trustProxy: settings.trustProxy, logger: { level: settings.logLevel } })
+  const logger = { level: settings.logLevel }
+  // While it drains, livez goes on answering 200: only readyz says that no client should come.
+  const app = Fastify({ trustProxy: settings.trustProxy, logger, return503OnClosing: false })
   const { redis, apiKey, events } = settings
+  const metrics = settings.metrics && (await openMetrics(app, settings.metrics))
   await app.register(pushBridge, {
     path: settings.path,
     redis: redis ?? false,
@@ -18,12 +22,9 @@ export async function createServer(settings: ServeSettings, devTicket?: string):
     ...(settings.presence && { presence: settings.presence }),
     ...(settings.origins && { origins: settings.origins }),
     ...(events && { events }),
+    ...(metrics && { metrics }),
+    health: { details: true },
     ...(apiKey && { api: { path: '/push', keys: [apiKey] } }),
-  })
-  app.get('/health', async (_request, reply) => {
-    const { connected, problem, draining, node, nodes, connections } = await app.push.status()
-    reply.code(connected && !draining ? 200 : 503)
-    return { connected, problem, draining, node, nodes, connections }
   })
   return app
 }

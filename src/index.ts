@@ -6,6 +6,7 @@ export type { PushConnection } from './connection/identity.ts'
 export type { Members, MembersQuery, OnlineUser } from './node/presence/reader.ts'
 export type { ClientPublication } from './options/client-publications.ts'
 export type { EventsInput } from './options/events.ts'
+export type { HealthInput, MetricsInput } from './options/monitoring.ts'
 export {
   type ApiKey,
   type Authentication,

@@ -1,16 +1,35 @@
+/** Some reasons come from outside, such as the code of an application's own error: further ones are counted as `other`. */
+const MAX_COUNTERS = 1000
+
 /** Counters of one node. Whatever is dropped, refused or closed is counted; `reason` says why. */
 export class Metrics {
   readonly #counters = new Map<string, number>()
+  /** Counters that are kept elsewhere, where counting has to cost nothing. */
+  readonly #followed = new Map<string, () => number>()
 
   /** `reason` becomes part of the key: `publications_rejected_total{json}`. */
   count(name: CounterName, by = 1, reason?: string | number): void {
-    const key = reason === undefined ? name : `${name}{${reason}}`
-    this.#counters.set(key, (this.#counters.get(key) ?? 0) + by)
+    const key = keyOf(name, reason)
+    const known = this.#counters.get(key)
+    if (known === undefined && reason !== undefined && this.#counters.size >= MAX_COUNTERS) {
+      const other = `${name}{other}`
+      this.#counters.set(other, (this.#counters.get(other) ?? 0) + by)
+    } else this.#counters.set(key, (known ?? 0) + by)
+  }
+
+  /** From now on `read` says how much `name` has counted, and nobody counts it here. */
+  follow(name: CounterName, read: () => number, reason?: string): void {
+    this.#followed.set(keyOf(name, reason), read)
   }
 
   snapshot(): Record<string, number> {
-    return Object.fromEntries([...this.#counters].sort(([a], [b]) => (a < b ? -1 : 1)))
+    const followed = [...this.#followed].map(([name, read]) => [name, read()] as const).filter(([, count]) => count > 0)
+    return Object.fromEntries([...this.#counters, ...followed].sort(([a], [b]) => (a < b ? -1 : 1)))
   }
+}
+
+function keyOf(name: CounterName, reason: string | number | undefined): string {
+  return reason === undefined ? name : `${name}{${reason}}`
 }
 
 export type CounterName =
@@ -18,13 +37,19 @@ export type CounterName =
   | 'connections_closed_total'
   | 'upgrades_refused_total'
   | 'messages_received_total'
+  | 'messages_received_bytes_total'
   | 'messages_refused_total'
   | 'client_publications_total'
+  | 'api_refused_total'
+  | 'publications_sent_total'
+  | 'publications_failed_total'
   | 'publications_received_total'
+  | 'publications_received_bytes_total'
   | 'publications_rejected_total'
   | 'deliveries_total'
   | 'deliveries_skipped_total'
   | 'messages_dropped_total'
+  | 'written_bytes_total'
   | 'gaps_total'
   | 'recoveries_total'
   | 'publications_filled_total'

@@ -7,6 +7,7 @@ import { openBroker } from './node/broker-choice.ts'
 import { Events } from './node/events/events.ts'
 import { Hub, type HubEvents } from './node/hub.ts'
 import { Dispatcher } from './node/inbound.ts'
+import { expose } from './node/monitoring/exposition.ts'
 import type { Options, PushBridgeOptions } from './options/options.ts'
 import { parseOptions } from './options/parse.ts'
 import { errors } from './protocol/errors.ts'
@@ -14,7 +15,9 @@ import { HistoryReader } from './publish/history-page.ts'
 import { HistoryRules } from './publish/history-rules.ts'
 import { Publisher } from './publish/publish.ts'
 import { SchemaTable } from './publish/schemas.ts'
+import { Tally } from './publish/tally.ts'
 import { Admission } from './routes/admission.ts'
+import { healthRoutes } from './routes/health.ts'
 import { pushRoutes } from './routes/push.ts'
 import { socketRoutes } from './routes/socket.ts'
 import { shareWebSocketServer } from './routes/websocket-server.ts'
@@ -41,9 +44,13 @@ const pushBridge: FastifyPluginAsync<PushBridgeOptions> = async (app, input) => 
   const metrics = new Metrics()
   const events = openEvents(app, options, { broker, metrics })
   const hub = new Hub(broker, options, { schemas, rules }, metrics, hubEvents(app, events))
-  const publisher = new Publisher(broker, schemas, rules, options.limits.publication)
+  const uncounted = new Publisher(broker, schemas, rules, options.limits.publication)
+  const publisher = uncounted.countedBy(new Tally(metrics, 'app'))
   const failed = (error: unknown) => app.log.error({ err: error }, 'push: a handler failed')
-  const dispatcher = new Dispatcher(hub, options, publisher, { failed, taker: events })
+  const dispatcher = new Dispatcher(hub, options, uncounted.countedBy(new Tally(metrics, 'client')), {
+    failed,
+    taker: events,
+  })
   const histories = new HistoryReader(broker, schemas, options.limits.publication)
   const push = new PushBridge(hub, publisher, histories)
   app.decorate(options.name, push as never)
@@ -52,10 +59,24 @@ const pushBridge: FastifyPluginAsync<PushBridgeOptions> = async (app, input) => 
     socketRoutes(scope, { hub, options, dispatcher, server, admission: new Admission(hub, options) })
   })
   const { api, limits } = options
-  if (api) await app.register(pushRoutes, { prefix: api.path, api, push, publisher, histories, limits })
+  if (api) {
+    const counted = uncounted.countedBy(new Tally(metrics, 'http'))
+    await app.register(pushRoutes, { prefix: api.path, api, push, publisher: counted, histories, limits, metrics })
+  }
+  await openMonitoring(app, hub, events)
   // In preClose, since the server then waits for its sockets, and ours would never close.
   app.addHook('preClose', () => hub.drain())
   app.addHook('onClose', async () => hub.close())
+}
+
+/** What the options `metrics` and `health` ask for. */
+async function openMonitoring(app: FastifyInstance, hub: Hub, events: Events | undefined): Promise<void> {
+  const { metrics, health } = hub.options
+  if (metrics) {
+    const conceal = await expose(hub, metrics, events)
+    app.addHook('onClose', async () => conceal())
+  }
+  if (health) await app.register(healthRoutes, { hub, health })
 }
 
 /** What the option `events` asks for. Its callbacks stand in for those of the application. */

@@ -92,7 +92,7 @@ test('serve: a ticket from Redis, a PUBLISH, an HTTP push and SIGTERM', async t 
     body: '{"to":"user:42","type":"notice"}',
   })
   assert.deepEqual(await response.json(), { topic: 'user:42', nodes: 1 })
-  const health = await fetch(`http://127.0.0.1:${port}/health`)
+  const health = await fetch(`http://127.0.0.1:${port}/readyz?strict`)
   assert.deepEqual([health.status, (await health.json()).connected], [200, true])
   child.kill('SIGTERM')
   const [[closeCode], [exitCode]] = await Promise.all([once(socket, 'close'), once(child, 'exit')])
@@ -272,7 +272,7 @@ test('serve: the master that Sentinels name, with passwords for both', async t =
   let health: unknown
   await until(
     async () => {
-      const response = await fetch(`http://127.0.0.1:${port}/health`)
+      const response = await fetch(`http://127.0.0.1:${port}/readyz?strict`)
       health = await response.json()
       return response.status === 200
     },

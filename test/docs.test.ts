@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process'
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { EventEmitter } from 'node:events'
 import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -8,12 +9,17 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { Cluster } from 'ioredis'
+import { Registry } from 'prom-client'
 import { type TSchema, Type } from 'typebox'
 import { WebSocket } from 'ws'
+import { tracing } from '../src/broker/tracing.ts'
 import pushBridge, { clientHandler, type PushBridgeOptions } from '../src/index.ts'
 import { EVENT_FLAGS, EVENT_USAGE } from '../src/node/events/environment.ts'
+import { METRICS_FLAGS } from '../src/node/monitoring/environment.ts'
+import { COUNTERS, GAUGES, HISTOGRAMS, LOOP_DELAY } from '../src/node/monitoring/series.ts'
 import { CompressionSchema } from '../src/options/compression.ts'
 import { EventsSchema } from '../src/options/events.ts'
+import { HealthSchema, MetricsSchema } from '../src/options/monitoring.ts'
 import { ApiSchema, OptionsSchema } from '../src/options/options.ts'
 import { type Decoded, decodeEnvelope } from '../src/protocol/envelope.ts'
 import { errors } from '../src/protocol/errors.ts'
@@ -299,7 +305,7 @@ test('README: serve, and a ticket of the Redis contract', async t => {
   const program = new Program(child)
   t.after(() => program.stop())
   await program.until(/Server listening/)
-  assert.equal((await fetch(`http://127.0.0.1:${own}/health`)).status, 200)
+  assert.equal((await fetch(`http://127.0.0.1:${own}/readyz?strict`)).status, 200)
   if ((await run(t, 'redis-cli', ticket)) === undefined) return
   const secret = /ticket:(\w+)/.exec(ticket)![1]
   const socket = new WebSocket(`ws://127.0.0.1:${own}/ws/orders?ticket=${secret}`)
@@ -332,6 +338,8 @@ test('options: the tables are the schema', () => {
   leaves(EventsSchema, 'events.')
   leaves(CompressionSchema, 'compression.')
   expected.set('compression', 'false')
+  leaves(HealthSchema, 'health.')
+  leaves(MetricsSchema, 'metrics.')
   const [, callbacks] = /interface PushBridgeOptions [^{]*\{\n([\s\S]*?)\n\}/.exec(read('src/options/options.ts'))!
   const others = [...callbacks!.matchAll(/^ {2}(\w+)\??[:(]/gm), ...callbacks!.matchAll(/^ {4}(on\w+)\??[:(]/gm)]
   for (const [line, name] of others) {
@@ -1077,20 +1085,67 @@ test('events: every kind and every setting of serve is named, and the example is
 
 // ── docs/operations.md and all of them ─────────────────────────────────────────────────────────────────────────────
 
-test('operations: the metrics route, and every counter is named', async t => {
+test('operations: the metrics route, and every metric is named', async t => {
   const app = Fastify()
   t.after(() => app.close())
-  await app.register(pushBridge, { path: '/ws' })
-  new Function('app', take('docs/operations.md', 'Metrics', 'js')[0]!)(app)
+  const [code] = take('docs/operations.md', 'Metrics', 'js')
+  const AsyncFunction = (async () => {}).constructor as new (
+    ...parts: string[]
+  ) => (...args: unknown[]) => Promise<void>
+  const body = code!.replace(/^import .*$/m, '')
+  await new AsyncFunction('app', 'pushBridge', 'Registry', body)(app, pushBridge, Registry)
   const connection = await openConnection(app, '/ws')
   const [, refusal] = await Promise.allSettled([connection.close(), openConnection(app, '/ws/orders')])
   assert.equal(refusal.status, 'rejected')
-  const { body } = await app.inject('/metrics')
-  for (const line of body.trim().split('\n')) assert.match(line, /^push_\w+(\{reason="\w+"\})? \d+$/)
-  assert.match(body, /^push_upgrades_refused_total\{reason="PUSH_ERR_FORBIDDEN"\} 1$/m)
+  const { body: text } = await app.inject('/metrics')
+  assert.match(text, /^push_upgrades_refused_total\{registration="push",reason="PUSH_ERR_FORBIDDEN"\} 1$/m)
   const names = read('src/metrics.ts').match(/'\w+_total'/g)!
   const rows = tableOf('docs/operations.md', 'Metrics').map(([name]) => without(name!))
   assert.deepEqual(rows.toSorted(), names.map(name => name.slice(1, -1)).toSorted())
+  const others = namesIn(tableOf('docs/operations.md', 'Gauges and histograms'))
+  assert.deepEqual(others, [...Object.keys(GAUGES), ...Object.keys(HISTOGRAMS), LOOP_DELAY.name].toSorted())
+  const exported = new Set([...text.matchAll(/^# TYPE push_(\w+)/gm)].map(([, name]) => name!))
+  assert.deepEqual([...exported].toSorted(), [...rows, ...others].toSorted())
+})
+
+test('operations: every reason of a counter that is there from the start is named, and every setting of serve', () => {
+  const rows = new Map(tableOf('docs/operations.md', 'Metrics').map(([name, reasons]) => [without(name!), reasons!]))
+  for (const [name, { label = 'reason', known = [] }] of Object.entries(COUNTERS)) {
+    const reasons = rows.get(name)!
+    if (label !== 'reason') assert.ok(reasons.includes(`label \`${label}\``), `${name}: ${label}`)
+    if (label !== 'code') for (const it of known) assert.ok(reasons.includes(`\`${it}\``), `${name}: ${it}`)
+  }
+  const text = sectionOf('docs/operations.md', 'Metrics')
+  for (const flag of Object.keys(METRICS_FLAGS)) assert.ok(text.includes(`\`--${flag}\``), flag)
+})
+
+test('operations: every channel of tracing is named, with the fields that it has', async t => {
+  const rows = rowsOf(sectionOf('docs/operations.md', 'Tracing'), 'channel')
+  assert.deepEqual(
+    rows.map(([channel]) => without(channel!)),
+    Object.values(tracing).map(({ name }) => name),
+  )
+  const fields = new Map(rows.map(([channel, , cell]) => [without(channel!), cell!]))
+  const told = new Map<string, Set<string>>()
+  for (const { name } of Object.values(tracing)) {
+    const keys = new Set<string>()
+    told.set(String(name), keys)
+    const take = (event: unknown) => Object.keys(event as object).forEach(key => void keys.add(key))
+    subscribe(name, take)
+    t.after(() => unsubscribe(name, take))
+  }
+  const app = await buildApp(t)
+  const connection = await openConnection(app, '/ws')
+  connection.send('subscribe', { topic: 'channel:a' }, 1)
+  await connection.next('subscribed')
+  await app.push.publish('channel:a', { type: 'a' })
+  await connection.next('a')
+  await connection.close()
+  for (const [name, keys] of told) {
+    assert.ok(keys.size > 0, name)
+    const inherited = name.endsWith(':deliver') ? fields.get('fastify-push-bridge:receive')! : ''
+    for (const key of keys) assert.ok((fields.get(name)! + inherited).includes(`\`${key}\``), `${name}: ${key}`)
+  }
 })
 
 test('operations: every log line is named', () => {

@@ -15,7 +15,7 @@ const FLOORS: string[][] = [
   ['client', 'broker', 'metrics.ts'],
   ['broker/memory', 'broker/redis', 'publish', 'connection'],
   ['delivery', 'options'],
-  ['node/events', 'node/presence'],
+  ['node/events', 'node/presence', 'node/monitoring'],
   ['node'],
   ['bridge.ts'],
   ['routes'],
@@ -37,6 +37,7 @@ const FIRST = {
   options: 'options.ts',
   'node/events': 'events.ts',
   'node/presence': 'presence.ts',
+  'node/monitoring': 'series.ts',
   node: 'hub.ts',
   routes: 'socket.ts',
 }
@@ -157,6 +158,21 @@ test('only the transport and the testing entry know ws; routes know its types', 
   assert.deepEqual(except(importers(/^ws$/, 'run time'), /^connection\/transport\.ts$/, /^testing\.ts$/), [])
   assert.deepEqual(
     except(importers(/^ws$/, 'with types'), /^connection\/transport\.ts$/, /^testing\.ts$/, /^routes\//),
+    [],
+  )
+})
+
+test('only the metrics know prom-client, and load it when somebody wants them', () => {
+  assert.deepEqual(except(importers(/^prom-client$/, 'run time'), /^node\/monitoring\/exposition\.ts$/), [])
+  assert.deepEqual(
+    except(importers(/^prom-client$/, 'with types'), /^node\/monitoring\/exposition\.ts$/, /^routes\/metrics\.ts$/),
+    [],
+  )
+  const { imports } = rooms.find(({ name }) => name === 'node/monitoring/exposition.ts')!
+  const statements = readFileSync(join(SRC, 'node/monitoring/exposition.ts'), 'utf8').match(/^import .*prom-client'/gm)
+  assert.ok(imports.some(({ from }) => from === 'prom-client'))
+  assert.deepEqual(
+    statements?.filter(line => !line.startsWith('import type')),
     [],
   )
 })

@@ -13,6 +13,8 @@ const INTEROP_PACKAGES = [
   'php-predis',
   'php-curl',
   'nginx-light',
+  'haproxy',
+  'prometheus',
   'python3',
   'python3-redis',
   'python3-websockets',
@@ -20,7 +22,18 @@ const INTEROP_PACKAGES = [
   'curl',
   'openssl',
 ]
-const INTEROP_PROGRAMS = ['redis-cli', 'php', 'nginx', 'python3', 'chromium', 'curl', 'openssl']
+const INTEROP_PROGRAMS = [
+  'redis-cli',
+  'php',
+  'nginx',
+  'haproxy',
+  'prometheus',
+  'promtool',
+  'python3',
+  'chromium',
+  'curl',
+  'openssl',
+]
 
 /** A failed assertion of one file says more when its own lines stand together: files run one by one on small machines. */
 const CONCURRENCY = 2

@@ -135,6 +135,8 @@ export interface Broker {
   readonly backlog: number
   /** How late messages are received, in milliseconds after they were published. */
   readonly lag: number
+  /** How many links to servers there are, and how many of them are up and caught up. None in the process itself. */
+  readonly links: { readonly total: number; readonly up: number }
   /** How many topics the broker refuses to this node: connections have them, but nothing is received. */
   readonly refused: number
   /** Why it is not connected, if that is known. */

@@ -1,8 +1,9 @@
+import { tracing } from '../broker/tracing.ts'
 import { errors } from '../protocol/errors.ts'
 import { CLOSE, closeProblem, encodeMessage, type Gap, type GapReason, type Ref } from '../protocol/messages.ts'
 import type { Topic } from '../protocol/topic.ts'
 import type { Identity, PushConnection } from './identity.ts'
-import { countMessages, directSegment, gapSegment } from './queue.ts'
+import { countMessages, directSegment, gapSegment, type Queue } from './queue.ts'
 import { type Joined, topicsOf } from './registry.ts'
 import type { Transport } from './transport.ts'
 import { Writer, type WriterOutlet } from './writer.ts'
@@ -110,6 +111,11 @@ export class Connection extends Writer implements PushConnection {
   /** A peer that reads what is written is alive, even if its answer to a ping is still waiting behind it. */
   protected progressed(): void {
     this.idle = 0
+  }
+
+  protected traceWrite(queue: Queue, bytes: number): void {
+    const topics = [...new Set(queue.segments().flatMap(segment => segment.topics))]
+    tracing.write.publish({ connection: this.id, user: this.user, topics, bytes })
   }
 
   ping(): void {

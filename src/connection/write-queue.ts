@@ -41,6 +41,9 @@ export class WriteQueue implements Outlet {
   #next = 0
   /** Where the connections that this round flushes end. */
   #roundEnd = 0
+  /** Since the node started: bytes that were written to sockets, and how often a connection was flushed. */
+  writtenBytes = 0
+  flushes = 0
 
   constructor(
     options: WriteQueueOptions,
@@ -59,6 +62,11 @@ export class WriteQueue implements Outlet {
 
   get isIdle(): boolean {
     return this.#next >= this.#due.length
+  }
+
+  /** How many connections wait to be written to. */
+  get size(): number {
+    return this.#due.length - this.#next
   }
 
   schedule(writer: Writer): void {
@@ -99,6 +107,7 @@ export class WriteQueue implements Outlet {
     if (this.#next >= this.#roundEnd) this.#roundEnd = this.#due.length
     while (this.#next < this.#roundEnd) {
       const end = this.#groupEnd()
+      this.flushes += end - this.#next
       while (this.#next < end) this.#due[this.#next++]!.flush()
       // What their sockets did not take now counts as held.
       this.delivered(0)

@@ -1,3 +1,4 @@
+import { tracing } from '../broker/tracing.ts'
 import { CLOSE, encodeMessage, type GapReason } from '../protocol/messages.ts'
 import type { Topic } from '../protocol/topic.ts'
 import { Backlog, type HeldMemory } from './backlog.ts'
@@ -15,6 +16,8 @@ export interface WriterOutlet {
   readonly slowConsumer: 'close' | 'drop'
   readonly slow: SlowConsumers<Writer>
   readonly held: HeldMemory
+  /** Counts bytes that were written to sockets. */
+  writtenBytes: number
   /** Asks for `flush` soon. */
   schedule(writer: Writer): void
   /** `bytes` of new frames are about to be queued for connections: makes room for them. */
@@ -60,6 +63,8 @@ export abstract class Writer {
   protected abstract finish(code: number, reason: string): void
   /** The socket took some bytes. */
   protected abstract progressed(): void
+  /** Tells whoever follows writes that `bytes` of `queue` were written. */
+  protected abstract traceWrite(queue: Queue, bytes: number): void
 
   /** Bytes that wait here and in the socket. */
   get buffered(): number {
@@ -223,6 +228,7 @@ export abstract class Writer {
       this.#stall(queue, parts.slice(i + 1))
       return false
     }
+    this.#wrote(queue, queue.bytes)
     return true
   }
 
@@ -231,6 +237,7 @@ export abstract class Writer {
     this.#stalled = true
     this.#backlog ??= new Backlog(this.outlet.held)
     const left = rest.reduce((bytes, part) => bytes + partBytes(part), 0)
+    this.#wrote(queue, queue.bytes - left)
     this.#backlog.putBack(queue, left)
     if (this.#backlog.bytes > 0) this.outlet.slow.progressed(this)
     else this.outlet.slow.forget(this)
@@ -298,5 +305,11 @@ export abstract class Writer {
   /** Writes `queue` even if the socket is full: only the close follows. */
   protected writeAll(queue: Queue): void {
     for (const part of this.transport.parts(queue)) this.transport.write(part)
+    this.#wrote(queue, queue.bytes)
+  }
+
+  #wrote(queue: Queue, bytes: number): void {
+    this.outlet.writtenBytes += bytes
+    if (tracing.write.hasSubscribers) this.traceWrite(queue, bytes)
   }
 }

@@ -41,6 +41,11 @@ export class Decoder {
     }
   }
 
+  /** The type of the plain envelope that was decoded last. */
+  get plainType(): string {
+    return this.#plain.type
+  }
+
   #decode(topic: Topic, envelope: Slice): Decoded {
     const decoded = decodeEnvelope(envelope.view(), this.#maxBytes)
     if (decoded.kind === 'rejected' || decoded.kind === 'presence') return decoded

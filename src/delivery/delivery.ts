@@ -1,4 +1,5 @@
 import type { Broker, Incoming, Subscriber } from '../broker/broker.ts'
+import { tracing } from '../broker/tracing.ts'
 import type { Connection } from '../connection/connection.ts'
 import type { WriteQueue } from '../connection/write-queue.ts'
 import { type Control, type Decoded, decodeEnvelope, type Publication, type Rejection } from '../protocol/envelope.ts'
@@ -10,8 +11,10 @@ import type { Topic } from '../protocol/topic.ts'
 import type { HistoryRules } from '../publish/history-rules.ts'
 import type { Acknowledgements } from './acks.ts'
 import { FanOut, type FanOutParts, type Skipped } from './fan-out.ts'
-import { type Flow, FlushScheduler } from './flush-scheduler.ts'
+import type { Flow } from './flush-scheduler.ts'
 import { GapNotice } from './gap-notice.ts'
+import { Rounds } from './rounds.ts'
+import { traceDeliver, traceReceive } from './trace.ts'
 
 /** The parts of the node that a delivery uses. */
 export interface DeliveryParts extends FanOutParts {
@@ -32,7 +35,7 @@ export interface DeliveryEvents {
   failed(error: unknown): void
 }
 
-/** Milliseconds for which sockets are written to, or gaps are sent, before other events of the process get a turn. */
+/** Milliseconds for which gaps are sent before other events of the process get a turn. */
 const SLICE = 8
 
 /** More publications than this in one turn of the event loop are a flow: the next turn will bring more. */
@@ -69,14 +72,17 @@ export class Delivery implements Subscriber {
   #waiting: (Incoming | GapNotice)[] = []
   #waitingBytes = 0
   #received = 0
+  #receivedBytes = 0
   #isAwake = false
-  readonly #scheduler = new FlushScheduler()
+  readonly rounds: Rounds
   #timer: NodeJS.Timeout | undefined
 
   constructor(parts: DeliveryParts, events: DeliveryEvents) {
     this.#parts = parts
     this.#fanOut = new FanOut(parts)
     this.#events = events
+    this.rounds = new Rounds(parts.writeQueue)
+    parts.metrics.follow('publications_received_bytes_total', () => this.#receivedBytes)
   }
 
   holds(topic: Topic): boolean {
@@ -96,6 +102,7 @@ export class Delivery implements Subscriber {
   }
 
   receive(incoming: Incoming): void {
+    if (tracing.receive.hasSubscribers) traceReceive(incoming)
     if (this.#waiting.length > 0) this.#wait(incoming)
     else this.#deliver(incoming)
     this.wake()
@@ -113,9 +120,11 @@ export class Delivery implements Subscriber {
   /** A publication that cannot be delivered must not hold up those after it. */
   #deliver(incoming: Incoming): void {
     this.#received++
-    this.#scheduler.gather()
+    this.#receivedBytes += incoming.envelope.length
+    this.rounds.gather()
     try {
       const taken = this.#parts.decoder.decode(incoming.topic, incoming.envelope)
+      if (tracing.deliver.hasSubscribers) traceDeliver(incoming, taken, this.#parts)
       if (taken.kind === 'plain' || isForAll(taken)) return this.#fanOut.toAll(incoming, taken)
       this.#fanOut.endRun()
       this.#deliverSpecial(incoming, taken)
@@ -198,7 +207,7 @@ export class Delivery implements Subscriber {
     if (this.#waiting.length > 0) this.#deliverWaiting(performance.now() + SLICE)
     const flow = this.#flow
     this.#count()
-    const rest = this.#flushSome(performance.now(), flow)
+    const rest = this.rounds.flush(flow)
     this.#isAwake = false
     // During a flow the next turn looks again: once it stops, waiting gains nothing.
     if (this.#waiting.length > 0 || (!this.#parts.writeQueue.isIdle && (rest === 0 || flow !== 'calm'))) this.wake()
@@ -214,18 +223,6 @@ export class Delivery implements Subscriber {
   #onRested(): void {
     this.#timer = undefined
     this.wake()
-  }
-
-  /** Flushes, unless the last round was too recent. Returns how many milliseconds are left to wait. */
-  #flushSome(now: number, flow: Flow): number {
-    const { writeQueue } = this.#parts
-    if (writeQueue.isIdle) return 0
-    const rest = this.#scheduler.rest(now, flow)
-    // Timers count whole milliseconds.
-    if (rest >= 1) return rest
-    const isOver = writeQueue.flush(now + SLICE)
-    this.#scheduler.flushed(now, performance.now(), isOver)
-    return 0
   }
 
   /** Counts many at once: each count looks up its counter by name. */

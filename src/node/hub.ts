@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Broker } from '../broker/broker.ts'
+import { tracing } from '../broker/tracing.ts'
 import { within } from '../broker/waiting.ts'
 import { Connection } from '../connection/connection.ts'
 import type { Identity } from '../connection/identity.ts'
@@ -10,10 +11,11 @@ import { Acknowledgements } from '../delivery/acks.ts'
 import { Decoder } from '../delivery/decoder.ts'
 import { Delivery, type DeliveryEvents } from '../delivery/delivery.ts'
 import { held, Recovery, type Since } from '../delivery/recovery.ts'
+import type { Rounds } from '../delivery/rounds.ts'
 import type { Metrics } from '../metrics.ts'
 import type { Options } from '../options/options.ts'
 import { errors, type PushError } from '../protocol/errors.ts'
-import { CLOSE, type Feature, PROTOCOL_VERSION, type Ref } from '../protocol/messages.ts'
+import { CLOSE, countedCode, type Feature, PROTOCOL_VERSION, type Ref } from '../protocol/messages.ts'
 import { ownTopics, type Topic } from '../protocol/topic.ts'
 import type { HistoryRules } from '../publish/history-rules.ts'
 import type { SchemaTable } from '../publish/schemas.ts'
@@ -92,7 +94,12 @@ export class Hub {
     })
     const { interval, timeout } = options.heartbeat
     this.#welcomes = new Welcomes({ node: broker.node, protocol: PROTOCOL_VERSION, heartbeat: { interval, timeout } })
+    metrics.follow('written_bytes_total', () => this.#writeQueue.writtenBytes)
     broker.attach(this.#delivery)
+  }
+
+  get rounds(): Rounds {
+    return this.#delivery.rounds
   }
 
   get isDraining(): boolean {
@@ -114,6 +121,8 @@ export class Hub {
     this.presence?.enter(connection, topicsOf(connection))
     this.metrics.count('connections_opened_total')
     this.#life?.connected(connection, topicsOf(connection))
+    if (tracing.connect.hasSubscribers)
+      tracing.connect.publish({ ...namesOf(connection), topics: topicsOf(connection) })
     return connection
   }
 
@@ -153,6 +162,7 @@ export class Hub {
     this.registry.join(connection, topic)
     this.presence?.enter(connection, [topic])
     this.#life?.subscribed(connection, topic)
+    if (tracing.subscribe.hasSubscribers) tracing.subscribe.publish({ ...namesOf(connection), topic })
     return true
   }
 
@@ -212,8 +222,9 @@ export class Hub {
     this.#acks.forget(connection)
     if (this.registry.get(connection.id) === connection) this.presence?.leave(connection, topicsOf(connection))
     for (const topic of this.registry.remove(connection)) this.broker.unsubscribe(topic)
-    this.metrics.count('connections_closed_total', 1, code)
+    this.metrics.count('connections_closed_total', 1, countedCode(code))
     this.#life?.disconnected(connection, code, reason)
+    if (tracing.close.hasSubscribers) tracing.close.publish({ ...namesOf(connection), code, reason })
     if (this.registry.size === 0) this.#onEmpty?.()
   }
 
@@ -249,6 +260,12 @@ export class Hub {
     this.#writeQueue.close()
   }
 
+  /** What waits for sockets: connections that are about to be written to, those whose sockets are full, and for these bytes. */
+  get waiting(): { connections: number; stalled: number; bytes: number } {
+    const { size: connections, slow, held } = this.#writeQueue
+    return { connections, stalled: slow.size, bytes: held.bytes }
+  }
+
   status() {
     return {
       connections: this.registry.size,
@@ -272,6 +289,8 @@ export interface Wanted {
 }
 
 const nothing = () => {}
+
+const namesOf = ({ id, user }: Connection) => ({ connection: id, user })
 
 interface Subscription extends Wanted {
   /** The connection did not have the topic. */

@@ -66,6 +66,7 @@ export class Dispatcher {
   readonly #conversations = new WeakMap<Connection, Conversation>()
   readonly #onError: (error: unknown) => void
   readonly #taker: MessageTaker | undefined
+  #receivedBytes = 0
 
   /** `taker` gets the messages for which there is no handler. */
   constructor(hub: Hub, options: Options, publisher: Publisher, { failed, taker }: InboundEvents) {
@@ -73,6 +74,7 @@ export class Dispatcher {
     this.#options = options
     this.#onError = failed
     this.#taker = taker
+    hub.metrics.follow('messages_received_bytes_total', () => this.#receivedBytes)
     this.#publications = new ClientPublications(hub, options, publisher, failed)
     for (const [type, { schema }] of Object.entries(options.handlers)) {
       this.#checks.set(type, compilePayloadCheck(`handlers["${type}"].schema`, schema))
@@ -81,9 +83,11 @@ export class Dispatcher {
 
   /** Handles one message; never throws. Messages are kept until `release`, since `welcome` comes before any answer. */
   receive(connection: Connection, data: Buffer, isBinary: boolean): void {
-    if (connection.isClosing) return
+    const { metrics } = this.#hub
+    if (connection.isClosing) return metrics.count('messages_refused_total', 1, 'closing')
     connection.idle = 0
-    this.#hub.metrics.count('messages_received_total')
+    metrics.count('messages_received_total')
+    this.#receivedBytes += data.length
     if (data.length > this.#options.limits.inbound) {
       return connection.close(CLOSE.TOO_BIG, `more than ${this.#options.limits.inbound} bytes`)
     }

@@ -4,6 +4,7 @@ import { parseArgs } from 'node:util'
 import type { PushBridgeOptions } from '../options/options.ts'
 import type { PresenceOption } from '../options/presence.ts'
 import { EVENT_FLAGS, EVENT_USAGE, readEvents } from './events/environment.ts'
+import { METRICS_FLAGS, METRICS_USAGE, readMetrics } from './monitoring/environment.ts'
 
 export const USAGE = `fastify-push-bridge serve: WebSocket push for backends that cannot hold sockets
 
@@ -28,7 +29,7 @@ export const USAGE = `fastify-push-bridge serve: WebSocket push for backends tha
   REDIS_TLS_CERT          --redis-tls-cert FILE  certificate of this node, if Redis asks for one
   REDIS_TLS_KEY           --redis-tls-key FILE   and its key
   REDIS_TLS_SERVERNAME    --redis-tls-servername NAME  name in the certificate of Redis, if that is not its host
-${EVENT_USAGE}
+${EVENT_USAGE}${METRICS_USAGE}
 Settings that go together
   to try it             --dev, and no REDIS_URL
   to run it             REDIS_URL, which your backend must reach too: it writes tickets and publishes there
@@ -80,6 +81,7 @@ export function readSettings(argv: readonly string[], env: NodeJS.ProcessEnv) {
       'redis-tls-key': { type: 'string' },
       'redis-tls-servername': { type: 'string' },
       ...EVENT_FLAGS,
+      ...METRICS_FLAGS,
       help: { type: 'boolean', short: 'h' },
     },
   })
@@ -102,6 +104,7 @@ export function readSettings(argv: readonly string[], env: NodeJS.ProcessEnv) {
     logLevel: values['log-level'] || env.LOG_LEVEL || 'info',
     dev: values.dev ?? false,
     events: readEvents(values, env),
+    metrics: readMetrics(values, env),
   }
   const problem = problemOf(settings)
   if (problem) throw new Error(problem)

@@ -8,6 +8,7 @@ import type { PublicationSchemas } from '../publish/schemas.ts'
 import type { ClientPublication, ClientPublicationRules } from './client-publications.ts'
 import type { Compression, CompressionOption } from './compression.ts'
 import type { EventsInput, EventsOptions } from './events.ts'
+import type { HealthInput, HealthOptions, MetricsInput, MetricsOptions } from './monitoring.ts'
 import type { PresenceOption, PresenceRules } from './presence.ts'
 
 const milliseconds = (defaultValue: number, description: string, minimum = 1) =>
@@ -195,6 +196,10 @@ export interface PushBridgeOptions extends Given<Omit<ParsedOptions, 'path' | 'h
   }
   /** What backends are told of, in streams or over HTTP, and what they are asked. */
   events?: EventsInput
+  /** Puts the metrics of this registration into a register of prom-client, which must be installed. */
+  metrics?: MetricsInput
+  /** Answers `livez` and `readyz`, for load balancers and Kubernetes. */
+  health?: HealthInput
 }
 
 /** The options that are functions, without those of `api`. */
@@ -214,4 +219,6 @@ export type Options = ParsedOptions & {
     | { path: string; keys: readonly ApiKey[]; onRequest: NonNullable<PushBridgeOptions['api']>['onRequest'] }
     | undefined
   events: EventsOptions | undefined
+  metrics: MetricsOptions | undefined
+  health: HealthOptions | undefined
 }

@@ -9,6 +9,7 @@ import type { PublicationSchemas } from '../publish/schemas.ts'
 import { parseClientPublications } from './client-publications.ts'
 import { parseCompression } from './compression.ts'
 import { parseEvents } from './events.ts'
+import { parseHealth, parseMetrics } from './monitoring.ts'
 import {
   type ApiKey,
   ApiSchema,
@@ -23,7 +24,15 @@ import { type PresenceOption, parsePresence } from './presence.ts'
 import { fail, isPlainObject, pick, refuse, refuseType, withDefaults } from './values.ts'
 
 const OBJECTS = ['schemas', 'handlers', 'clientPublications', 'history', 'presence', 'api', 'events'] as const
-const KEYS = [...Object.keys(OptionsSchema.properties), 'redis', 'compression', ...CALLBACKS, ...OBJECTS]
+const KEYS = [
+  ...Object.keys(OptionsSchema.properties),
+  'redis',
+  ...CALLBACKS,
+  ...OBJECTS,
+  'compression',
+  'metrics',
+  'health',
+]
 
 const optionsCheck = Compile(OptionsSchema)
 const apiCheck = Compile(ApiSchema)
@@ -55,6 +64,8 @@ export function parseOptions(input: unknown): Options {
     presence: parsePresence((given.presence ?? {}) as PresenceOption, fail),
     handlers: parseHandlers((given.handlers ?? {}) as Record<string, unknown>),
     clientPublications: parseClientPublications((given.clientPublications ?? {}) as Record<string, unknown>),
+    metrics: parseMetrics(given.metrics),
+    health: parseHealth(given.health),
     api: given.api === undefined ? undefined : parseApi(given.api as Record<string, unknown>, given.path),
   }
   const { events } = given

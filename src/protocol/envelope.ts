@@ -90,6 +90,8 @@ export interface Publication {
   /** Clients are asked to acknowledge; the receipt counts those that did. */
   ack: boolean
   receipt: string | undefined
+  /** What it carries besides the message; clients do not get it. */
+  ext?: object
 }
 
 /** What connections are told to do. */
@@ -240,6 +242,7 @@ function toPublication(value: Static<typeof EnvelopeSchema>, text: string): Publ
     except: listOf(value.except) as readonly Topic[],
     ack: value.ack ?? false,
     receipt: value.receipt,
+    ...(value.ext && { ext: value.ext }),
   }
 }
 

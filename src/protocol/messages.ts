@@ -36,6 +36,13 @@ export function isCloseCode(code: unknown): code is number {
   return [1000, 1001, 1008, 1009, 1011, 1012, 1013].includes(n) || (n >= 3000 && n <= 4999)
 }
 
+const NAMED_CODES: ReadonlySet<number> = new Set(Object.values(CLOSE))
+
+/** Clients may close with any of two thousand codes that mean nothing here: these are counted as one. */
+export function countedCode(code: number): number | 'other' {
+  return (code >= 1000 && code <= 1015) || NAMED_CODES.has(code) ? code : 'other'
+}
+
 /** RFC 6455 section 5.5: a control frame carries at most 125 bytes, and the code takes two. */
 export const MAX_CLOSE_REASON_BYTES = 123
 

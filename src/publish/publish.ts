@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { type Static, Type } from 'typebox'
 import type { Broker, HistoryRule, Outgoing } from '../broker/broker.ts'
+import { tracing } from '../broker/tracing.ts'
 import {
   type Command,
   encodeControl,
@@ -16,6 +17,7 @@ import { unknownKey } from '../protocol/unknown-keys.ts'
 import { HistoryRuleSchema, type HistoryRules, historyRuleProblem } from './history-rules.ts'
 import { Failed, type PublishFailure, type PublishResult, type Result, resultOf } from './result.ts'
 import type { SchemaTable } from './schemas.ts'
+import { type Tally, tracePublish } from './tally.ts'
 
 /**
  * Declare the messages of an application once, and `publish` is checked against it:
@@ -108,6 +110,7 @@ export class Publisher {
   readonly #rules: HistoryRules
   readonly #maxBytes: number
   #mayPublish: (topic: Topic) => boolean = () => true
+  #tally: Tally | undefined
 
   constructor(broker: PublishingBroker, schemas: SchemaTable, rules: HistoryRules, maxBytes: number) {
     this.#broker = broker
@@ -120,7 +123,15 @@ export class Publisher {
   restrictedTo(mayPublish: (topic: Topic) => boolean): Publisher {
     const restricted = new Publisher(this.#broker, this.#schemas, this.#rules, this.#maxBytes)
     restricted.#mayPublish = mayPublish
+    restricted.#tally = this.#tally
     return restricted
+  }
+
+  /** A publisher that counts what it publishes. */
+  countedBy(tally: Tally): Publisher {
+    const counted = this.restrictedTo(this.#mayPublish)
+    counted.#tally = tally
+    return counted
   }
 
   readonly publish: Publish = (async (to: unknown, message?: unknown) => {
@@ -145,7 +156,7 @@ export class Publisher {
       throw new errors.TOPIC(topicProblem(target) ?? `${JSON.stringify(target)} is neither user:ID nor connection:ID`)
     }
     const receipt = newToken()
-    return this.#sendOne({ topic: target, envelope: encodeControl({ ...command, receipt }), receipt })
+    return this.#sendOne({ topic: target, envelope: encodeControl({ ...command, receipt }), receipt }, 'command')
   }
 
   #draftsOf(request: unknown): Draft[] {
@@ -232,17 +243,20 @@ export class Publisher {
     return envelope
   }
 
-  async #sendOne(draft: Draft): Promise<PublishResult> {
-    const [result] = await this.#send([draft])
+  async #sendOne(draft: Draft, kind?: 'command'): Promise<PublishResult> {
+    const [result] = await this.#send([draft], kind)
     if (result instanceof Failed) throw result.cause
     return result!
   }
 
-  async #send(drafts: readonly Draft[]): Promise<Result[]> {
+  async #send(drafts: readonly Draft[], kind?: 'command'): Promise<Result[]> {
     const outgoing = drafts.filter(draft => !('error' in draft)) as Outgoing[]
+    if (tracing.publish.hasSubscribers) tracePublish(outgoing)
     const sent = outgoing.length > 0 ? await this.#broker.publish(outgoing) : []
     let next = 0
-    return drafts.map(draft => ('error' in draft ? draft : resultOf(draft.topic, sent[next++]!)))
+    const results = drafts.map(draft => ('error' in draft ? draft : resultOf(draft.topic, sent[next++]!)))
+    this.#tally?.count(results, kind)
+    return results
   }
 }
 

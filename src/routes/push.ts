@@ -1,5 +1,6 @@
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { PushBridge } from '../bridge.ts'
+import type { Metrics } from '../metrics.ts'
 import type { Options } from '../options/options.ts'
 import { errors, isPushError, type PushError } from '../protocol/errors.ts'
 import type { HistoryReader } from '../publish/history-page.ts'
@@ -29,6 +30,7 @@ interface PushRoutes {
   publisher: Publisher
   histories: HistoryReader
   limits: Options['limits']
+  metrics: Metrics
 }
 
 /**
@@ -37,7 +39,7 @@ interface PushRoutes {
  */
 export async function pushRoutes(
   app: FastifyInstance,
-  { api, push, publisher, histories, limits }: PushRoutes,
+  { api, push, publisher, histories, limits, metrics }: PushRoutes,
 ): Promise<void> {
   refuseShortKeys(api.keys)
   const guard = guardOf(app, api)
@@ -48,9 +50,11 @@ export async function pushRoutes(
   app.removeAllContentTypeParsers()
   const bodyLimit = limits.publication * BATCH_ROOM
   app.addContentTypeParser(JSON_TYPE, { parseAs: 'buffer', bodyLimit }, parseBody)
-  app.setErrorHandler((error: FastifyError, request, reply) =>
-    answerError(reply.header('cache-control', 'no-store'), toPushError(error, request, bodyLimit)),
-  )
+  app.setErrorHandler((error: FastifyError, request, reply) => {
+    const refusal = toPushError(error, request, bodyLimit)
+    metrics.count('api_refused_total', 1, refusal.code)
+    return answerError(reply.header('cache-control', 'no-store'), refusal)
+  })
   // Of this prefix alone, and only where the host has no route of its own. The guard has answered by then.
   app.setNotFoundHandler((request, reply) => {
     throw unknownRoute(app, request, reply)

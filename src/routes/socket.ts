@@ -86,6 +86,7 @@ export function socketRoutes(
     try {
       admission.checkRoom()
     } catch (error) {
+      hub.metrics.count('upgrades_refused_total', 1, (error as PushError).code)
       return refuse(socket, error as PushError)
     }
     accept(socket, request, decision)

@@ -4,13 +4,23 @@ import pushBridge, { clientHandler } from '../../src/index.ts'
 
 /**
  * A node for the interop tests: any user by `?user=`, nobody for `?user=nobody`, any channel, tickets, a push API.
- * GET /status has also the upgrade requests by URL, GET /page runs SCRIPT. Prints its address as the first line and its log behind it. HEARTBEAT: `interval,timeout` in milliseconds.
+ * GET /status has also the upgrade requests by URL and how many requests came for /readyz, GET /page runs SCRIPT. Prints its address as the first line and its log behind it. HEARTBEAT: `interval,timeout` in milliseconds.
+ * DRAIN_DELAY: for how long it drains before it closes connections.
  */
-const { REDIS_URL, PORT, HEARTBEAT = '25000,10000', LOG_LEVEL = 'warn', TRUST_PROXY, API_KEY, SCRIPT } = process.env
+const {
+  REDIS_URL,
+  PORT,
+  HEARTBEAT = '25000,10000',
+  LOG_LEVEL = 'warn',
+  TRUST_PROXY,
+  API_KEY,
+  SCRIPT,
+  DRAIN_DELAY,
+} = process.env
 const [interval, timeout] = HEARTBEAT.split(',').map(Number) as [number, number]
 const upgrades: Record<string, number> = {}
 
-const app = Fastify({ logger: { level: LOG_LEVEL }, trustProxy: TRUST_PROXY ?? false })
+const app = Fastify({ logger: { level: LOG_LEVEL }, trustProxy: TRUST_PROXY ?? false, return503OnClosing: false })
 await app.register(pushBridge, {
   path: '/ws',
   redis: REDIS_URL!,
@@ -25,12 +35,17 @@ await app.register(pushBridge, {
     return { allow: ['channel:*'], data: { ip, protocol, host }, ...(user !== undefined && { user }) }
   },
   handlers: { whoami: clientHandler(Type.Unknown(), (_payload, { data }) => data) },
-  drain: { window: 1000 },
+  drain: { window: 1000, delay: Number(DRAIN_DELAY ?? 0) },
+  health: true,
 })
 app.server.on('upgrade', ({ url = '' }) => {
   upgrades[url] = (upgrades[url] ?? 0) + 1
 })
-app.get('/status', async () => ({ ...(await app.push.status()), upgrades }))
+let probes = 0
+app.server.on('request', ({ url }) => {
+  if (url === '/readyz') probes++
+})
+app.get('/status', async () => ({ ...(await app.push.status()), upgrades, probes }))
 app.get('/page', (_request, reply) =>
   reply.type('text/html').send(`<!doctype html><meta charset="utf-8"><body><script type="module">${SCRIPT}</script>`),
 )

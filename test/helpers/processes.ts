@@ -129,6 +129,8 @@ export interface Status {
   nodes: number
   connections: number
   upgrades: Record<string, number>
+  /** Requests for /readyz. */
+  probes: number
   metrics: Record<string, number>
 }
 

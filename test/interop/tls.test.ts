@@ -185,8 +185,8 @@ async function serve(t: Cleanup, env: Record<string, string>) {
   const server = new Program(t, process.execPath, args, { env: { PORT: `${port}`, LOG_LEVEL: 'info', ...env } })
   await server.line(/Server listening/, START)
   const health = async () => {
-    const response = await fetch(`http://127.0.0.1:${port}/health`)
-    return { status: response.status, ...((await response.json()) as { problem?: string }) }
+    const response = await fetch(`http://127.0.0.1:${port}/readyz?strict`)
+    return { ...((await response.json()) as { problem?: string }), status: response.status }
   }
   return { server, health }
 }

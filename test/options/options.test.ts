@@ -40,6 +40,8 @@ const DEFAULTS = {
   clientPublications: {},
   api: undefined,
   events: undefined,
+  metrics: undefined,
+  health: undefined,
 }
 
 test('a path is enough, and every other option has its default', () => {

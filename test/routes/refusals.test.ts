@@ -263,3 +263,22 @@ test('limits.connections holds when many upgrades wait for authenticate() togeth
   assert.equal(refused.length, 2)
   for (const { code, status } of refused) assert.ok(code === 1013 || status === 503)
 })
+
+test('an upgrade that is refused after it was completed is counted like any other', async t => {
+  // All three are let in before the first of them is a connection.
+  let asked = 0
+  let answer = () => {}
+  const all = new Promise<void>(resolve => {
+    answer = resolve
+  })
+  const authenticate = async () => {
+    if (++asked === 3) answer()
+    await all
+    return { user: 1 }
+  }
+  const { app, port } = await buildPush(t, { limits: { connections: 1 }, authenticate })
+  const results = await Promise.allSettled([1, 2, 3].map(() => refusalOf(`ws://127.0.0.1:${port}/ws`)))
+  const codes = results.flatMap(result => (result.status === 'fulfilled' ? [result.value.code] : []))
+  assert.deepEqual(codes, [1013, 1013])
+  assert.equal((await app.push.status()).metrics['upgrades_refused_total{PUSH_ERR_FULL}'], 2)
+})

@@ -1,5 +1,6 @@
 /** Compiled by `npm run types`, never run: the public types as an application sees them. */
 import Fastify from 'fastify'
+import { Registry } from 'prom-client'
 import { Type } from 'typebox'
 import { connect } from '../../src/client/index.ts'
 import pushBridge, {
@@ -53,6 +54,10 @@ await app.register(pushBridge, {
     http: { url: 'https://a', secret: ['b'], connect: true },
   },
 })
+await app.register(pushBridge, { path: '/ws', metrics: true, health: { path: '/push', details: true } })
+await app.register(pushBridge, { path: '/ws', metrics: { register: new Registry(), prefix: 'shop_' }, health: true })
+// @ts-expect-error no register
+await app.register(pushBridge, { path: '/ws', metrics: { register: 'default' } })
 // @ts-expect-error no such kind of event
 await app.register(pushBridge, { path: '/ws', events: { stream: { include: ['conect'] } } })
 // @ts-expect-error without secret

@@ -49,6 +49,7 @@ export class MemoryBroker implements Broker {
   readonly filling = 0
   readonly backlog = 0
   readonly lag = 0
+  readonly links = { total: 0, up: 0 }
   readonly refused = 0
   readonly problem = undefined
   readonly node: string

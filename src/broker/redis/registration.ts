@@ -56,6 +56,9 @@ export function createRegistration(shared: RedisBroker, options: RedisRegistrati
     get lag() {
       return Math.max(0, ...masters.all.map(({ subscriber }) => subscriber.lag))
     },
+    get links() {
+      return { total: masters.all.length, up: masters.all.filter(({ isLive }) => isLive).length }
+    },
     get refused() {
       return sum(({ refused }) => refused)
     },

@@ -180,6 +180,14 @@ export class Events implements LifeEvents, MessageTaker {
     if (isLost) throw new errors.BACKEND_AWAY('too much is waiting for the backend already: send this again later')
   }
 
+  /** How many events have not arrived yet, for each way that there is. */
+  get waiting(): Readonly<Record<string, number>> {
+    return {
+      ...(this.#streams && { stream: this.#streams.size }),
+      ...(this.#batches && { http: this.#batches.size }),
+    }
+  }
+
   // ── the end ────────────────────────────────────────────────────────────────────────────────────────────────────
 
   /** What waits is sent, for at most `drain.timeout`. */

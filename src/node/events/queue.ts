@@ -79,6 +79,11 @@ export class EventQueue {
     this.#parts = parts
   }
 
+  /** How many have not arrived yet. */
+  get size(): number {
+    return this.#entries.length
+  }
+
   /** `settle` is called once, with whether the event arrived. */
   push(event: EncodedEvent, settle?: (isWritten: boolean) => void): void {
     const entry = new Entry(event, settle)

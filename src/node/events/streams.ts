@@ -32,6 +32,11 @@ export class EventStreams {
     this.#queues = new Map([...names].map(name => [name, queueFor(name, options, parts)]))
   }
 
+  /** How many events have not arrived in Redis yet. */
+  get size(): number {
+    return [...this.#queues.values()].reduce((sum, { size }) => sum + size, 0)
+  }
+
   push(event: EncodedEvent, about: About, settle?: (isWritten: boolean) => void): void {
     this.#queues.get(this.#streamOf(event, about))!.push(event, settle)
   }

@@ -37,6 +37,13 @@ export class Presence<C extends Present & Watcher> {
     this.#writer = new ShareWriter(broker.presence, { owner, lease: rules.lease }, { seen, ended, failed })
   }
 
+  /** Topics on which somebody of this node is, how many those are, and how many topics its clients follow. */
+  get counts(): { topics: number; members: number; followed: number } {
+    let members = 0
+    for (const share of this.#shares.values()) members += share.size
+    return { topics: this.#shares.size, members, followed: this.#watches.size }
+  }
+
   /** `connection` has these topics from now on. */
   enter(connection: C, topics: readonly Topic[]): void {
     const now = Date.now()

@@ -50,6 +50,11 @@ export class Share {
     this.rule = rule
   }
 
+  /** How many users are here, the anonymous ones included. */
+  get size(): number {
+    return this.#users.size + this.#anonymous
+  }
+
   get isEmpty(): boolean {
     return this.#users.size === 0 && this.#anonymous === 0
   }

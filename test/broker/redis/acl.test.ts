@@ -317,7 +317,7 @@ test('acl: the health of serve names the right, and stays healthy', SLOW, async 
   t.after(() => within(app.close(), 'the end of serve'))
   await app.ready()
   const health = async () => {
-    const { statusCode, body } = await app.inject('/health')
+    const { statusCode, body } = await app.inject('/readyz?strict')
     return { statusCode, problem: JSON.parse(body).problem as string | undefined }
   }
   await until(async () => (await health()).statusCode === 200, 'serve is healthy')
