@@ -19,6 +19,7 @@ import { ClientPublications } from './client-publications.ts'
 import type { MessageTaker } from './events/events.ts'
 import { fieldsOf } from './fields.ts'
 import type { Hub, Wanted } from './hub.ts'
+import { Renewals } from './renewals.ts'
 
 const NOTHING = Promise.resolve()
 
@@ -63,6 +64,7 @@ export class Dispatcher {
   readonly #options: Options
   readonly #checks = new Map<string, PayloadCheck>()
   readonly #publications: ClientPublications
+  readonly #renewals: Renewals
   readonly #conversations = new WeakMap<Connection, Conversation>()
   readonly #onError: (error: unknown) => void
   readonly #taker: MessageTaker | undefined
@@ -74,6 +76,7 @@ export class Dispatcher {
     this.#onError = failed
     this.#taker = taker
     this.#publications = new ClientPublications(hub, options, publisher, failed)
+    this.#renewals = new Renewals(hub, options)
     for (const [type, { schema }] of Object.entries(options.handlers)) {
       this.#checks.set(type, compilePayloadCheck(`handlers["${type}"].schema`, schema))
     }
@@ -211,6 +214,7 @@ export class Dispatcher {
     if (message.type === 'subscribe') return this.#subscribe(conversation, message)
     if (message.type === 'unsubscribe') return this.#unsubscribe(conversation, message)
     if (message.type === 'push.publish') return this.#publish(conversation, message)
+    if (message.type === 'authenticate') return this.#renew(conversation, message)
     const { handlers } = this.#options
     if (this.#taker?.takes(message.type) && !Object.hasOwn(handlers, message.type)) {
       return this.#pass(this.#taker, conversation.connection, message, text)
@@ -259,6 +263,18 @@ export class Dispatcher {
     if (!published) return
     if (published instanceof Error) this.#refuse(connection, published, ref)
     else if (ref !== undefined) connection.reply('push.published', published, ref)
+  }
+
+  /** In order: a `subscribe` that came before it is decided by the old identity, and looked at again by this. */
+  async #renew(conversation: Conversation, { payload, ref }: ClientMessage): Promise<void> {
+    const { connection } = conversation
+    try {
+      const renewed = await this.#inOrder(conversation, () => this.#renewals.renew(connection, payload))
+      if (!connection.isClosing) connection.reply('authenticated', renewed, ref)
+    } catch (error) {
+      if (!isPushError(error)) throw error
+      this.#refuse(connection, error, ref)
+    }
   }
 
   #acknowledge(connection: Connection, { payload, ref }: ClientMessage): void {

@@ -9,14 +9,16 @@ import type { Since } from '../delivery/recovery.ts'
 import { CLOSE_TIMEOUT } from '../node/heartbeat.ts'
 import type { Hub } from '../node/hub.ts'
 import type { Dispatcher } from '../node/inbound.ts'
+import { authenticated } from '../node/renewals.ts'
 import type { Options } from '../options/options.ts'
 import { errors, isPushError, type PushError } from '../protocol/errors.ts'
-import { MAX_CLOSE_REASON_BYTES } from '../protocol/messages.ts'
-import { type Admission, type Admitted, closeCodeOf } from './admission.ts'
+import type { Ref } from '../protocol/messages.ts'
+import { type Admission, type Admitted, closeCodeOf, type Visit } from './admission.ts'
 import { clientModule } from './client-module.ts'
 import { answerError } from './json-reply.ts'
 import { claimUpgrade } from './subprotocol.ts'
 import type { UpgradeWatch } from './upgrade-watch.ts'
+import { closeReason, WaitingRoom } from './waiting-room.ts'
 
 interface SocketRoutes {
   hub: Hub
@@ -27,7 +29,7 @@ interface SocketRoutes {
 }
 
 /** What preHandler decided, for the handler that gets the socket. */
-type Decision = (Admitted | { refusal: PushError }) & { response: ServerResponse }
+type Decision = (Admitted | Visit | { refusal: PushError }) & { response: ServerResponse }
 
 // Properties instead of WeakMaps: the values of a WeakMap live until a full garbage collection, even after their keys are
 // gone. With WeakMaps these objects made up two thirds of the garbage in V8's old generation.
@@ -37,10 +39,26 @@ const CONNECTION = Symbol('push.connection')
 type Decided = FastifyRequest & { [DECISION]?: Decision }
 type Connected = WebSocket & { [CONNECTION]?: Connection }
 
+/** How a connection came. */
+interface Arrival {
+  tcp: Socket
+  /** For onConnect. */
+  request: FastifyRequest | undefined
+  /** That of the first message, if it is to be answered. */
+  ref?: Ref | undefined
+}
+
 const NO_SOCKET = 'injectWS has no socket: use openConnection of fastify-push-bridge/testing'
 
 /** `path`, `path/` and `path/NAME`: WebSocket upgrades. A plain GET is answered with advice. */
 export function socketRoutes(app: FastifyInstance, { hub, options, admission, dispatcher, watch }: SocketRoutes): void {
+  const room = new WaitingRoom({
+    hub,
+    admission,
+    failed: error => app.log.error({ err: error }, 'push: an authenticate message failed'),
+  })
+  app.addHook('preClose', async () => room.close())
+
   const onRequest = (request: FastifyRequest, _reply: FastifyReply, done: () => void) => {
     if (request.ws) {
       claimUpgrade(request.raw)
@@ -78,20 +96,28 @@ export function socketRoutes(app: FastifyInstance, { hub, options, admission, di
     } catch (error) {
       return refuse(socket, error as PushError)
     }
-    accept(socket, request, decision)
+    // Without onConnect the request can be freed before the welcome: it holds about 10 kB.
+    const kept = options.callbacks.onConnect && request
+    const tcp = request.raw.socket
+    if ('identity' in decision) return void accept(socket, { tcp, request: kept }, decision)
+    room.wait(socket, decision, ({ admitted, early, ref }) => {
+      const connection = accept(socket, { tcp, request: kept, ref }, admitted)
+      for (const { data, isBinary } of early) dispatcher.receive(connection, data, isBinary)
+    })
   }
 
-  const accept = (socket: WebSocket, request: FastifyRequest, { identity, topics, since }: Admitted) => {
-    const connection = hub.connect(identity, createTransport(socket, request.raw.socket), topics, since)
+  const accept = (socket: WebSocket, { tcp, request, ref }: Arrival, { identity, topics, since }: Admitted) => {
+    const connection = hub.connect(identity, createTransport(socket, tcp), topics, since)
     // Synchronously: a message that comes with the handshake would otherwise find no listener.
     listen(socket, connection)
-    // Without onConnect the request can be freed before the welcome: it holds about 10 kB.
-    void open(connection, since, options.callbacks.onConnect && request)
+    void open(connection, since, { request, ref })
+    return connection
   }
 
-  const open = async (connection: Connection, since: Since, request: FastifyRequest | undefined) => {
+  const open = async (connection: Connection, since: Since, { request, ref }: Omit<Arrival, 'tcp'>) => {
     try {
       await hub.welcome(connection, since)
+      if (ref !== undefined && !connection.isClosing) connection.reply('authenticated', authenticated(connection), ref)
       dispatcher.release(connection)
       if (request && !connection.isClosing) await options.callbacks.onConnect?.(connection, request)
     } catch (error) {
@@ -195,14 +221,6 @@ function refuse(socket: WebSocket, refusal: PushError): void {
   socket.close(closeCodeOf(refusal), closeReason(refusal.message))
   const timer = setTimeout(() => socket.terminate(), CLOSE_TIMEOUT)
   socket.once('close', () => clearTimeout(timer))
-}
-
-/** As much of `text` as fits into a close frame, without half a character at the end. */
-function closeReason(text: string): string {
-  return Buffer.from(text)
-    .subarray(0, MAX_CLOSE_REASON_BYTES)
-    .toString()
-    .replace(/\ufffd$/, '')
 }
 
 /** Usually nginx did not forward the upgrade: show which header is missing. */

@@ -136,6 +136,7 @@ export class RedisBroker {
     if (this.#isClosed || !isNews) return
     this.#wasUp = isUp
     this.#told = { problem: error?.message, at: performance.now() }
+    if (isUp) this.#each(subscriber => subscriber.restored?.())
     this.#news.change(isUp, error)
   }
 
