@@ -485,7 +485,7 @@ test('api: every table is complete', async t => {
   assert.deepEqual(rows('The client', 'event'), membersOf('src/client/index.ts', 'ClientEvents'))
   assert.deepEqual(rows('Testing', 'member'), membersOf('src/testing.ts', 'TestConnection'))
   const identity = namesIn(tableOf('docs/options.md', 'The identity'))
-  assert.deepEqual(identity, membersOf('src/options/options.ts', 'Authentication'))
+  assert.deepEqual(identity, membersOf('src/options/identity.ts', 'Authentication'))
 })
 
 // ── docs/protocol.md ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -789,9 +789,10 @@ test('redis: a user is revoked from redis-cli', async t => {
   const closed = new WebSocket(`ws://127.0.0.1:${(app.server.address() as { port: number }).port}/ws`)
   t.after(() => closed.terminate())
   await untilDelivered('user:42', 1)
+  const closing = once(closed, 'close')
   const [commands] = take(REDIS, 'Revoking a user', 'bash')
   if ((await run(t, 'redis-cli', commands!)) === undefined) return
-  const [code, reason] = await once(closed, 'close')
+  const [code, reason] = await closing
   assert.deepEqual([code, String(reason)], [4401, 'revoked'])
   await redis.admin.del('push:revoked:42')
 })
