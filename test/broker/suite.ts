@@ -327,6 +327,27 @@ export function brokerSuite(name: string, makeNodes: MakeNodes): void {
     assert.equal(await nodes[0]!.takeTicket('t3'), 'first')
   })
 
+  suiteTest(
+    'when users were revoked is known on every node, for as long as it is to be',
+    async (_t, { nodes, passTime }) => {
+      const last = nodes.at(-1)!
+      await nodes[0]!.putRevocation('42', 1000, 30)
+      await nodes[0]!.putRevocation('ü', 3000, 60)
+      assert.deepEqual(await last.revokedAt(['41', '42', '__proto__', 'ü', '42']), [
+        undefined,
+        1000,
+        undefined,
+        3000,
+        1000,
+      ])
+      assert.deepEqual(await last.revokedAt([]), [])
+      await last.putRevocation('42', 2000, 30)
+      assert.deepEqual(await nodes[0]!.revokedAt(['42']), [2000])
+      await passTime(31)
+      assert.deepEqual(await nodes[0]!.revokedAt(['42', 'ü']), [undefined, 3000])
+    },
+  )
+
   suiteTest('envelopes that could not be used are noted', async (_t, { nodes, notes }) => {
     const note = { topic: 'user:1' as Topic, reason: 'json', message: 'broken' }
     nodes[0]!.note({ ...note, envelope: Buffer.from('{') })

@@ -24,6 +24,7 @@ export class RedisRevocations {
 
   /** At once, if the link is down: nobody should wait for that. */
   async of(users: readonly string[]): Promise<(number | undefined)[]> {
+    if (users.length === 0) return []
     const keys = users.map(user => this.#names.revoked(user))
     if (keys.some(key => !this.#masters.of(key)?.commands.isUp)) {
       throw new errors.BROKER_AWAY('Redis cannot be asked who was revoked')
