@@ -19,6 +19,10 @@ export class Credentials {
     this.ask = ask
   }
 
+  get areGiven(): boolean {
+    return Boolean(this.options.ticket || this.options.authenticate)
+  }
+
   /** Puts a ticket into the URL, and returns the first message, if the application has the one or the other. */
   async prepare(url: URL): Promise<string | undefined> {
     const { ticket, authenticate } = this.options
@@ -30,7 +34,7 @@ export class Credentials {
   /** The identity of this connection will expire. Without a new one the server closes it, and the next attempt asks. */
   async renew(): Promise<void> {
     const { ticket, authenticate } = this.options
-    if (this.isRenewing || !(ticket || authenticate)) return
+    if (this.isRenewing || !this.areGiven) return
     this.isRenewing = true
     try {
       await this.ask(authenticate ? await authenticate() : { ticket: usable(await ticket!()) })

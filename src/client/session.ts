@@ -141,7 +141,7 @@ export class PushClient {
       await undefined
       if (attempt !== this.attempt) return
       const url = new URL(this.url)
-      const first = await this.credentials.prepare(url)
+      const first = this.credentials.areGiven ? await this.credentials.prepare(url) : undefined
       if (attempt !== this.attempt) return
       const since = this.places.forUrl()
       if (since) url.searchParams.set('since', since)

@@ -1,7 +1,9 @@
 import { createPublicKey, type KeyObject } from 'node:crypto'
 import type { JWTPayload, JWTVerifyGetKey } from 'jose'
 import type { Authentication } from '../options/options.ts'
+import { isPlainObject } from '../options/values.ts'
 import { errors, isPushError, type PushError } from '../protocol/errors.ts'
+import { checkAuthentication } from './authentication.ts'
 
 /** Who signs the tokens, and what they must say. One of `secret`, `publicKey` and `jwks` is there. */
 export interface JwtSettings {
@@ -25,6 +27,9 @@ export type TokenReader = (token: unknown) => Promise<Authentication>
 const TOLERANCE = 5
 
 const MAX_TOKEN_LENGTH = 16 * 1024
+
+/** RFC 7518 section 3.3. */
+const MIN_RSA_BITS = 2048
 
 const COOLDOWN = 30_000
 const KEYS_WITHIN = 5000
@@ -57,7 +62,9 @@ export async function tokenReader(settings: JwtSettings): Promise<TokenReader> {
     }
     try {
       const { payload } = await jwtVerify(token, key as JWTVerifyGetKey, checks)
-      return identityIn(payload, claim)
+      const identity = identityIn(payload, claim)
+      checkAuthentication(identity, 'the token')
+      return identity
     } catch (error) {
       throw refusalFor(error)
     }
@@ -72,9 +79,11 @@ async function signerOf({ secret, publicKey, jwks, cooldown }: JwtSettings): Pro
 
 function signerWith(key: KeyObject): Signer {
   const { asymmetricKeyType: type, asymmetricKeyDetails: details } = key
-  if (type === 'rsa') return { key, algorithms: ['RS256'] }
+  if (type === 'rsa' && (details?.modulusLength ?? 0) >= MIN_RSA_BITS) return { key, algorithms: ['RS256'] }
   if (type === 'ec' && details?.namedCurve === 'prime256v1') return { key, algorithms: ['ES256'] }
-  throw new Error('JWT_PUBLIC_KEY (--jwt-public-key) is neither an RSA key nor one of the curve P-256')
+  throw new Error(
+    `JWT_PUBLIC_KEY (--jwt-public-key) is neither an RSA key of ${MIN_RSA_BITS} bits nor one of the curve P-256`,
+  )
 }
 
 /** A token that names an unknown key causes another look at the set, since keys are replaced, but not before `cooldown`. */
@@ -115,7 +124,7 @@ function refusalFor(error: unknown): PushError {
 
 function identityIn(payload: JWTPayload, claim: string): Authentication {
   const { sub, exp, iat, nbf, [claim]: rights } = payload
-  const { join, allow, data, info } = (rights ?? {}) as Authentication
+  const { join, allow, data, info } = (isPlainObject(rights) ? rights : {}) as Authentication
   // One that does not say when it was issued is older than every revocation.
   const issued = iat ?? nbf ?? 0
   return {

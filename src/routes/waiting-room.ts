@@ -24,6 +24,8 @@ interface Guest {
   refusals: number
   isAsking: boolean
   early: Early[]
+  /** Bytes of them: a stranger may leave no more here than one message has. */
+  bytes: number
   enter(welcomed: Welcomed): void
 }
 
@@ -61,7 +63,7 @@ export class WaitingRoom {
   wait(socket: WebSocket, visit: Visit, enter: Guest['enter']): void {
     const { hub } = this.#parts
     const deadline = performance.now() + hub.options.limits.handshake
-    this.#guests.set(socket, { visit, deadline, refusals: 0, isAsking: false, early: [], enter })
+    this.#guests.set(socket, { visit, deadline, refusals: 0, isAsking: false, early: [], bytes: 0, enter })
     hub.unidentified++
     socket.on('message', this.#onMessage).on('error', noop).on('close', this.#onClose)
     if (this.#isClosed) return this.#dismiss(socket, CLOSE.RESTART, '')
@@ -102,7 +104,9 @@ export class WaitingRoom {
       return this.#dismiss(socket, CLOSE.TOO_BIG, `more than ${limits.inbound} bytes`)
     }
     if (guest.isAsking) {
-      if (guest.early.length >= limits.pending) return this.#dismiss(socket, CLOSE.ABUSE, 'too many messages')
+      guest.bytes += early.data.length
+      const isTooMuch = guest.early.length >= limits.pending || guest.bytes > limits.inbound
+      if (isTooMuch) return this.#dismiss(socket, CLOSE.ABUSE, 'too many messages')
       guest.early.push(early)
       return
     }

@@ -79,7 +79,7 @@ test('RS256 and ES256, each with its own algorithm only', async () => {
   const { publicKey } = generateKeyPairSync('ed25519')
   await assert.rejects(
     tokenReader({ ...CHECKED, publicKey: pem(publicKey) }),
-    /neither an RSA key nor one of the curve/,
+    /neither an RSA key of 2048 bits nor one of the curve/,
   )
 })
 
@@ -124,6 +124,21 @@ test('a key in the header of a token is not believed', async () => {
   }
   const token = await new SignJWT(claims).setProtectedHeader(header).sign(mine.privateKey)
   await assert.rejects(read(token), UNAUTHENTICATED)
+})
+
+test('rights that cannot be used are the fault of the token: a client need not try again', async () => {
+  const read = await tokenReader(HS256)
+  for (const claims of [
+    { push: { allow: 'channel:a' } },
+    { push: { join: ['all'] } },
+    { push: { allow: [{ topics: 'channel:a', actions: ['everything'] }] } },
+    { push: { info: 'x'.repeat(2000) } },
+    { iat: now() + 600 },
+    { sub: 'a b' },
+  ]) {
+    await assert.rejects(read(await sign(claims)), UNAUTHENTICATED, JSON.stringify(claims))
+  }
+  for (const push of ['text', 1, null, []]) assert.equal((await read(await sign({ push }))).user, '42')
 })
 
 test('every claim is checked: issuer, audience, times, and what must be there', async () => {

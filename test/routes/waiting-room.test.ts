@@ -180,6 +180,10 @@ test('a message that is too large ends the visit, and so do too many during the 
   many.say('authenticate')
   for (let i = 0; i < 4; i++) many.say('ping')
   assert.equal((await many.closed())[0], 4429)
+  const heavy = await visit(t, port)
+  heavy.say('authenticate')
+  for (let i = 0; i < 2; i++) heavy.say('x', { text: 'x'.repeat(600) })
+  assert.equal((await heavy.closed())[0], 4429)
 })
 
 test('visits count as connections, until they end', async t => {
