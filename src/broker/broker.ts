@@ -115,8 +115,8 @@ export interface Subscriber {
   isRecorded(topic: Topic): boolean
   /** Every topic that has a connection here, each once. */
   topics(): Iterable<Topic>
-  /** Everything is received again after an interruption. Commands that were published meanwhile are lost. */
-  restored?(): void
+  /** Everything, or these topics, is received again after an interruption. Commands that were published meanwhile are lost. */
+  restored?(topics?: readonly Topic[]): void
 }
 
 /** These topics are confirmed, with their positions as far as known. */

@@ -28,8 +28,8 @@ export interface DeliveryEvents {
   control(connections: Connection[], control: Control): Promise<number>
   /** Who is on a topic has changed. */
   presence(topic: Topic, delta: PresenceDelta): void
-  /** Commands were or may have been missed; `isOver`: everything is received again. */
-  missed?(isOver: boolean): void
+  /** Commands were or may have been missed; `isOver`: everything, or these topics, is received again. */
+  missed?(isOver: boolean, topics?: readonly Topic[]): void
   /** An unexpected error, to be logged: it must not end the process. */
   failed(error: unknown): void
 }
@@ -126,7 +126,7 @@ export class Delivery implements Subscriber {
     }
   }
 
-  restored = (): void => this.#events.missed?.(true)
+  restored = (topics?: readonly Topic[]): void => this.#events.missed?.(true, topics)
 
   /** Sends a `gap` to all connections of these topics before their next message. */
   lost(reason: GapReason, topics: ReadonlyMap<Topic, Position | undefined>): void {

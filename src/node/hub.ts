@@ -89,7 +89,7 @@ export class Hub {
         ...events,
         control: (connections, control) => executeControl(connections, control, this, events.failed),
         presence: (topic, delta) => this.presence?.take(topic, delta),
-        missed: isOver => this.revocations.missed(isOver),
+        missed: (isOver, topics) => this.revocations.missed(isOver, topics),
       },
     )
     this.revocations = new Revocations(broker, registry, events.failed)

@@ -5,6 +5,7 @@ import { timeOf } from '../connection/identity.ts'
 import type { Registry } from '../connection/registry.ts'
 import { errors, isPushError } from '../protocol/errors.ts'
 import { CLOSE } from '../protocol/messages.ts'
+import type { Topic } from '../protocol/topic.ts'
 import { REVOKED } from '../publish/revoke.ts'
 
 /** The part of an identity that can be revoked. */
@@ -18,6 +19,8 @@ const PATIENCE = 1000
 
 /** Milliseconds between two attempts to look at all users. */
 const RETRY = 1000
+
+const OF_USER = 'user:'
 
 /** Users that are asked for at once. */
 const PAGE = 500
@@ -89,9 +92,10 @@ export class Revocations {
     }
   }
 
-  /** The node may not have heard that users were revoked; `isOver`: the link is whole again. */
-  missed(isOver: boolean): void {
+  /** The node may not have heard that users were revoked; `isOver`: it hears everything, or these topics, again. */
+  missed(isOver: boolean, topics?: readonly Topic[]): void {
     if (!isOver) return this.#lookSoon()
+    if (topics) return void this.#lookAtMoved(topics)
     clearTimeout(this.#timer)
     this.#timer = undefined
     this.#lookSoon(0)
@@ -113,8 +117,7 @@ export class Revocations {
     try {
       const users = new Set<string>()
       for (const { user } of this.#registry.values()) if (user !== null) users.add(user)
-      const list = [...users]
-      for (let at = 0; at < list.length && !this.#isClosed; at += PAGE) await this.#lookAt(list.slice(at, at + PAGE))
+      await this.#lookAtAllOf([...users])
     } catch (error) {
       // What the user of this node may not read is in the log of the link, and asking again would not help.
       if (isTransient(error)) this.#lookSoon()
@@ -122,6 +125,20 @@ export class Revocations {
     } finally {
       this.#isLooking = false
     }
+  }
+
+  /** While slots move this comes often, so only for those concerned. */
+  async #lookAtMoved(topics: readonly Topic[]): Promise<void> {
+    const users = topics.filter(topic => topic.startsWith(OF_USER)).map(topic => topic.slice(OF_USER.length))
+    try {
+      await this.#lookAtAllOf(users)
+    } catch {
+      this.#lookSoon()
+    }
+  }
+
+  async #lookAtAllOf(users: readonly string[]): Promise<void> {
+    for (let at = 0; at < users.length && !this.#isClosed; at += PAGE) await this.#lookAt(users.slice(at, at + PAGE))
   }
 
   async #lookAt(users: readonly string[]): Promise<void> {

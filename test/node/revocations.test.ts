@@ -1,5 +1,9 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
+import type { Connection } from '../../src/connection/connection.ts'
+import { Registry } from '../../src/connection/registry.ts'
+import { Revocations } from '../../src/node/revocations.ts'
+import { errors } from '../../src/protocol/errors.ts'
 import { createPublisher } from '../../src/publisher.ts'
 import { callApi } from '../helpers/api.ts'
 import { buildPush, KEY, openConnection, refusalOf } from '../helpers/app.ts'
@@ -207,4 +211,35 @@ test('who only hears what is published to the user is not the user', async t => 
     await support.next('pong')
   }
   assert.equal((await closed).code, 4401)
+})
+
+test('users whose topics have moved are asked for alone, and asked for again if nobody can say', async t => {
+  const asked: (readonly string[])[] = []
+  const revoked = new Map([['42', Date.now() + 1000]])
+  let isAway = false
+  const broker = {
+    connected: true,
+    async revokedAt(users: readonly string[]) {
+      asked.push(users)
+      if (isAway) throw new errors.BROKER_AWAY('away')
+      return users.map(user => revoked.get(user))
+    },
+  }
+  const closed: unknown[] = []
+  const registry = new Registry<Connection>()
+  for (const user of ['42', '7', '1']) {
+    const close = (code: number, reason: string) => closed.push([user, code, reason])
+    registry.add({ id: user, user, began: 0, subscriptions: undefined, close } as never)
+  }
+  const revocations = new Revocations(broker, registry, error => assert.fail(String(error)))
+  t.after(() => revocations.close())
+  revocations.missed(true, ['channel:a', 'user:42', 'user:7'])
+  await until(() => closed.length > 0, 'the end of 42')
+  assert.deepEqual([asked, closed], [[['42', '7']], [['42', 4401, 'revoked']]])
+  isAway = true
+  revocations.missed(true, ['user:1'])
+  await until(() => asked.length > 1, 'the question')
+  isAway = false
+  await until(() => asked.length > 2, 'the next question')
+  assert.deepEqual(asked.slice(1), [['1'], ['42', '7', '1']])
 })
