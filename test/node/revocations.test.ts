@@ -5,6 +5,7 @@ import { Registry } from '../../src/connection/registry.ts'
 import { Revocations } from '../../src/node/revocations.ts'
 import { errors } from '../../src/protocol/errors.ts'
 import { createPublisher } from '../../src/publisher.ts'
+import { FaultProxy } from '../chaos/proxy.ts'
 import { callApi } from '../helpers/api.ts'
 import { buildPush, KEY, openConnection, refusalOf } from '../helpers/app.ts'
 import { type RedisServer, startRedis } from '../helpers/redis.ts'
@@ -242,4 +243,32 @@ test('users whose topics have moved are asked for alone, and asked for again if 
   isAway = false
   await until(() => asked.length > 2, 'the next question')
   assert.deepEqual(asked.slice(1), [['1'], ['42', '7', '1']])
+})
+
+test('two nodes, one of them cut off: it ends a user who was revoked meanwhile, and takes no ticket from before', async t => {
+  const redis = await startRedis(t)
+  const proxy = await FaultProxy.start(redis.port)
+  t.after(() => proxy.close())
+  const cutOff = await node(t, redis, { redis: `redis://127.0.0.1:${proxy.port}`, publishTimeout: 1000 })
+  const { app } = await node(t, redis)
+  const ticket = await app.push.ticket({ user: '42' }, 600)
+  const [here, there] = [await openConnection(app, '/ws?user=42'), await openConnection(cutOff.app, '/ws?user=42')]
+  const other = await openConnection(cutOff.app, '/ws?user=7')
+  proxy.isRefusing = true
+  proxy.cut()
+  await until(async () => !(await cutOff.app.push.status()).connected, 'the loss of the links')
+  await app.push.revoke('user:42')
+  assert.equal((await here.closed).code, 4401)
+  assert.equal(cutOff.app.push.connections.size, 2)
+  const url = `ws://127.0.0.1:${cutOff.port}/ws?ticket=${ticket}`
+  assert.equal((await refusalOf(url)).status, 503, 'a ticket cannot be looked up now')
+  proxy.isRefusing = false
+  assert.deepEqual(await there.closed, { code: 4401, reason: 'revoked' })
+  assert.equal((await refusalOf(url)).status, 401)
+  assert.deepEqual(
+    [...cutOff.app.push.connections.values()].map(({ user }) => user),
+    ['7'],
+  )
+  other.send('ping')
+  await other.next('pong')
 })
