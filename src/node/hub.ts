@@ -9,7 +9,7 @@ import { WriteQueue } from '../connection/write-queue.ts'
 import { Acknowledgements } from '../delivery/acks.ts'
 import { Decoder } from '../delivery/decoder.ts'
 import { Delivery, type DeliveryEvents } from '../delivery/delivery.ts'
-import { held, Recovery, type Since, type Start } from '../delivery/recovery.ts'
+import { held, Recovery, type Since } from '../delivery/recovery.ts'
 import type { Metrics } from '../metrics.ts'
 import type { Options } from '../options/options.ts'
 import { errors, type PushError } from '../protocol/errors.ts'
@@ -146,18 +146,10 @@ export class Hub {
     const start = this.#recovery.start(connection, topics, since)
     const known = await this.#confirmation.known(connection, start)
     const late = await this.#confirmation.late(start, known)
-    if (connection.isClosing || !(await this.#isStillAdmitted(connection, start, late))) return
+    if (connection.isClosing || !(await this.revocations.admits(connection, start.answers, late))) return
     connection.open(this.#welcomes.encode(connection, this.#features, topics, known))
     if (late.length > 0) connection.gap(late, 'broker_away')
     this.#confirmation.follow(connection, start, late)
-  }
-
-  /** A revocation after the confirmation is heard, and one before it is seen: so nobody comes in between the two. */
-  #isStillAdmitted(connection: Connection, { answers }: Start, late: readonly Topic[]): Promise<boolean> | true {
-    if (connection.user === null) return true
-    const topic: Topic = `user:${connection.user}`
-    if (late.includes(topic)) void answers.confirmed(topic).then(() => this.revocations.admits(connection))
-    return this.revocations.admits(connection)
   }
 
   /**
@@ -184,8 +176,7 @@ export class Hub {
    * left meanwhile.
    */
   async confirm(connection: Connection, topic: Topic, subscription: Subscription): Promise<void> {
-    const { isNew, since, last, ref, isCommand, presence } = subscription
-    const { renewals } = connection
+    const { isNew, since, last, ref, isCommand, presence, renewals } = subscription
     const listed = presence ? within(PRESENCE_WAIT, this.presence!.ready(topic).catch(nothing)) : undefined
     const start = this.#recovery.start(connection, [topic], held(topic, since), last)
     const known = await this.#confirmation.known(connection, start, isCommand)
@@ -306,4 +297,6 @@ interface Subscription extends Wanted {
   isCommand?: boolean
   /** The client wants to know who is there. */
   presence?: boolean | undefined
+  /** The connection's count of identities when that was granted. */
+  renewals?: number
 }

@@ -241,16 +241,18 @@ export class Dispatcher {
     if (badPresence) throw badPresence
     const wanted = { since, last: last as Wanted['last'] }
     let isNew = false
+    let renewals = 0
     await this.#inOrder(conversation, async () => {
       const { authorize } = this.#options.callbacks
       await authorizeSubscribe(authorize, connection, topic as Topic, since)
       if (last !== undefined) await authorizeAction(authorize, connection, topic as Topic, { action: 'history', since })
       if (presence) await authorizeAction(authorize, connection, topic as Topic, { action: 'presence' })
+      renewals = connection.renewals
       if (!connection.isClosing) isNew = this.#hub.join(connection, topic as Topic, wanted)
     })
     if (connection.isClosing) return
     if (presence === false) this.#hub.presence?.unwatch(topic as Topic, connection)
-    const how = { isNew, ...wanted, ref, presence: presence === true }
+    const how = { isNew, ...wanted, ref, presence: presence === true, renewals }
     await this.#hub.confirm(connection, topic as Topic, how)
   }
 

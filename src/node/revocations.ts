@@ -3,6 +3,7 @@ import { isTransient, within } from '../broker/waiting.ts'
 import type { Connection } from '../connection/connection.ts'
 import { timeOf } from '../connection/identity.ts'
 import type { Registry } from '../connection/registry.ts'
+import type { Answers } from '../delivery/answers.ts'
 import { errors, isPushError } from '../protocol/errors.ts'
 import { CLOSE } from '../protocol/messages.ts'
 import type { Topic } from '../protocol/topic.ts'
@@ -62,8 +63,18 @@ export class Revocations {
     }
   }
 
-  /** Ends a connection whose identity was revoked while it was being opened. Resolves with whether it goes on. */
-  async admits(connection: Connection): Promise<boolean> {
+  /**
+   * Ends a connection whose identity was revoked while it was being opened. Resolves with whether it goes on. Asked when
+   * the topic of the user is confirmed: a revocation after that is heard, and one before it is seen. If the topic is `late`,
+   * it is asked again then.
+   */
+  async admits(connection: Connection, answers: Pick<Answers, 'confirmed'>, late: readonly Topic[]): Promise<boolean> {
+    const topic: Topic = `user:${connection.user}`
+    if (late.includes(topic)) void answers.confirmed(topic).then(() => this.#admits(connection))
+    return this.#admits(connection)
+  }
+
+  async #admits(connection: Connection): Promise<boolean> {
     try {
       await this.check(connection)
     } catch {

@@ -64,7 +64,8 @@ export interface Authenticators {
   onAuthenticate(payload: never, connection: PushConnection | undefined): Given<Authentication>
 }
 
-const byMessage = () => 'message' as const
+/** The first message of everybody says who it is. */
+export const byMessage = () => 'message' as const
 
 /** `authenticate: 'message'` is short for a function that says so for every request. */
 export function parseAuthenticate(given: unknown, means: { tickets: boolean; onAuthenticate: unknown }) {
