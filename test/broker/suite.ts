@@ -36,6 +36,8 @@ export class FakeSubscriber implements Subscriber {
   readonly held = new Set<Topic>()
   readonly bytes: Uint8Array[] = []
   isMute = false
+  /** How often everything was received again. */
+  restorations = 0
   answer: Omit<NodeAnswer, 'node'> = { delivered: 1, skipped: 0 }
   readonly #broker: Broker
   readonly #events = new Inbox<Event>('a message of the broker')
@@ -66,6 +68,10 @@ export class FakeSubscriber implements Subscriber {
   }
 
   filled(): void {}
+
+  restored(topics?: readonly Topic[]): void {
+    if (!topics) this.restorations++
+  }
 
   isRecorded(topic: Topic): boolean {
     return topic.startsWith('channel:recorded')

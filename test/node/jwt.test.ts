@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { createHmac, generateKeyPairSync, type KeyObject } from 'node:crypto'
-import { writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
@@ -11,7 +11,7 @@ import { type JwtSettings, tokenReader } from '../../src/node/jwt.ts'
 import { JWT_FLAGS, JWT_USAGE, readJwt } from '../../src/node/jwt-environment.ts'
 import { readSettings, type ServeSettings } from '../../src/node/serve-settings.ts'
 import { openConnection, refusalOf } from '../helpers/app.ts'
-import { temporaryFolder } from '../helpers/processes.ts'
+import { path, temporaryFolder } from '../helpers/processes.ts'
 import { startRedis } from '../helpers/redis.ts'
 import { once, within } from '../helpers/waiting.ts'
 
@@ -262,7 +262,10 @@ test('the settings: one signer, named in the help, with a secret that cannot be 
   ] as const) {
     assert.throws(() => readJwt({}, wrong), why)
   }
-  for (const flag of Object.keys(JWT_FLAGS)) assert.match(JWT_USAGE, new RegExp(`--${flag}\\b`))
+  const documented = readFileSync(path('docs/operations.md'), 'utf8')
+  for (const flag of Object.keys(JWT_FLAGS)) {
+    for (const text of [JWT_USAGE, documented]) assert.match(text, new RegExp(`--${flag}\\b`))
+  }
   const serve = (more: NodeJS.ProcessEnv) =>
     readSettings(['serve'], { REDIS_URL: 'redis://x', ...more }) as ServeSettings
   assert.equal(serve({}).isByMessage, false)

@@ -275,6 +275,32 @@ test('who is there is told no longer where the new identity does not grant it', 
   }
 })
 
+test('a question about who is there does not outlive the identity that might ask it', async t => {
+  const may = (actions: ('subscribe' | 'presence')[]) => [{ topics: 'channel:a', actions }]
+  const { app } = await buildPush(t, {
+    presence: { 'channel:*': { grace: 0 } },
+    authenticate: ({ query }) => ({ user: (query as { user: string }).user, allow: may(['subscribe', 'presence']) }),
+    onAuthenticate: (_payload, connection) => ({ user: connection!.user, allow: may(['subscribe']) }),
+  })
+  for (let n = 0; n < 20; n++) {
+    const connection = await openConnection(app, '/ws?user=asks')
+    connection.send('subscribe', { topic: 'channel:a', presence: true }, 1)
+    connection.send('authenticate', {}, 2)
+    const answers: TestMessage[] = []
+    while (answers.filter(({ ref }) => ref !== undefined).length < 2) answers.push(await connection.next())
+    const other = await openConnection(app, `/ws?user=other${n}`)
+    other.send('subscribe', { topic: 'channel:a', presence: true }, 1)
+    await other.next('subscribed')
+    await until(
+      async () => (await app.push.presence('channel:a')).members.some(({ user }) => user === `other${n}`),
+      'it',
+    )
+    connection.send('ping', {}, 3)
+    assert.equal((await connection.next()).type, 'pong')
+    await Promise.all([connection.close(), other.close()])
+  }
+})
+
 test('a public info is replaced, and others see it', async t => {
   const { app, ask } = await setUp(t, { user: '42', info: { name: 'Ann' } }, { presence: { users: true } })
   await ask({ user: '42', info: { name: 'Bob' } })
