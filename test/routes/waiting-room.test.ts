@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
+import fc from 'fast-check'
 import { WebSocket } from 'ws'
 import type { Authentication, PushBridgeOptions } from '../../src/index.ts'
 import { buildPush, OPEN, refusalOf } from '../helpers/app.ts'
@@ -202,6 +203,37 @@ test('visits count as connections, until they end', async t => {
   }, 'a free place')
   first.say('authenticate', { ticket })
   assert.equal((await first.next()).type, 'welcome', 'a visit that becomes a connection keeps its place')
+})
+
+test('property: whatever a stranger says, it gets in with a ticket alone, and leaves nothing behind', async t => {
+  const { app, port } = await buildPush(t, { ...BY_MESSAGE, limits: { inbound: 500, pending: 2, connections: 20 } })
+  const payload = fc.oneof(
+    fc.jsonValue(),
+    fc.record({ ticket: fc.oneof(fc.jsonValue(), fc.stringMatching(/^[a-f0-9]{48}$/)) }),
+  )
+  const message = fc.oneof(
+    fc.record({ type: fc.constant('authenticate'), payload, ref: fc.jsonValue() }, { requiredKeys: ['type'] }),
+    fc.record({ type: fc.constantFrom('ping', 'subscribe', 'ack', 'push.publish', 'welcome'), payload }),
+  )
+  const said = fc.oneof(
+    message.map(it => JSON.stringify(it)),
+    fc.string(),
+    fc.uint8Array({ maxLength: 600 }),
+  )
+  const property = fc.asyncProperty(fc.array(said, { maxLength: 14 }), async everything => {
+    const { socket, inbox, closed } = await visit(t, port)
+    for (const it of everything) socket.send(it)
+    socket.close()
+    await closed()
+    while (inbox.size > 0) assert.equal((await inbox.take()).type, 'error')
+  })
+  await fc.assert(property, { numRuns: 100 })
+  await until(async () => (await app.push.status()).connections === 0, 'the end of all')
+  const ticket = await app.push.ticket({ user: 1 })
+  const { say, next } = await visit(t, port)
+  say('authenticate', { ticket })
+  assert.equal((await next()).type, 'welcome')
+  assert.equal((await app.push.status()).metrics.connections_opened_total, 1)
 })
 
 test('an origin that may not connect is refused before', async t => {
