@@ -12,6 +12,7 @@ import type { Topic } from './protocol/topic.ts'
 import { Commands } from './publish/commands.ts'
 import { type HistoryQuery, type HistoryReader, parseHistory, type TopicHistory } from './publish/history-page.ts'
 import type { Publish, Publisher, PublishResult } from './publish/publish.ts'
+import { revoke } from './publish/revoke.ts'
 
 /** The connections of this node. */
 export interface Connections {
@@ -57,9 +58,11 @@ export class PushBridge {
   readonly #hub: Hub
   readonly #commands: Commands
   readonly #histories: HistoryReader
+  readonly #publisher: Publisher
 
   constructor(hub: Hub, publisher: Publisher, histories: HistoryReader) {
     this.#hub = hub
+    this.#publisher = publisher
     this.#commands = new Commands(publisher)
     this.#histories = histories
     this.publish = publisher.publish
@@ -87,6 +90,15 @@ export class PushBridge {
   /** Closes the connections of `user:ID` or `connection:ID` on any node; `delivered` is how many were closed. */
   close(target: string, code?: number, reason?: string): Promise<PublishResult> {
     return this.#commands.close(target, code, reason)
+  }
+
+  /**
+   * Closes the connections of `user:ID` on every node with 4401, and keeps out the tickets and identities that the user had
+   * until now: also on a node that is cut off, as soon as it is back.
+   */
+  revoke(target: string): Promise<PublishResult> {
+    const { broker, options } = this.#hub
+    return revoke(target, { publisher: this.#publisher, broker, ttl: options.revocation.ttl })
   }
 
   /**

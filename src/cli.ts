@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { realpathSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
+import { tokenReader } from './node/jwt.ts'
 import { readSettings, type ServeSettings, USAGE } from './node/serve-settings.ts'
 import pushBridge from './plugin.ts'
 import { openMetrics } from './routes/metrics.ts'
@@ -14,11 +15,15 @@ export async function createServer(settings: ServeSettings, devTicket?: string):
   const app = Fastify({ trustProxy: settings.trustProxy, logger, return503OnClosing: false })
   const { redis, apiKey, events } = settings
   const metrics = settings.metrics && (await openMetrics(app, settings.metrics))
+  const identification = devTicket
+    ? { authenticate: (request: FastifyRequest) => devIdentity(request, devTicket) }
+    : await identificationOf(settings)
   await app.register(pushBridge, {
     path: settings.path,
     redis: redis ?? false,
     redisPrefix: settings.prefix,
-    ...(devTicket ? { authenticate: request => devIdentity(request, devTicket) } : { tickets: true }),
+    ...identification,
+    revocation: { ttl: settings.revocationTtl },
     ...(settings.presence && { presence: settings.presence }),
     ...(settings.origins && { origins: settings.origins }),
     ...(events && { events }),
@@ -27,6 +32,27 @@ export async function createServer(settings: ServeSettings, devTicket?: string):
     ...(apiKey && { api: { path: '/push', keys: [apiKey] } }),
   })
   return app
+}
+
+/** Tickets always; tokens, and the first message, if the settings say so. */
+async function identificationOf({ jwt, isByMessage }: ServeSettings) {
+  const message = { tickets: true, ...(isByMessage && { authenticate: 'message' as const }) }
+  if (!jwt) return message
+  const read = await tokenReader(jwt)
+  return {
+    ...message,
+    authenticate(request: FastifyRequest) {
+      const token = tokenOf(request)
+      if (token === undefined && isByMessage) return 'message' as const
+      return read(token)
+    },
+    onAuthenticate: (payload: { token?: unknown } | null | undefined) => read(payload?.token),
+  }
+}
+
+function tokenOf({ query, headers }: FastifyRequest): unknown {
+  const { token } = query as { token?: unknown }
+  return token ?? /^Bearer +(.+)$/i.exec(headers.authorization ?? '')?.[1]
 }
 
 async function serve(settings: ServeSettings): Promise<void> {

@@ -7,8 +7,10 @@ import { PlainCommands } from './broker/redis/plain-commands.ts'
 import { RedisPresence } from './broker/redis/presence.ts'
 import { PublishCommands } from './broker/redis/publish-commands.ts'
 import { mastersFor } from './broker/redis/publisher-links.ts'
+import { RedisRevocations } from './broker/redis/revocations.ts'
 import { type Members, type MembersQuery, type OnlineUser, readMembers, readUser } from './node/presence/reader.ts'
 import { issueTicket } from './node/tickets.ts'
+import { REVOCATION_TTL } from './options/identity.ts'
 import type { Authentication } from './options/options.ts'
 import { fail } from './options/values.ts'
 import { errors } from './protocol/errors.ts'
@@ -18,6 +20,7 @@ import { Commands } from './publish/commands.ts'
 import { type HistoryQuery, HistoryReader, parseHistory, type TopicHistory } from './publish/history-page.ts'
 import { HistoryRules, rulesProblem } from './publish/history-rules.ts'
 import { type Publish, Publisher, type PublishResult } from './publish/publish.ts'
+import { revoke } from './publish/revoke.ts'
 import { type PublicationSchemas, SchemaTable } from './publish/schemas.ts'
 
 export interface CreatePublisherOptions {
@@ -35,6 +38,8 @@ export interface CreatePublisherOptions {
   history?: Readonly<Record<string, { size: number; ttl: number }>>
   /** Payloads are checked here before anything is sent. The nodes check their own schemas in any case. */
   schemas?: PublicationSchemas
+  /** Seconds for which `revoke` keeps a user out, as `revocation.ttl` on the nodes. Default a day. */
+  revocationTtl?: number
 }
 
 /** What a script can know: of connections, only the nodes know. */
@@ -55,6 +60,8 @@ export interface ScriptPublisher extends AsyncDisposable {
   close(target: string, code?: number, reason?: string): Promise<PublishResult>
   /** Subscribes the current connections of `user:ID` or `connection:ID` on any node, without asking `authorize`. */
   subscribe(target: string, topic: string): Promise<PublishResult>
+  /** Closes the connections of `user:ID` on every node, and keeps out what it had until now: see `app.push.revoke`. */
+  revoke(target: string): Promise<PublishResult>
   unsubscribe(target: string, topic: string): Promise<PublishResult>
   /** Resolves with a single-use secret that stands for `identity`, good for `ttl` seconds (30), at most a day. */
   ticket(identity: Authentication, ttl?: number): Promise<string>
@@ -71,7 +78,7 @@ export interface ScriptPublisher extends AsyncDisposable {
   end(): Promise<void>
 }
 
-const KEYS = ['redis', 'redisPrefix', 'publishTimeout', 'maxBytes', 'history', 'schemas'] as const
+const KEYS = ['redis', 'redisPrefix', 'publishTimeout', 'maxBytes', 'history', 'schemas', 'revocationTtl'] as const
 
 /** Publishes from any script, without Fastify and without a node: `createPublisher({ redis: 'redis://127.0.0.1' })`. */
 export function createPublisher(options: CreatePublisherOptions): ScriptPublisher {
@@ -84,6 +91,7 @@ export function createPublisher(options: CreatePublisherOptions): ScriptPublishe
     maxBytes = 256 * 1024,
     history = {},
     schemas = {},
+    revocationTtl = REVOCATION_TTL.default,
   } = options
   if (!redis) fail('redis', 'is missing or empty: REDIS_URL not set?')
   if (!new RegExp(PREFIX_PATTERN).test(redisPrefix)) {
@@ -91,6 +99,7 @@ export function createPublisher(options: CreatePublisherOptions): ScriptPublishe
   }
   refuseLess('publishTimeout', publishTimeout, 10)
   refuseLess('maxBytes', maxBytes, 1)
+  refuseLess('revocationTtl', revocationTtl, REVOCATION_TTL.minimum)
   const problem = rulesProblem(history)
   if (problem) fail('history', problem)
   const target = targetOf(checkSource(redis))
@@ -102,6 +111,12 @@ export function createPublisher(options: CreatePublisherOptions): ScriptPublishe
   const publishing = new PublishCommands(masters, names, { publishTimeout, maxBytes, pubSub: pubSubOf(target) })
   const publisher = new Publisher(publishing, table, new HistoryRules(history), maxBytes)
   const commands = new Commands(publisher)
+  const marks = new RedisRevocations(masters, names, publishTimeout)
+  const revocation = {
+    publisher,
+    broker: { putRevocation: marks.put.bind(marks) },
+    ttl: revocationTtl,
+  }
   const presence = new RedisPresence(masters, names, { timeout: publishTimeout, isSharded: false })
   const histories = new HistoryReader(historyOf(masters, names, { timeout: publishTimeout, maxBytes }), table, maxBytes)
   const end = async () => masters.close()
@@ -109,6 +124,7 @@ export function createPublisher(options: CreatePublisherOptions): ScriptPublishe
     publish: publisher.publish,
     close: (target, code, reason) => commands.close(target, code, reason),
     subscribe: (target, topic) => commands.subscribe(target, topic),
+    revoke: target => revoke(target, revocation),
     unsubscribe: (target, topic) => commands.unsubscribe(target, topic),
     ticket: (identity, ttl) => issueTicket(plain, identity, ttl),
     status: () => statusOf(masters, plain),

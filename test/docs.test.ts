@@ -448,7 +448,7 @@ test('openapi.json: its schemas have what the interfaces have', () => {
   assert.deepEqual(keys(FailureSchema), membersOf('src/publish/result.ts', 'PublishFailure'))
   assert.deepEqual(keys(StatusAnswer), membersOf('src/bridge.ts', 'Status'))
   const { ttl: _ttl, ...identity } = TicketBody.properties
-  assert.deepEqual(keys({ properties: identity }), membersOf('src/options/options.ts', 'Authentication'))
+  assert.deepEqual(keys({ properties: identity }), membersOf('src/options/identity.ts', 'Authentication'))
 })
 
 test('api: the publisher, the client and the test of an application', async () => {
@@ -496,7 +496,7 @@ test('api: every table is complete', async t => {
   assert.deepEqual(rows('The client', 'event'), membersOf('src/client/index.ts', 'ClientEvents'))
   assert.deepEqual(rows('Testing', 'member'), membersOf('src/testing.ts', 'TestConnection'))
   const identity = namesIn(tableOf('docs/options.md', 'The identity'))
-  assert.deepEqual(identity, membersOf('src/options/options.ts', 'Authentication'))
+  assert.deepEqual(identity, membersOf('src/options/identity.ts', 'Authentication'))
 })
 
 // ── docs/protocol.md ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -551,6 +551,11 @@ test('protocol: every dialogue is what is said', async t => {
     clientPublications: { 'chat.message': { schema: Type.Object({ text: Type.String() }) } },
     history,
     authenticate: () => ({ user: '42', allow: [...allow, { topics: 'channel:prices', actions: ['history'] }] }),
+    onAuthenticate: ({ token }: { token: string }) => ({
+      user: token === 'a fresh one' ? '42' : '7',
+      allow: ['channel:orders', { topics: 'channel:prices', actions: ['subscribe', 'history'] }],
+      expires: 4_102_444_800_000,
+    }),
   })
   const { socket, next } = await openSession(t, app)
   const names = new Aliases()
@@ -648,6 +653,17 @@ function positionsIn(message: Message): [string, Positioned][] {
   const own: Positioned = message.type === 'subscribed' ? payload : message
   return own.topic === undefined ? Object.entries(told) : [[own.topic, own], ...Object.entries(told)]
 }
+
+test('protocol: a first message says who it is', async t => {
+  const app = await buildApp(t, { authenticate: 'message', tickets: true })
+  const [message] = take('docs/protocol.md', 'The first message says who it is', 'json')
+  const { ticket } = JSON.parse(message!).payload
+  await redis.admin.set(`push:ticket:${ticket}`, '{"user":"7","allow":["channel:orders"]}', 'EX', 30)
+  const { socket, next } = await openSession(t, app)
+  await once(socket, 'open')
+  socket.send(message!)
+  assert.equal(JSON.parse(await next()).payload.code ?? 'welcome', 'welcome')
+})
 
 test('protocol: the complete client gets what it missed', async t => {
   const gone = new EventEmitter()
@@ -777,6 +793,19 @@ test('redis: tickets from redis-cli and PHP', async t => {
   if (ticket === undefined) return
   const { welcome } = await openConnection(app, `/ws/orders.7?ticket=${ticket}`)
   assert.ok('channel:news' in welcome.topics && 'channel:orders.7' in welcome.topics)
+})
+
+test('redis: a user is revoked from redis-cli', async t => {
+  const app = await buildApp(t)
+  const closed = new WebSocket(`ws://127.0.0.1:${(app.server.address() as { port: number }).port}/ws`)
+  t.after(() => closed.terminate())
+  await untilDelivered('user:42', 1)
+  const closing = once(closed, 'close')
+  const [commands] = take(REDIS, 'Revoking a user', 'bash')
+  if ((await run(t, 'redis-cli', commands!)) === undefined) return
+  const [code, reason] = await closing
+  assert.deepEqual([code, String(reason)], [4401, 'revoked'])
+  await redis.admin.del('push:revoked:42')
 })
 
 test('redis: recording from redis-cli and PHP, and what it is on its way', async t => {

@@ -115,6 +115,8 @@ export interface Subscriber {
   isRecorded(topic: Topic): boolean
   /** Every topic that has a connection here, each once. */
   topics(): Iterable<Topic>
+  /** Everything, or these topics, is received again after an interruption. Commands that were published meanwhile are lost. */
+  restored?(topics?: readonly Topic[]): void
 }
 
 /** These topics are confirmed, with their positions as far as known. */
@@ -180,6 +182,11 @@ export interface Broker {
   putTicket(token: string, identity: string, ttlSeconds: number): Promise<void>
   /** The identity of a ticket; null if there is none. The ticket is spent by this call. */
   takeTicket(token: string): Promise<string | null>
+
+  /** What `user` proved up to `time`, in milliseconds since 1970, does not count any more. Kept for `ttlSeconds`. */
+  putRevocation(user: string, time: number, ttlSeconds: number): Promise<void>
+  /** The times of these users, undefined for those who have none. Rejects with a PushError while the broker is away. */
+  revokedAt(users: readonly string[]): Promise<(number | undefined)[]>
 
   close(): Promise<void>
 }

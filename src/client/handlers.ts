@@ -69,4 +69,14 @@ export class Handlers {
   report(error: ClientError): void {
     if (!this.emit('event error', error)) console.error(error)
   }
+
+  /** `last`: how the last of so many attempts ended. Logged if nobody listens. */
+  unreachable({ origin, pathname }: URL, attempts: number, last: string): void {
+    const message =
+      `no welcome from ${origin}${pathname} in ${attempts} attempts (the last: ${last.trim()}). ` +
+      'Check that it is the path option of the plugin, that the server runs, that the proxy passes Upgrade and ' +
+      'Connection, and that the origins option admits this page. 401: authenticate() refused; 500: it failed, see the ' +
+      'log of the server. The client keeps trying.'
+    if (!this.emit('event unreachable', { attempts, message })) console.warn(message)
+  }
 }

@@ -1,4 +1,4 @@
-import type { Gap, Welcome } from '../protocol/messages.ts'
+import type { Authenticated, Gap, Welcome } from '../protocol/messages.ts'
 import { ClientError } from './handlers.ts'
 import type {
   Binary,
@@ -16,6 +16,7 @@ import { PushClient } from './session.ts'
 
 export type { Member } from '../protocol/presence.ts'
 export type {
+  Authenticated,
   ClientOptions,
   ClientPublishOptions,
   ClientState,
@@ -54,6 +55,11 @@ export interface ClientEvents {
   /** The server sent `data`, which is not a message of the protocol. The first one is logged if nobody listens. */
   invalid: { data: string }
   binary: ArrayBuffer
+  /**
+   * The identity ends at this time, in milliseconds since 1970. With the option `ticket` or `authenticate` the client asks
+   * for a new one by itself; else call `authenticate`, or the connection is closed and opened again.
+   */
+  expiring: { expires: number }
   /** The server will close this connection; the next attempt follows `after` milliseconds later. */
   reconnect: { after: number }
 }
@@ -116,6 +122,11 @@ export interface Client<Messages extends object = Record<string, unknown>> {
    * rejects as that of `request` does; with a `key` it is safe to publish again.
    */
   publish(topic: string, type: string, payload?: unknown, options?: ClientPublishOptions): Promise<Published>
+  /**
+   * Replaces the identity of this connection: `{ ticket }`, or what the server takes. Resolves with what it leaves. Rejects
+   * as `request` does: the old identity then goes on until it ends.
+   */
+  authenticate(payload: object): Promise<Authenticated>
   /** Closes for good. `code`: 1000 (default) or 3000–4999. `reason`: at most 123 bytes. Else throws a RangeError. */
   close(code?: number, reason?: string): void
 }

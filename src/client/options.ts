@@ -37,6 +37,8 @@ export type Binary = ArrayBuffer | ArrayBufferView | Blob
 export interface WebSocketLike {
   binaryType: string
   readonly readyState: number
+  /** Used with the option `authenticate` alone. */
+  onopen?: ((event: never) => unknown) | null
   onmessage: ((event: never) => unknown) | null
   onclose: ((event: never) => unknown) | null
   onerror: ((event: never) => unknown) | null
@@ -53,10 +55,16 @@ export interface ClientOptions {
    */
   since?: Readonly<Record<string, string>> | null | undefined
   /**
-   * Called for every attempt, because a ticket can be used once; also after the identity of the last one has expired. A
-   * failure is an `error` and a failed attempt, and the client keeps trying: `close` it when the session is over.
+   * Called for every attempt, because a ticket can be used once; also before the identity of the last one expires, if the
+   * server asks. A failure is an `error` and a failed attempt, and the client keeps trying: `close` it when the session is
+   * over.
    */
   ticket?: () => Promise<string>
+  /**
+   * Instead of `ticket`, if nothing may be in the URL: what the first message says, such as `{ ticket }` or `{ token }`.
+   * Called as `ticket` is. The server must take it: `authenticate: 'message'`.
+   */
+  authenticate?: () => object | Promise<object>
   /** Default: the built-in one. Node 20 has none: pass `(await import('ws')).WebSocket` of the package `ws`. */
   WebSocket?: new (
     url: string,

@@ -1,5 +1,6 @@
-import type { Gap, Welcome } from '../protocol/messages.ts'
+import type { Authenticated, Gap, Welcome } from '../protocol/messages.ts'
 import { CLOSE, isReservedType, MAX_CLOSE_REASON_BYTES, shouldReconnect } from '../protocol/messages.ts'
+import { Credentials } from './credentials.ts'
 import { ClientError, type Handler, Handlers } from './handlers.ts'
 import { Link } from './link.ts'
 import { type Message, parse } from './message.ts'
@@ -38,6 +39,7 @@ export class PushClient {
   private places: Positions
   private topics: Topics
   private requests = new Requests(text => this.write(text))
+  private credentials: Credentials
   private rosters = new Rosters(this.handlers, topic => this.requests.ask('subscribe', { topic, presence: true }))
   private link: Link | undefined
   /** Counts attempts: a ticket that comes too late finds another number. */
@@ -54,6 +56,7 @@ export class PushClient {
     this.url = url
     this.options = options
     this.places = new Positions(options.since)
+    this.credentials = new Credentials(options, this.handlers, payload => this.authenticate(payload))
     this.topics = new Topics(this.places, this.handlers, payload => this.requests.ask('subscribe', payload))
     for (const topic of options.topics ?? []) this.subscribe(topic)
     this.connect()
@@ -104,6 +107,10 @@ export class PushClient {
     return this.requests.ask(type, payload, timeout)
   }
 
+  authenticate(payload: object): Promise<Authenticated> {
+    return this.request('authenticate', payload)
+  }
+
   publish(topic: string, type: string, payload?: unknown, options: ClientPublishOptions = {}): Promise<Published> {
     const { echo, key, timeout } = options
     const published = this.request('push.publish', { topic, type, payload, echo, key }, timeout ? { timeout } : {})
@@ -127,19 +134,19 @@ export class PushClient {
   }
 
   private async open(attempt: number): Promise<void> {
-    const { ticket, WebSocket } = this.options
+    const { WebSocket } = this.options
     let failure: [code: string, message: string] = ['TICKET', 'ticket() failed']
     try {
       // The caller of connect() can add listeners before anything happens.
       await undefined
       if (attempt !== this.attempt) return
       const url = new URL(this.url)
-      if (ticket) url.searchParams.set('ticket', usable(await ticket()))
+      const first = this.credentials.areGiven ? await this.credentials.prepare(url) : undefined
       if (attempt !== this.attempt) return
       const since = this.places.forUrl()
       if (since) url.searchParams.set('since', since)
       failure = ['CONNECT', 'the WebSocket could not be created']
-      this.attach(new WebSocket(url.href))
+      this.attach(new WebSocket(url.href), first)
     } catch (cause) {
       if (attempt !== this.attempt) return
       this.lose(ABNORMAL, failure[1])
@@ -147,7 +154,8 @@ export class PushClient {
     }
   }
 
-  private attach(socket: WebSocketLike): void {
+  private attach(socket: WebSocketLike, first: string | undefined): void {
+    if (first !== undefined) socket.onopen = () => socket.send(first)
     this.link = new Link(socket, {
       received: data => this.receive(data),
       closed: (code, reason) => (shouldReconnect(code) ? this.lose(code, reason) : this.end(code, reason)),
@@ -162,7 +170,7 @@ export class PushClient {
     const delay = this.after ?? Math.random() * Math.min(MAX_DELAY, 1000 * 2 ** this.failures++)
     this.unanswered = answered ? 0 : this.unanswered + 1
     this.enter('waiting', { code, reason, delay }, () => this.connect(), delay)
-    if (this.unanswered === UNREACHABLE_AFTER) this.warn(`${code} ${reason}`.trim())
+    if (this.unanswered === UNREACHABLE_AFTER) this.handlers.unreachable(this.url, this.unanswered, `${code} ${reason}`)
   }
 
   private end(code: number, reason: string): void {
@@ -228,6 +236,14 @@ export class PushClient {
         return this.rosters.take(payload)
       case 'reconnect':
         return this.obey(payload)
+      case 'push.expiring':
+        this.handlers.emit('event expiring', payload)
+        this.credentials.renew()
+        return true
+      case 'authenticated':
+        for (const topic of payload.unseen ?? []) this.rosters.forget(topic)
+        this.requests.get(message.ref)?.resolve(payload)
+        return true
       default:
         // What is reserved for the protocol, now or later, is never given to the application as a published message.
         if (!isReservedType(message.type)) this.deliver(message)
@@ -299,19 +315,4 @@ export class PushClient {
   private write(data: string | Binary): boolean {
     return this.link?.write(data) ?? false
   }
-
-  private warn(last: string): void {
-    const message =
-      `no welcome from ${this.url.origin}${this.url.pathname} in ${UNREACHABLE_AFTER} attempts (the last: ${last}). ` +
-      'Check that it is the path option of the plugin, that the server runs, that the proxy passes Upgrade and ' +
-      'Connection, and that the origins option admits this page. 401: authenticate() refused; 500: it failed, see the ' +
-      'log of the server. The client keeps trying.'
-    if (!this.handlers.emit('event unreachable', { attempts: UNREACHABLE_AFTER, message })) console.warn(message)
-  }
-}
-
-/** A ticket `undefined` would be sent as that word and refused with 4401, and the client would stay closed. */
-function usable(ticket: string): string {
-  if (typeof ticket !== 'string' || !ticket) throw new TypeError('ticket() did not return a string')
-  return ticket
 }

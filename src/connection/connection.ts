@@ -18,10 +18,15 @@ export class Connection extends Writer implements PushConnection {
   declare protected outlet: Outlet
   readonly id: string
   readonly user: string | null
-  readonly data: unknown
+  data: unknown
   info: string
-  readonly allow: Identity['allow']
-  readonly expires: number | undefined
+  allow: Identity['allow']
+  expires: number | undefined
+  began: number
+  /** The client was told that its identity expires. */
+  isWarned = false
+  /** How often its identity was replaced. */
+  renewals = 0
   /** Topics besides its own (`all`, `connection:ID`, `user:ID`); undefined while there are none. */
   subscriptions: Joined
   /** Heartbeat ticks since the last byte arrived, and how many bytes had arrived by then. */
@@ -38,6 +43,18 @@ export class Connection extends Writer implements PushConnection {
     this.info = identity.info
     this.allow = identity.allow
     this.expires = identity.expires
+    this.began = identity.began
+  }
+
+  /** Another identity of the same user takes the place of the one before. */
+  become({ data, info, allow, expires, began }: Omit<Identity, 'id' | 'user'>): void {
+    this.data = data
+    this.info = info
+    this.allow = allow
+    this.expires = expires
+    this.began = began
+    this.isWarned = false
+    this.renewals++
   }
 
   get topics(): ReadonlySet<Topic> {

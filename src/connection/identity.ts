@@ -30,6 +30,20 @@ export interface Identity {
   allow: readonly Right[]
   /** Milliseconds since 1970. Undefined when it does not expire: Infinity would cost each connection 16 bytes. */
   expires: number | undefined
+  /** When it was given to the user, as `sinceStart`. */
+  began: number
+}
+
+const STARTED = Date.now()
+
+/** `time`, in milliseconds since 1970, as a number that is small enough to cost a connection no memory of its own. */
+export function sinceStart(time: number): number {
+  return Math.round(time) - STARTED
+}
+
+/** The time that `sinceStart` gave. */
+export function timeOf(began: number): number {
+  return STARTED + began
 }
 
 /** Whether a publication that skips the topics in `except`, at most 100, skips this connection. */

@@ -1,4 +1,4 @@
-import { ownTopics, type Topic, topicKind } from '../protocol/topic.ts'
+import { isOwnTopic, ownTopics, type Topic, topicKind } from '../protocol/topic.ts'
 import { ownText } from './identity.ts'
 import type { Tail } from './tail.ts'
 
@@ -77,7 +77,7 @@ export class Registry<M extends Member> {
   }
 
   has(member: M, topic: Topic): boolean {
-    return isOwn(member, topic) || isAmong(member.subscriptions, topic)
+    return isOwnTopic(topic, member) || isAmong(member.subscriptions, topic)
   }
 
   holds(topic: Topic): boolean {
@@ -144,7 +144,7 @@ export function topicsOf(member: Member): Topic[] {
   const topics = ownTopics(member.id, member.user)
   const { subscriptions } = member
   const joined = typeof subscriptions === 'string' ? [subscriptions] : (subscriptions ?? [])
-  for (const topic of joined) if (!isOwn(member, topic)) topics.push(topic)
+  for (const topic of joined) if (!isOwnTopic(topic, member)) topics.push(topic)
   return topics
 }
 
@@ -155,8 +155,4 @@ export function countOf(subscriptions: Joined): number {
 
 function isAmong(subscriptions: Joined, topic: Topic): subscriptions is Topic | Set<Topic> {
   return typeof subscriptions === 'object' ? subscriptions.has(topic) : subscriptions === topic
-}
-
-function isOwn({ id, user }: Member, topic: Topic): boolean {
-  return topic === 'all' || topic === `connection:${id}` || (user !== null && topic === `user:${user}`)
 }

@@ -7,7 +7,7 @@ import type { GapReason } from '../protocol/messages.ts'
 import type { Position } from '../protocol/position.ts'
 import type { PresenceDelta } from '../protocol/presence-delta.ts'
 import type { Slice } from '../protocol/slice.ts'
-import type { Topic } from '../protocol/topic.ts'
+import { isOwnTopic, type Topic } from '../protocol/topic.ts'
 import type { HistoryRules } from '../publish/history-rules.ts'
 import type { Acknowledgements } from './acks.ts'
 import { FanOut, type FanOutParts, type Skipped } from './fan-out.ts'
@@ -31,6 +31,8 @@ export interface DeliveryEvents {
   control(connections: Connection[], control: Control): Promise<number>
   /** Who is on a topic has changed. */
   presence(topic: Topic, delta: PresenceDelta): void
+  /** Commands were or may have been missed; `isOver`: everything, or these topics, is received again. */
+  missed?(isOver: boolean, topics?: readonly Topic[]): void
   /** An unexpected error, to be logged: it must not end the process. */
   failed(error: unknown): void
 }
@@ -133,8 +135,11 @@ export class Delivery implements Subscriber {
     }
   }
 
+  restored = (topics?: readonly Topic[]): void => this.#events.missed?.(true, topics)
+
   /** Sends a `gap` to all connections of these topics before their next message. */
   lost(reason: GapReason, topics: ReadonlyMap<Topic, Position | undefined>): void {
+    this.#events.missed?.(false)
     this.#fanOut.endRun()
     this.#waiting.push(new GapNotice(reason, topics, this.#parts.registry))
     if (this.#waiting.length === 1) this.#deliverWaiting(performance.now() + SLICE)
@@ -184,6 +189,7 @@ export class Delivery implements Subscriber {
   /** More arrived than this node can handle: drops it, with one gap in the place of all that is dropped in a row. */
   #overload(incoming: Incoming): void {
     this.#parts.metrics.count('messages_dropped_total', 1, 'overload')
+    this.#events.missed?.(false)
     const last = this.#waiting.at(-1)
     const isAlike = last instanceof GapNotice && last.reason === 'overload'
     if (!(isAlike && last.add(incoming.topic))) {
@@ -280,7 +286,8 @@ export class Delivery implements Subscriber {
   }
 
   async #obey(incoming: Incoming, control: Control): Promise<void> {
-    const members = [...this.#parts.registry.members(incoming.topic)]
+    // Others may hear what is published to a user: a command is not for them.
+    const members = [...this.#parts.registry.members(incoming.topic)].filter(it => isOwnTopic(incoming.topic, it))
     const open = members.filter(connection => !connection.isClosing)
     const closing = members.length - open.length
     try {

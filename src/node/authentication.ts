@@ -1,6 +1,7 @@
-import { type Identity, newConnectionId, ownText } from '../connection/identity.ts'
+import { type Identity, newConnectionId, ownText, sinceStart } from '../connection/identity.ts'
 import type { Authentication } from '../options/options.ts'
 import { joinProblem } from '../protocol/envelope.ts'
+import { errors, isPushError } from '../protocol/errors.ts'
 import { type Right, rightProblem } from '../protocol/rights.ts'
 import { nameProblem, type Topic } from '../protocol/topic.ts'
 
@@ -10,19 +11,23 @@ export interface Identified {
   topics: readonly Topic[]
 }
 
-/** Checks what `giver` returned: `authenticate()`, `ticket()` or a ticket. Throws a TypeError that says what is wrong. */
-export function checkAuthentication(given: unknown, giver: string): Identified {
+/**
+ * Checks what `giver` returned: `authenticate()`, `ticket()` or a ticket. Throws a TypeError that says what is wrong.
+ * `began`: since when the user has it, unless it says so itself.
+ */
+export function checkAuthentication(given: unknown, giver: string, began = Date.now()): Identified {
   if (typeof given !== 'object' || given === null || Array.isArray(given)) {
     throw new TypeError(`${giver} gave something that is not an object such as {"user":"42"}`)
   }
-  const { user, join, allow, data, expires, info } = given as Authentication
+  const { user, join, allow, data, expires, info, issuedAt } = given as Authentication
   const identity: Identity = {
     id: newConnectionId(),
     user: checkUser(user, giver),
     data: data ?? null,
     info: checkInfo(info, giver),
     allow: checkAllow(allow, giver),
-    expires: checkExpiry(expires, giver),
+    expires: checkTime(expires, 'expires', giver),
+    began: sinceStart(checkIssue(checkTime(issuedAt, 'issuedAt', giver), giver) ?? began),
   }
   return { identity, topics: checkList<Topic>(join, 'join', joinProblem, giver) }
 }
@@ -58,15 +63,43 @@ export function checkInfo(info: unknown, giver: string): string {
   return text
 }
 
-function checkExpiry(expires: unknown, giver: string): number | undefined {
-  if (expires === undefined || expires === null || expires === Number.POSITIVE_INFINITY) return undefined
-  const time = expires instanceof Date ? expires.getTime() : expires
+function checkTime(given: unknown, key: 'expires' | 'issuedAt', giver: string): number | undefined {
+  if (given === undefined || given === null || given === Number.POSITIVE_INFINITY) return undefined
+  const time = given instanceof Date ? given.getTime() : given
   if (typeof time !== 'number' || Number.isNaN(time)) {
-    throw new TypeError(`${giver} gave an expires that is neither a Date nor milliseconds since 1970`)
+    throw new TypeError(`${giver} gave an ${key} that is neither a Date nor milliseconds since 1970`)
   }
   // The exp of a JWT is in seconds. Read as milliseconds, it would expire every connection at once.
-  if (time > 0 && time < 1e11) throw new TypeError(`${giver} gave an expires in seconds: multiply it by 1000`)
+  if (time > 0 && time < 1e11) throw new TypeError(`${giver} gave an ${key} in seconds: multiply it by 1000`)
   return time
+}
+
+/** Clocks of different machines may differ by so many milliseconds. */
+const MAX_SKEW = 60_000
+
+/** What was issued in the future could not be revoked until then. */
+function checkIssue(time: number | undefined, giver: string): number | undefined {
+  if (time === undefined || time <= Date.now() + MAX_SKEW) return time
+  throw new TypeError(`${giver} gave an issuedAt that lies in the future: compare the clocks`)
+}
+
+/** What the application says to `ask`. Its errors with a status of 401 or 403 are refusals like its `null`. */
+export async function identityFrom<T extends Authentication | 'message'>(
+  ask: () => T | null | Promise<T | null>,
+  giver: string,
+): Promise<T> {
+  let given: T | null
+  try {
+    given = await ask()
+  } catch (error) {
+    if (isPushError(error)) throw error
+    const { statusCode, message } = (error ?? {}) as { statusCode?: unknown; message?: unknown }
+    if (statusCode === 401) throw new errors.UNAUTHENTICATED(String(message))
+    if (statusCode === 403) throw new errors.FORBIDDEN(String(message))
+    throw error
+  }
+  if (!given) throw new errors.UNAUTHENTICATED(`${giver} did not accept the request`)
+  return given
 }
 
 const NONE: readonly Right[] = []

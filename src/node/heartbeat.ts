@@ -1,14 +1,24 @@
 import type { Connection } from '../connection/connection.ts'
+import { timeOf } from '../connection/identity.ts'
 
 /** The part of a connection that the heartbeat uses. */
 export type Beating = Pick<
   Connection,
-  'idle' | 'seen' | 'closingFor' | 'expires' | 'isClosing' | 'received' | 'ping' | 'terminate'
+  'idle' | 'seen' | 'closingFor' | 'expires' | 'began' | 'isWarned' | 'isClosing' | 'received' | 'ping' | 'terminate'
 >
 
 export interface HeartbeatEvents<B> {
   silent(connection: B): void
   expired(connection: B): void
+  /** The identity of `connection` will soon expire. */
+  expiring(connection: B): void
+}
+
+export interface HeartbeatOptions {
+  interval: number
+  timeout: number
+  /** Milliseconds before its end at which an identity is reported as expiring; 0: never. */
+  warn: number
 }
 
 /** A peer that has not answered a close frame after this long never will: its socket is destroyed. */
@@ -28,16 +38,14 @@ export class Heartbeat<B extends Beating> {
   readonly #pingAt: number
   readonly #deadAt: number
   readonly #closeAt: number
+  readonly #warn: number
 
   /** Reports a connection as silent at most `interval` + `timeout` milliseconds after its last byte. */
-  constructor(
-    connections: { values(): Iterable<B> },
-    options: { interval: number; timeout: number },
-    events: HeartbeatEvents<B>,
-  ) {
+  constructor(connections: { values(): Iterable<B> }, options: HeartbeatOptions, events: HeartbeatEvents<B>) {
     const tick = Math.max(1, Math.min(MAX_TICK, Math.floor(options.interval / 10), Math.floor(options.timeout / 5)))
     this.#connections = connections
     this.#events = events
+    this.#warn = options.warn
     // A byte that comes right after a tick is seen only at the next one, so both counts are one tick short.
     this.#pingAt = Math.max(1, Math.floor(options.interval / tick) - 1)
     this.#deadAt = Math.max(this.#pingAt + 1, Math.floor((options.interval + options.timeout) / tick) - 1)
@@ -76,7 +84,18 @@ export class Heartbeat<B extends Beating> {
     } else if (connection.idle >= this.#deadAt) {
       this.#events.silent(connection)
     }
-    if (connection.expires !== undefined && now >= connection.expires) this.#events.expired(connection)
+    const { expires } = connection
+    if (expires === undefined || connection.isClosing) return
+    if (now >= expires) this.#events.expired(connection)
+    else if (!connection.isWarned && now >= expires - this.#leadOf(connection.began, expires)) {
+      connection.isWarned = true
+      this.#events.expiring(connection)
+    }
+  }
+
+  /** At most half of its life: an identity of ten seconds is not at its end when it begins. */
+  #leadOf(began: number, expires: number): number {
+    return Math.max(0, Math.min(this.#warn, (expires - timeOf(began)) / 2))
   }
 
   close(): void {

@@ -24,11 +24,13 @@ import { Confirmation } from './confirmation.ts'
 import { closeAll } from './drain.ts'
 import type { LifeEvents } from './events/events.ts'
 import { Heartbeat } from './heartbeat.ts'
+import { takesMessages } from './identities.ts'
 import { Presence } from './presence/presence.ts'
+import { Revocations } from './revocations.ts'
 import { Welcomes } from './welcome.ts'
 
 /** What the hub reports to the plugin. */
-export interface HubEvents extends Omit<DeliveryEvents, 'control' | 'presence'> {
+export interface HubEvents extends Pick<DeliveryEvents, 'rejected' | 'failed'> {
   life?: LifeEvents | undefined
   /** The broker refuses what this node tells it of who is here. */
   presenceFailed(fields: object, more: number): void
@@ -48,6 +50,9 @@ export class Hub {
   readonly metrics: Metrics
   /** Undefined if no topic has presence. */
   readonly presence: Presence<Connection> | undefined
+  readonly revocations: Revocations
+  /** Sockets of clients that have not said yet who they are. */
+  unidentified = 0
   readonly #writeQueue: WriteQueue
   readonly #delivery: Delivery
   readonly #recovery: Recovery
@@ -86,12 +91,20 @@ export class Hub {
         ...events,
         control: (connections, control) => executeControl(connections, control, this, events.failed),
         presence: (topic, delta) => this.presence?.take(topic, delta),
+        missed: (isOver, topics) => this.revocations.missed(isOver, topics),
       },
     )
-    this.#heartbeat = new Heartbeat(this.registry, options.heartbeat, {
-      silent: connection => this.#endSilent(connection),
-      expired: connection => connection.close(CLOSE.EXPIRED, 'expired'),
-    })
+    this.revocations = new Revocations(broker, registry, events.failed)
+    const warn = takesMessages(options) ? options.expiry.warn : 0
+    this.#heartbeat = new Heartbeat(
+      registry,
+      { ...options.heartbeat, warn },
+      {
+        silent: connection => this.#endSilent(connection),
+        expired: connection => connection.close(CLOSE.EXPIRED, 'expired'),
+        expiring: connection => connection.send('push.expiring', { expires: connection.expires }),
+      },
+    )
     const { interval, timeout } = options.heartbeat
     this.#welcomes = new Welcomes({ node: broker.node, protocol: PROTOCOL_VERSION, heartbeat: { interval, timeout } })
     metrics.follow('written_bytes_total', () => this.#writeQueue.writtenBytes)
@@ -107,7 +120,7 @@ export class Hub {
   }
 
   get isFull(): boolean {
-    return this.registry.size >= this.options.limits.connections
+    return this.registry.size + this.unidentified >= this.options.limits.connections
   }
 
   /** Makes a connection of a socket. Live messages of the topics in `since` wait for the replay. */
@@ -132,6 +145,7 @@ export class Hub {
     if (this.options.callbacks.onBinary) features.push('binary')
     if (this.presence) features.push('presence')
     if (Object.keys(this.options.clientPublications).length > 0) features.push('publish')
+    if (takesMessages(this.options)) features.push('authenticate')
     return features
   }
 
@@ -141,7 +155,7 @@ export class Hub {
     const start = this.#recovery.start(connection, topics, since)
     const known = await this.#confirmation.known(connection, start)
     const late = await this.#confirmation.late(start, known)
-    if (connection.isClosing) return
+    if (connection.isClosing || !(await this.revocations.admits(connection, start.answers, late))) return
     connection.open(this.#welcomes.encode(connection, this.#features, topics, known))
     if (late.length > 0) connection.gap(late, 'broker_away')
     this.#confirmation.follow(connection, start, late)
@@ -172,7 +186,7 @@ export class Hub {
    * left meanwhile.
    */
   async confirm(connection: Connection, topic: Topic, subscription: Subscription): Promise<void> {
-    const { isNew, since, last, ref, isCommand, presence } = subscription
+    const { isNew, since, last, ref, isCommand, presence, renewals } = subscription
     const listed = presence ? within(PRESENCE_WAIT, this.presence!.ready(topic).catch(nothing)) : undefined
     const start = this.#recovery.start(connection, [topic], held(topic, since), last)
     const known = await this.#confirmation.known(connection, start, isCommand)
@@ -180,6 +194,7 @@ export class Hub {
     const late = await this.#confirmation.late(start, known)
     if (connection.isClosing) return
     if (!this.registry.has(connection, topic)) throw new errors.UNSUBSCRIBED(topic)
+    if (presence && connection.renewals !== renewals) throw new errors.LIMIT('the identity was replaced: ask again')
     const list = presence ? this.presence?.watch(topic, connection) : undefined
     const isAsked = isNew || since !== undefined || last !== undefined
     const state = isAsked ? known.get(topic) : {}
@@ -253,6 +268,7 @@ export class Hub {
   async close(): Promise<void> {
     await this.presence?.close()
     this.#heartbeat.close()
+    this.revocations.close()
     this.broker.detach(this.#delivery)
     this.#delivery.clear()
     this.#recovery.clear()
@@ -300,4 +316,6 @@ interface Subscription extends Wanted {
   isCommand?: boolean
   /** The client wants to know who is there. */
   presence?: boolean | undefined
+  /** The connection's count of identities when that was granted. */
+  renewals?: number
 }

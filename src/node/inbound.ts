@@ -19,6 +19,7 @@ import { ClientPublications } from './client-publications.ts'
 import type { MessageTaker } from './events/events.ts'
 import { fieldsOf } from './fields.ts'
 import type { Hub, Wanted } from './hub.ts'
+import { Renewals } from './renewals.ts'
 
 const NOTHING = Promise.resolve()
 
@@ -63,6 +64,7 @@ export class Dispatcher {
   readonly #options: Options
   readonly #checks = new Map<string, PayloadCheck>()
   readonly #publications: ClientPublications
+  readonly #renewals: Renewals
   readonly #conversations = new WeakMap<Connection, Conversation>()
   readonly #onError: (error: unknown) => void
   readonly #taker: MessageTaker | undefined
@@ -76,6 +78,7 @@ export class Dispatcher {
     this.#taker = taker
     hub.metrics.follow('messages_received_bytes_total', () => this.#receivedBytes)
     this.#publications = new ClientPublications(hub, options, publisher, failed)
+    this.#renewals = new Renewals(hub, options)
     for (const [type, { schema }] of Object.entries(options.handlers)) {
       this.#checks.set(type, compilePayloadCheck(`handlers["${type}"].schema`, schema))
     }
@@ -215,6 +218,7 @@ export class Dispatcher {
     if (message.type === 'subscribe') return this.#subscribe(conversation, message)
     if (message.type === 'unsubscribe') return this.#unsubscribe(conversation, message)
     if (message.type === 'push.publish') return this.#publish(conversation, message)
+    if (message.type === 'authenticate') return this.#renew(conversation, message)
     const { handlers } = this.#options
     if (this.#taker?.takes(message.type) && !Object.hasOwn(handlers, message.type)) {
       return this.#pass(this.#taker, conversation.connection, message, text)
@@ -241,16 +245,18 @@ export class Dispatcher {
     if (badPresence) throw badPresence
     const wanted = { since, last: last as Wanted['last'] }
     let isNew = false
+    let renewals = 0
     await this.#inOrder(conversation, async () => {
       const { authorize } = this.#options.callbacks
       await authorizeSubscribe(authorize, connection, topic as Topic, since)
       if (last !== undefined) await authorizeAction(authorize, connection, topic as Topic, { action: 'history', since })
       if (presence) await authorizeAction(authorize, connection, topic as Topic, { action: 'presence' })
+      renewals = connection.renewals
       if (!connection.isClosing) isNew = this.#hub.join(connection, topic as Topic, wanted)
     })
     if (connection.isClosing) return
     if (presence === false) this.#hub.presence?.unwatch(topic as Topic, connection)
-    const how = { isNew, ...wanted, ref, presence: presence === true }
+    const how = { isNew, ...wanted, ref, presence: presence === true, renewals }
     await this.#hub.confirm(connection, topic as Topic, how)
   }
 
@@ -263,6 +269,18 @@ export class Dispatcher {
     if (!published) return
     if (published instanceof Error) this.#refuse(connection, published, ref)
     else if (ref !== undefined) connection.reply('push.published', published, ref)
+  }
+
+  /** In order: a `subscribe` that came before it is decided by the old identity, and looked at again by this. */
+  async #renew(conversation: Conversation, { payload, ref }: ClientMessage): Promise<void> {
+    const { connection } = conversation
+    try {
+      const renewed = await this.#inOrder(conversation, () => this.#renewals.renew(connection, payload))
+      if (!connection.isClosing) connection.reply('authenticated', renewed, ref)
+    } catch (error) {
+      if (!isPushError(error)) throw error
+      this.#refuse(connection, error, ref)
+    }
   }
 
   #acknowledge(connection: Connection, { payload, ref }: ClientMessage): void {

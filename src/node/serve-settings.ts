@@ -1,9 +1,11 @@
 import { readFileSync } from 'node:fs'
 import type { ConnectionOptions } from 'node:tls'
 import { parseArgs } from 'node:util'
+import { REVOCATION_TTL } from '../options/identity.ts'
 import type { PushBridgeOptions } from '../options/options.ts'
 import type { PresenceOption } from '../options/presence.ts'
 import { EVENT_FLAGS, EVENT_USAGE, readEvents } from './events/environment.ts'
+import { JWT_FLAGS, JWT_USAGE, readJwt } from './jwt-environment.ts'
 import { METRICS_FLAGS, METRICS_USAGE, readMetrics } from './monitoring/environment.ts'
 
 export const USAGE = `fastify-push-bridge serve: WebSocket push for backends that cannot hold sockets
@@ -16,6 +18,8 @@ export const USAGE = `fastify-push-bridge serve: WebSocket push for backends tha
   ORIGINS       --origins LIST   origins whose pages may connect, separated by commas; default: the same host
   REDIS_PREFIX  --prefix push:   begins every Redis channel and key
   PRESENCE      --presence JSON  who is on which topics: '{"users":true,"channel:room.*":{"info":true}}'
+  AUTHENTICATE  --authenticate message  who has no ticket in the URL says in the first message who it is
+  REVOCATION_TTL  --revocation-ttl 86400  seconds for which revoked users are kept out
   TRUST_PROXY   --trust-proxy    believe X-Forwarded-* of a proxy in front
   LOG_LEVEL     --log-level info debug, info, warn, error
                 --dev            try it on this machine without Redis: prints an address and a command to paste
@@ -29,7 +33,7 @@ export const USAGE = `fastify-push-bridge serve: WebSocket push for backends tha
   REDIS_TLS_CERT          --redis-tls-cert FILE  certificate of this node, if Redis asks for one
   REDIS_TLS_KEY           --redis-tls-key FILE   and its key
   REDIS_TLS_SERVERNAME    --redis-tls-servername NAME  name in the certificate of Redis, if that is not its host
-${EVENT_USAGE}${METRICS_USAGE}
+${EVENT_USAGE}${METRICS_USAGE}${JWT_USAGE}
 Settings that go together
   to try it             --dev, and no REDIS_URL
   to run it             REDIS_URL, which your backend must reach too: it writes tickets and publishes there
@@ -47,6 +51,7 @@ A ticket identifies the connecting user: your backend writes
   SET push:ticket:<48 hex> '{"user":"42","allow":["channel:orders"]}' EX 30 NX
 and the page connects to ws://HOST:PORT/ws?ticket=<48 hex>. Nobody connects without a ticket,
 unless BACKEND_CALLS has connect: then the backend says who connects without one.
+With JWT_…, ?token=, "Authorization: Bearer" or {"type":"authenticate","payload":{"token":"…"}} does as well.
 `
 
 const MIN_KEY_LENGTH = 16
@@ -82,6 +87,9 @@ export function readSettings(argv: readonly string[], env: NodeJS.ProcessEnv) {
       'redis-tls-servername': { type: 'string' },
       ...EVENT_FLAGS,
       ...METRICS_FLAGS,
+      ...JWT_FLAGS,
+      authenticate: { type: 'string' },
+      'revocation-ttl': { type: 'string' },
       help: { type: 'boolean', short: 'h' },
     },
   })
@@ -105,6 +113,9 @@ export function readSettings(argv: readonly string[], env: NodeJS.ProcessEnv) {
     dev: values.dev ?? false,
     events: readEvents(values, env),
     metrics: readMetrics(values, env),
+    jwt: readJwt(values, env),
+    isByMessage: readAuthenticate(values.authenticate || env.AUTHENTICATE),
+    revocationTtl: readTtl(values['revocation-ttl'] || env.REVOCATION_TTL),
   }
   const problem = problemOf(settings)
   if (problem) throw new Error(problem)
@@ -200,6 +211,17 @@ function readPresence(text: string | undefined): PushBridgeOptions['presence'] {
   throw new Error(
     `PRESENCE (--presence) is ${text}: it must be JSON such as {"users":true,"channel:room.*":{"info":true}}`,
   )
+}
+
+function readAuthenticate(text: string | undefined): boolean {
+  if (!text || text === 'message') return text === 'message'
+  throw new Error(`AUTHENTICATE (--authenticate) is "${text}": it can only be "message"`)
+}
+
+function readTtl(text: string | undefined): number {
+  const ttl = Number(text || REVOCATION_TTL.default)
+  if (Number.isInteger(ttl) && ttl >= REVOCATION_TTL.minimum && ttl <= REVOCATION_TTL.maximum) return ttl
+  throw new Error(`REVOCATION_TTL (--revocation-ttl) is "${text}": it must be a number of seconds, at least a minute`)
 }
 
 function readPort(text: string): number {

@@ -26,6 +26,21 @@ export async function issueTicket(
   return token
 }
 
+/** A ticket that does not say when it was issued counts as so many milliseconds old: it seldom lives longer. */
+const UNDATED_AGE = TICKET_TTL * 1000
+
+/** Takes a ticket that a client has shown. Throws PUSH_ERR_UNAUTHENTICATED when it stands for nobody. */
+export async function redeemTicket(broker: Pick<Broker, 'takeTicket'>, ticket: string): Promise<Identified> {
+  const text = /^[\w-]{16,200}$/.test(ticket) ? await broker.takeTicket(ticket) : null
+  if (text === null) throw new errors.UNAUTHENTICATED('the ticket is unknown, spent or too old: ask for a new one')
+  try {
+    return checkAuthentication(JSON.parse(text), 'the ticket', Date.now() - UNDATED_AGE)
+  } catch (error) {
+    // Another program wrote the ticket: a 500 would make the client try again in vain.
+    throw new errors.UNAUTHENTICATED(error instanceof SyntaxError ? 'the ticket is not JSON' : (error as Error).message)
+  }
+}
+
 /** What a connection with a ticket for `identity` is. Throws PUSH_ERR_FIELD when it would be refused. */
 export function ticketHolder(identity: Authentication): Identified {
   try {
@@ -40,13 +55,18 @@ export function ticketHolder(identity: Authentication): Identified {
 /** Keeps only what `authenticate()` may return, whatever else the object has. */
 function encodeTicket(identity: Authentication): string {
   ticketHolder(identity)
-  const { user, join, allow, data, info, expires } = identity
-  const text = toJson({ user, join, allow, data, info, expires: expires instanceof Date ? expires.getTime() : expires })
+  const { user, join, allow, data, info, expires, issuedAt } = identity
+  const times = { expires: millisecondsOf(expires), issuedAt: millisecondsOf(issuedAt ?? Date.now()) }
+  const text = toJson({ user, join, allow, data, info, ...times })
   const bytes = Buffer.byteLength(text)
   if (bytes > MAX_TICKET_BYTES) {
     throw new errors.TOO_LARGE(`the ticket has ${bytes} bytes; at most ${MAX_TICKET_BYTES} are kept`)
   }
   return text
+}
+
+function millisecondsOf(time: Date | number | undefined): number | undefined {
+  return time instanceof Date ? time.getTime() : time
 }
 
 function toJson(ticket: object): string {

@@ -2,14 +2,17 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import { type Static, type TSchema, Type } from 'typebox'
 import type { RedisSource } from '../broker/redis/client.ts'
 import type { PushConnection } from '../connection/identity.ts'
-import type { Action, KeyGrant, Right } from '../protocol/rights.ts'
+import type { Action, KeyGrant } from '../protocol/rights.ts'
 import { PREFIX_PATTERN, type Topic } from '../protocol/topic.ts'
 import type { PublicationSchemas } from '../publish/schemas.ts'
 import type { ClientPublication, ClientPublicationRules } from './client-publications.ts'
 import type { Compression, CompressionOption } from './compression.ts'
 import type { EventsInput, EventsOptions } from './events.ts'
+import { type Authenticators, ExpirySchema, RevocationSchema } from './identity.ts'
 import type { HealthInput, HealthOptions, MetricsInput, MetricsOptions } from './monitoring.ts'
 import type { PresenceOption, PresenceRules } from './presence.ts'
+
+export type { Authentication } from './identity.ts'
 
 const milliseconds = (defaultValue: number, description: string, minimum = 1) =>
   Type.Integer({ minimum, maximum: 2 ** 31 - 1, default: defaultValue, description: `${description}, in milliseconds` })
@@ -44,6 +47,8 @@ export const OptionsSchema = Type.Object(
         description: 'origins whose pages may connect, such as "https://app.example.com"; default: the same host',
       }),
     ),
+    expiry: ExpirySchema,
+    revocation: RevocationSchema,
     publishTimeout: milliseconds(2000, 'time within which a publish returns or fails', 10),
     slowConsumer: Type.Union([Type.Literal('close'), Type.Literal('drop')], {
       default: 'close',
@@ -107,25 +112,6 @@ export const ApiSchema = Type.Object(
 
 export type ParsedOptions = Static<typeof OptionsSchema>
 
-/** Who a connection is and which topics it may use. */
-export interface Authentication {
-  /** The identity that all connections of a person or machine share. Leave it out for an anonymous connection. */
-  user?: string | number | null
-  /** Topics to which it is subscribed from the start. */
-  join?: readonly string[]
-  /**
-   * Topics, or patterns such as `channel:orders.*`, to which it may subscribe. `{ topics, actions }` names the allowed
-   * actions instead.
-   */
-  allow?: readonly Right[]
-  /** Any value. Handlers and hooks find it in `connection.data`. */
-  data?: unknown
-  /** What others may see of the user where the option `presence` shows it: JSON of at most 1,024 bytes. */
-  info?: unknown
-  /** When the connection is closed with 4502, so that the client reconnects: a Date, or milliseconds since 1970. */
-  expires?: Date | number
-}
-
 export interface ClientHandler {
   /** A TypeBox or JSON schema of the payload. A message that does not match is answered with an `error`. */
   schema: TSchema
@@ -148,20 +134,32 @@ export type ApiKey = string | KeyGrant
 
 type Given<T> = { [K in keyof T]?: T[K] | undefined }
 
-export interface PushBridgeOptions extends Given<Omit<ParsedOptions, 'path' | 'heartbeat' | 'limits' | 'drain'>> {
+type Groups = 'path' | 'heartbeat' | 'limits' | 'drain' | 'expiry' | 'revocation'
+
+export interface PushBridgeOptions extends Given<Omit<ParsedOptions, Groups>> {
   /** Path of the WebSocket route, for example `/ws`. Required. */
   path: string
   heartbeat?: Given<ParsedOptions['heartbeat']>
   limits?: Given<ParsedOptions['limits']>
   drain?: Given<ParsedOptions['drain']>
+  expiry?: Given<ParsedOptions['expiry']>
+  revocation?: Given<ParsedOptions['revocation']>
   /**
    * URL, ioredis options, a URL with options (`{ url, tls }`), those of Sentinels (`{ sentinels: ['host:port'], name }`)
    * or of a Cluster (`{ cluster: [urls] }`), a client (only its options are used), or true for the host's
    * @fastify/redis. Default: no Redis.
    */
   redis?: RedisSource | boolean
-  /** Runs in preHandler, after all hooks of the host; `null` refuses. Default: every connection is anonymous. */
-  authenticate?(request: FastifyRequest): Authentication | null | Promise<Authentication | null>
+  /**
+   * Runs in preHandler, after all hooks of the host; `null` refuses, `'message'` lets the first message decide. Default:
+   * every connection is anonymous.
+   */
+  authenticate?: 'message' | Authenticators['authenticate']
+  /**
+   * Who sent an `authenticate` message: the first one, or one that replaces an identity before it expires. `null` refuses.
+   * With `tickets` a payload such as `{ ticket }` needs no function.
+   */
+  onAuthenticate?: Authenticators['onAuthenticate']
   /**
    * What a connection may do with a topic: `true` lets it subscribe and recover what it missed after `since`, a list names
    * all allowed actions, `false` allows nothing. Default: what `allow` grants.
@@ -203,12 +201,21 @@ export interface PushBridgeOptions extends Given<Omit<ParsedOptions, 'path' | 'h
 }
 
 /** The options that are functions, without those of `api`. */
-export const CALLBACKS = ['authenticate', 'authorize', 'onConnect', 'onDisconnect', 'onBinary'] as const
+export const CALLBACKS = [
+  'authenticate',
+  'onAuthenticate',
+  'authorize',
+  'onConnect',
+  'onDisconnect',
+  'onBinary',
+] as const
+
+type Callbacks = Pick<PushBridgeOptions, Exclude<(typeof CALLBACKS)[number], 'authenticate'>>
 
 /** Options with every default filled in. */
 export type Options = ParsedOptions & {
   redis: RedisSource | boolean
-  callbacks: Pick<PushBridgeOptions, (typeof CALLBACKS)[number]>
+  callbacks: Callbacks & { authenticate?: Authenticators['authenticate'] }
   schemas: PublicationSchemas
   history: NonNullable<PushBridgeOptions['history']>
   presence: PresenceRules

@@ -9,6 +9,7 @@ import type { PublicationSchemas } from '../publish/schemas.ts'
 import { parseClientPublications } from './client-publications.ts'
 import { parseCompression } from './compression.ts'
 import { parseEvents } from './events.ts'
+import { parseAuthenticate } from './identity.ts'
 import { parseHealth, parseMetrics } from './monitoring.ts'
 import {
   type ApiKey,
@@ -41,13 +42,15 @@ const apiCheck = Compile(ApiSchema)
 export function parseOptions(input: unknown): Options {
   if (input !== undefined && input !== null && !isPlainObject(input))
     throw new errors.OPTIONS('options must be an object such as { path: "/ws" }')
-  const given = (input ?? {}) as Record<string, unknown>
+  const given = { ...(input as Record<string, unknown> | undefined) }
   refuseKeys(given)
   const plain = withDefaults(OptionsSchema, pick(given, Object.keys(OptionsSchema.properties)))
   if (!optionsCheck.Check(plain)) refuse(OptionsSchema, optionsCheck.Errors(plain), plain)
   // An origin that no browser sends would go unnoticed until a page of it is refused.
   const badOrigin = (plain as ParsedOptions).origins?.map(originProblem).find(found => found !== undefined)
   if (badOrigin) fail('origins', badOrigin)
+  const { tickets } = plain as ParsedOptions
+  given.authenticate = parseAuthenticate(given.authenticate, { tickets, onAuthenticate: given.onAuthenticate })
   for (const key of CALLBACKS) {
     if (given[key] !== undefined && typeof given[key] !== 'function') fail(key, 'must be a function')
   }

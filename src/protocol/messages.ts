@@ -191,11 +191,22 @@ export interface TopicState {
   recovered?: boolean
 }
 
+/** The answer to `authenticate`: what the new identity leaves. */
+export interface Authenticated {
+  user: string | null
+  /** When it expires, in milliseconds since 1970; absent if it does not. */
+  expires?: number
+  /** All topics that the connection has now. */
+  topics: readonly Topic[]
+  /** Topics of which the client may no longer know who is there. */
+  unseen?: readonly Topic[]
+}
+
 /**
  * What a node may support: it counts acknowledgements, it answers `since`, it answers `last`, it accepts binary messages,
- * it takes publications of clients, it tells who is on a topic.
+ * it takes publications of clients, it tells who is on a topic, it takes a new identity in place of one that expires.
  */
-export type Feature = 'ack' | 'recovery' | 'history' | 'binary' | 'publish' | 'presence'
+export type Feature = 'ack' | 'recovery' | 'history' | 'binary' | 'publish' | 'presence' | 'authenticate'
 
 export interface Welcome {
   connection: string

@@ -55,6 +55,11 @@ export function ownTopics(id: string, user: string | null): Topic[] {
   return user === null ? ['all', `connection:${id}`] : ['all', `connection:${id}`, `user:${user}`]
 }
 
+/** Whether a connection has `topic` without asking. */
+export function isOwnTopic(topic: Topic, { id, user }: { readonly id: string; readonly user: string | null }): boolean {
+  return topic === 'all' || topic === `connection:${id}` || (user !== null && topic === `user:${user}`)
+}
+
 /**
  * Whether `pattern` covers `topic`. Each `*` in it matches any run of characters, an empty one too.
  * Linear in practice, and never a RegExp: patterns come from tickets that other programs write, and one that backtracks

@@ -1,16 +1,25 @@
 import type { FastifyRequest } from 'fastify'
-import { type Identity, isExpired } from '../connection/identity.ts'
+import type { Identity } from '../connection/identity.ts'
 import { NOTHING_HELD, type Since } from '../delivery/recovery.ts'
-import { checkAuthentication, type Identified } from '../node/authentication.ts'
+import { checkAuthentication, type Identified, identityFrom } from '../node/authentication.ts'
 import { authorizeSubscribe } from '../node/authorization.ts'
 import type { Hub } from '../node/hub.ts'
-import type { Authentication, Options } from '../options/options.ts'
-import { errors, isPushError, type PushError } from '../protocol/errors.ts'
+import { MessageIdentities, takesMessages, unexpired } from '../node/identities.ts'
+import { redeemTicket } from '../node/tickets.ts'
+import type { Options } from '../options/options.ts'
+import { errors, type PushError } from '../protocol/errors.ts'
 import { CLOSE } from '../protocol/messages.ts'
 import { nameProblem, ownTopics, type Topic } from '../protocol/topic.ts'
 
-export interface Admitted extends Identified {
+/** What a client asked for in the URL. */
+export interface Visit {
+  /** The rest of the URL path after `path`. */
+  channel: string
   /** The last id that the client holds of each topic. */
+  since: Since
+}
+
+export interface Admitted extends Identified {
   since: Since
 }
 
@@ -18,21 +27,35 @@ export interface Admitted extends Identified {
 export class Admission {
   readonly #hub: Hub
   readonly #options: Options
+  readonly #messages: MessageIdentities
   /** The last origin that matched its host: most pages have the same one, and parsing takes time. */
   #ownPage = { origin: '', host: '' }
 
   constructor(hub: Hub, options: Options) {
     this.#hub = hub
     this.#options = options
+    this.#messages = new MessageIdentities(hub.broker, options)
   }
 
-  /** `channel` is the rest of the URL path after `path`. Throws a PushError that says why the request is refused. */
-  async admit(request: FastifyRequest, channel: string): Promise<Admitted> {
+  /**
+   * `channel` is the rest of the URL path after `path`. Throws a PushError that says why the request is refused. A visit is
+   * what has no identity yet: the first message says it.
+   */
+  async admit(request: FastifyRequest, channel: string): Promise<Admitted | Visit> {
     this.checkRoom()
     this.#checkOrigin(request)
-    const since = sinceOf(request)
-    const { identity, topics } = await this.#identify(request)
-    if (isExpired(identity, Date.now())) throw new errors.UNAUTHENTICATED('the identity has expired')
+    const visit = { channel, since: sinceOf(request) }
+    const identified = await this.#identify(request)
+    return identified === 'message' ? visit : this.#admitAs(unexpired(identified), visit)
+  }
+
+  /** The first message of a visit came. Throws a PushError that says why it is refused. */
+  async admitLater(payload: unknown, visit: Visit): Promise<Admitted> {
+    return this.#admitAs(await this.#messages.of(payload, undefined), visit)
+  }
+
+  async #admitAs({ identity, topics }: Identified, { channel, since }: Visit): Promise<Admitted> {
+    await this.#hub.revocations.check(identity)
     if (channel === '') return { identity, topics, since }
     // A new list: authenticate() may return the same one for other connections.
     return { identity, topics: [...topics, await this.#channelTopic(identity, topics, channel, since)], since }
@@ -67,26 +90,21 @@ export class Admission {
     return isOwn
   }
 
-  #identify(request: FastifyRequest): Promise<Identified> | Identified {
+  async #identify(request: FastifyRequest): Promise<Identified | 'message'> {
     const { authenticate } = this.#options.callbacks
     const ticket = ticketOf(request)
     if (this.#options.tickets && (ticket !== undefined || !authenticate)) return this.#redeem(ticket)
     if (!authenticate) return checkAuthentication({}, 'authenticate()')
-    return identifyBy(authenticate, request, this.#options.events?.http?.connect ? 'the backend' : 'authenticate()')
+    const giver = this.#options.events?.http?.connect ? 'the backend' : 'authenticate()'
+    const given = await identityFrom(() => authenticate(request), giver)
+    if (given !== 'message') return checkAuthentication(given, giver)
+    if (takesMessages(this.#options)) return given
+    throw new TypeError(`${giver} gave "message": for that, set tickets: true or give onAuthenticate`)
   }
 
   async #redeem(ticket: string | undefined): Promise<Identified> {
     if (!ticket) throw new errors.UNAUTHENTICATED('a ticket is needed: connect with ?ticket=…')
-    const text = /^[\w-]{16,200}$/.test(ticket) ? await this.#hub.broker.takeTicket(ticket) : null
-    if (text === null) throw new errors.UNAUTHENTICATED('the ticket is unknown, spent or too old: ask for a new one')
-    try {
-      return checkAuthentication(JSON.parse(text), 'the ticket')
-    } catch (error) {
-      // Another program wrote the ticket: a 500 would make the client try again in vain.
-      throw new errors.UNAUTHENTICATED(
-        error instanceof SyntaxError ? 'the ticket is not JSON' : (error as Error).message,
-      )
-    }
+    return redeemTicket(this.#hub.broker, ticket)
   }
 
   async #channelTopic(identity: Identity, join: readonly Topic[], channel: string, since: Since): Promise<Topic> {
@@ -140,23 +158,4 @@ function parseObject(text: unknown): object | undefined {
   } catch {
     return undefined
   }
-}
-
-async function identifyBy(
-  authenticate: NonNullable<Options['callbacks']['authenticate']>,
-  request: FastifyRequest,
-  giver: string,
-): Promise<Identified> {
-  let authentication: Authentication | null
-  try {
-    authentication = await authenticate(request)
-  } catch (error) {
-    if (isPushError(error)) throw error
-    const { statusCode, message } = (error ?? {}) as { statusCode?: unknown; message?: unknown }
-    if (statusCode === 401) throw new errors.UNAUTHENTICATED(String(message))
-    if (statusCode === 403) throw new errors.FORBIDDEN(String(message))
-    throw error
-  }
-  if (!authentication) throw new errors.UNAUTHENTICATED(`${giver} did not accept the request`)
-  return checkAuthentication(authentication, giver)
 }

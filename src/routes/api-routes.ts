@@ -62,6 +62,19 @@ export const API_ROUTES: readonly ApiRoute[] = [
   },
   {
     method: 'POST',
+    path: '/revoke',
+    summary: 'close all connections of a user and keep out the tickets and identities that it had until now',
+    needs: '`revoke` on `user:ID`',
+    body: schemas.RevokeBody,
+    answer: schemas.ResultSchema,
+    async run({ push, rights, body }) {
+      const { target } = fieldsOf(body, schemas.RevokeBody)
+      rights.check('revoke', target)
+      return push.revoke(target as string)
+    },
+  },
+  {
+    method: 'POST',
     path: '/subscribe',
     summary: 'subscribe present connections to a channel, without asking authorize',
     needs: '`subscribe` on the target and on the topic',

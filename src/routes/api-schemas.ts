@@ -29,6 +29,11 @@ export const CloseBody = Type.Object(
   { ...closed, examples: [{ target: 'user:42', code: 4403, reason: 'your account was locked' }] },
 )
 
+export const RevokeBody = Type.Object(
+  { target: Type.String({ description: 'user:ID' }) },
+  { ...closed, examples: [{ target: 'user:42' }] },
+)
+
 export const SubscribeBody = Type.Object(
   { target: Target, topic: Type.String({ description: 'channel:NAME' }) },
   { ...closed, examples: [{ target: 'user:42', topic: 'channel:vip' }] },
@@ -58,6 +63,9 @@ export const TicketBody = Type.Object(
     info: Type.Optional(Type.Unknown({ description: 'what others may see of the user; at most 1,024 bytes' })),
     expires: nullable(
       Type.Number({ description: 'when the connection is closed with 4502, in milliseconds since 1970' }),
+    ),
+    issuedAt: nullable(
+      Type.Number({ description: 'when the user proved who it is, in milliseconds since 1970; default: now' }),
     ),
     ttl: Type.Optional(
       Type.Integer({

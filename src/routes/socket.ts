@@ -5,18 +5,20 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { RawData, WebSocket } from 'ws'
 import type { Connection } from '../connection/connection.ts'
 import { Deflater } from '../connection/deflater.ts'
-import { createTransport } from '../connection/transport.ts'
+import { createTransport, type Transport } from '../connection/transport.ts'
 import type { Since } from '../delivery/recovery.ts'
 import { CLOSE_TIMEOUT } from '../node/heartbeat.ts'
 import type { Hub } from '../node/hub.ts'
 import type { Dispatcher } from '../node/inbound.ts'
+import { authenticated } from '../node/renewals.ts'
 import type { Options } from '../options/options.ts'
 import { errors, isPushError, type PushError } from '../protocol/errors.ts'
-import { MAX_CLOSE_REASON_BYTES } from '../protocol/messages.ts'
-import { type Admission, type Admitted, closeCodeOf } from './admission.ts'
+import type { Ref } from '../protocol/messages.ts'
+import { type Admission, type Admitted, closeCodeOf, type Visit } from './admission.ts'
 import { clientModule } from './client-module.ts'
 import { answerError } from './json-reply.ts'
 import { claimUpgrade } from './subprotocol.ts'
+import { closeReason, WaitingRoom } from './waiting-room.ts'
 import type { SharedServer } from './websocket-server.ts'
 
 interface SocketRoutes {
@@ -28,7 +30,7 @@ interface SocketRoutes {
 }
 
 /** What preHandler decided, for the handler that gets the socket. */
-type Decision = (Admitted | { refusal: PushError }) & { response: ServerResponse }
+type Decision = (Admitted | Visit | { refusal: PushError }) & { response: ServerResponse }
 
 // Properties instead of WeakMaps: the values of a WeakMap live until a full garbage collection, even after their keys are
 // gone. With WeakMaps these objects made up two thirds of the garbage in V8's old generation.
@@ -41,6 +43,15 @@ type Connected = WebSocket & { [CONNECTION]?: Connection }
 /** A client that asks for a smaller window cannot read what was compressed for all. No browser asks. */
 const WINDOW = /server_max_window_bits/
 
+/** How a connection came. */
+interface Arrival {
+  transport: Transport
+  /** For onConnect. */
+  request: FastifyRequest | undefined
+  /** That of the first message, if it is to be answered. */
+  ref?: Ref | undefined
+}
+
 const NO_SOCKET = 'injectWS has no socket: use openConnection of fastify-push-bridge/testing'
 
 /** `path`, `path/` and `path/NAME`: WebSocket upgrades. A plain GET is answered with advice. */
@@ -50,6 +61,12 @@ export function socketRoutes(
 ): void {
   const { watch } = server
   const deflater = options.compression && new Deflater(options.compression)
+  const room = new WaitingRoom({
+    hub,
+    admission,
+    failed: error => app.log.error({ err: error }, 'push: an authenticate message failed'),
+  })
+  app.addHook('preClose', async () => room.close())
 
   const onRequest = (request: FastifyRequest, _reply: FastifyReply, done: () => void) => {
     if (request.ws) {
@@ -89,22 +106,29 @@ export function socketRoutes(
       hub.metrics.count('upgrades_refused_total', 1, (error as PushError).code)
       return refuse(socket, error as PushError)
     }
-    accept(socket, request, decision)
-  }
-
-  const accept = (socket: WebSocket, request: FastifyRequest, { identity, topics, since }: Admitted) => {
+    // Without onConnect the request can be freed before the welcome: it holds about 10 kB.
+    const kept = options.callbacks.onConnect && request
     const isShared = server.isDeflating && !WINDOW.test(request.headers['sec-websocket-extensions'] ?? '')
     const transport = createTransport(socket, request.raw.socket, isShared ? deflater : undefined)
+    if ('identity' in decision) return void accept(socket, { transport, request: kept }, decision)
+    room.wait(socket, decision, ({ admitted, early, ref }) => {
+      const connection = accept(socket, { transport, request: kept, ref }, admitted)
+      for (const { data, isBinary } of early) dispatcher.receive(connection, data, isBinary)
+    })
+  }
+
+  const accept = (socket: WebSocket, { transport, request, ref }: Arrival, { identity, topics, since }: Admitted) => {
     const connection = hub.connect(identity, transport, topics, since)
     // Synchronously: a message that comes with the handshake would otherwise find no listener.
     listen(socket, connection)
-    // Without onConnect the request can be freed before the welcome: it holds about 10 kB.
-    void open(connection, since, options.callbacks.onConnect && request)
+    void open(connection, since, { request, ref })
+    return connection
   }
 
-  const open = async (connection: Connection, since: Since, request: FastifyRequest | undefined) => {
+  const open = async (connection: Connection, since: Since, { request, ref }: Omit<Arrival, 'transport'>) => {
     try {
       await hub.welcome(connection, since)
+      if (ref !== undefined && !connection.isClosing) connection.reply('authenticated', authenticated(connection), ref)
       dispatcher.release(connection)
       if (request && !connection.isClosing) await options.callbacks.onConnect?.(connection, request)
     } catch (error) {
@@ -208,14 +232,6 @@ function refuse(socket: WebSocket, refusal: PushError): void {
   socket.close(closeCodeOf(refusal), closeReason(refusal.message))
   const timer = setTimeout(() => socket.terminate(), CLOSE_TIMEOUT)
   socket.once('close', () => clearTimeout(timer))
-}
-
-/** As much of `text` as fits into a close frame, without half a character at the end. */
-function closeReason(text: string): string {
-  return Buffer.from(text)
-    .subarray(0, MAX_CLOSE_REASON_BYTES)
-    .toString()
-    .replace(/\ufffd$/, '')
 }
 
 /** Usually nginx did not forward the upgrade: show which header is missing. */

@@ -36,6 +36,8 @@ export class FakeSubscriber implements Subscriber {
   readonly held = new Set<Topic>()
   readonly bytes: Uint8Array[] = []
   isMute = false
+  /** How often everything was received again. */
+  restorations = 0
   answer: Omit<NodeAnswer, 'node'> = { delivered: 1, skipped: 0 }
   readonly #broker: Broker
   readonly #events = new Inbox<Event>('a message of the broker')
@@ -66,6 +68,10 @@ export class FakeSubscriber implements Subscriber {
   }
 
   filled(): void {}
+
+  restored(topics?: readonly Topic[]): void {
+    if (!topics) this.restorations++
+  }
 
   isRecorded(topic: Topic): boolean {
     return topic.startsWith('channel:recorded')
@@ -326,6 +332,27 @@ export function brokerSuite(name: string, makeNodes: MakeNodes): void {
     await nodes[0]!.putTicket('t3', 'second', 30).catch(() => {})
     assert.equal(await nodes[0]!.takeTicket('t3'), 'first')
   })
+
+  suiteTest(
+    'when users were revoked is known on every node, for as long as it is to be',
+    async (_t, { nodes, passTime }) => {
+      const last = nodes.at(-1)!
+      await nodes[0]!.putRevocation('42', 1000, 30)
+      await nodes[0]!.putRevocation('ü', 3000, 60)
+      assert.deepEqual(await last.revokedAt(['41', '42', '__proto__', 'ü', '42']), [
+        undefined,
+        1000,
+        undefined,
+        3000,
+        1000,
+      ])
+      assert.deepEqual(await last.revokedAt([]), [])
+      await last.putRevocation('42', 2000, 30)
+      assert.deepEqual(await nodes[0]!.revokedAt(['42']), [2000])
+      await passTime(31)
+      assert.deepEqual(await nodes[0]!.revokedAt(['42', 'ü']), [undefined, 3000])
+    },
+  )
 
   suiteTest('envelopes that could not be used are noted', async (_t, { nodes, notes }) => {
     const note = { topic: 'user:1' as Topic, reason: 'json', message: 'broken' }

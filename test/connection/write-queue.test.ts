@@ -10,7 +10,15 @@ function setUp(options: Partial<WriteQueueOptions> = {}) {
   const { writeQueue } = node
   const open = (id: string) => {
     const transport = new FakeTransport()
-    const identity = { id, user: null, data: undefined, info: '', allow: [], expires: Number.POSITIVE_INFINITY }
+    const identity = {
+      id,
+      user: null,
+      data: undefined,
+      info: '',
+      allow: [],
+      expires: Number.POSITIVE_INFINITY,
+      began: 0,
+    }
     const connection = new Connection(identity, transport, writeQueue)
     connection.open(WELCOME)
     return { connection, transport }
@@ -233,7 +241,7 @@ test('gaps are counted by reason', () => {
 
 test('a round is over when those are flushed that were due when it began, whatever becomes due meanwhile', () => {
   const { writeQueue } = writeQueueOf()
-  const identity = (id: string) => ({ id, user: null, data: null, info: '', allow: [], expires: undefined })
+  const identity = (id: string) => ({ id, user: null, data: null, info: '', allow: [], expires: undefined, began: 0 })
   const connections = Array.from(
     { length: 3 },
     (_, i) => new Connection(identity(`c${i}`), new FakeTransport(), writeQueue),

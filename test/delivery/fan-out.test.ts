@@ -39,7 +39,7 @@ function setUpNode(nodeBuffer = 1e6) {
   )
   const connect = (id: string, topics: readonly Topic[]) => {
     const transport = new FakeTransport()
-    const identity = { id, user: null, data: null, info: '', allow: [], expires: undefined }
+    const identity = { id, user: null, data: null, info: '', allow: [], expires: undefined, began: 0 }
     const connection = new Connection(identity, transport, writeQueue)
     registry.add(connection)
     for (const topic of topics) registry.join(connection, topic)

@@ -108,6 +108,7 @@ const IDENTITY: Identity = {
   info: '',
   allow: [],
   expires: Number.POSITIVE_INFINITY,
+  began: 0,
 }
 export const WELCOME = encodeMessage('welcome', {})
 

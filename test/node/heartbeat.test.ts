@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import fc from 'fast-check'
+import { sinceStart } from '../../src/connection/identity.ts'
 import { type Beating, CLOSE_TIMEOUT, Heartbeat } from '../../src/node/heartbeat.ts'
 
 class Peer implements Beating {
@@ -8,6 +9,9 @@ class Peer implements Beating {
   seen = 0
   closingFor = 0
   expires = Number.POSITIVE_INFINITY
+  began = 0
+  isWarned = false
+  warned: number[] = []
   isClosing = false
   received: number | undefined = 0
   pings: number[] = []
@@ -29,7 +33,8 @@ class Peer implements Beating {
   }
 }
 
-function setUp(t: TestContext, options = { interval: 25_000, timeout: 10_000 }) {
+function setUp(t: TestContext, given: { interval?: number; timeout?: number; warn?: number } = {}) {
+  const options = { interval: 25_000, timeout: 10_000, warn: 0, ...given }
   t.mock.timers.reset()
   t.mock.timers.enable({ apis: ['setInterval', 'Date'] })
   let now = 0
@@ -39,6 +44,7 @@ function setUp(t: TestContext, options = { interval: 25_000, timeout: 10_000 }) 
       peer.silent ??= now
       peer.isClosing = true
     },
+    expiring: peer => void peer.warned.push(now),
     expired(peer) {
       peer.expired ??= now
       peer.isClosing = true
@@ -137,6 +143,22 @@ test('a process that was stopped for an hour does not take its own absence for t
   t.mock.timers.setTime(3_600_000)
   heartbeat.beat()
   assert.equal(peer.silent, undefined)
+})
+
+test('a connection is warned once, in time, and again only when it has another identity', t => {
+  const { add, pass } = setUp(t, { warn: 10_000, interval: 600_000 })
+  const [long, short, late] = [add(), add(), add()]
+  for (const peer of [long, short, late]) peer.began = sinceStart(0)
+  long.expires = 30_000
+  short.expires = 8000
+  // Issued by a clock that is ahead.
+  late.began = sinceStart(20_000)
+  late.expires = 10_000
+  pass(40_000)
+  assert.ok(long.warned.length === 1 && long.warned[0]! >= 20_000 && long.warned[0]! <= 21_000, `${long.warned}`)
+  assert.ok(short.warned.length === 1 && short.warned[0]! >= 4000 && short.warned[0]! <= 5000, `${short.warned}`)
+  assert.deepEqual(late.warned, [])
+  assert.ok(long.expired! >= 30_000 && short.expired! >= 8000 && late.expired! >= 10_000)
 })
 
 test('a connection that expires is told at the next tick', t => {

@@ -31,6 +31,8 @@ const DEFAULTS = {
     handshake: 10_000,
   },
   drain: { delay: 0, window: 5000, timeout: 5000 },
+  expiry: { warn: 30_000 },
+  revocation: { ttl: 86_400 },
   redis: false,
   callbacks: {},
   schemas: {},

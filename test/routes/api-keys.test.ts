@@ -28,6 +28,7 @@ async function buildWith(t: TestContext, ...keys: ApiKey[]) {
 const BODIES: Record<string, unknown> = {
   '': { to: 'user:1', type: 'x' },
   '/close': { target: 'user:1' },
+  '/revoke': { target: 'user:1' },
   '/subscribe': { target: 'user:1', topic: 'channel:a' },
   '/unsubscribe': { target: 'user:1', topic: 'channel:a' },
   '/tickets': { user: '1' },
@@ -36,6 +37,7 @@ const BODIES: Record<string, unknown> = {
 const NEEDED: Record<string, KeyAction> = {
   '': 'publish',
   '/close': 'close',
+  '/revoke': 'revoke',
   '/subscribe': 'subscribe',
   '/unsubscribe': 'subscribe',
   '/tickets': 'ticket',
@@ -53,7 +55,7 @@ const QUERIES: Record<string, string> = {
 }
 
 test('every route needs its own action, and no other opens it', async t => {
-  const actions: KeyAction[] = ['subscribe', 'publish', 'presence', 'history', 'close', 'ticket', 'status']
+  const actions: KeyAction[] = ['subscribe', 'publish', 'presence', 'history', 'close', 'ticket', 'status', 'revoke']
   const { isAllowed } = await buildWith(t, ...actions.map(action => key(action, '*', [action])))
   for (const { path } of API_ROUTES) {
     assert.ok(NEEDED[path], `${path} is not tested`)

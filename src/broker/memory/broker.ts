@@ -17,6 +17,7 @@ import type {
 import { ReceiptAnswers } from '../receipt-answers.ts'
 import { MemoryHistory } from './history.ts'
 import { MemoryPresence } from './presence.ts'
+import { MemoryRevocations } from './revocations.ts'
 
 const MAX_TICKETS = 10_000
 const MAX_REJECTED = 100
@@ -29,6 +30,7 @@ class Shared {
   readonly receipts = new Map<string, (answer?: NodeAnswer) => void>()
   readonly tickets = new Map<string, { identity: string; expires: number }>()
   readonly history = new MemoryHistory()
+  readonly revocations = new MemoryRevocations()
   readonly presence = new MemoryPresence((topic, delta) => {
     const holders = [...this.subscribers].filter(subscriber => subscriber.holds(topic))
     const incoming = { topic, envelope: new Slice(Buffer.from(delta)), sharers: holders.length }
@@ -184,6 +186,14 @@ export class MemoryBroker implements Broker {
     const ticket = this.#shared.tickets.get(token)
     this.#shared.tickets.delete(token)
     return ticket && ticket.expires > Date.now() ? ticket.identity : null
+  }
+
+  async putRevocation(user: string, time: number, ttlSeconds: number): Promise<void> {
+    this.#shared.revocations.put(user, time, ttlSeconds)
+  }
+
+  async revokedAt(users: readonly string[]): Promise<(number | undefined)[]> {
+    return users.map(user => this.#shared.revocations.of(user))
   }
 
   async close(): Promise<void> {

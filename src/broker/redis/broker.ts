@@ -78,6 +78,7 @@ export class RedisBroker {
       names: this.names,
       shardOf: channel => this.masters.of(channel),
       isWanted: topic => this.#attached.some(subscriber => subscriber.holds(topic)),
+      moved: topics => this.#each(subscriber => subscriber.restored?.(topics)),
     })
     this.masters = open({
       shard: (clients, isCluster) => this.#shard(clients, isCluster),
@@ -136,6 +137,7 @@ export class RedisBroker {
     if (this.#isClosed || !isNews) return
     this.#wasUp = isUp
     this.#told = { problem: error?.message, at: performance.now() }
+    if (isUp) this.#each(subscriber => subscriber.restored?.())
     this.#news.change(isUp, error)
   }
 

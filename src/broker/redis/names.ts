@@ -73,6 +73,11 @@ export class Names {
     return this.prefix + name
   }
 
+  /** When the user was revoked. */
+  revoked(user: string): string {
+    return `${this.prefix}revoked:${user}`
+  }
+
   ticket(token: string): string {
     return `${this.prefix}ticket:${token}`
   }

@@ -4,6 +4,7 @@ import { EventAppender } from './event-streams.ts'
 import { PlainCommands } from './plain-commands.ts'
 import { RedisPresence } from './presence.ts'
 import { PublishCommands } from './publish-commands.ts'
+import { RedisRevocations } from './revocations.ts'
 import type { RedisSubscriber } from './subscriber.ts'
 
 /** Options that each registration has for itself, although the links are shared. */
@@ -28,6 +29,7 @@ export function createRegistration(shared: RedisBroker, options: RedisRegistrati
   const isSharded = pubSub.publish === 'SPUBLISH'
   const presence = new RedisPresence(masters, names, { timeout: publishTimeout, isSharded })
   const plain = new PlainCommands(masters, names, publishTimeout)
+  const revocations = new RedisRevocations(masters, names, publishTimeout)
   const appender = new EventAppender(masters)
   const sum = (of: (subscriber: RedisSubscriber) => number) => masters.all.reduce((n, it) => n + of(it.subscriber), 0)
 
@@ -75,6 +77,8 @@ export function createRegistration(shared: RedisBroker, options: RedisRegistrati
     nodes: () => plain.nodes(),
     putTicket: (token, identity, ttlSeconds) => plain.putTicket(token, identity, ttlSeconds),
     takeTicket: token => plain.takeTicket(token),
+    putRevocation: (user, time, ttlSeconds) => revocations.put(user, time, ttlSeconds),
+    revokedAt: users => revocations.of(users),
     close: () => shared.close(),
   }
 }

@@ -1,6 +1,7 @@
 import type { Position } from '../../protocol/position.ts'
 import type { Topic } from '../../protocol/topic.ts'
 import type { Confirmed } from '../broker.ts'
+import type { CommandLink } from './commands.ts'
 import type { TopicCursor } from './cursor.ts'
 import type { Names } from './names.ts'
 import type { Shard } from './shard.ts'
@@ -11,7 +12,11 @@ export interface TopicRoutesParts {
   shardOf(channel: string): Shard | undefined
   /** Whether a connection of this node has the topic. */
   isWanted(topic: Topic): boolean
+  /** These topics are received over other links. A command that was published in between may not have come. */
+  moved(topics: readonly Topic[]): void
 }
+
+type Released = ReadonlyMap<Topic, TopicCursor | undefined>
 
 const NO_POSITIONS: ReadonlyMap<Topic, Position> = new Map()
 
@@ -87,16 +92,21 @@ export class TopicRoutes {
     const servers = shards.map(({ commands }) => commands)
     for (const shard of shards) {
       for (const [target, topics] of this.#grouped(shard.subscriber.topics)) {
-        if (target && target !== shard) void target.subscriber.adopt(shard.subscriber.release(topics), servers)
+        if (target && target !== shard) void this.#adopt(target, shard.subscriber.release(topics), servers)
       }
     }
     for (const { subscriber } of gone) {
       for (const [topic, cursor] of subscriber.release([...subscriber.topics])) this.#orphaned.set(topic, cursor)
     }
     for (const [target, topics] of this.#grouped(this.#orphaned.keys())) {
-      if (target) void target.subscriber.adopt(this.#takeOrphaned(topics), servers)
+      if (target) void this.#adopt(target, this.#takeOrphaned(topics), servers)
     }
     this.#wake()
+  }
+
+  async #adopt(target: Shard, released: Released, servers: readonly CommandLink[]): Promise<void> {
+    await target.subscriber.adopt(released, servers)
+    if (!this.#isClosed) this.#parts.moved([...released.keys()])
   }
 
   #takeOrphaned(topics: readonly Topic[]): Map<Topic, TopicCursor | undefined> {

@@ -4,6 +4,7 @@ import { within } from '../../broker/waiting.ts'
 import type { PushConnection } from '../../connection/identity.ts'
 import type { Metrics } from '../../metrics.ts'
 import type { EventsOptions } from '../../options/events.ts'
+import { byMessage } from '../../options/identity.ts'
 import type { Options } from '../../options/options.ts'
 import type { Rejection } from '../../protocol/envelope.ts'
 import { errors } from '../../protocol/errors.ts'
@@ -63,7 +64,8 @@ export class Events implements LifeEvents, MessageTaker {
     this.#options = events
     this.#publishTimeout = options.publishTimeout
     this.#drainTimeout = options.drain.timeout
-    this.#isDataTold = callbacks.authenticate === undefined
+    const { authenticate = byMessage, onAuthenticate } = callbacks
+    this.#isDataTold = authenticate === byMessage && onAuthenticate === undefined
     this.#writer = new EventWriter(broker.node, () => ++numbers)
     const queue = (way: 'stream' | 'http') => ({
       limits: events.queue,

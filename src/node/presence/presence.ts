@@ -100,6 +100,10 @@ export class Presence<C extends Present & Watcher> {
     return this.#watches.begin(topic, connection)
   }
 
+  isWatching(topic: Topic, connection: C): boolean {
+    return this.#watches.has(topic, connection)
+  }
+
   unwatch(topic: Topic, connection: C): void {
     this.#watches.end(topic, connection)
   }

@@ -69,6 +69,10 @@ export class Watches<W extends Watcher> {
     return undefined
   }
 
+  has(topic: Topic, watcher: W): boolean {
+    return this.#byTopic.get(topic)?.watchers.has(watcher) ?? false
+  }
+
   end(topic: Topic, watcher: W): void {
     const watched = this.#byTopic.get(topic)
     if (!watched) return

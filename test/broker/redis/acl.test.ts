@@ -31,6 +31,7 @@ type Feature =
   | 'tickets'
   | 'counts'
   | 'notes'
+  | 'revokes'
   | 'presence'
 
 interface Row {
@@ -57,7 +58,7 @@ const lacks = (command: string, right: string) =>
 const ROWS: Row[] = [
   {
     right: '~push:*',
-    fails: ['receipts', 'records', 'recovers', 'begins', 'tickets', 'notes', 'presence'],
+    fails: ['receipts', 'records', 'recovers', 'begins', 'tickets', 'revokes', 'notes', 'presence'],
     problem: lacks('RPUSH', '~PREFIXreceipt:*'),
   },
   {
@@ -67,7 +68,7 @@ const ROWS: Row[] = [
   },
   {
     right: '+publish',
-    fails: ['publishes', 'receipts', 'records', 'recovers', 'begins', 'presence'],
+    fails: ['publishes', 'receipts', 'records', 'recovers', 'begins', 'revokes', 'presence'],
     problem: lacks('PUBLISH', '+publish'),
   },
   { right: '+pubsub|numsub', fails: ['counts'], problem: lacks('PUBSUB NUMSUB', '+pubsub|numsub') },
@@ -76,11 +77,11 @@ const ROWS: Row[] = [
   { right: '+lpush', fails: ['notes'], problem: lacks('LPUSH', '+lpush') },
   { right: '+ltrim', fails: [], problem: lacks('LTRIM', '+ltrim') },
   { right: '+expire', fails: ['records'], problem: lacks('EXPIRE', '+expire') },
-  { right: '+set', fails: ['recovers', 'begins', 'tickets'], problem: lacks('push_tick', '+set') },
+  { right: '+set', fails: ['recovers', 'begins', 'tickets', 'revokes'], problem: lacks('push_tick', '+set') },
   { right: '+getdel', fails: ['tickets'], problem: lacks('GETDEL', '+getdel') },
   { right: '+fcall', fails: ['records', 'recovers', 'begins', 'presence'], problem: lacks('…', '+fcall') },
   { right: '+time', fails: ['records', 'recovers', 'begins', 'presence'], problem: lacks('push_…', '+time') },
-  { right: '+get', fails: ['recovers', 'begins'], problem: lacks('push_tick', '+get') },
+  { right: '+get', fails: ['recovers', 'begins', 'revokes'], problem: lacks('push_tick', '+get') },
   {
     right: '+hset',
     fails: ['records', 'presence'],
@@ -139,8 +140,12 @@ async function limitedNode(t: TestContext, isGranted: boolean, right: string) {
   await setUser(isGranted)
   const history = { 'channel:recorded*': { size: 10, ttl: 60 } }
   const authenticate: PushBridgeOptions['authenticate'] = request => {
-    const { user } = request.query as { user: string }
-    return { user, allow: [{ topics: 'channel:*', actions: ['subscribe', 'history'] }] }
+    const { user, issuedAt } = request.query as { user: string; issuedAt?: string }
+    return {
+      user,
+      ...(issuedAt && { issuedAt: Number(issuedAt) }),
+      allow: [{ topics: 'channel:*', actions: ['subscribe', 'history'] }],
+    }
   }
   const presence = { 'channel:room*': { grace: 0 }, lease: 3000 }
   const more = { presence, publishTimeout: 1000, authenticate }
@@ -200,6 +205,13 @@ async function failing(t: TestContext, node: Node): Promise<Feature[]> {
       const other = await openConnection(app, `/ws?ticket=${await app.push.ticket({ user: '7' })}`)
       await other.close()
       return other.welcome.user === '7'
+    },
+    async revokes() {
+      const path = `/ws?user=revoked${names}&issuedAt=${Date.now()}`
+      await app.push.revoke(`user:revoked${names}`)
+      const other = await openConnection(app, path).catch(() => undefined)
+      await other?.close()
+      return other === undefined
     },
     async counts() {
       return (await app.push.status()).nodes === 1

@@ -18,7 +18,7 @@ const makeNodes: MakeNodes = async (t, { publishTimeout }) => {
   return {
     nodes,
     async passTime(seconds) {
-      for (const key of await admin.keys('push:ticket:*'))
+      for (const key of [...(await admin.keys('push:ticket:*')), ...(await admin.keys('push:revoked:*'))])
         await admin.pexpire(key, (await admin.pttl(key)) - seconds * 1000)
     },
     async notes(count) {

@@ -37,7 +37,7 @@ const makeNodes =
       nodes,
       async passTime(seconds) {
         for (const admin of admins) {
-          for (const key of await admin.keys(`${prefix}ticket:*`))
+          for (const key of [...(await admin.keys(`${prefix}ticket:*`)), ...(await admin.keys(`${prefix}revoked:*`))])
             await admin.pexpire(key, (await admin.pttl(key)) - seconds * 1000)
         }
       },

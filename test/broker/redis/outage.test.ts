@@ -11,6 +11,7 @@ test('redis: killed and started again: lost is told once, before the first new m
   const server = await startRedis(t)
   const { broker, subscriber, link, changes, clients } = await connected(t, server)
   await subscriber.join('user:1')
+  const { restorations } = subscriber
   const both = [clients.commands, clients.subscriber].map(client => once(client, 'close'))
   await server.kill()
   await Promise.all(both)
@@ -21,6 +22,7 @@ test('redis: killed and started again: lost is told once, before the first new m
   await server.start()
   await late
   await link(true)
+  assert.equal(subscriber.restorations, restorations + 1)
   for (const n of [1, 2]) await publishOne(broker, 'channel:x', envelope(n))
   await publishOne(broker, 'channel:late', envelope(3))
   const events = [await subscriber.next(), await subscriber.next(), await subscriber.next(), await subscriber.next()]

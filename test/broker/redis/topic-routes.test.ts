@@ -47,11 +47,13 @@ function setUp() {
   const [first, second] = [new FakeSubscriber(), new FakeSubscriber()]
   const shards = [first, second].map(subscriber => ({ subscriber }) as unknown as Shard)
   const wanted = new Set<Topic>(['channel:a', 'channel:b'])
+  const told: Topic[][] = []
   let owner: Shard | undefined = shards[0]
   const routes = new TopicRoutes({
     names: new Names('push:'),
     shardOf: () => owner,
     isWanted: topic => wanted.has(topic),
+    moved: topics => void told.push([...topics]),
   })
   const move = (to: number | undefined, gone: Shard[] = []) => {
     owner = to === undefined ? undefined : shards[to]
@@ -60,7 +62,7 @@ function setUp() {
       gone,
     )
   }
-  return { first, second, shards, wanted, routes, move }
+  return { first, second, shards, wanted, told, routes, move }
 }
 
 const turn = () => new Promise(setImmediate)
@@ -76,6 +78,29 @@ test('topics of a master that is gone wait for the next one, with the place that
   assert.deepEqual([...second.held], [['channel:a', cursor]])
   move(1)
   assert.equal(second.held.size, 1)
+})
+
+test('topics that have moved are told when the other master has them, and not before', async () => {
+  const { second, shards, told, routes, move } = setUp()
+  await routes.subscribe(['channel:a', 'channel:b'])
+  let adopted = () => {}
+  const adopt = second.adopt.bind(second)
+  second.adopt = async released => {
+    await new Promise<void>(resolve => {
+      adopted = resolve
+    })
+    await adopt(released)
+  }
+  move(1)
+  await turn()
+  assert.deepEqual(told, [])
+  adopted()
+  await turn()
+  assert.deepEqual(told, [['channel:a', 'channel:b']])
+  move(undefined, [shards[1]!])
+  move(0)
+  await turn()
+  assert.deepEqual(told[1], ['channel:a', 'channel:b'])
 })
 
 test('who subscribes while a slot has no master is subscribed when it has one, unless the topic was left', async () => {
@@ -112,6 +137,7 @@ test('a topic that moves to a master that does not answer holds up none of those
     names,
     shardOf: channel => owners.get(names.topic(channel)),
     isWanted: topic => wanted.has(topic),
+    moved() {},
   })
   const told: Topic[] = []
   const subscribing = routes.subscribe(['channel:a', 'channel:b'], (topics, positions) => {

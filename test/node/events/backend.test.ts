@@ -150,6 +150,32 @@ test('data of an authenticate of the application is not told', async t => {
   for (let i = 0; i < 2; i++) assert.doesNotMatch(JSON.stringify(await backend.calls.take()), /SECRET|"data"/)
 })
 
+test('data of a new identity is told if it is that of a ticket, and not if the application gave it', async t => {
+  const backend = await startBackend(t)
+  backend.react = () => ({ body: 1 })
+  const onAuthenticate = () => ({ user: 'a', data: { password: 'SECRET' } })
+  for (const more of [{ onAuthenticate }, { tickets: true, authenticate: 'message' as const }]) {
+    const node = await nodeOf(
+      t,
+      backend,
+      { message: ['ask'] },
+      { authenticate: undefined as never, tickets: true, ...more },
+    )
+    const data = { role: 'x' }
+    const ticket = await node.app.push.ticket({ user: 'a', data })
+    const connection = await openConnection(node.app, `/ws?ticket=${ticket}`)
+    if ('onAuthenticate' in more) {
+      connection.send('authenticate', {}, 1)
+      await connection.next('authenticated')
+    }
+    connection.send('ask', {}, 2)
+    await connection.next('reply')
+    const told = JSON.stringify(await backend.calls.take())
+    if ('onAuthenticate' in more) assert.doesNotMatch(told, /SECRET|"data"/)
+    else assert.match(told, /"data":\{"role":"x"\}/)
+  }
+})
+
 test('message: payload and reply are passed on as they were written', async t => {
   const backend = await startBackend(t)
   backend.react = () => ({ body: '\n {"big":12345678901234567890, "one":1.0, "list":[]} ' })
