@@ -42,6 +42,7 @@ const DEFAULTS = {
   clientPublications: {},
   api: undefined,
   events: undefined,
+  compression: undefined,
   metrics: undefined,
   health: undefined,
 }
