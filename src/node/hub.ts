@@ -1,6 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Broker } from '../broker/broker.ts'
-import { tracing } from '../broker/tracing.ts'
 import { within } from '../broker/waiting.ts'
 import { Connection } from '../connection/connection.ts'
 import type { Identity } from '../connection/identity.ts'
@@ -15,7 +14,7 @@ import type { Rounds } from '../delivery/rounds.ts'
 import type { Metrics } from '../metrics.ts'
 import type { Options } from '../options/options.ts'
 import { errors, type PushError } from '../protocol/errors.ts'
-import { CLOSE, countedCode, type Feature, PROTOCOL_VERSION, type Ref } from '../protocol/messages.ts'
+import { CLOSE, type Feature, PROTOCOL_VERSION, type Ref } from '../protocol/messages.ts'
 import { ownTopics, type Topic } from '../protocol/topic.ts'
 import type { HistoryRules } from '../publish/history-rules.ts'
 import type { SchemaTable } from '../publish/schemas.ts'
@@ -25,6 +24,7 @@ import { closeAll } from './drain.ts'
 import type { LifeEvents } from './events/events.ts'
 import { Heartbeat } from './heartbeat.ts'
 import { takesMessages } from './identities.ts'
+import { Lifecycle } from './lifecycle.ts'
 import { Presence } from './presence/presence.ts'
 import { Revocations } from './revocations.ts'
 import { Welcomes } from './welcome.ts'
@@ -60,7 +60,7 @@ export class Hub {
   readonly #acks: Acknowledgements<Connection>
   readonly #heartbeat: Heartbeat<Connection>
   readonly #welcomes: Welcomes
-  readonly #life: LifeEvents | undefined
+  readonly #lifecycle: Lifecycle
   #draining = false
   #onEmpty: (() => void) | undefined
 
@@ -75,7 +75,7 @@ export class Hub {
     this.options = options
     this.metrics = metrics
     this.presence = options.presence.areAny ? new Presence(broker, options.presence, events.presenceFailed) : undefined
-    this.#life = events.life
+    this.#lifecycle = new Lifecycle({ presence: this.presence, life: events.life, metrics })
     this.#writeQueue = new WriteQueue({ ...options.limits, slowConsumer: options.slowConsumer }, metrics, {
       wake: () => this.#delivery.wake(),
       closing: connection => this.#heartbeat.closing(connection),
@@ -131,11 +131,7 @@ export class Hub {
     for (const topic of since.keys()) {
       if (this.registry.has(connection, topic)) this.#recovery.withhold(connection, topic)
     }
-    this.presence?.enter(connection, topicsOf(connection))
-    this.metrics.count('connections_opened_total')
-    this.#life?.connected(connection, topicsOf(connection))
-    if (tracing.connect.hasSubscribers)
-      tracing.connect.publish({ ...namesOf(connection), topics: topicsOf(connection) })
+    this.#lifecycle.connected(connection)
     return connection
   }
 
@@ -174,9 +170,7 @@ export class Hub {
     if (since !== undefined || last !== undefined) this.#recovery.withhold(connection, topic)
     if (isHeld) return false
     this.registry.join(connection, topic)
-    this.presence?.enter(connection, [topic])
-    this.#life?.subscribed(connection, topic)
-    if (tracing.subscribe.hasSubscribers) tracing.subscribe.publish({ ...namesOf(connection), topic })
+    this.#lifecycle.subscribed(connection, topic)
     return true
   }
 
@@ -208,10 +202,7 @@ export class Hub {
     if (ownTopics(connection.id, connection.user).includes(topic)) {
       throw new errors.TOPIC(`${topic} belongs to every connection of its kind and cannot be left`)
     }
-    if (this.registry.has(connection, topic)) {
-      this.presence?.leave(connection, [topic])
-      this.#life?.unsubscribed(connection, topic)
-    }
+    if (this.registry.has(connection, topic)) this.#lifecycle.unsubscribed(connection, topic)
     this.registry.leave(connection, topic)
     connection.unbar(topic)
     if (!this.registry.holds(topic)) this.broker.unsubscribe(topic)
@@ -235,11 +226,9 @@ export class Hub {
     connection.gone()
     this.#heartbeat.forget(connection)
     this.#acks.forget(connection)
-    if (this.registry.get(connection.id) === connection) this.presence?.leave(connection, topicsOf(connection))
+    const topics = this.registry.get(connection.id) === connection ? topicsOf(connection) : []
     for (const topic of this.registry.remove(connection)) this.broker.unsubscribe(topic)
-    this.metrics.count('connections_closed_total', 1, countedCode(code))
-    this.#life?.disconnected(connection, code, reason)
-    if (tracing.close.hasSubscribers) tracing.close.publish({ ...namesOf(connection), code, reason })
+    this.#lifecycle.disconnected(connection, topics, { code, reason })
     if (this.registry.size === 0) this.#onEmpty?.()
   }
 
@@ -305,8 +294,6 @@ export interface Wanted {
 }
 
 const nothing = () => {}
-
-const namesOf = ({ id, user }: Connection) => ({ connection: id, user })
 
 interface Subscription extends Wanted {
   /** The connection did not have the topic. */
