@@ -6,12 +6,25 @@ import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
 import { readSettings, type ServeSettings, USAGE } from './node/serve-settings.ts'
 import pushBridge from './plugin.ts'
 
+/** How often connections whose requests do not come to an end are looked for, in milliseconds. */
+const CHECK_EVERY = 1000
+
+/** How long a request of the push API may take to arrive, in milliseconds: a batch may be large, and a line slow. */
+const BODY_TIMEOUT = 30_000
+
 /** The server of `serve`, not listening yet. `devTicket`: what identifies everybody under `--dev`. */
 export async function createServer(settings: ServeSettings, devTicket?: string): Promise<FastifyInstance> {
-  const app = Fastify({ trustProxy: settings.trustProxy, logger: { level: settings.logLevel } })
-  const { redis, apiKey, events } = settings
+  const { redis, apiKey, events, handshake } = settings
+  const app = Fastify({
+    trustProxy: settings.trustProxy,
+    logger: { level: settings.logLevel },
+    // Who sends half a header and waits, or half a body, would otherwise keep a descriptor for a minute or for ever.
+    http: { headersTimeout: handshake, connectionsCheckingInterval: Math.min(CHECK_EVERY, handshake) },
+    requestTimeout: Math.max(BODY_TIMEOUT, handshake),
+  })
   await app.register(pushBridge, {
     path: settings.path,
+    limits: { handshake },
     redis: redis ?? false,
     redisPrefix: settings.prefix,
     ...(devTicket ? { authenticate: request => devIdentity(request, devTicket) } : { tickets: true }),

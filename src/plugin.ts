@@ -4,6 +4,7 @@ import { PushBridge } from './bridge.ts'
 import type { Broker } from './broker/broker.ts'
 import { Metrics } from './metrics.ts'
 import { openBroker } from './node/broker-choice.ts'
+import { descriptorProblem } from './node/descriptors.ts'
 import { Events } from './node/events/events.ts'
 import { Hub, type HubEvents } from './node/hub.ts'
 import { Dispatcher } from './node/inbound.ts'
@@ -45,14 +46,17 @@ const pushBridge: FastifyPluginAsync<PushBridgeOptions> = async (app, input) => 
   const failed = (error: unknown) => app.log.error({ err: error }, 'push: a handler failed')
   const dispatcher = new Dispatcher(hub, options, publisher, { failed, taker: events })
   const histories = new HistoryReader(broker, schemas, options.limits.publication)
-  const push = new PushBridge(hub, publisher, histories)
+  const admission = new Admission(hub, options, app.log)
+  const push = new PushBridge(hub, publisher, histories, () => admission.status())
   app.decorate(options.name, push as never)
   await app.register(async scope => {
-    const watch = await shareWebSocketServer(scope, options)
-    socketRoutes(scope, { hub, options, dispatcher, watch, admission: new Admission(hub, options) })
+    const watch = await shareWebSocketServer(scope, options, admission.gate)
+    socketRoutes(scope, { hub, options, dispatcher, watch, admission })
   })
   const { api, limits } = options
-  if (api) await app.register(pushRoutes, { prefix: api.path, api, push, publisher, histories, limits })
+  if (api) await app.register(pushRoutes, { prefix: api.path, api, push, publisher, histories, limits, metrics })
+  const problem = descriptorProblem(limits.connections)
+  if (problem) app.log.warn(`push: too few descriptors: ${problem}`)
   // In preClose, since the server then waits for its sockets, and ours would never close.
   app.addHook('preClose', () => hub.drain())
   app.addHook('onClose', async () => hub.close())

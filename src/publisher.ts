@@ -110,7 +110,7 @@ export function createPublisher(options: CreatePublisherOptions): ScriptPublishe
     close: (target, code, reason) => commands.close(target, code, reason),
     subscribe: (target, topic) => commands.subscribe(target, topic),
     unsubscribe: (target, topic) => commands.unsubscribe(target, topic),
-    ticket: (identity, ttl) => issueTicket(plain, identity, ttl),
+    ticket: async (identity, ttl) => (await issueTicket(plain, identity, ttl)).token,
     status: () => statusOf(masters, plain),
     presence: (topic, query) => readMembers(presence, topic, query),
     user: user => readUser(presence, user),

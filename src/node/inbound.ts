@@ -19,6 +19,7 @@ import { ClientPublications } from './client-publications.ts'
 import type { MessageTaker } from './events/events.ts'
 import { fieldsOf } from './fields.ts'
 import type { Hub, Wanted } from './hub.ts'
+import { Turn, type TurnRules } from './turn.ts'
 
 const NOTHING = Promise.resolve()
 
@@ -66,6 +67,7 @@ export class Dispatcher {
   readonly #conversations = new WeakMap<Connection, Conversation>()
   readonly #onError: (error: unknown) => void
   readonly #taker: MessageTaker | undefined
+  readonly #turns: TurnRules
 
   /** `taker` gets the messages for which there is no handler. */
   constructor(hub: Hub, options: Options, publisher: Publisher, { failed, taker }: InboundEvents) {
@@ -73,6 +75,7 @@ export class Dispatcher {
     this.#options = options
     this.#onError = failed
     this.#taker = taker
+    this.#turns = { milliseconds: options.limits.handlerTime, late: error => this.#late(error) }
     this.#publications = new ClientPublications(hub, options, publisher, failed)
     for (const [type, { schema }] of Object.entries(options.handlers)) {
       this.#checks.set(type, compilePayloadCheck(`handlers["${type}"].schema`, schema))
@@ -136,7 +139,7 @@ export class Dispatcher {
     conversation.badInARow = 0
     if (message.type === 'ping') this.#pong(conversation, message)
     else if (message.type === 'ack') this.#acknowledge(connection, message)
-    else this.#run(conversation, message.ref, () => this.#obey(conversation, message, text))
+    else this.#run(conversation, message.ref, turn => this.#obey(conversation, message, text, turn))
   }
 
   #pong(conversation: Conversation, { payload, ref }: ClientMessage): void {
@@ -178,21 +181,28 @@ export class Dispatcher {
     connection.reply('error', { code: error.code, message: error.message }, ref)
   }
 
-  /** Starts `task` at once; limits how many tasks of one connection run at the same time. */
-  async #run(conversation: Conversation, ref: Ref | undefined, task: () => unknown): Promise<void> {
+  /** Starts `task` at once; limits how many tasks of one connection run at the same time, and for how long. */
+  async #run(conversation: Conversation, ref: Ref | undefined, task: (turn: Turn) => unknown): Promise<void> {
     const { connection } = conversation
     const { pending } = this.#options.limits
     if (conversation.pending >= pending) {
       return this.#refuse(connection, new errors.LIMIT(`${pending} messages are still being handled`), ref)
     }
     conversation.pending++
+    const turn = new Turn()
     try {
-      await task()
+      await turn.run(task, this.#turns)
     } catch (error) {
-      this.#refuse(connection, this.#presentable(error), ref)
+      this.#refuse(connection, turn.isOver ? (error as PushError) : this.#presentable(error), ref)
     } finally {
       conversation.pending--
     }
+  }
+
+  /** Too late for the client; the operator still gets to know what failed. */
+  #late(error: unknown): void {
+    this.#hub.metrics.count('late_results_total')
+    if (error !== undefined) this.#presentable(error)
   }
 
   /** The client sees errors that the application throws with a 4xx status; any other is logged and hidden from it. */
@@ -207,25 +217,25 @@ export class Dispatcher {
     return new errors.HANDLER()
   }
 
-  #obey(conversation: Conversation, message: ClientMessage, text: string): unknown {
-    if (message.type === 'subscribe') return this.#subscribe(conversation, message)
-    if (message.type === 'unsubscribe') return this.#unsubscribe(conversation, message)
-    if (message.type === 'push.publish') return this.#publish(conversation, message)
+  #obey(conversation: Conversation, message: ClientMessage, text: string, turn: Turn): unknown {
+    if (message.type === 'subscribe') return this.#subscribe(conversation, message, turn)
+    if (message.type === 'unsubscribe') return this.#unsubscribe(conversation, message, turn)
+    if (message.type === 'push.publish') return this.#publish(conversation, message, turn)
     const { handlers } = this.#options
     if (this.#taker?.takes(message.type) && !Object.hasOwn(handlers, message.type)) {
-      return this.#pass(this.#taker, conversation.connection, message, text)
+      return this.#pass(conversation.connection, message, text, turn)
     }
-    return this.#handle(conversation.connection, message)
+    return this.#handle(conversation.connection, message, turn)
   }
 
-  /** An `unsubscribe` must not overtake a `subscribe` that still waits for authorize(). */
-  #inOrder<T>(conversation: Conversation, change: () => T | Promise<T>): Promise<T> {
-    const changed = conversation.lastChange.then(change)
-    conversation.lastChange = changed.catch(() => {})
+  /** An `unsubscribe` must not overtake a `subscribe` that still waits for authorize(); nobody waits for one that is over. */
+  #inOrder<T>(conversation: Conversation, change: () => T | Promise<T>, turn: Turn): Promise<T | undefined> {
+    const changed = conversation.lastChange.then(() => (turn.isOver ? undefined : change()))
+    conversation.lastChange = Promise.race([changed, turn.over]).catch(() => {})
     return changed
   }
 
-  async #subscribe(conversation: Conversation, { payload, ref }: ClientMessage): Promise<void> {
+  async #subscribe(conversation: Conversation, { payload, ref }: ClientMessage, turn: Turn): Promise<void> {
     const { connection } = conversation
     const { topic, since, last, presence } = fieldsOf(payload, ['topic', 'since', 'last', 'presence'])
     const problem = topicProblem(topic)
@@ -237,25 +247,29 @@ export class Dispatcher {
     if (badPresence) throw badPresence
     const wanted = { since, last: last as Wanted['last'] }
     let isNew = false
-    await this.#inOrder(conversation, async () => {
+    const change = async () => {
       const { authorize } = this.#options.callbacks
       await authorizeSubscribe(authorize, connection, topic as Topic, since)
       if (last !== undefined) await authorizeAction(authorize, connection, topic as Topic, { action: 'history', since })
       if (presence) await authorizeAction(authorize, connection, topic as Topic, { action: 'presence' })
-      if (!connection.isClosing) isNew = this.#hub.join(connection, topic as Topic, wanted)
-    })
-    if (connection.isClosing) return
+      if (!connection.isClosing && !turn.isOver) isNew = this.#hub.join(connection, topic as Topic, wanted)
+    }
+    await this.#inOrder(conversation, change, turn)
+    if (connection.isClosing || turn.isOver) return
+    turn.settle()
     if (presence === false) this.#hub.presence?.unwatch(topic as Topic, connection)
     const how = { isNew, ...wanted, ref, presence: presence === true }
     await this.#hub.confirm(connection, topic as Topic, how)
   }
 
   /** After the changes before it, so that a client may subscribe and publish without waiting for the answer. */
-  async #publish(conversation: Conversation, { payload, ref }: ClientMessage): Promise<void> {
+  async #publish(conversation: Conversation, { payload, ref }: ClientMessage, turn: Turn): Promise<void> {
     const { connection } = conversation
     const draft = this.#publications.read(connection, payload)
-    const { answer } = await this.#inOrder(conversation, () => this.#publications.start(connection, draft))
-    const published = await answer
+    const started = await this.#inOrder(conversation, () => this.#publications.start(connection, draft, turn), turn)
+    if (turn.isOver) return
+    turn.settle()
+    const published = await started?.answer
     if (!published) return
     if (published instanceof Error) this.#refuse(connection, published, ref)
     else if (ref !== undefined) connection.reply('push.published', published, ref)
@@ -271,27 +285,27 @@ export class Dispatcher {
     }
   }
 
-  async #unsubscribe(conversation: Conversation, { payload, ref }: ClientMessage): Promise<void> {
+  async #unsubscribe(conversation: Conversation, { payload, ref }: ClientMessage, turn: Turn): Promise<void> {
     const { topic } = fieldsOf(payload, ['topic'])
     const problem = topicProblem(topic)
     if (problem) throw new errors.TOPIC(`payload.topic: ${problem}`)
-    await this.#inOrder(conversation, () => this.#hub.unsubscribe(conversation.connection, topic as Topic, ref))
+    await this.#inOrder(conversation, () => this.#hub.unsubscribe(conversation.connection, topic as Topic, ref), turn)
   }
 
   /** To a backend, with the payload as the client wrote it; its reply goes back in the same way. */
-  async #pass(taker: MessageTaker, connection: Connection, { type, ref }: ClientMessage, text: string): Promise<void> {
+  async #pass(connection: Connection, { type, ref }: ClientMessage, text: string, turn: Turn): Promise<void> {
     const payload = rawValue(text, 'payload') ?? '{}'
-    const answer = await taker.take(connection, { type, payload, isAsked: ref !== undefined })
-    if (ref !== undefined) connection.tell(encodeReply(answer, ref))
+    const answer = await this.#taker!.take(connection, { type, payload, isAsked: ref !== undefined })
+    if (ref !== undefined && !turn.isOver) connection.tell(encodeReply(answer, ref))
   }
 
-  async #handle(connection: Connection, { type, payload, ref }: ClientMessage): Promise<void> {
+  async #handle(connection: Connection, { type, payload, ref }: ClientMessage, turn: Turn): Promise<void> {
     const entry = Object.hasOwn(this.#options.handlers, type) ? this.#options.handlers[type] : undefined
     if (!entry) throw new errors.UNKNOWN_TYPE(type)
     const value = payload === undefined ? {} : payload
     const mismatch = this.#checks.get(type)?.(value)
     if (mismatch) throw new errors.SCHEMA(mismatch)
     const answer = await entry.handler(value as never, connection)
-    if (ref !== undefined) connection.reply('reply', answer, ref)
+    if (ref !== undefined && !turn.isOver) connection.reply('reply', answer, ref)
   }
 }

@@ -1,4 +1,6 @@
-import type { FastifyRequest } from 'fastify'
+import type { FastifyBaseLogger, FastifyRequest } from 'fastify'
+import type { Entrance } from '../bridge.ts'
+import { RareLine } from '../broker/rare-line.ts'
 import { type Identity, isExpired } from '../connection/identity.ts'
 import { NOTHING_HELD, type Since } from '../delivery/recovery.ts'
 import { checkAuthentication, type Identified } from '../node/authentication.ts'
@@ -8,38 +10,80 @@ import type { Authentication, Options } from '../options/options.ts'
 import { errors, isPushError, type PushError } from '../protocol/errors.ts'
 import { CLOSE } from '../protocol/messages.ts'
 import { nameProblem, ownTopics, type Topic } from '../protocol/topic.ts'
+import { Addresses, addressOf } from './addresses.ts'
+import { UpgradeGate } from './upgrade-gate.ts'
 
 export interface Admitted extends Identified {
   /** The last id that the client holds of each topic. */
   since: Since
+  /** Undefined if it is not limited by address. */
+  address: string | undefined
 }
 
 /** Decides whether an upgrade request becomes a connection, and whose. */
 export class Admission {
+  readonly addresses: Addresses
+  readonly gate: UpgradeGate
   readonly #hub: Hub
   readonly #options: Options
+  readonly #crowded: RareLine
   /** The last origin that matched its host: most pages have the same one, and parsing takes time. */
   #ownPage = { origin: '', host: '' }
 
-  constructor(hub: Hub, options: Options) {
+  constructor(hub: Hub, options: Options, log: Pick<FastifyBaseLogger, 'warn'>) {
     this.#hub = hub
     this.#options = options
+    this.addresses = new Addresses(options.limits)
+    this.gate = new UpgradeGate(options.limits, refusal => this.refused(refusal))
+    this.#crowded = new RareLine((fields, more) =>
+      log.warn({ ...fields, more }, 'push: an address has too many connections or upgrades; is it a proxy?'),
+    )
+  }
+
+  status(): Entrance {
+    return { limits: this.#options.limits, pendingUpgrades: this.gate.pending, addresses: this.addresses.size }
+  }
+
+  refused({ code }: PushError): void {
+    this.#hub.metrics.count('upgrades_refused_total', 1, code)
+  }
+
+  /** Counts the upgrade for its address, before anybody is asked who it is. Returns why it is refused, or undefined. */
+  enter(request: FastifyRequest): PushError | undefined {
+    const address = addressOf(request)
+    const refusal = address === undefined ? undefined : this.addresses.enter(address)
+    if (refusal) this.#crowded.tell({ address, code: refusal.code })
+    return refusal
   }
 
   /** `channel` is the rest of the URL path after `path`. Throws a PushError that says why the request is refused. */
   async admit(request: FastifyRequest, channel: string): Promise<Admitted> {
-    this.checkRoom()
+    this.#checkNode()
     this.#checkOrigin(request)
     const since = sinceOf(request)
     const { identity, topics } = await this.#identify(request)
     if (isExpired(identity, Date.now())) throw new errors.UNAUTHENTICATED('the identity has expired')
-    if (channel === '') return { identity, topics, since }
+    const admitted = { identity, topics, since, address: addressOf(request) }
+    this.checkRoom(admitted)
+    if (channel === '') return admitted
     // A new list: authenticate() may return the same one for other connections.
-    return { identity, topics: [...topics, await this.#channelTopic(identity, topics, channel, since)], since }
+    return { ...admitted, topics: [...topics, await this.#channelTopic(identity, topics, channel, since)] }
   }
 
-  /** Throws when the node takes no more connections. Checked again after the upgrade: authenticate() may take long. */
-  checkRoom(): void {
+  /** Throws when there is no room for the connection. Checked again after the upgrade: authenticate() may take long. */
+  checkRoom({ identity, address }: Pick<Admitted, 'identity' | 'address'>): void {
+    this.#checkNode()
+    const crowd = address === undefined ? undefined : this.addresses.fullness(address)
+    if (crowd) throw crowd
+    const { userConnections } = this.#options.limits
+    if (this.#hub.registry.countOf(identity.user, userConnections) >= userConnections) {
+      throw new errors.USER_CONNECTIONS(
+        `this user already has ${userConnections} connections on this node (limits.userConnections)`,
+      )
+    }
+  }
+
+  #checkNode(): void {
     if (this.#hub.isDraining) throw new errors.DRAINING()
     if (this.#hub.isFull) {
       throw new errors.FULL(
@@ -99,11 +143,16 @@ export class Admission {
   }
 }
 
+/** Too much for now: whoever comes again later may get in. */
+export function isTransient({ statusCode }: Pick<PushError, 'statusCode'>): boolean {
+  return statusCode === 429 || statusCode === 503
+}
+
 /** The close code that a page gets instead of an HTTP status. */
 export function closeCodeOf({ statusCode }: PushError): number {
   if (statusCode === 401) return CLOSE.UNAUTHENTICATED
   if (statusCode === 403) return CLOSE.FORBIDDEN
-  if (statusCode === 503) return CLOSE.TRY_LATER
+  if (isTransient({ statusCode })) return CLOSE.TRY_LATER
   return statusCode < 500 ? CLOSE.BAD_MESSAGE : CLOSE.INTERNAL
 }
 

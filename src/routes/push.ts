@@ -1,11 +1,13 @@
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { PushBridge } from '../bridge.ts'
+import type { Metrics } from '../metrics.ts'
 import type { Options } from '../options/options.ts'
 import { errors, isPushError, type PushError } from '../protocol/errors.ts'
 import type { HistoryReader } from '../publish/history-page.ts'
 import type { Publisher } from '../publish/publish.ts'
 import { ALL_RIGHTS, KeyRights, keyFinder, NO_RIGHTS, refuseShortKeys } from './api-keys.ts'
 import { queryOf } from './api-query.ts'
+import { KeyRates } from './api-rates.ts'
 import { API_ROUTES } from './api-routes.ts'
 import { leaveRequestHooks } from './host-hooks.ts'
 import { answerError, answerJson } from './json-reply.ts'
@@ -29,6 +31,7 @@ interface PushRoutes {
   publisher: Publisher
   histories: HistoryReader
   limits: Options['limits']
+  metrics: Metrics
 }
 
 /**
@@ -37,7 +40,7 @@ interface PushRoutes {
  */
 export async function pushRoutes(
   app: FastifyInstance,
-  { api, push, publisher, histories, limits }: PushRoutes,
+  { api, push, publisher, histories, limits, metrics }: PushRoutes,
 ): Promise<void> {
   refuseShortKeys(api.keys)
   const guard = guardOf(app, api)
@@ -48,9 +51,11 @@ export async function pushRoutes(
   app.removeAllContentTypeParsers()
   const bodyLimit = limits.publication * BATCH_ROOM
   app.addContentTypeParser(JSON_TYPE, { parseAs: 'buffer', bodyLimit }, parseBody)
-  app.setErrorHandler((error: FastifyError, request, reply) =>
-    answerError(reply.header('cache-control', 'no-store'), toPushError(error, request, bodyLimit)),
-  )
+  app.setErrorHandler((error: FastifyError, request, reply) => {
+    const refusal = toPushError(error, request, bodyLimit)
+    metrics.count('api_refused_total', 1, refusal.code)
+    return answerError(reply.header('cache-control', 'no-store'), refusal)
+  })
   // Of this prefix alone, and only where the host has no route of its own. The guard has answered by then.
   app.setNotFoundHandler((request, reply) => {
     throw unknownRoute(app, request, reply)
@@ -76,8 +81,9 @@ function publisherFor(publisher: Publisher, rights: KeyRights): Publisher {
 }
 
 /** Nobody learns anything without a key, not even which routes there are. */
-function guardOf(app: FastifyInstance, { keys, onRequest }: Api) {
+function guardOf(app: FastifyInstance, { keys, rate, onRequest }: Api) {
   const keysIn = keyFinder(keys)
+  const rates = new KeyRates(keys, rate)
   return async (request: Guarded, reply: FastifyReply): Promise<void> => {
     if (onRequest) {
       await onRequest.call(app, request, reply)
@@ -87,6 +93,11 @@ function guardOf(app: FastifyInstance, { keys, onRequest }: Api) {
       const given = keysIn(request)
       if (given.length === 0) {
         throw new errors.UNAUTHENTICATED('Authorization: Bearer KEY or X-Push-Key is missing or wrong')
+      }
+      const wait = rates.take(given)
+      if (wait > 0) {
+        reply.header('retry-after', `${wait}`)
+        throw new errors.RATE(`more than ${rate} requests a second with this key (api.rate): come back in ${wait} s`)
       }
       request[RIGHTS] = new KeyRights(given)
     }

@@ -12,7 +12,8 @@ import type { Dispatcher } from '../node/inbound.ts'
 import type { Options } from '../options/options.ts'
 import { errors, isPushError, type PushError } from '../protocol/errors.ts'
 import { MAX_CLOSE_REASON_BYTES } from '../protocol/messages.ts'
-import { type Admission, type Admitted, closeCodeOf } from './admission.ts'
+import type { Address } from './addresses.ts'
+import { type Admission, type Admitted, closeCodeOf, isTransient } from './admission.ts'
 import { clientModule } from './client-module.ts'
 import { answerError } from './json-reply.ts'
 import { claimUpgrade } from './subprotocol.ts'
@@ -33,20 +34,34 @@ type Decision = (Admitted | { refusal: PushError }) & { response: ServerResponse
 // gone. With WeakMaps these objects made up two thirds of the garbage in V8's old generation.
 const DECISION = Symbol('push.decision')
 const CONNECTION = Symbol('push.connection')
+const ADDRESS = Symbol('push.address')
 
 type Decided = FastifyRequest & { [DECISION]?: Decision }
-type Connected = WebSocket & { [CONNECTION]?: Connection }
+type Connected = WebSocket & { [CONNECTION]?: Connection; [ADDRESS]?: Address | undefined }
 
 const NO_SOCKET = 'injectWS has no socket: use openConnection of fastify-push-bridge/testing'
 
 /** `path`, `path/` and `path/NAME`: WebSocket upgrades. A plain GET is answered with advice. */
 export function socketRoutes(app: FastifyInstance, { hub, options, admission, dispatcher, watch }: SocketRoutes): void {
-  const onRequest = (request: FastifyRequest, _reply: FastifyReply, done: () => void) => {
-    if (request.ws) {
-      claimUpgrade(request.raw)
-      watch.adopt(request.raw, options.limits.handshake)
-    }
-    done()
+  const bounds = { milliseconds: options.limits.handshake, gate: admission.gate }
+
+  const onRequest = (request: FastifyRequest, reply: FastifyReply, done: () => void) => {
+    if (!request.ws) return done()
+    claimUpgrade(request.raw)
+    if (watch.hasRefused(request.raw)) return
+    const excess = watch.adopt(request.raw, bounds)
+    if (excess) return void answer(excess, request, reply)
+    const refusal = admission.enter(request)
+    if (!refusal) return done()
+    admission.refused(refusal)
+    answer(refusal, request, reply)
+  }
+
+  const answer = (refusal: PushError, request: FastifyRequest, reply: FastifyReply) => {
+    watch.answered(request.raw)
+    endWithAnswer(request, reply)
+    if (isTransient(refusal)) reply.header('retry-after', '1')
+    return answerError(reply, refusal)
   }
 
   // After all hooks of the host, so that request.user and request.session exist.
@@ -58,12 +73,9 @@ export function socketRoutes(app: FastifyInstance, { hub, options, admission, di
       request[DECISION] = { ...admitted, response: reply.raw }
     } catch (error) {
       const refusal = toRefusal(error, request)
-      hub.metrics.count('upgrades_refused_total', 1, refusal.code)
+      admission.refused(refusal)
       // A page cannot see the status of a refused upgrade and would retry for ever: it gets a close code.
-      if (request.headers.origin === undefined || refusal.statusCode === 503) {
-        endWithAnswer(request, reply)
-        return answerError(reply, refusal)
-      }
+      if (request.headers.origin === undefined || isTransient(refusal)) return answer(refusal, request, reply)
       request[DECISION] = { refusal, response: reply.raw }
     }
   }
@@ -74,15 +86,17 @@ export function socketRoutes(app: FastifyInstance, { hub, options, admission, di
     takeOver(socket, decision.response, app)
     if ('refusal' in decision) return refuse(socket, decision.refusal)
     try {
-      admission.checkRoom()
+      admission.checkRoom(decision)
     } catch (error) {
+      admission.refused(error as PushError)
       return refuse(socket, error as PushError)
     }
     accept(socket, request, decision)
   }
 
-  const accept = (socket: WebSocket, request: FastifyRequest, { identity, topics, since }: Admitted) => {
+  const accept = (socket: Connected, request: FastifyRequest, { identity, topics, since, address }: Admitted) => {
     const connection = hub.connect(identity, createTransport(socket, request.raw.socket), topics, since)
+    if (address !== undefined) socket[ADDRESS] = admission.addresses.hold(address)
     // Synchronously: a message that comes with the handshake would otherwise find no listener.
     listen(socket, connection)
     // Without onConnect the request can be freed before the welcome: it holds about 10 kB.
@@ -113,6 +127,7 @@ export function socketRoutes(app: FastifyInstance, { hub, options, admission, di
 
   async function onClose(this: Connected, code: number, reason: Buffer): Promise<void> {
     const connection = this[CONNECTION]!
+    if (this[ADDRESS]) this[ADDRESS].connections--
     hub.disconnect(connection, code, reason.toString())
     try {
       await options.callbacks.onDisconnect?.(connection, code, reason.toString())

@@ -3,7 +3,8 @@ import websocket from '@fastify/websocket'
 import type { FastifyInstance } from 'fastify'
 import type { Options } from '../options/options.ts'
 import { selectKnownSubprotocols } from './subprotocol.ts'
-import { UPGRADE_LISTENER, UpgradeWatch } from './upgrade-watch.ts'
+import type { UpgradeGate } from './upgrade-gate.ts'
+import { type Bounds, UPGRADE_LISTENER, UpgradeWatch } from './upgrade-watch.ts'
 
 /** The default of `ws`: a client could make the server collect 100 MiB for one message. */
 const WS_DEFAULT_MAX_PAYLOAD = 100 * 1024 * 1024
@@ -21,7 +22,11 @@ const watches = new WeakMap<Server, UpgradeWatch>()
  * exception). Each registration listens to every upgrade of the server and routes it, so only one may stay. Returns the
  * watch over the upgrades of the server.
  */
-export async function shareWebSocketServer(scope: FastifyInstance, { path, limits }: Options): Promise<UpgradeWatch> {
+export async function shareWebSocketServer(
+  scope: FastifyInstance,
+  { path, limits }: Options,
+  gate: UpgradeGate,
+): Promise<UpgradeWatch> {
   const server = scope.server as Server
   if (scope.hasDecorator('websocketServer')) {
     warnIfWideOpen(scope)
@@ -34,7 +39,7 @@ export async function shareWebSocketServer(scope: FastifyInstance, { path, limit
     scope.addHook('onReady', async () => leaveToOthers(server, ours))
   }
   selectKnownSubprotocols(scope.websocketServer)
-  return watchUpgrades(scope, server, path, limits.handshake)
+  return watchUpgrades(scope, server, path, { milliseconds: limits.handshake, gate })
 }
 
 function leaveToOthers(server: Server, ours: UpgradeListener): void {
@@ -51,12 +56,12 @@ function warnIfWideOpen(scope: FastifyInstance): void {
   )
 }
 
-function watchUpgrades(scope: FastifyInstance, server: Server, path: string, milliseconds: number): UpgradeWatch {
+function watchUpgrades(scope: FastifyInstance, server: Server, path: string, bounds: Bounds): UpgradeWatch {
   const watch = watches.get(server) ?? new UpgradeWatch(server)
   watches.set(server, watch)
   const full = `${scope.prefix}${path}`
   const matches = (url: string) => url.startsWith(full) && '/?'.includes(url[full.length] ?? '')
-  watch.guard({ matches, milliseconds })
+  watch.guard({ ...bounds, matches })
   scope.addHook('preClose', async () => watch.refusePending())
   scope.addHook('onClose', () => watch.close())
   return watch

@@ -83,7 +83,7 @@ function targetOf(command: Command): string {
 
 /** `push:user:42` is one of `push:user:*`. */
 function patternOf(name: string): string {
-  return name.replace(/^(.*?(?:channel|user|connection|receipt|ticket|node):).*$/s, '$1*')
+  return name.replace(/^(.*?(?:channel|user|connection|receipt|tickets?|node):).*$/s, '$1*')
 }
 
 function rightIn(command: Command, message: string): string {
@@ -96,6 +96,7 @@ function failsWithout(command: Command): string {
   const target = targetOf(command)
   if (/receipt:/.test(target)) return 'receipts fail'
   if (/ticket:/.test(target)) return 'tickets fail'
+  if (/tickets:/.test(target)) return 'the tickets of a user have no bound'
   if (/rejected$/.test(target)) return 'no note of a rejected envelope is kept'
   return FAILS[nameOf(command)] ?? `${nameOf(command)} fails`
 }
