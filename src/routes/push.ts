@@ -132,6 +132,7 @@ function toPushError(error: FastifyError, request: FastifyRequest, bodyLimit: nu
   if (isPushError(error)) return error
   const statusCode = error.statusCode ?? 500
   if (statusCode === 415) return new errors.CONTENT_TYPE(contentTypeProblem(request))
+  if (error.code === 'ECONNRESET') return new errors.JSON('the body ends before its Content-Length')
   if (statusCode === 413) return new errors.TOO_LARGE(`the body is larger than ${bodyLimit} bytes`)
   if (statusCode < 500) return refusalOf(error, statusCode)
   request.log.error({ err: error }, 'push: the push API failed')

@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict'
+import { connect } from 'node:net'
 import { test } from 'node:test'
 import { KeyRates } from '../../src/routes/api-rates.ts'
 import { callApi } from '../helpers/api.ts'
 import { buildPush, KEY } from '../helpers/app.ts'
+import { until } from '../helpers/waiting.ts'
 
 const OTHER = { key: 'fedcba9876543210', topics: ['user:*'], actions: ['publish', 'status'] as const }
 
@@ -38,4 +40,18 @@ test('two keys in one request both count, and a request that one of them refuses
   now = 1000
   assert.equal(rates.take([KEY, OTHER]), 0)
   assert.equal(rates.take([KEY]), 1)
+})
+
+test('a body that breaks off is counted under a code of the table, once', async t => {
+  const { app, port } = await buildPush(t, { api: { keys: [KEY] } })
+  const socket = connect(port, '127.0.0.1')
+  t.after(() => socket.destroy())
+  socket.on('error', () => {})
+  socket.end(
+    `POST /push HTTP/1.1\r\nHost: x\r\nX-Push-Key: ${KEY}\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"to"`,
+  )
+  const refused = async () =>
+    Object.entries((await app.push.status()).metrics).filter(([name]) => name.startsWith('api_refused_total'))
+  await until(async () => (await refused()).length > 0, 'the refusal is counted')
+  assert.deepEqual(await refused(), [['api_refused_total{PUSH_ERR_JSON}', 1]])
 })
