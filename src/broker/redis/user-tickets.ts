@@ -10,6 +10,9 @@ import type { Names } from './names.ts'
 const SHORT = 120
 const LONG = 24 * 60 * 60
 
+/** So many tickets are ended at once at most, whatever somebody has written into the list. */
+const MAX_ENDED = 100
+
 /**
  * Which tickets the nodes have made for a user, so that the oldest end when there are too many. Never rejects: a ticket
  * that cannot be listed is as good as any other.
@@ -33,7 +36,7 @@ export class UserTickets {
       list,
       [
         ['LPUSH', list, token],
-        ['LRANGE', list, most, -1],
+        ['LRANGE', list, most, most + MAX_ENDED - 1],
         ['LTRIM', list, 0, most - 1],
         ['EXPIRE', list, seconds],
       ],

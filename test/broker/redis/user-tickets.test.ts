@@ -30,3 +30,14 @@ test('redis: a list that cannot be written costs no ticket', async t => {
   for (let i = 0; i < 5; i++) assert.equal(await broker.putTicket(`t${i}`, '{}', 30, BOUND), 0)
   for (let i = 0; i < 5; i++) assert.equal(await broker.takeTicket(`t${i}`), '{}')
 })
+
+test('redis: what somebody has written into a list is forgotten, and not looked at without end', async t => {
+  const server = await startRedis(t)
+  const { broker } = await connected(t, server)
+  const tokens = Array.from({ length: 5000 }, (_, i) => `junk${i}`)
+  await server.admin.rpush('push:tickets:120:42', ...tokens)
+  await server.admin.mset(Object.fromEntries(tokens.map(token => [`push:ticket:${token}`, '{}'])))
+  assert.equal(await broker.putTicket('mine', '{}', 30, BOUND), 100)
+  assert.deepEqual(await server.admin.lrange('push:tickets:120:42', 0, -1), ['mine', 'junk0', 'junk1'])
+  assert.equal(await broker.takeTicket('mine'), '{}')
+})
