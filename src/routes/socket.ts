@@ -153,7 +153,12 @@ export function socketRoutes(app: FastifyInstance, { hub, options, admission, di
     schema: { hide: true } as object,
     logSerializers: { req: withoutQuery },
   } as const
-  for (const url of [path, `${path}/*`]) app.route({ ...route, url, handler: askForUpgrade })
+  const handler = async (request: FastifyRequest, reply: FastifyReply) => {
+    const refusal = askForUpgrade(request, reply)
+    admission.refused(refusal)
+    answerError(reply, refusal)
+  }
+  for (const url of [path, `${path}/*`]) app.route({ ...route, url, handler })
   app.route({ ...route, url: `${path}/client.js`, handler: clientModule(options.origins) })
   // In preHandler, since @fastify/websocket completes every upgrade that reaches the handler.
   const reserved = { method: 'GET', exposeHeadRoute: false, schema: route.schema } as const
@@ -221,7 +226,7 @@ function closeReason(text: string): string {
 }
 
 /** Usually nginx did not forward the upgrade: show which header is missing. */
-async function askForUpgrade(request: FastifyRequest, reply: FastifyReply): Promise<void> {
+function askForUpgrade(request: FastifyRequest, reply: FastifyReply): PushError {
   const { upgrade, connection } = request.headers
   // A page cannot see the answer, so the log has to show it.
   request.log.info(
@@ -229,13 +234,10 @@ async function askForUpgrade(request: FastifyRequest, reply: FastifyReply): Prom
     'push: a plain GET came instead of an upgrade',
   )
   reply.header('upgrade', 'websocket').header('connection', 'Upgrade')
-  answerError(
-    reply,
-    new errors.UPGRADE_REQUIRED(
-      `this is a WebSocket: connect with ws:// or wss://. The request came as HTTP/${request.raw.httpVersion} with ` +
-        `Upgrade: ${upgrade ?? '(missing)'} and Connection: ${connection ?? '(missing)'}. Behind nginx the location needs: ` +
-        'proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade"; ' +
-        'proxy_set_header Host $http_host;',
-    ),
+  return new errors.UPGRADE_REQUIRED(
+    `this is a WebSocket: connect with ws:// or wss://. The request came as HTTP/${request.raw.httpVersion} with ` +
+      `Upgrade: ${upgrade ?? '(missing)'} and Connection: ${connection ?? '(missing)'}. Behind nginx the location needs: ` +
+      'proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade"; ' +
+      'proxy_set_header Host $http_host;',
   )
 }

@@ -12,6 +12,8 @@ export interface Ran {
 export interface Count {
   counter: string
   reason?: string
+  /** This reason does not count: what it says may be hidden from a client. */
+  except?: string
   /** At least and at most: equal unless some outcomes could not be seen. */
   least: number
   most: number
