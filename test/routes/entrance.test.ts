@@ -157,7 +157,7 @@ test('a refusal that may pass says when to come back', async t => {
 })
 
 /** The bytes of an upgrade over a bare socket, and all that comes back until the end. */
-function upgradeBy(t: TestContext, port: number, path: string) {
+function upgradeBy(t: TestContext, port: number, path: string, more = '') {
   const socket = connect(port, '127.0.0.1')
   t.after(() => socket.destroy())
   socket.on('error', () => {})
@@ -168,7 +168,7 @@ function upgradeBy(t: TestContext, port: number, path: string) {
   const answer = new Promise<string>(resolve => socket.once('end', () => resolve(text)))
   socket.write(
     `GET ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n` +
-      'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n',
+      `Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n${more}\r\n`,
   )
   return { socket, answer }
 }
@@ -235,4 +235,14 @@ test('status says which limits hold', async t => {
   const { limits, addresses, pendingUpgrades } = await app.push.status()
   assert.deepEqual([limits.topics, limits.userConnections, limits.upgrades], [7, 100, 2000])
   assert.deepEqual([addresses, pendingUpgrades], [1, 0])
+})
+
+test('a page that is refused and does not close is disconnected, and is no connection meanwhile', async t => {
+  const made = await buildBehindProxy(t, {})
+  const sockets = Array.from({ length: 20 }, () => upgradeBy(t, made.port, '/ws', 'Origin: https://evil.example\r\n'))
+  await Promise.all(sockets.map(({ socket }) => once(socket, 'data')))
+  assert.equal(made.app.push.connections.size, 0)
+  for (const { answer } of sockets) assert.match(await within(answer, 'the end of a socket'), /^HTTP\/1\.1 101 /)
+  assert.deepEqual(await refusedIn(made), { PUSH_ERR_ORIGIN: 20 })
+  await until(async () => (await made.app.push.status()).pendingUpgrades === 0, 'none waits any more')
 })
