@@ -15,6 +15,7 @@ import { MAX_CLOSE_REASON_BYTES } from '../protocol/messages.ts'
 import type { Address } from './addresses.ts'
 import { type Admission, type Admitted, closeCodeOf, isTransient } from './admission.ts'
 import { clientModule } from './client-module.ts'
+import { handshakeProblem } from './handshake.ts'
 import { answerError } from './json-reply.ts'
 import { claimUpgrade } from './subprotocol.ts'
 import type { UpgradeWatch } from './upgrade-watch.ts'
@@ -51,8 +52,11 @@ export function socketRoutes(app: FastifyInstance, { hub, options, admission, di
     if (watch.hasRefused(request.raw)) return
     const excess = watch.adopt(request.raw, bounds)
     if (excess) return void answer(excess, request, reply)
-    const refusal = admission.enter(request)
+    // Without a socket it is refused with advice later.
+    const problem = hasSocket(request) ? handshakeProblem(request.headers) : undefined
+    const refusal = problem ? new errors.BAD_MESSAGE(problem) : admission.enter(request)
     if (!refusal) return done()
+    if (problem) reply.header('sec-websocket-version', '13')
     admission.refused(refusal)
     answer(refusal, request, reply)
   }

@@ -31,12 +31,12 @@ const WARM_UP = 500
 /** Attacks one target and looks at what is left of the node. */
 export async function attack(world: World, name: string, { count, seconds }: { count: number; seconds: number }) {
   const target = TARGETS[name]!
-  const began = performance.now()
-  const isOver = () => performance.now() - began > seconds * 1000
   const first = await world.state()
-  await target(world, Math.min(WARM_UP, count), isOver)
+  await target(world, Math.min(WARM_UP, count), () => false)
   const before = await restingState(world, first)
   await world.beats()
+  const began = performance.now()
+  const isOver = () => performance.now() - began > seconds * 1000
   const ran = await target(world, count, isOver)
   const beats = await world.beats()
   const after = await restingState(world, before)
@@ -46,15 +46,17 @@ export async function attack(world: World, name: string, { count, seconds }: { c
     beats,
     bytes: after.usage.bytes - before.usage.bytes,
   }
-  for (const { counter, reason, except = '', least, most } of ran.counts) {
+  for (const { counter, reason, except, least, most } of ran.counts) {
     const grown = growth(before, after, counter)
-    const by = reason === undefined ? sum(grown) - (grown[except] ?? 0) : (grown[reason] ?? 0)
+    const by =
+      reason === undefined ? sum(grown) - (except === undefined ? 0 : (grown[except] ?? 0)) : (grown[reason] ?? 0)
     if (by >= least && by <= most) continue
     const expected = least === most ? least : `${least} to ${most}`
     report.problems.push(
       `${counter}${reason ? `{${reason}}` : ''} grew by ${by}, not ${expected}: ${JSON.stringify(grown)}`,
     )
   }
+  if (ran.inputs === 0) report.problems.push('not one input was sent')
   if (report.bytes > MAX_GROWTH) report.problems.push(`the node keeps ${report.bytes} bytes more than before`)
   if (beats.end !== undefined) report.problems.push(`the canary was ${beats.end}`)
   report.problems.push(...world.failures.splice(0))

@@ -246,3 +246,36 @@ test('a page that is refused and does not close is disconnected, and is no conne
   assert.deepEqual(await refusedIn(made), { PUSH_ERR_ORIGIN: 20 })
   await until(async () => (await made.app.push.status()).pendingUpgrades === 0, 'none waits any more')
 })
+
+test('a handshake that is none is refused before anybody is asked, spends no ticket and is counted once', async t => {
+  const made = await buildBehindProxy(t, { tickets: true, authenticate: undefined as never })
+  const ticket = await made.app.push.ticket({ user: 1 })
+  const good = {
+    Upgrade: 'websocket',
+    'Sec-WebSocket-Version': '13',
+    'Sec-WebSocket-Key': 'MDEyMzQ1Njc4OWFiY2RlZg==',
+    'Sec-WebSocket-Protocol': 'push.json, chat',
+  }
+  const wrong: [object, RegExp][] = [
+    [{ Upgrade: 'h2c' }, /Upgrade is not websocket/],
+    [{ 'Sec-WebSocket-Key': 'short' }, /Sec-WebSocket-Key/],
+    [{ 'Sec-WebSocket-Key': '' }, /Sec-WebSocket-Key/],
+    [{ 'Sec-WebSocket-Version': '12' }, /Sec-WebSocket-Version is not 13/],
+    [{ 'Sec-WebSocket-Protocol': 'a,,b' }, /Sec-WebSocket-Protocol/],
+    [{ 'Sec-WebSocket-Protocol': 'a, a' }, /Sec-WebSocket-Protocol/],
+  ]
+  for (const [change, text] of wrong) {
+    const headers = Object.entries({ ...good, ...change, Origin: `http://127.0.0.1:${made.port}` })
+    const socket = connect(made.port, '127.0.0.1')
+    t.after(() => socket.destroy())
+    const lines = headers.map(([name, value]) => `${name}: ${value}\r\n`).join('')
+    socket.write(
+      `GET /ws?ticket=${ticket} HTTP/1.1\r\nHost: 127.0.0.1:${made.port}\r\nConnection: Upgrade\r\n${lines}\r\n`,
+    )
+    const [answer] = await once(socket, 'data')
+    assert.match(String(answer), /^HTTP\/1\.1 400 /)
+    assert.match(String(answer), text)
+  }
+  assert.deepEqual(await refusedIn(made), { PUSH_ERR_BAD_MESSAGE: wrong.length })
+  assert.equal((await openConnection(made.app, `/ws?ticket=${ticket}`)).welcome.user, '1')
+})
