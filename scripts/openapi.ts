@@ -28,7 +28,7 @@ const FAILURES: Record<number, string> = {
   405: 'not with this method: `Allow` has those that are possible',
   413: 'too much at once',
   415: 'the Content-Type is not JSON',
-  429: 'the rate limit of the application',
+  429: 'too many requests with this key, or the rate limit of the application: `Retry-After` says when to come back',
   500: 'it failed: the cause is in the log',
   501: 'this Redis cannot record, or no topic has presence',
   503: 'nothing can be done now, or nobody knows whether it was done: the code says which',

@@ -44,8 +44,17 @@ export interface Status {
   stalledConnections: number
   /** Bytes queued for connections whose sockets are full. */
   heldBytes: number
+  /** Upgrades that are not finished. */
+  pendingUpgrades: number
+  /** Addresses that are limited, and have connections or had upgrades lately. */
+  addresses: number
+  /** The option `limits` with its defaults. */
+  limits: Readonly<Record<string, number>>
   metrics: Record<string, number>
 }
+
+/** The part of the status that is about those who come in. */
+export type Entrance = Pick<Status, 'pendingUpgrades' | 'addresses' | 'limits'>
 
 /** The decorator `app.push`. */
 export class PushBridge {
@@ -59,10 +68,12 @@ export class PushBridge {
   readonly #commands: Commands
   readonly #histories: HistoryReader
   readonly #publisher: Publisher
+  readonly #entrance: () => Entrance
 
-  constructor(hub: Hub, publisher: Publisher, histories: HistoryReader) {
+  constructor(hub: Hub, publisher: Publisher, histories: HistoryReader, entrance: () => Entrance) {
     this.#hub = hub
     this.#publisher = publisher
+    this.#entrance = entrance
     this.#commands = new Commands(publisher)
     this.#histories = histories
     this.publish = publisher.publish
@@ -113,8 +124,11 @@ export class PushBridge {
    * Resolves with a single-use secret that stands for `identity`: the page connects with `?ticket=…` within `ttl`
    * seconds, at most a day. Rejects with PUSH_ERR_FIELD when a page with that identity would be refused.
    */
-  ticket(identity: Authentication, ttl?: number): Promise<string> {
-    return issueTicket(this.#hub.broker, identity, ttl)
+  async ticket(identity: Authentication, ttl?: number): Promise<string> {
+    const { broker, metrics, options } = this.#hub
+    const { token, ended } = await issueTicket(broker, identity, ttl, options.limits.userTickets)
+    if (ended > 0) metrics.count('tickets_ended_total', ended)
+    return token
   }
 
   /** Who is on `topic`, if the option `presence` names it: about `count` users, and the `cursor` of the next page. */
@@ -161,6 +175,7 @@ export class PushBridge {
       nodes,
       draining: this.#hub.isDraining,
       ...this.#hub.status(),
+      ...this.#entrance(),
     }
   }
 }

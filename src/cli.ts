@@ -8,18 +8,31 @@ import { readSettings, type ServeSettings, USAGE } from './node/serve-settings.t
 import pushBridge from './plugin.ts'
 import { openMetrics } from './routes/metrics.ts'
 
+/** How often connections whose requests do not come to an end are looked for, in milliseconds. */
+const CHECK_EVERY = 1000
+
+/** How long a request of the push API may take to arrive, in milliseconds: a batch may be large, and a line slow. */
+const BODY_TIMEOUT = 30_000
+
 /** The server of `serve`, not listening yet. `devTicket`: what identifies everybody under `--dev`. */
 export async function createServer(settings: ServeSettings, devTicket?: string): Promise<FastifyInstance> {
-  const logger = { level: settings.logLevel }
-  // While it drains, livez goes on answering 200: only readyz says that no client should come.
-  const app = Fastify({ trustProxy: settings.trustProxy, logger, return503OnClosing: false })
-  const { redis, apiKey, events } = settings
+  const { redis, apiKey, events, handshake } = settings
+  const app = Fastify({
+    trustProxy: settings.trustProxy,
+    logger: { level: settings.logLevel },
+    // While it drains, livez goes on answering 200: only readyz says that no client should come.
+    return503OnClosing: false,
+    // Who sends half a header and waits, or half a body, would otherwise keep a descriptor for a minute or for ever.
+    http: { headersTimeout: handshake, connectionsCheckingInterval: Math.min(CHECK_EVERY, handshake) },
+    requestTimeout: Math.max(BODY_TIMEOUT, handshake),
+  })
   const metrics = settings.metrics && (await openMetrics(app, settings.metrics))
   const identification = devTicket
     ? { authenticate: (request: FastifyRequest) => devIdentity(request, devTicket) }
     : await identificationOf(settings)
   await app.register(pushBridge, {
     path: settings.path,
+    limits: { handshake },
     redis: redis ?? false,
     redisPrefix: settings.prefix,
     ...identification,

@@ -4,6 +4,7 @@ import { PushBridge } from './bridge.ts'
 import type { Broker } from './broker/broker.ts'
 import { Metrics } from './metrics.ts'
 import { openBroker } from './node/broker-choice.ts'
+import { descriptorProblem } from './node/descriptors.ts'
 import { Events } from './node/events/events.ts'
 import { Hub, type HubEvents } from './node/hub.ts'
 import { Dispatcher } from './node/inbound.ts'
@@ -52,11 +53,12 @@ const pushBridge: FastifyPluginAsync<PushBridgeOptions> = async (app, input) => 
     taker: events,
   })
   const histories = new HistoryReader(broker, schemas, options.limits.publication)
-  const push = new PushBridge(hub, publisher, histories)
+  const admission = new Admission(hub, options, app.log)
+  const push = new PushBridge(hub, publisher, histories, () => admission.status())
   app.decorate(options.name, push as never)
   await app.register(async scope => {
-    const server = await shareWebSocketServer(scope, options)
-    socketRoutes(scope, { hub, options, dispatcher, server, admission: new Admission(hub, options) })
+    const server = await shareWebSocketServer(scope, options, admission.gate)
+    socketRoutes(scope, { hub, options, dispatcher, server, admission })
   })
   const { api, limits } = options
   if (api) {
@@ -64,6 +66,8 @@ const pushBridge: FastifyPluginAsync<PushBridgeOptions> = async (app, input) => 
     await app.register(pushRoutes, { prefix: api.path, api, push, publisher: counted, histories, limits, metrics })
   }
   await openMonitoring(app, hub, events)
+  const problem = descriptorProblem(limits.connections)
+  if (problem) app.log.warn(`push: too few descriptors: ${problem}`)
   // In preClose, since the server then waits for its sockets, and ours would never close.
   app.addHook('preClose', () => hub.drain())
   app.addHook('onClose', async () => hub.close())

@@ -126,7 +126,7 @@ export function createPublisher(options: CreatePublisherOptions): ScriptPublishe
     subscribe: (target, topic) => commands.subscribe(target, topic),
     revoke: target => revoke(target, revocation),
     unsubscribe: (target, topic) => commands.unsubscribe(target, topic),
-    ticket: (identity, ttl) => issueTicket(plain, identity, ttl),
+    ticket: async (identity, ttl) => (await issueTicket(plain, identity, ttl)).token,
     status: () => statusOf(masters, plain),
     presence: (topic, query) => readMembers(presence, topic, query),
     user: user => readUser(presence, user),

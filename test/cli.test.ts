@@ -1,13 +1,14 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
-import { type AddressInfo, createServer } from 'node:net'
+import { type AddressInfo, connect, createServer as createTcpServer } from 'node:net'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { type TestContext, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { WebSocket } from 'ws'
+import { createServer } from '../src/cli.ts'
 import { readSettings, type ServeSettings } from '../src/node/serve-settings.ts'
 import { refusalOf } from './helpers/app.ts'
 import { temporaryFolder } from './helpers/processes.ts'
@@ -108,6 +109,35 @@ test('serve: nothing is open by default', async t => {
   assert.equal((await fetch(`http://127.0.0.1:${port}/push`, { method: 'POST' })).status, 404)
 })
 
+test('serve: who sends half a header, or nothing, is disconnected in time, and others notice nothing', async t => {
+  const settings = readSettings(['serve', '--dev', '--handshake', '300', '--log-level', 'fatal'], {}) as ServeSettings
+  const app = await createServer(settings, 'secret')
+  t.after(() => within(app.close(), 'the end of serve'))
+  await app.listen({ port: 0, host: '127.0.0.1' })
+  const { port } = app.server.address() as AddressInfo
+  const canary = new WebSocket(`ws://127.0.0.1:${port}/ws?ticket=secret`)
+  t.after(() => canary.terminate())
+  await once(canary, 'message')
+  const half = 'GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\n'
+  const ends = Array.from({ length: 60 }, async (_, i) => {
+    const socket = connect(port, '127.0.0.1')
+    t.after(() => socket.destroy())
+    socket.on('error', () => {}).resume()
+    if (i % 2) socket.write(half)
+    await once(socket, 'close')
+  })
+  await Promise.all(ends)
+  const pong = once(canary, 'message')
+  canary.send('{"type":"ping"}')
+  assert.equal(JSON.parse(String((await pong)[0])).type, 'pong')
+  assert.equal(await promisify(app.server.getConnections.bind(app.server))(), 1)
+  assert.equal(app.server.requestTimeout, 30_000)
+  assert.throws(
+    () => readSettings(['serve', '--dev'], { HANDSHAKE: '10s' }),
+    /^Error: HANDSHAKE \(--handshake\) is "10s"/,
+  )
+})
+
 test('serve --dev: two pasted lines show a message without Redis, and nobody else gets in', async t => {
   const child = run(t, ['serve', '--dev', '--port', '0'], { PUSH_API_KEY: `it's a "$KEY" of the test` })
   let printed = ''
@@ -140,7 +170,7 @@ test('serve --dev: two pasted lines show a message without Redis, and nobody els
 })
 
 test('serve: a port that is taken ends it, whether or not Redis is there', async t => {
-  const taken = createServer().listen(0, '127.0.0.1')
+  const taken = createTcpServer().listen(0, '127.0.0.1')
   t.after(() => taken.close())
   await once(taken, 'listening')
   const { port } = taken.address() as AddressInfo

@@ -122,6 +122,12 @@ export interface Subscriber {
 /** These topics are confirmed, with their positions as far as known. */
 export type Confirmed = (topics: readonly Topic[], positions: ReadonlyMap<Topic, Position>) => void
 
+/** How many tickets of a user may be unspent. */
+export interface TicketBound {
+  user: string
+  most: number
+}
+
 /** Carries publications between nodes. Every implementation passes `test/broker/suite.ts`. */
 export interface Broker {
   readonly kind: 'memory' | 'redis'
@@ -179,7 +185,8 @@ export interface Broker {
 
   /** How many nodes are running. */
   nodes(): Promise<number>
-  putTicket(token: string, identity: string, ttlSeconds: number): Promise<void>
+  /** With `bound`, older tickets of the user end where there are too many. Resolves with how many did. */
+  putTicket(token: string, identity: string, ttlSeconds: number, bound?: TicketBound): Promise<number>
   /** The identity of a ticket; null if there is none. The ticket is spent by this call. */
   takeTicket(token: string): Promise<string | null>
 

@@ -92,6 +92,17 @@ export class Registry<M extends Member> {
     yield* this.#byTopic.keys()
   }
 
+  /** How many members belong to `user`; it need not be known beyond `most`. */
+  countOf(user: string | null, most: number): number {
+    if (user === null) return 0
+    let count = 0
+    for (const member of this.members(`user:${user}`)) {
+      // Others may listen to what the user hears.
+      if (member.user === user && ++count >= most) break
+    }
+    return count
+  }
+
   /** How many topics have a member. */
   get topicCount(): number {
     return this.#byTopic.size + this.#byId.size + (this.#byId.size > 0 ? 1 : 0)

@@ -76,15 +76,19 @@ export class ClientPublications {
 
   /**
    * Publishes `draft` if the connection may. What is started first is published first: the broker keeps the order, so
-   * that its `answer` need not be awaited before the next. No answer: the connection is being closed.
+   * that its `answer` need not be awaited before the next. No answer: the connection is being closed, or its turn is over.
    */
-  async start(connection: Connection, draft: Draft): Promise<{ answer?: Promise<Published | PushError> }> {
+  async start(
+    connection: Connection,
+    draft: Draft,
+    turn: { readonly isOver: boolean },
+  ): Promise<{ answer?: Promise<Published | PushError> }> {
     const { topic } = draft
     if (connection.isClosing) return {}
     this.#requireTopic(connection, topic)
     await authorizeAction(this.#authorize, connection, topic, { action: 'publish' })
-    // Whoever is told to leave while authorize() thinks publishes nothing more.
-    if (connection.isClosing) return {}
+    // Whoever is told to leave while authorize() thinks, or that it took too long, publishes nothing more.
+    if (connection.isClosing || turn.isOver) return {}
     this.#requireTopic(connection, topic)
     return { answer: this.#publish(connection, draft) }
   }

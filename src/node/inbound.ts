@@ -9,28 +9,24 @@ import {
   parseClientMessage,
   type Ref,
 } from '../protocol/messages.ts'
-import { lastProblem } from '../protocol/position.ts'
 import { rawValue } from '../protocol/raw-json.ts'
-import { type Topic, topicProblem } from '../protocol/topic.ts'
 import type { Publisher } from '../publish/publish.ts'
 import { compilePayloadCheck, type PayloadCheck } from '../publish/schemas.ts'
-import { authorizeAction, authorizeSubscribe } from './authorization.ts'
-import { ClientPublications } from './client-publications.ts'
+import { type Asker, Changes } from './changes.ts'
 import type { MessageTaker } from './events/events.ts'
 import { fieldsOf } from './fields.ts'
-import type { Hub, Wanted } from './hub.ts'
-import { Renewals } from './renewals.ts'
+import type { Hub } from './hub.ts'
+import { Turn, type TurnRules } from './turn.ts'
 
 const NOTHING = Promise.resolve()
 
 /** The state of a client that sends messages. Most never send any and have none. */
-class Conversation {
+class Conversation implements Asker {
   readonly connection: Connection
   tokens: number
   refilled = performance.now()
   badInARow = 0
   pending = 0
-  /** The last change of subscriptions: they take effect in order of arrival. */
   lastChange: Promise<unknown> = NOTHING
   /** Messages that arrived before the welcome was sent. */
   early: Inbound[] | undefined
@@ -63,12 +59,12 @@ export class Dispatcher {
   readonly #hub: Hub
   readonly #options: Options
   readonly #checks = new Map<string, PayloadCheck>()
-  readonly #publications: ClientPublications
-  readonly #renewals: Renewals
+  readonly #changes: Changes
   readonly #conversations = new WeakMap<Connection, Conversation>()
   readonly #onError: (error: unknown) => void
   readonly #taker: MessageTaker | undefined
   #receivedBytes = 0
+  readonly #turns: TurnRules
 
   /** `taker` gets the messages for which there is no handler. */
   constructor(hub: Hub, options: Options, publisher: Publisher, { failed, taker }: InboundEvents) {
@@ -77,8 +73,10 @@ export class Dispatcher {
     this.#onError = failed
     this.#taker = taker
     hub.metrics.follow('messages_received_bytes_total', () => this.#receivedBytes)
-    this.#publications = new ClientPublications(hub, options, publisher, failed)
-    this.#renewals = new Renewals(hub, options)
+    this.#turns = { milliseconds: options.limits.handlerTime, late: error => this.#late(error) }
+    const refused = (connection: Connection, error: PushError, ref: Ref | undefined) =>
+      this.#refuse(connection, error, ref)
+    this.#changes = new Changes(hub, options, publisher, { failed, refused })
     for (const [type, { schema }] of Object.entries(options.handlers)) {
       this.#checks.set(type, compilePayloadCheck(`handlers["${type}"].schema`, schema))
     }
@@ -143,7 +141,7 @@ export class Dispatcher {
     conversation.badInARow = 0
     if (message.type === 'ping') this.#pong(conversation, message)
     else if (message.type === 'ack') this.#acknowledge(connection, message)
-    else this.#run(conversation, message.ref, () => this.#obey(conversation, message, text))
+    else this.#run(conversation, message.ref, turn => this.#obey(conversation, message, text, turn))
   }
 
   #pong(conversation: Conversation, { payload, ref }: ClientMessage): void {
@@ -185,21 +183,28 @@ export class Dispatcher {
     connection.reply('error', { code: error.code, message: error.message }, ref)
   }
 
-  /** Starts `task` at once; limits how many tasks of one connection run at the same time. */
-  async #run(conversation: Conversation, ref: Ref | undefined, task: () => unknown): Promise<void> {
+  /** Starts `task` at once; limits how many tasks of one connection run at the same time, and for how long. */
+  async #run(conversation: Conversation, ref: Ref | undefined, task: (turn: Turn) => unknown): Promise<void> {
     const { connection } = conversation
     const { pending } = this.#options.limits
     if (conversation.pending >= pending) {
       return this.#refuse(connection, new errors.LIMIT(`${pending} messages are still being handled`), ref)
     }
     conversation.pending++
+    const turn = new Turn()
     try {
-      await task()
+      await turn.run(task, this.#turns)
     } catch (error) {
-      this.#refuse(connection, this.#presentable(error), ref)
+      this.#refuse(connection, turn.isOver ? (error as PushError) : this.#presentable(error), ref)
     } finally {
       conversation.pending--
     }
+  }
+
+  /** Too late for the client; the operator still gets to know what failed. */
+  #late(error: unknown): void {
+    this.#hub.metrics.count('late_results_total')
+    if (error !== undefined) this.#presentable(error)
   }
 
   /** The client sees errors that the application throws with a 4xx status; any other is logged and hidden from it. */
@@ -214,73 +219,13 @@ export class Dispatcher {
     return new errors.HANDLER()
   }
 
-  #obey(conversation: Conversation, message: ClientMessage, text: string): unknown {
-    if (message.type === 'subscribe') return this.#subscribe(conversation, message)
-    if (message.type === 'unsubscribe') return this.#unsubscribe(conversation, message)
-    if (message.type === 'push.publish') return this.#publish(conversation, message)
-    if (message.type === 'authenticate') return this.#renew(conversation, message)
+  #obey(conversation: Conversation, message: ClientMessage, text: string, turn: Turn): unknown {
+    if (this.#changes.takes(message.type)) return this.#changes.take(conversation, message, turn)
     const { handlers } = this.#options
     if (this.#taker?.takes(message.type) && !Object.hasOwn(handlers, message.type)) {
-      return this.#pass(this.#taker, conversation.connection, message, text)
+      return this.#pass(conversation.connection, message, text, turn)
     }
-    return this.#handle(conversation.connection, message)
-  }
-
-  /** An `unsubscribe` must not overtake a `subscribe` that still waits for authorize(). */
-  #inOrder<T>(conversation: Conversation, change: () => T | Promise<T>): Promise<T> {
-    const changed = conversation.lastChange.then(change)
-    conversation.lastChange = changed.catch(() => {})
-    return changed
-  }
-
-  async #subscribe(conversation: Conversation, { payload, ref }: ClientMessage): Promise<void> {
-    const { connection } = conversation
-    const { topic, since, last, presence } = fieldsOf(payload, ['topic', 'since', 'last', 'presence'])
-    const problem = topicProblem(topic)
-    if (problem) throw new errors.TOPIC(`payload.topic: ${problem}`)
-    if (since !== undefined && typeof since !== 'string') throw new errors.BAD_MESSAGE('payload.since is not a string')
-    const badLast = lastProblem(last)
-    if (badLast) throw new errors.BAD_MESSAGE(`payload.last ${badLast}`)
-    const badPresence = this.#hub.presenceProblem(topic as Topic, presence)
-    if (badPresence) throw badPresence
-    const wanted = { since, last: last as Wanted['last'] }
-    let isNew = false
-    let renewals = 0
-    await this.#inOrder(conversation, async () => {
-      const { authorize } = this.#options.callbacks
-      await authorizeSubscribe(authorize, connection, topic as Topic, since)
-      if (last !== undefined) await authorizeAction(authorize, connection, topic as Topic, { action: 'history', since })
-      if (presence) await authorizeAction(authorize, connection, topic as Topic, { action: 'presence' })
-      renewals = connection.renewals
-      if (!connection.isClosing) isNew = this.#hub.join(connection, topic as Topic, wanted)
-    })
-    if (connection.isClosing) return
-    if (presence === false) this.#hub.presence?.unwatch(topic as Topic, connection)
-    const how = { isNew, ...wanted, ref, presence: presence === true, renewals }
-    await this.#hub.confirm(connection, topic as Topic, how)
-  }
-
-  /** After the changes before it, so that a client may subscribe and publish without waiting for the answer. */
-  async #publish(conversation: Conversation, { payload, ref }: ClientMessage): Promise<void> {
-    const { connection } = conversation
-    const draft = this.#publications.read(connection, payload)
-    const { answer } = await this.#inOrder(conversation, () => this.#publications.start(connection, draft))
-    const published = await answer
-    if (!published) return
-    if (published instanceof Error) this.#refuse(connection, published, ref)
-    else if (ref !== undefined) connection.reply('push.published', published, ref)
-  }
-
-  /** In order: a `subscribe` that came before it is decided by the old identity, and looked at again by this. */
-  async #renew(conversation: Conversation, { payload, ref }: ClientMessage): Promise<void> {
-    const { connection } = conversation
-    try {
-      const renewed = await this.#inOrder(conversation, () => this.#renewals.renew(connection, payload))
-      if (!connection.isClosing) connection.reply('authenticated', renewed, ref)
-    } catch (error) {
-      if (!isPushError(error)) throw error
-      this.#refuse(connection, error, ref)
-    }
+    return this.#handle(conversation.connection, message, turn)
   }
 
   #acknowledge(connection: Connection, { payload, ref }: ClientMessage): void {
@@ -293,27 +238,20 @@ export class Dispatcher {
     }
   }
 
-  async #unsubscribe(conversation: Conversation, { payload, ref }: ClientMessage): Promise<void> {
-    const { topic } = fieldsOf(payload, ['topic'])
-    const problem = topicProblem(topic)
-    if (problem) throw new errors.TOPIC(`payload.topic: ${problem}`)
-    await this.#inOrder(conversation, () => this.#hub.unsubscribe(conversation.connection, topic as Topic, ref))
-  }
-
   /** To a backend, with the payload as the client wrote it; its reply goes back in the same way. */
-  async #pass(taker: MessageTaker, connection: Connection, { type, ref }: ClientMessage, text: string): Promise<void> {
+  async #pass(connection: Connection, { type, ref }: ClientMessage, text: string, turn: Turn): Promise<void> {
     const payload = rawValue(text, 'payload') ?? '{}'
-    const answer = await taker.take(connection, { type, payload, isAsked: ref !== undefined })
-    if (ref !== undefined) connection.tell(encodeReply(answer, ref))
+    const answer = await this.#taker!.take(connection, { type, payload, isAsked: ref !== undefined })
+    if (ref !== undefined && !turn.isOver) connection.tell(encodeReply(answer, ref))
   }
 
-  async #handle(connection: Connection, { type, payload, ref }: ClientMessage): Promise<void> {
+  async #handle(connection: Connection, { type, payload, ref }: ClientMessage, turn: Turn): Promise<void> {
     const entry = Object.hasOwn(this.#options.handlers, type) ? this.#options.handlers[type] : undefined
     if (!entry) throw new errors.UNKNOWN_TYPE(type)
     const value = payload === undefined ? {} : payload
     const mismatch = this.#checks.get(type)?.(value)
     if (mismatch) throw new errors.SCHEMA(mismatch)
     const answer = await entry.handler(value as never, connection)
-    if (ref !== undefined) connection.reply('reply', answer, ref)
+    if (ref !== undefined && !turn.isOver) connection.reply('reply', answer, ref)
   }
 }

@@ -22,6 +22,7 @@ export const USAGE = `fastify-push-bridge serve: WebSocket push for backends tha
   REVOCATION_TTL  --revocation-ttl 86400  seconds for which revoked users are kept out
   TRUST_PROXY   --trust-proxy    believe X-Forwarded-* of a proxy in front
   LOG_LEVEL     --log-level info debug, info, warn, error
+  HANDSHAKE     --handshake 10000  milliseconds that the header of a request, or an upgrade, may take
                 --dev            try it on this machine without Redis: prints an address and a command to paste
 
   REDIS_SENTINELS         --sentinels LIST       host:port of the Sentinels, separated by commas, instead of REDIS_URL
@@ -77,6 +78,7 @@ export function readSettings(argv: readonly string[], env: NodeJS.ProcessEnv) {
       presence: { type: 'string' },
       'trust-proxy': { type: 'boolean' },
       'log-level': { type: 'string' },
+      handshake: { type: 'string' },
       dev: { type: 'boolean' },
       sentinels: { type: 'string' },
       'sentinel-name': { type: 'string' },
@@ -110,6 +112,7 @@ export function readSettings(argv: readonly string[], env: NodeJS.ProcessEnv) {
     presence: readPresence(values.presence || env.PRESENCE || undefined),
     trustProxy: values['trust-proxy'] ?? isOn(env.TRUST_PROXY),
     logLevel: values['log-level'] || env.LOG_LEVEL || 'info',
+    handshake: readHandshake(values.handshake || env.HANDSHAKE || '10000'),
     dev: values.dev ?? false,
     events: readEvents(values, env),
     metrics: readMetrics(values, env),
@@ -222,6 +225,12 @@ function readTtl(text: string | undefined): number {
   const ttl = Number(text || REVOCATION_TTL.default)
   if (Number.isInteger(ttl) && ttl >= REVOCATION_TTL.minimum && ttl <= REVOCATION_TTL.maximum) return ttl
   throw new Error(`REVOCATION_TTL (--revocation-ttl) is "${text}": it must be a number of seconds, at least a minute`)
+}
+
+function readHandshake(text: string): number {
+  const milliseconds = Number(text)
+  if (Number.isInteger(milliseconds) && milliseconds >= 1 && milliseconds < 2 ** 31) return milliseconds
+  throw new Error(`HANDSHAKE (--handshake) is "${text}": it must be milliseconds, such as 10000`)
 }
 
 function readPort(text: string): number {

@@ -11,19 +11,25 @@ export const MAX_TICKET_TTL = 24 * 60 * 60
 /** Brokers keep thousands of tickets that nobody has spent. */
 export const MAX_TICKET_BYTES = 64 * 1024
 
-/** Stores a new ticket for `identity`, and resolves with its secret. */
+/** Stores a new ticket for `identity`. Resolves with its secret, and how many older ones it has `ended` if the user has `most`. */
 export async function issueTicket(
   broker: Pick<Broker, 'putTicket'>,
   identity: Authentication,
   ttl: number = TICKET_TTL,
-): Promise<string> {
+  most?: number,
+): Promise<{ token: string; ended: number }> {
   if (!Number.isInteger(ttl) || ttl < 1 || ttl > MAX_TICKET_TTL) {
     throw new errors.FIELD(`the ttl of a ticket must be a whole number of seconds from 1 to ${MAX_TICKET_TTL}`)
   }
-  const text = encodeTicket(identity)
+  const { text, user } = encodeTicket(identity)
   const token = randomBytes(24).toString('hex')
-  await broker.putTicket(token, text, ttl)
-  return token
+  const ended = await broker.putTicket(
+    token,
+    text,
+    ttl,
+    user === null || most === undefined ? undefined : { user, most },
+  )
+  return { token, ended }
 }
 
 /** A ticket that does not say when it was issued counts as so many milliseconds old: it seldom lives longer. */
@@ -53,8 +59,8 @@ export function ticketHolder(identity: Authentication): Identified {
 }
 
 /** Keeps only what `authenticate()` may return, whatever else the object has. */
-function encodeTicket(identity: Authentication): string {
-  ticketHolder(identity)
+function encodeTicket(identity: Authentication): { text: string; user: string | null } {
+  const holder = ticketHolder(identity).identity
   const { user, join, allow, data, info, expires, issuedAt } = identity
   const times = { expires: millisecondsOf(expires), issuedAt: millisecondsOf(issuedAt ?? Date.now()) }
   const text = toJson({ user, join, allow, data, info, ...times })
@@ -62,7 +68,7 @@ function encodeTicket(identity: Authentication): string {
   if (bytes > MAX_TICKET_BYTES) {
     throw new errors.TOO_LARGE(`the ticket has ${bytes} bytes; at most ${MAX_TICKET_BYTES} are kept`)
   }
-  return text
+  return { text, user: holder.user }
 }
 
 function millisecondsOf(time: Date | number | undefined): number | undefined {

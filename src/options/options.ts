@@ -5,6 +5,7 @@ import type { PushConnection } from '../connection/identity.ts'
 import type { Action, KeyGrant } from '../protocol/rights.ts'
 import { PREFIX_PATTERN, type Topic } from '../protocol/topic.ts'
 import type { PublicationSchemas } from '../publish/schemas.ts'
+import { ADMISSION_LIMITS } from './admission-limits.ts'
 import type { ClientPublication, ClientPublicationRules } from './client-publications.ts'
 import type { Compression, CompressionOption } from './compression.ts'
 import type { EventsInput, EventsOptions } from './events.ts'
@@ -81,6 +82,7 @@ export const OptionsSchema = Type.Object(
         ),
         pending: amount(32, 'client messages of one connection that may be handled at the same time'),
         handshake: milliseconds(10_000, 'how long an upgrade may take'),
+        ...ADMISSION_LIMITS,
       },
       'limits on clients and publishers',
     ),
@@ -106,6 +108,12 @@ export const ApiSchema = Type.Object(
         description: 'secrets, or { key, topics, actions } for a key with limited rights',
       }),
     ),
+    rate: Type.Integer({
+      minimum: 1,
+      maximum: Number.MAX_SAFE_INTEGER,
+      default: 1000,
+      description: 'requests a second of each key, twice as many in a burst',
+    }),
   },
   { additionalProperties: false },
 )
@@ -190,6 +198,7 @@ export interface PushBridgeOptions extends Given<Omit<ParsedOptions, Groups>> {
   api?: {
     path?: string
     keys?: readonly ApiKey[]
+    rate?: number
     onRequest?(request: FastifyRequest, reply: FastifyReply): unknown
   }
   /** What backends are told of, in streams or over HTTP, and what they are asked. */
@@ -223,7 +232,12 @@ export type Options = ParsedOptions & {
   handlers: Record<string, ClientHandler>
   clientPublications: ClientPublicationRules
   api:
-    | { path: string; keys: readonly ApiKey[]; onRequest: NonNullable<PushBridgeOptions['api']>['onRequest'] }
+    | {
+        path: string
+        keys: readonly ApiKey[]
+        rate: number
+        onRequest: NonNullable<PushBridgeOptions['api']>['onRequest']
+      }
     | undefined
   events: EventsOptions | undefined
   metrics: MetricsOptions | undefined

@@ -26,11 +26,17 @@ export const errors = {
   UNSUBSCRIBED: createError('PUSH_ERR_UNSUBSCRIBED', '%s was left before the subscription was confirmed', 409),
   UPGRADE_REQUIRED: createError('PUSH_ERR_UPGRADE_REQUIRED', '%s', 426),
   LIMIT: createError('PUSH_ERR_LIMIT', '%s', 429),
+  RATE: createError('PUSH_ERR_RATE', '%s', 429),
+  USER_CONNECTIONS: createError('PUSH_ERR_USER_CONNECTIONS', '%s', 429),
+  ADDRESS_CONNECTIONS: createError('PUSH_ERR_ADDRESS_CONNECTIONS', '%s', 429),
+  ADDRESS_UPGRADES: createError('PUSH_ERR_ADDRESS_UPGRADES', '%s', 429),
   /** The cause is in the log, not in the message. */
   INTERNAL: createError('PUSH_ERR_INTERNAL', '%s', 500),
   HANDLER: createError('PUSH_ERR_HANDLER', 'the handler failed', 500),
   UNSUPPORTED: createError('PUSH_ERR_UNSUPPORTED', '%s', 501),
   FULL: createError('PUSH_ERR_FULL', '%s', 503),
+  UPGRADES: createError('PUSH_ERR_UPGRADES', '%s', 503),
+  PENDING_UPGRADES: createError('PUSH_ERR_PENDING_UPGRADES', '%s', 503),
   DRAINING: createError('PUSH_ERR_DRAINING', 'this node is closing: connect again and another one answers', 503),
   CLOSED: createError('PUSH_ERR_CLOSED', 'the broker is closed', 503),
   BUSY: createError('PUSH_ERR_BUSY', '%s', 503),
@@ -42,6 +48,7 @@ export const errors = {
   BACKEND_AWAY: createError('PUSH_ERR_BACKEND_AWAY', '%s', 503),
   /** The backend may have got it, but did not say so in time. */
   BACKEND_UNCONFIRMED: createError('PUSH_ERR_BACKEND_UNCONFIRMED', '%s', 503),
+  TIMEOUT: createError('PUSH_ERR_TIMEOUT', '%s', 504),
 } as const
 
 export interface PushError extends Error {

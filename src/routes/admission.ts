@@ -1,4 +1,6 @@
-import type { FastifyRequest } from 'fastify'
+import type { FastifyBaseLogger, FastifyRequest } from 'fastify'
+import type { Entrance } from '../bridge.ts'
+import { RareLine } from '../broker/rare-line.ts'
 import type { Identity } from '../connection/identity.ts'
 import { NOTHING_HELD, type Since } from '../delivery/recovery.ts'
 import { checkAuthentication, type Identified, identityFrom } from '../node/authentication.ts'
@@ -10,6 +12,8 @@ import type { Options } from '../options/options.ts'
 import { errors, type PushError } from '../protocol/errors.ts'
 import { CLOSE } from '../protocol/messages.ts'
 import { nameProblem, ownTopics, type Topic } from '../protocol/topic.ts'
+import { Addresses, addressOf } from './addresses.ts'
+import { UpgradeGate } from './upgrade-gate.ts'
 
 /** What a client asked for in the URL. */
 export interface Visit {
@@ -17,24 +21,51 @@ export interface Visit {
   channel: string
   /** The last id that the client holds of each topic. */
   since: Since
+  /** Undefined if it is not limited by address. */
+  address: string | undefined
 }
 
 export interface Admitted extends Identified {
   since: Since
+  address: string | undefined
 }
 
 /** Decides whether an upgrade request becomes a connection, and whose. */
 export class Admission {
+  readonly addresses: Addresses
+  readonly gate: UpgradeGate
   readonly #hub: Hub
   readonly #options: Options
   readonly #messages: MessageIdentities
+  readonly #crowded: RareLine
   /** The last origin that matched its host: most pages have the same one, and parsing takes time. */
   #ownPage = { origin: '', host: '' }
 
-  constructor(hub: Hub, options: Options) {
+  constructor(hub: Hub, options: Options, log: Pick<FastifyBaseLogger, 'warn'>) {
     this.#hub = hub
     this.#options = options
     this.#messages = new MessageIdentities(hub.broker, options)
+    this.addresses = new Addresses(options.limits)
+    this.gate = new UpgradeGate(options.limits, refusal => this.refused(refusal))
+    this.#crowded = new RareLine((fields, more) =>
+      log.warn({ ...fields, more }, 'push: an address has too many connections or upgrades; is it a proxy?'),
+    )
+  }
+
+  status(): Entrance {
+    return { limits: this.#options.limits, pendingUpgrades: this.gate.pending, addresses: this.addresses.size }
+  }
+
+  refused({ code }: PushError): void {
+    this.#hub.metrics.count('upgrades_refused_total', 1, code)
+  }
+
+  /** Counts the upgrade for its address, before anybody is asked who it is. Returns why it is refused, or undefined. */
+  enter(request: FastifyRequest): PushError | undefined {
+    const address = addressOf(request)
+    const refusal = address === undefined ? undefined : this.addresses.enter(address)
+    if (refusal) this.#crowded.tell({ address, code: refusal.code })
+    return refusal
   }
 
   /**
@@ -42,9 +73,9 @@ export class Admission {
    * what has no identity yet: the first message says it.
    */
   async admit(request: FastifyRequest, channel: string): Promise<Admitted | Visit> {
-    this.checkRoom()
+    this.#checkNode()
     this.#checkOrigin(request)
-    const visit = { channel, since: sinceOf(request) }
+    const visit = { channel, since: sinceOf(request), address: addressOf(request) }
     const identified = await this.#identify(request)
     return identified === 'message' ? visit : this.#admitAs(unexpired(identified), visit)
   }
@@ -54,15 +85,33 @@ export class Admission {
     return this.#admitAs(await this.#messages.of(payload, undefined), visit)
   }
 
-  async #admitAs({ identity, topics }: Identified, { channel, since }: Visit): Promise<Admitted> {
+  async #admitAs({ identity, topics }: Identified, { channel, since, address }: Visit): Promise<Admitted> {
+    this.checkUser(identity)
     await this.#hub.revocations.check(identity)
-    if (channel === '') return { identity, topics, since }
+    const admitted = { identity, topics, since, address }
+    if (channel === '') return admitted
     // A new list: authenticate() may return the same one for other connections.
-    return { identity, topics: [...topics, await this.#channelTopic(identity, topics, channel, since)], since }
+    return { ...admitted, topics: [...topics, await this.#channelTopic(identity, topics, channel, since)] }
   }
 
-  /** Throws when the node takes no more connections. Checked again after the upgrade: authenticate() may take long. */
-  checkRoom(): void {
+  /** Throws when there is no room for the connection. Checked again after the upgrade: authenticate() may take long. */
+  checkRoom(comer: Admitted | Visit): void {
+    this.#checkNode()
+    const crowd = comer.address === undefined ? undefined : this.addresses.fullness(comer.address)
+    if (crowd) throw crowd
+    if ('identity' in comer) this.checkUser(comer.identity)
+  }
+
+  checkUser(identity: Identity): void {
+    const { userConnections } = this.#options.limits
+    if (this.#hub.registry.countOf(identity.user, userConnections) >= userConnections) {
+      throw new errors.USER_CONNECTIONS(
+        `this user already has ${userConnections} connections on this node (limits.userConnections)`,
+      )
+    }
+  }
+
+  #checkNode(): void {
     if (this.#hub.isDraining) throw new errors.DRAINING()
     if (this.#hub.isFull) {
       throw new errors.FULL(
@@ -117,11 +166,16 @@ export class Admission {
   }
 }
 
+/** Too much for now: whoever comes again later may get in. */
+export function isTransient({ statusCode }: Pick<PushError, 'statusCode'>): boolean {
+  return statusCode === 429 || statusCode === 503
+}
+
 /** The close code that a page gets instead of an HTTP status. */
 export function closeCodeOf({ statusCode }: PushError): number {
   if (statusCode === 401) return CLOSE.UNAUTHENTICATED
   if (statusCode === 403) return CLOSE.FORBIDDEN
-  if (statusCode === 503) return CLOSE.TRY_LATER
+  if (isTransient({ statusCode })) return CLOSE.TRY_LATER
   return statusCode < 500 ? CLOSE.BAD_MESSAGE : CLOSE.INTERNAL
 }
 

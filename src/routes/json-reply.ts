@@ -11,6 +11,10 @@ export function answerJson(reply: FastifyReply, body: object | string): FastifyR
 }
 
 /** Replies with an error body like Fastify's, whatever error handler the host has set. */
-export function answerError(reply: FastifyReply, { statusCode, code, message }: PushError): FastifyReply {
-  return answerJson(reply.code(statusCode), { statusCode, code, error: STATUS_CODES[statusCode] ?? 'Error', message })
+export function answerError(reply: FastifyReply, error: PushError): FastifyReply {
+  return answerJson(reply.code(error.statusCode), errorBody(error))
+}
+
+export function errorBody({ statusCode, code, message }: PushError): object {
+  return { statusCode, code, error: STATUS_CODES[statusCode] ?? 'Error', message }
 }

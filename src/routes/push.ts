@@ -7,6 +7,7 @@ import type { HistoryReader } from '../publish/history-page.ts'
 import type { Publisher } from '../publish/publish.ts'
 import { ALL_RIGHTS, KeyRights, keyFinder, NO_RIGHTS, refuseShortKeys } from './api-keys.ts'
 import { queryOf } from './api-query.ts'
+import { KeyRates } from './api-rates.ts'
 import { API_ROUTES } from './api-routes.ts'
 import { leaveRequestHooks } from './host-hooks.ts'
 import { answerError, answerJson } from './json-reply.ts'
@@ -80,8 +81,9 @@ function publisherFor(publisher: Publisher, rights: KeyRights): Publisher {
 }
 
 /** Nobody learns anything without a key, not even which routes there are. */
-function guardOf(app: FastifyInstance, { keys, onRequest }: Api) {
+function guardOf(app: FastifyInstance, { keys, rate, onRequest }: Api) {
   const keysIn = keyFinder(keys)
+  const rates = new KeyRates(keys, rate)
   return async (request: Guarded, reply: FastifyReply): Promise<void> => {
     if (onRequest) {
       await onRequest.call(app, request, reply)
@@ -91,6 +93,11 @@ function guardOf(app: FastifyInstance, { keys, onRequest }: Api) {
       const given = keysIn(request)
       if (given.length === 0) {
         throw new errors.UNAUTHENTICATED('Authorization: Bearer KEY or X-Push-Key is missing or wrong')
+      }
+      const wait = rates.take(given)
+      if (wait > 0) {
+        reply.header('retry-after', `${wait}`)
+        throw new errors.RATE(`more than ${rate} requests a second with this key (api.rate): come back in ${wait} s`)
       }
       request[RIGHTS] = new KeyRights(given)
     }
@@ -125,6 +132,7 @@ function toPushError(error: FastifyError, request: FastifyRequest, bodyLimit: nu
   if (isPushError(error)) return error
   const statusCode = error.statusCode ?? 500
   if (statusCode === 415) return new errors.CONTENT_TYPE(contentTypeProblem(request))
+  if (error.code === 'ECONNRESET') return new errors.JSON('the body ends before its Content-Length')
   if (statusCode === 413) return new errors.TOO_LARGE(`the body is larger than ${bodyLimit} bytes`)
   if (statusCode < 500) return refusalOf(error, statusCode)
   request.log.error({ err: error }, 'push: the push API failed')

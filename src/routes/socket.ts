@@ -14,8 +14,10 @@ import { authenticated } from '../node/renewals.ts'
 import type { Options } from '../options/options.ts'
 import { errors, isPushError, type PushError } from '../protocol/errors.ts'
 import type { Ref } from '../protocol/messages.ts'
-import { type Admission, type Admitted, closeCodeOf, type Visit } from './admission.ts'
+import type { Address } from './addresses.ts'
+import { type Admission, type Admitted, closeCodeOf, isTransient, type Visit } from './admission.ts'
 import { clientModule } from './client-module.ts'
+import { handshakeProblem } from './handshake.ts'
 import { answerError } from './json-reply.ts'
 import { claimUpgrade } from './subprotocol.ts'
 import { closeReason, WaitingRoom } from './waiting-room.ts'
@@ -36,9 +38,10 @@ type Decision = (Admitted | Visit | { refusal: PushError }) & { response: Server
 // gone. With WeakMaps these objects made up two thirds of the garbage in V8's old generation.
 const DECISION = Symbol('push.decision')
 const CONNECTION = Symbol('push.connection')
+const ADDRESS = Symbol('push.address')
 
 type Decided = FastifyRequest & { [DECISION]?: Decision }
-type Connected = WebSocket & { [CONNECTION]?: Connection }
+type Connected = WebSocket & { [CONNECTION]?: Connection; [ADDRESS]?: Address | undefined }
 
 /** A client that asks for a smaller window cannot read what was compressed for all. No browser asks. */
 const WINDOW = /server_max_window_bits/
@@ -52,6 +55,10 @@ interface Arrival {
   ref?: Ref | undefined
 }
 
+function giveBackAddress(this: Connected): void {
+  this[ADDRESS]!.connections--
+}
+
 const NO_SOCKET = 'injectWS has no socket: use openConnection of fastify-push-bridge/testing'
 
 /** `path`, `path/` and `path/NAME`: WebSocket upgrades. A plain GET is answered with advice. */
@@ -60,6 +67,7 @@ export function socketRoutes(
   { hub, options, admission, dispatcher, server }: SocketRoutes,
 ): void {
   const { watch } = server
+  const bounds = { milliseconds: options.limits.handshake, gate: admission.gate }
   const deflater = options.compression && new Deflater(options.compression)
   const room = new WaitingRoom({
     hub,
@@ -68,12 +76,26 @@ export function socketRoutes(
   })
   app.addHook('preClose', async () => room.close())
 
-  const onRequest = (request: FastifyRequest, _reply: FastifyReply, done: () => void) => {
-    if (request.ws) {
-      claimUpgrade(request.raw)
-      watch.adopt(request.raw, options.limits.handshake)
-    }
-    done()
+  const onRequest = (request: FastifyRequest, reply: FastifyReply, done: () => void) => {
+    if (!request.ws) return done()
+    claimUpgrade(request.raw)
+    if (watch.hasRefused(request.raw)) return
+    const excess = watch.adopt(request.raw, bounds)
+    if (excess) return void answer(excess, request, reply)
+    // Without a socket it is refused with advice later.
+    const problem = hasSocket(request) ? handshakeProblem(request.headers) : undefined
+    const refusal = problem ? new errors.BAD_MESSAGE(problem) : admission.enter(request)
+    if (!refusal) return done()
+    if (problem) reply.header('sec-websocket-version', '13')
+    admission.refused(refusal)
+    answer(refusal, request, reply)
+  }
+
+  const answer = (refusal: PushError, request: FastifyRequest, reply: FastifyReply) => {
+    watch.answered(request.raw)
+    endWithAnswer(request, reply)
+    if (isTransient(refusal)) reply.header('retry-after', '1')
+    return answerError(reply, refusal)
   }
 
   // After all hooks of the host, so that request.user and request.session exist.
@@ -85,12 +107,9 @@ export function socketRoutes(
       request[DECISION] = { ...admitted, response: reply.raw }
     } catch (error) {
       const refusal = toRefusal(error, request)
-      hub.metrics.count('upgrades_refused_total', 1, refusal.code)
+      admission.refused(refusal)
       // A page cannot see the status of a refused upgrade and would retry for ever: it gets a close code.
-      if (request.headers.origin === undefined || refusal.statusCode === 503) {
-        endWithAnswer(request, reply)
-        return answerError(reply, refusal)
-      }
+      if (request.headers.origin === undefined || isTransient(refusal)) return answer(refusal, request, reply)
       request[DECISION] = { refusal, response: reply.raw }
     }
   }
@@ -101,20 +120,28 @@ export function socketRoutes(
     takeOver(socket, decision.response, app)
     if ('refusal' in decision) return refuse(socket, decision.refusal)
     try {
-      admission.checkRoom()
+      admission.checkRoom(decision)
     } catch (error) {
-      hub.metrics.count('upgrades_refused_total', 1, (error as PushError).code)
+      admission.refused(error as PushError)
       return refuse(socket, error as PushError)
     }
     // Without onConnect the request can be freed before the welcome: it holds about 10 kB.
     const kept = options.callbacks.onConnect && request
     const isShared = server.isDeflating && !WINDOW.test(request.headers['sec-websocket-extensions'] ?? '')
     const transport = createTransport(socket, request.raw.socket, isShared ? deflater : undefined)
+    hold(socket, decision.address)
     if ('identity' in decision) return void accept(socket, { transport, request: kept }, decision)
     room.wait(socket, decision, ({ admitted, early, ref }) => {
       const connection = accept(socket, { transport, request: kept, ref }, admitted)
       for (const { data, isBinary } of early) dispatcher.receive(connection, data, isBinary)
     })
+  }
+
+  /** Counts the socket for its address for as long as it lives, whether or not the client says who it is. */
+  const hold = (socket: Connected, address: string | undefined) => {
+    if (address === undefined) return
+    socket[ADDRESS] = admission.addresses.hold(address)
+    socket.on('close', giveBackAddress)
   }
 
   const accept = (socket: WebSocket, { transport, request, ref }: Arrival, { identity, topics, since }: Admitted) => {
@@ -175,7 +202,12 @@ export function socketRoutes(
     schema: { hide: true } as object,
     logSerializers: { req: withoutQuery },
   } as const
-  for (const url of [path, `${path}/*`]) app.route({ ...route, url, handler: askForUpgrade })
+  const handler = async (request: FastifyRequest, reply: FastifyReply) => {
+    const refusal = askForUpgrade(request, reply)
+    admission.refused(refusal)
+    answerError(reply, refusal)
+  }
+  for (const url of [path, `${path}/*`]) app.route({ ...route, url, handler })
   app.route({ ...route, url: `${path}/client.js`, handler: clientModule(options.origins) })
   // In preHandler, since @fastify/websocket completes every upgrade that reaches the handler.
   const reserved = { method: 'GET', exposeHeadRoute: false, schema: route.schema } as const
@@ -235,7 +267,7 @@ function refuse(socket: WebSocket, refusal: PushError): void {
 }
 
 /** Usually nginx did not forward the upgrade: show which header is missing. */
-async function askForUpgrade(request: FastifyRequest, reply: FastifyReply): Promise<void> {
+function askForUpgrade(request: FastifyRequest, reply: FastifyReply): PushError {
   const { upgrade, connection } = request.headers
   // A page cannot see the answer, so the log has to show it.
   request.log.info(
@@ -243,13 +275,10 @@ async function askForUpgrade(request: FastifyRequest, reply: FastifyReply): Prom
     'push: a plain GET came instead of an upgrade',
   )
   reply.header('upgrade', 'websocket').header('connection', 'Upgrade')
-  answerError(
-    reply,
-    new errors.UPGRADE_REQUIRED(
-      `this is a WebSocket: connect with ws:// or wss://. The request came as HTTP/${request.raw.httpVersion} with ` +
-        `Upgrade: ${upgrade ?? '(missing)'} and Connection: ${connection ?? '(missing)'}. Behind nginx the location needs: ` +
-        'proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade"; ' +
-        'proxy_set_header Host $http_host;',
-    ),
+  return new errors.UPGRADE_REQUIRED(
+    `this is a WebSocket: connect with ws:// or wss://. The request came as HTTP/${request.raw.httpVersion} with ` +
+      `Upgrade: ${upgrade ?? '(missing)'} and Connection: ${connection ?? '(missing)'}. Behind nginx the location needs: ` +
+      'proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade"; ' +
+      'proxy_set_header Host $http_host;',
   )
 }

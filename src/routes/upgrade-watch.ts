@@ -1,5 +1,8 @@
-import type { IncomingMessage, Server } from 'node:http'
+import { type IncomingMessage, type Server, STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
+import { errors, type PushError } from '../protocol/errors.ts'
+import { errorBody } from './json-reply.ts'
+import type { UpgradeGate } from './upgrade-gate.ts'
 
 interface Upgrade {
   socket: Socket
@@ -10,11 +13,18 @@ interface Upgrade {
   isAnswered: boolean
   /** When the handshake must be done; Infinity while the path is not known to be ours. */
   deadline: number
+  /** Where it counts as unfinished. */
+  gate: UpgradeGate | undefined
 }
 
-interface Guard {
-  matches(url: string): boolean
+/** The bounds of a registration on upgrades. */
+export interface Bounds {
   milliseconds: number
+  gate: UpgradeGate
+}
+
+interface Guard extends Bounds {
+  matches(url: string): boolean
 }
 
 /** The name of the upgrade listener of @fastify/websocket, in whichever context it is registered. */
@@ -22,9 +32,12 @@ export const UPGRADE_LISTENER = 'onUpgrade'
 
 const SWEEP = 500
 
+/** While upgrades are too many, those that are finished are looked for this often, in milliseconds. */
+const LOOK = 50
+
 const UPGRADE = Symbol('push.upgrade')
 
-type Watched = IncomingMessage & { [UPGRADE]?: Upgrade }
+type Watched = IncomingMessage & { [UPGRADE]?: Upgrade | 'refused' }
 
 /**
  * Ends upgrades that nobody finishes. @fastify/websocket 11 answers a refused upgrade but keeps its socket open when the
@@ -41,6 +54,7 @@ export class UpgradeWatch {
   #upgrades: Upgrade[] = []
   readonly #guards: Guard[] = []
   #timer: NodeJS.Timeout | undefined
+  #lookedAt = Number.NEGATIVE_INFINITY
   /** The application is closing: from now on there may be no listener that routes an upgrade. */
   #isClosing = false
   /** The last result of `#isRouted` and for how many listeners: searching again for each of thousands takes time. */
@@ -60,9 +74,19 @@ export class UpgradeWatch {
     this.#guards.push(guard)
   }
 
-  /** The router gave this request to one of our routes: its upgrade must be done in time, whatever its URL looks like. */
-  adopt({ [UPGRADE]: upgrade }: Watched, milliseconds: number): void {
-    if (upgrade?.deadline === Number.POSITIVE_INFINITY) upgrade.deadline = performance.now() + milliseconds
+  /**
+   * The router gave this request to one of our routes: its upgrade must be done in time, whatever its URL looks like.
+   * Returns why it must be refused, or undefined.
+   */
+  adopt({ [UPGRADE]: upgrade }: Watched, { milliseconds, gate }: Bounds): PushError | undefined {
+    if (typeof upgrade !== 'object' || upgrade.deadline !== Number.POSITIVE_INFINITY) return undefined
+    upgrade.deadline = performance.now() + milliseconds
+    return this.#enter(upgrade, gate)
+  }
+
+  /** There is nothing to do any more for a request that the router has got all the same. */
+  hasRefused(request: Watched): boolean {
+    return request[UPGRADE] === 'refused'
   }
 
   #watch(request: Watched, socket: Socket): void {
@@ -71,11 +95,33 @@ export class UpgradeWatch {
     const guard = this.#guardOf(request.url ?? '')
     if (guard && !this.#isRouted) return refuse(socket)
     const patience = guard?.milliseconds ?? (this.#isClosing ? SWEEP : Number.POSITIVE_INFINITY)
-    const deadline = performance.now() + patience
-    const upgrade: Upgrade = { socket, isDone: false, written: socket.bytesWritten, isAnswered: false, deadline }
-    request[UPGRADE] = upgrade
+    const [deadline, written] = [performance.now() + patience, socket.bytesWritten]
+    const upgrade: Upgrade = { socket, isDone: false, written, isAnswered: false, deadline, gate: undefined }
+    // Before the hooks of the host, which may be what takes so long.
+    const refusal = guard && this.#enter(upgrade, guard.gate)
+    request[UPGRADE] = refusal ? 'refused' : upgrade
+    if (refusal) return refuse(socket, refusal)
     this.#upgrades.push(upgrade)
     this.#timer ??= setInterval(() => this.#sweep(performance.now()), SWEEP)
+  }
+
+  #enter(upgrade: Upgrade, gate: UpgradeGate): PushError | undefined {
+    const now = performance.now()
+    if (gate.isFull && now - this.#lookedAt >= LOOK) {
+      this.#lookedAt = now
+      this.#keep(other => !isTaken(other))
+    }
+    const refusal = gate.enter()
+    if (!refusal) upgrade.gate = gate
+    return refusal
+  }
+
+  #keep(isWatched: (upgrade: Upgrade) => boolean): void {
+    this.#upgrades = this.#upgrades.filter(upgrade => {
+      const isKept = isWatched(upgrade)
+      if (!isKept) release(upgrade)
+      return isKept
+    })
   }
 
   /** Apart, since a closure in #watch would let its timer keep the request in memory. */
@@ -85,7 +131,14 @@ export class UpgradeWatch {
 
   /** The request became a WebSocket. */
   finish({ [UPGRADE]: upgrade }: Watched): void {
-    if (upgrade) upgrade.isDone = true
+    if (typeof upgrade !== 'object') return
+    upgrade.isDone = true
+    release(upgrade)
+  }
+
+  /** The request was answered: it no longer counts as unfinished, but somebody must still see its socket end. */
+  answered({ [UPGRADE]: upgrade }: Watched): void {
+    if (typeof upgrade === 'object') release(upgrade)
   }
 
   /** False after @fastify/websocket stopped listening in preClose; sockets are accepted for some milliseconds more. */
@@ -99,7 +152,7 @@ export class UpgradeWatch {
   }
 
   #sweep(now: number): void {
-    this.#upgrades = this.#upgrades.filter(upgrade => !isTaken(upgrade) && !this.#endIfUseless(upgrade, now))
+    this.#keep(upgrade => !isTaken(upgrade) && !this.#endIfUseless(upgrade, now))
     if (this.#upgrades.length > 0) return
     clearInterval(this.#timer)
     this.#timer = undefined
@@ -126,7 +179,7 @@ export class UpgradeWatch {
       if (isAnswered || socket.bytesWritten > written) socket.destroySoon()
       else refuse(socket)
     }
-    this.#upgrades = []
+    this.#keep(() => false)
   }
 
   close(): void {
@@ -134,13 +187,22 @@ export class UpgradeWatch {
     clearInterval(this.#timer)
     // The server waits for its sockets before it closes, and nothing else ends these.
     for (const upgrade of this.#upgrades) if (!isTaken(upgrade)) upgrade.socket.destroySoon()
-    this.#upgrades = []
+    this.#keep(() => false)
   }
 }
 
-function refuse(socket: Socket): void {
+function release(upgrade: Upgrade): void {
+  upgrade.gate?.leave()
+  upgrade.gate = undefined
+}
+
+function refuse(socket: Socket, refusal: PushError = new errors.DRAINING()): void {
+  const body = JSON.stringify(errorBody(refusal))
   socket.on('error', () => {})
-  socket.write('HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n')
+  socket.write(
+    `HTTP/1.1 ${refusal.statusCode} ${STATUS_CODES[refusal.statusCode]}\r\nConnection: close\r\nRetry-After: 1\r\n` +
+      `Content-Type: application/json; charset=utf-8\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+  )
   socket.destroySoon()
 }
 

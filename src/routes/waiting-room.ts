@@ -31,7 +31,7 @@ interface Guest {
 
 interface WaitingRoomParts {
   hub: Hub
-  admission: Pick<Admission, 'admitLater'>
+  admission: Pick<Admission, 'admitLater' | 'checkUser'>
   failed(error: unknown): void
 }
 
@@ -134,6 +134,8 @@ export class WaitingRoom {
     try {
       admitted = await admission.admitLater(payload, guest.visit)
       if (hub.isDraining) throw new errors.DRAINING()
+      // Meanwhile others of the same user may have come.
+      admission.checkUser(admitted.identity)
     } catch (error) {
       const refusal = this.#presentable(error)
       if (this.#guests.has(socket)) this.#turnAway(socket, refusal)

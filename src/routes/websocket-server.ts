@@ -4,7 +4,8 @@ import type { FastifyInstance } from 'fastify'
 import type { Options } from '../options/options.ts'
 import { errors } from '../protocol/errors.ts'
 import { selectKnownSubprotocols } from './subprotocol.ts'
-import { UPGRADE_LISTENER, UpgradeWatch } from './upgrade-watch.ts'
+import type { UpgradeGate } from './upgrade-gate.ts'
+import { type Bounds, UPGRADE_LISTENER, UpgradeWatch } from './upgrade-watch.ts'
 
 /** The default of `ws`: a client could make the server collect 100 MiB for one message. */
 const WS_DEFAULT_MAX_PAYLOAD = 100 * 1024 * 1024
@@ -38,8 +39,13 @@ export interface SharedServer {
 /**
  * Gives `scope` WebSocket routes: through the host's @fastify/websocket if that is already registered, otherwise through
  * one of our own inside `scope`, so that the host can still register it later (twice in one context is an uncaught
- * exception). Each registration listens to every upgrade of the server and routes it, so only one may stay. */
-export async function shareWebSocketServer(scope: FastifyInstance, options: Options): Promise<SharedServer> {
+ * exception). Each registration listens to every upgrade of the server and routes it, so only one may stay.
+ */
+export async function shareWebSocketServer(
+  scope: FastifyInstance,
+  options: Options,
+  gate: UpgradeGate,
+): Promise<SharedServer> {
   const server = scope.server as Server
   const shared = { isDeflating: options.compression !== undefined } as SharedServer
   if (scope.hasDecorator('websocketServer')) {
@@ -60,7 +66,7 @@ export async function shareWebSocketServer(scope: FastifyInstance, options: Opti
     })
   }
   selectKnownSubprotocols(scope.websocketServer)
-  shared.watch = watchUpgrades(scope, server, options.path, options.limits.handshake)
+  shared.watch = watchUpgrades(scope, server, options.path, { milliseconds: options.limits.handshake, gate })
   return shared
 }
 
@@ -92,12 +98,12 @@ function warnIfWideOpen(scope: FastifyInstance): void {
   )
 }
 
-function watchUpgrades(scope: FastifyInstance, server: Server, path: string, milliseconds: number): UpgradeWatch {
+function watchUpgrades(scope: FastifyInstance, server: Server, path: string, bounds: Bounds): UpgradeWatch {
   const watch = watches.get(server) ?? new UpgradeWatch(server)
   watches.set(server, watch)
   const full = `${scope.prefix}${path}`
   const matches = (url: string) => url.startsWith(full) && '/?'.includes(url[full.length] ?? '')
-  watch.guard({ matches, milliseconds })
+  watch.guard({ ...bounds, matches })
   scope.addHook('preClose', async () => watch.refusePending())
   scope.addHook('onClose', () => watch.close())
   return watch

@@ -353,6 +353,22 @@ export function brokerSuite(name: string, makeNodes: MakeNodes): void {
       assert.deepEqual(await nodes[0]!.revokedAt(['42', 'ü']), [undefined, 3000])
     },
   )
+  suiteTest('of the tickets of a user the newest are good', async (_t, { nodes }) => {
+    const bound = { user: '42', most: 3 }
+    await nodes[0]!.putTicket('other', 'other', 30, { user: '43', most: 3 })
+    await nodes[0]!.putTicket('nobody', 'nobody', 30)
+    const ended: number[] = []
+    for (let i = 0; i < 5; i++) ended.push(await nodes[i % nodes.length]!.putTicket(`t${i}`, `${i}`, 30, bound))
+    assert.deepEqual(ended, [0, 0, 0, 1, 1])
+    const taken: (string | null)[] = []
+    for (const token of ['t0', 't1', 't2', 't3', 't4', 'other', 'nobody']) {
+      taken.push(await nodes.at(-1)!.takeTicket(token))
+    }
+    assert.deepEqual(taken, [null, null, '2', '3', '4', 'other', 'nobody'])
+    // What is spent takes nothing away from what is not.
+    for (let i = 5; i < 8; i++) assert.equal(await nodes[0]!.putTicket(`t${i}`, `${i}`, 30, bound), 0)
+    for (let i = 5; i < 8; i++) assert.equal(await nodes[0]!.takeTicket(`t${i}`), `${i}`)
+  })
 
   suiteTest('envelopes that could not be used are noted', async (_t, { nodes, notes }) => {
     const note = { topic: 'user:1' as Topic, reason: 'json', message: 'broken' }

@@ -29,6 +29,13 @@ const DEFAULTS = {
     messages: 100,
     pending: 32,
     handshake: 10_000,
+    userConnections: 100,
+    addressConnections: 5000,
+    upgrades: 2000,
+    addressUpgrades: 200,
+    pendingUpgrades: 5000,
+    userTickets: 100,
+    handlerTime: 30_000,
   },
   drain: { delay: 0, window: 5000, timeout: 5000 },
   expiry: { warn: 30_000 },
@@ -313,7 +320,16 @@ test('api: keys or a guard of the host’s own', () => {
   assert.deepEqual(parseOptions({ ...PATH, api: { keys: ['k'] } }).api, {
     path: '/push',
     keys: ['k'],
+    rate: 1000,
     onRequest: undefined,
   })
-  assert.deepEqual(parseOptions({ ...PATH, api: { onRequest, path: '/p' } }).api, { path: '/p', keys: [], onRequest })
+  assert.equal(parseOptions({ ...PATH, api: { keys: ['k'], rate: 5 } }).api?.rate, 5)
+  for (const [api, message] of [
+    [{ keys: ['k'], rate: 0 }, /option api\.rate must be >= 1/],
+    [{ onRequest, rate: 5 }, /option api\.rate is that of each key: limit the rate in onRequest/],
+  ] as const) {
+    assert.throws(() => parseOptions({ ...PATH, api }), { message })
+  }
+  const guarded = { path: '/p', keys: [], rate: 1000, onRequest }
+  assert.deepEqual(parseOptions({ ...PATH, api: { onRequest, path: '/p' } }).api, guarded)
 })

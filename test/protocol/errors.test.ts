@@ -25,9 +25,15 @@ const STATUS = {
   INTERNAL: 500,
   UPGRADE_REQUIRED: 426,
   LIMIT: 429,
+  RATE: 429,
+  USER_CONNECTIONS: 429,
+  ADDRESS_CONNECTIONS: 429,
+  ADDRESS_UPGRADES: 429,
   HANDLER: 500,
   UNSUPPORTED: 501,
   FULL: 503,
+  UPGRADES: 503,
+  PENDING_UPGRADES: 503,
   DRAINING: 503,
   CLOSED: 503,
   BUSY: 503,
@@ -35,6 +41,7 @@ const STATUS = {
   UNCONFIRMED: 503,
   BACKEND_AWAY: 503,
   BACKEND_UNCONFIRMED: 503,
+  TIMEOUT: 504,
 } satisfies Record<keyof typeof errors, number>
 
 const made = Object.entries(errors).map(

@@ -240,9 +240,11 @@ test('refusals are counted by reason', async t => {
   const { app, port } = await buildPush(t, { authenticate: () => null })
   await refusalOf(`ws://127.0.0.1:${port}/ws`)
   await refusalOf(`ws://127.0.0.1:${port}/ws`, { origin: 'http://evil.example' })
+  await fetch(`http://127.0.0.1:${port}/ws`)
   const { metrics } = await app.push.status()
   assert.equal(metrics['upgrades_refused_total{PUSH_ERR_UNAUTHENTICATED}'], 1)
   assert.equal(metrics['upgrades_refused_total{PUSH_ERR_ORIGIN}'], 1)
+  assert.equal(metrics['upgrades_refused_total{PUSH_ERR_UPGRADE_REQUIRED}'], 1)
 })
 
 test('an identity that has expired is refused before it hears anything', async t => {

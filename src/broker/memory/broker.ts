@@ -13,6 +13,7 @@ import type {
   RejectedNote,
   Sent,
   Subscriber,
+  TicketBound,
 } from '../broker.ts'
 import { ReceiptAnswers } from '../receipt-answers.ts'
 import { MemoryHistory } from './history.ts'
@@ -28,7 +29,7 @@ class Shared {
   readonly subscribers = new Set<Subscriber>()
   /** Who waits for the answer of this process, the only node. */
   readonly receipts = new Map<string, (answer?: NodeAnswer) => void>()
-  readonly tickets = new Map<string, { identity: string; expires: number }>()
+  readonly tickets = new Map<string, { identity: string; expires: number; user: string | undefined }>()
   readonly history = new MemoryHistory()
   readonly revocations = new MemoryRevocations()
   readonly presence = new MemoryPresence((topic, delta) => {
@@ -172,14 +173,20 @@ export class MemoryBroker implements Broker {
     return 1
   }
 
-  async putTicket(token: string, identity: string, ttlSeconds: number): Promise<void> {
+  async putTicket(token: string, identity: string, ttlSeconds: number, bound?: TicketBound): Promise<number> {
+    const { tickets } = this.#shared
     const now = Date.now()
-    for (const [old, { expires }] of this.#shared.tickets) if (expires <= now) this.#shared.tickets.delete(old)
-    if (this.#shared.tickets.size >= MAX_TICKETS)
-      throw new errors.BUSY(`${MAX_TICKETS} tickets are waiting to be spent`)
+    const own: string[] = []
+    for (const [old, { expires, user }] of tickets) {
+      if (expires <= now) tickets.delete(old)
+      else if (bound && user === bound.user) own.push(old)
+    }
+    const ended = bound ? own.slice(0, Math.max(0, own.length + 1 - bound.most)) : []
+    for (const old of ended) tickets.delete(old)
+    if (tickets.size >= MAX_TICKETS) throw new errors.BUSY(`${MAX_TICKETS} tickets are waiting to be spent`)
     // Like SET … NX in Redis: an existing ticket is not replaced.
-    if (!this.#shared.tickets.has(token))
-      this.#shared.tickets.set(token, { identity, expires: now + ttlSeconds * 1000 })
+    if (!tickets.has(token)) tickets.set(token, { identity, expires: now + ttlSeconds * 1000, user: bound?.user })
+    return ended.length
   }
 
   async takeTicket(token: string): Promise<string | null> {

@@ -81,4 +81,9 @@ export class Names {
   ticket(token: string): string {
     return `${this.prefix}ticket:${token}`
   }
+
+  /** The tickets of a user that last no longer than `seconds`. */
+  tickets(user: string, seconds: number): string {
+    return `${this.prefix}tickets:${seconds}:${user}`
+  }
 }

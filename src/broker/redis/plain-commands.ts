@@ -1,19 +1,22 @@
 import { errors, isPushError } from '../../protocol/errors.ts'
-import type { Broker } from '../broker.ts'
+import type { Broker, TicketBound } from '../broker.ts'
 import type { Command } from './commands.ts'
 import type { Masters } from './masters.ts'
 import type { Names } from './names.ts'
+import { UserTickets } from './user-tickets.ts'
 
 /** What nodes and scripts do with commands that every backend has too: count nodes, write and take tickets. */
 export class PlainCommands implements Pick<Broker, 'nodes' | 'putTicket' | 'takeTicket'> {
   readonly #masters: Masters
   readonly #names: Names
   readonly #timeout: number
+  readonly #ofUsers: UserTickets
 
   constructor(masters: Masters, names: Names, timeout: number) {
     this.#masters = masters
     this.#names = names
     this.#timeout = timeout
+    this.#ofUsers = new UserTickets(masters, names, timeout)
   }
 
   async #ask(key: string, ...command: Command): Promise<unknown> {
@@ -28,9 +31,10 @@ export class PlainCommands implements Pick<Broker, 'nodes' | 'putTicket' | 'take
     return Number(nodes)
   }
 
-  async putTicket(token: string, identity: string, ttlSeconds: number): Promise<void> {
+  async putTicket(token: string, identity: string, ttlSeconds: number, bound?: TicketBound): Promise<number> {
     const key = this.#names.ticket(token)
     await this.#ask(key, 'SET', key, identity, 'EX', ttlSeconds, 'NX')
+    return bound ? this.#ofUsers.add(token, ttlSeconds, bound) : 0
   }
 
   async takeTicket(token: string): Promise<string | null> {

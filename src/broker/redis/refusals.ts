@@ -83,7 +83,7 @@ function targetOf(command: Command): string {
 
 /** `push:user:42` is one of `push:user:*`. */
 function patternOf(name: string): string {
-  return name.replace(/^(.*?(?:channel|user|connection|receipt|ticket|revoked|node):).*$/s, '$1*')
+  return name.replace(/^(.*?(?:channel|user|connection|receipt|tickets?|revoked|node):).*$/s, '$1*')
 }
 
 function rightIn(command: Command, message: string): string {
@@ -97,6 +97,7 @@ function failsWithout(command: Command): string {
   if (/receipt:/.test(target)) return 'receipts fail'
   if (/ticket:/.test(target)) return 'tickets fail'
   if (/revoked:/.test(target)) return 'users who are revoked are not kept out'
+  if (/tickets:/.test(target)) return 'the tickets of a user have no bound'
   if (/rejected$/.test(target)) return 'no note of a rejected envelope is kept'
   return FAILS[nameOf(command)] ?? `${nameOf(command)} fails`
 }

@@ -75,7 +75,7 @@ export function createRegistration(shared: RedisBroker, options: RedisRegistrati
     note: rejected => shared.note(rejected, noteRejected),
     appendEvents: (stream, events, limits) => appender.append(names.events(stream), events, limits),
     nodes: () => plain.nodes(),
-    putTicket: (token, identity, ttlSeconds) => plain.putTicket(token, identity, ttlSeconds),
+    putTicket: (token, identity, ttlSeconds, bound) => plain.putTicket(token, identity, ttlSeconds, bound),
     takeTicket: token => plain.takeTicket(token),
     putRevocation: (user, time, ttlSeconds) => revocations.put(user, time, ttlSeconds),
     revokedAt: users => revocations.of(users),

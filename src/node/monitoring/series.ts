@@ -18,9 +18,11 @@ export const COUNTERS: Readonly<Record<CounterName, CounterSeries>> = {
     known: ['1000', '1001', '1005', '1006', '1012', '4502', '4503', '4504'],
   },
   upgrades_refused_total: { help: 'Upgrades refused, by error code.', label: 'reason' },
+  tickets_ended_total: { help: 'Tickets that ended unspent because their user got too many.' },
   messages_received_total: { help: 'Messages of clients, text and binary.' },
   messages_received_bytes_total: { help: 'Bytes of the messages of clients.' },
   messages_refused_total: { help: 'Messages of clients that were refused, by error code.', label: 'reason' },
+  late_results_total: { help: 'Handlers and authorize calls that ended after the client was told PUSH_ERR_TIMEOUT.' },
   client_publications_total: { help: 'Publications of clients that the broker has taken.' },
   api_refused_total: { help: 'Calls of the HTTP push API that were refused, by error code.', label: 'reason' },
   publications_sent_total: {

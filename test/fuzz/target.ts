@@ -1,0 +1,56 @@
+import type { World } from './world.ts'
+
+/** What became of the inputs of a target. */
+export interface Ran {
+  inputs: number
+  outcomes: Record<string, number>
+  /** By how much counters of the node must have grown. */
+  counts: Count[]
+  problems: string[]
+}
+
+export interface Count {
+  counter: string
+  reason?: string
+  /** This reason does not count: what it says may be hidden from a client. */
+  except?: string
+  /** At least and at most: equal unless some outcomes could not be seen. */
+  least: number
+  most: number
+}
+
+/** Throws `count` inputs at the node, or fewer when `isOver` says so. */
+export type Target = (world: World, count: number, isOver: () => boolean) => Promise<Ran>
+
+/** Counts outcomes, and keeps the first problems in words. */
+export class Findings {
+  readonly outcomes: Record<string, number> = {}
+  readonly problems: string[] = []
+  inputs = 0
+
+  saw(outcome: string, by = 1): void {
+    this.outcomes[outcome] = (this.outcomes[outcome] ?? 0) + by
+  }
+
+  problem(sentence: string): void {
+    this.saw('PROBLEM')
+    if (this.problems.length < 10) this.problems.push(sentence.slice(0, 600))
+  }
+
+  of(counts: Count[]): Ran {
+    return { inputs: this.inputs, outcomes: this.outcomes, counts, problems: this.problems }
+  }
+}
+
+/** Runs `one` again and again, `width` at the same time, until there were `count` or it is over. */
+export async function times(
+  count: number,
+  { width, isOver }: { width: number; isOver(): boolean },
+  one: (index: number) => Promise<unknown>,
+): Promise<void> {
+  let next = 0
+  const worker = async () => {
+    while (next < count && !isOver()) await one(next++)
+  }
+  await Promise.all(Array.from({ length: width }, worker))
+}
