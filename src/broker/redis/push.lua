@@ -588,7 +588,8 @@ local function expire_with_leases(presence, milliseconds, lease)
   redis.call('PEXPIRE', presence.own, string.format('%.0f', math.max(last - milliseconds, lease) * 4))
 end
 
--- Nodes know versions that this list does not have yet when Redis went back in time: in another epoch they read it again.
+-- When Redis went back in time, nodes know versions that this list does not have yet, or has with another change: in another
+-- epoch they read it again.
 local function begin_epoch(presence, time)
   presence.state.epoch = timeline_at(microseconds_of(time))
   redis.call('HSET', presence.key, 'epoch', presence.state.epoch)
@@ -609,9 +610,9 @@ local function presence_forbidden(presence, channel, is_sharded)
 end
 
 -- Owners whose lease has ended, as far as the caller may end them: not after an outage, in which all leases end.
-local function lapsed_in(presence, milliseconds, had_lease)
+local function lapsed_in(presence, milliseconds, is_in_time)
   local lapsed = {}
-  if not had_lease or milliseconds < tonumber(presence.state.quiet or '0') then return lapsed end
+  if not is_in_time or milliseconds < tonumber(presence.state.quiet or '0') then return lapsed end
   for field in pairs(presence.state) do
     local owner = field:match('^@(.*)$')
     if owner then
@@ -637,7 +638,8 @@ local function push_presence(keys, args)
   local missing = presence_forbidden(presence, channel, is_sharded)
   if missing then return redis.error_reply('NOPERM this user has no permission for ' .. missing) end
   if not is_whole(presence, owner) then return { 'resync', '', 0, '0' } end
-  if state.epoch == args[7] and tonumber(state.version or '0') < tonumber(args[8]) then begin_epoch(presence, time) end
+  local is_behind = state.epoch == args[7] and tonumber(state.version or '0') < tonumber(args[8])
+  if state.epoch and (is_behind or change ~= base) then begin_epoch(presence, time) end
   if change ~= base then return { 'resync', state.epoch or '', tonumber(state.version or '0'), change } end
   -- What was left of a list that is gone.
   if change == '0' then redis.call('UNLINK', presence.own) end
@@ -646,8 +648,10 @@ local function push_presence(keys, args)
     -- It may have outlived its version, and every owner writes its share again.
     redis.call('UNLINK', presence.members)
   end
-  local had_lease = expires >= milliseconds
-  if change ~= '0' and not had_lease then
+  -- Every node renews its lease when a third of it is over. One that is late was cut off, or Redis was away: then those of
+  -- others may have ended too, who are about to come back.
+  local is_in_time = expires - milliseconds >= lease / 2
+  if change ~= '0' and not is_in_time then
     state.quiet = string.format('%.0f', milliseconds + lease)
     redis.call('HSET', presence.key, 'quiet', state.quiet)
   end
@@ -668,7 +672,7 @@ local function push_presence(keys, args)
   end
   expire_with_leases(presence, milliseconds, lease)
   local reply = { 'ok', state.epoch, tonumber(state.version or '0'), next }
-  for _, it in ipairs(lapsed_in(presence, milliseconds, had_lease)) do reply[#reply + 1] = it end
+  for _, it in ipairs(lapsed_in(presence, milliseconds, is_in_time)) do reply[#reply + 1] = it end
   return reply
 end
 

@@ -8,8 +8,9 @@ import type { Share } from './share.ts'
 const GATHER = 20
 /** Milliseconds between two looks at leases and at users who are leaving. */
 const TICK = 250
-/** Milliseconds between two attempts at what could not be written. */
+/** Milliseconds between two attempts at what could not be written, unless the lease is short. */
 const RETRY = 1000
+const RETRIES = 10
 /** Topics in one round trip. */
 const TOPICS_AT_ONCE = 200
 /** A lease is renewed this many times before it would end. */
@@ -119,9 +120,14 @@ export class ShareWriter {
 
   #refused(share: Share, users: Iterable<string>, error: Error): void {
     share.refused(users)
-    share.retryAt = performance.now() + RETRY
+    share.retryAt = this.#nextTry()
     this.#dirty.add(share)
     this.#tell(error)
+  }
+
+  /** Soon enough to be back within the lease. */
+  #nextTry(): number {
+    return performance.now() + Math.min(RETRY, this.#lease / RETRIES)
   }
 
   #tell(error: Error): void {
@@ -158,7 +164,7 @@ export class ShareWriter {
       share.resync(base, owned)
     } catch (error) {
       this.#tell(error as Error)
-      share.retryAt = performance.now() + RETRY
+      share.retryAt = this.#nextTry()
     }
     share.isWriting = false
     this.#dirty.add(share)

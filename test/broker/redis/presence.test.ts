@@ -1,15 +1,81 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { OwnMember, PresenceReply } from '../../../src/broker/presence.ts'
+import type { OwnMember, PresencePlace, PresenceReply, PresenceStore } from '../../../src/broker/presence.ts'
 import { MAX_DELTA_BYTES } from '../../../src/protocol/presence-delta.ts'
 import type { Topic } from '../../../src/protocol/topic.ts'
+import { dump, ROOM, restore } from '../../helpers/presence.ts'
 import { startRedis } from '../../helpers/redis.ts'
 import { connected } from '../../helpers/redis-node.ts'
 import { until } from '../../helpers/waiting.ts'
 
-const TOPIC = 'channel:room' as Topic
+const TOPIC = ROOM as Topic
 const USERS = 400
 const NOWHERE = { epoch: '', version: 0 }
+const KEY = `{push:${TOPIC}}:presence`
+
+const own = (info = ''): OwnMember => ({ connections: 1, since: 1000, info, ids: [] })
+
+/** What an owner writes, one change after the other; `heard` is what it has heard of others. */
+class Writer {
+  readonly #presence: PresenceStore
+  readonly owner: string
+  base = '0'
+  heard: PresencePlace = NOWHERE
+
+  constructor(presence: PresenceStore, owner: string) {
+    this.#presence = presence
+    this.owner = owner
+  }
+
+  async write(users: readonly string[] = [], lease = 60_000): Promise<PresenceReply> {
+    const { owner, base, heard } = this
+    const change = { topic: TOPIC, owner, base, heard, lease, anonymous: 0 }
+    const [reply] = await this.#presence.write([{ ...change, users: new Map(users.map(user => [user, own()])) }])
+    if (reply instanceof Error) throw reply
+    this.base = reply!.base
+    this.heard = reply!
+    return reply!
+  }
+}
+
+test('a list that lost a change and got another one in its place is another list', { timeout: 60_000 }, async t => {
+  const server = await startRedis(t)
+  const { presence } = (await connected(t, server)).broker
+  const [a, b] = [new Writer(presence, 'a.1'), new Writer(presence, 'b.1')]
+  await a.write(['ann'])
+  const { epoch } = await b.write(['bob'])
+  const dumped = await dump(server.admin)
+  // Nobody but its writer heard of this one.
+  const lost = await b.write(['carl'])
+  await restore(server.admin, dumped)
+  const instead = await a.write(['dora'])
+  assert.deepEqual([instead.epoch, instead.version], [epoch, lost.version], 'it looks the same')
+  assert.equal((await b.write(['carl'])).isWritten, false)
+  assert.notEqual((await presence.members(TOPIC, '0', 10)).epoch, epoch)
+})
+
+test('whoever comes first after an outage ends nobody who was away as well', { timeout: 60_000 }, async t => {
+  const server = await startRedis(t)
+  const { presence } = (await connected(t, server)).broker
+  const [first, other] = [new Writer(presence, 'first.1'), new Writer(presence, 'other.1')]
+  await first.write(['ann'], 3000)
+  await other.write(['bob'], 3000)
+  // Both could not renew their leases for a while: that of the other has ended, that of the first is about to.
+  const setLease = async (writer: Writer, left: number) => {
+    const record = `${writer.base} 0 ${Date.now() + left} 1`
+    await server.admin.hset(KEY, `@${writer.owner}`, record)
+  }
+  await setLease(first, 1000)
+  await setLease(other, -1)
+  assert.deepEqual((await first.write([], 3000)).lapsed, [])
+  assert.deepEqual((await first.write([], 3000)).lapsed, [], 'for a whole lease')
+  assert.equal(await presence.purge(TOPIC, 'other.1'), false)
+  assert.equal((await other.write([], 3000)).isWritten, true)
+  // One that is in time ends what really is dead.
+  await setLease(other, -1)
+  await server.admin.hdel(KEY, 'quiet')
+  assert.deepEqual((await first.write([], 3000)).lapsed, ['other.1'])
+})
 
 test('a node that died is taken away in parts, each of which fits into a message', { timeout: 60_000 }, async t => {
   const server = await startRedis(t)
