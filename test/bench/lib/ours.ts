@@ -21,6 +21,8 @@ export async function serveOurs(options: Pick<PushBridgeOptions, 'presence'> = {
       const allow = options.presence ? [{ topics: 'channel:*', actions: ['subscribe', 'presence'] }] : ['channel:*']
       return { ...(user && { user }), join: topics?.split(',').filter(Boolean) ?? [], allow }
     },
+    // A storm of clients is what is measured.
+    limits: { upgrades: 1_000_000 },
     ...options,
   })
   await app.listen({ port: PORT, host: '127.0.0.1', backlog: BACKLOG })
