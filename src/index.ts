@@ -5,6 +5,7 @@ export type { Connections, PushBridge, Status } from './bridge.ts'
 export type { PushConnection } from './connection/identity.ts'
 export type { Members, MembersQuery, OnlineUser } from './node/presence/reader.ts'
 export type { ClientPublication } from './options/client-publications.ts'
+export type { CompressionOption } from './options/compression.ts'
 export type { EventsInput } from './options/events.ts'
 export type { HealthInput, MetricsInput } from './options/monitoring.ts'
 export {
@@ -13,7 +14,9 @@ export {
   type Authorization,
   type ClientHandler,
   clientHandler,
+  type LocalHandler,
   type PushBridgeOptions,
+  type WorkerHandler,
 } from './options/options.ts'
 export type { PresenceOption } from './options/presence.ts'
 export type { PushError } from './protocol/errors.ts'

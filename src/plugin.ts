@@ -9,6 +9,7 @@ import { Events } from './node/events/events.ts'
 import { Hub, type HubEvents } from './node/hub.ts'
 import { Dispatcher } from './node/inbound.ts'
 import { expose } from './node/monitoring/exposition.ts'
+import { Workers } from './node/workers.ts'
 import type { Options, PushBridgeOptions } from './options/options.ts'
 import { parseOptions } from './options/parse.ts'
 import { errors } from './protocol/errors.ts'
@@ -47,10 +48,13 @@ const pushBridge: FastifyPluginAsync<PushBridgeOptions> = async (app, input) => 
   const hub = new Hub(broker, options, { schemas, rules }, metrics, hubEvents(app, events))
   const uncounted = new Publisher(broker, schemas, rules, options.limits.publication)
   const publisher = uncounted.countedBy(new Tally(metrics, 'app'))
+  const workers = await Workers.open(options)
+  if (workers) app.addHook('onClose', () => workers.close())
   const failed = (error: unknown) => app.log.error({ err: error }, 'push: a handler failed')
   const dispatcher = new Dispatcher(hub, options, uncounted.countedBy(new Tally(metrics, 'client')), {
     failed,
     taker: events,
+    workers,
   })
   const histories = new HistoryReader(broker, schemas, options.limits.publication)
   const admission = new Admission(hub, options, app.log)

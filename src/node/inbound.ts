@@ -17,6 +17,7 @@ import type { MessageTaker } from './events/events.ts'
 import { fieldsOf } from './fields.ts'
 import type { Hub } from './hub.ts'
 import { Turn, type TurnRules } from './turn.ts'
+import type { Workers } from './workers.ts'
 
 const NOTHING = Promise.resolve()
 
@@ -46,12 +47,13 @@ const MAX_BAD_IN_A_ROW = 10
 const CHEAP_COST = 0.1
 
 /** Logged where they arise: the client may send the message again later. */
-const OF_BACKEND = new Set(['PUSH_ERR_BACKEND_AWAY', 'PUSH_ERR_BACKEND_UNCONFIRMED'])
+const FOR_CLIENTS = new Set(['PUSH_ERR_BACKEND_AWAY', 'PUSH_ERR_BACKEND_UNCONFIRMED', 'PUSH_ERR_BUSY'])
 
 /** What the dispatcher reports, and who takes what it does not handle. */
 export interface InboundEvents {
   failed(error: unknown): void
   taker: MessageTaker | undefined
+  workers: Workers | undefined
 }
 
 /** Handles the messages of clients. */
@@ -63,15 +65,17 @@ export class Dispatcher {
   readonly #conversations = new WeakMap<Connection, Conversation>()
   readonly #onError: (error: unknown) => void
   readonly #taker: MessageTaker | undefined
+  readonly #workers: Workers | undefined
   #receivedBytes = 0
   readonly #turns: TurnRules
 
   /** `taker` gets the messages for which there is no handler. */
-  constructor(hub: Hub, options: Options, publisher: Publisher, { failed, taker }: InboundEvents) {
+  constructor(hub: Hub, options: Options, publisher: Publisher, { failed, taker, workers }: InboundEvents) {
     this.#hub = hub
     this.#options = options
     this.#onError = failed
     this.#taker = taker
+    this.#workers = workers
     hub.metrics.follow('messages_received_bytes_total', () => this.#receivedBytes)
     this.#turns = { milliseconds: options.limits.handlerTime, late: error => this.#late(error) }
     const refused = (connection: Connection, error: PushError, ref: Ref | undefined) =>
@@ -211,7 +215,7 @@ export class Dispatcher {
   #presentable(error: unknown): PushError {
     // Anything can be thrown, even undefined.
     const { statusCode, code } = (error ?? {}) as Partial<PushError>
-    if (isPushError(error) && (error.statusCode < 500 || OF_BACKEND.has(error.code))) return error
+    if (isPushError(error) && (error.statusCode < 500 || FOR_CLIENTS.has(error.code))) return error
     if (error instanceof Error && typeof statusCode === 'number' && statusCode >= 400 && statusCode < 500) {
       return Object.assign(new Error(error.message), { code: String(code ?? 'PUSH_ERR_HANDLER'), statusCode })
     }
@@ -251,7 +255,11 @@ export class Dispatcher {
     const value = payload === undefined ? {} : payload
     const mismatch = this.#checks.get(type)?.(value)
     if (mismatch) throw new errors.SCHEMA(mismatch)
-    const answer = await entry.handler(value as never, connection)
+    const { id, user } = connection
+    const answer =
+      entry.worker !== undefined
+        ? await this.#workers!.run(entry.worker, { payload: value, connection: { id, user } }, turn)
+        : await entry.handler(value as never, connection)
     if (ref !== undefined && !turn.isOver) connection.reply('reply', answer, ref)
   }
 }

@@ -86,6 +86,13 @@ export const OptionsSchema = Type.Object(
       },
       'limits on clients and publishers',
     ),
+    workers: group(
+      {
+        threads: Type.Integer({ minimum: 1, maximum: 128, default: 2, description: 'worker threads' }),
+        queue: amount(100, 'messages that may wait for a thread; further ones are answered with PUSH_ERR_BUSY'),
+      },
+      'threads for handlers that have a worker',
+    ),
     drain: group(
       {
         delay: milliseconds(0, 'wait before connections are closed, so that load balancers notice', 0),
@@ -120,19 +127,36 @@ export const ApiSchema = Type.Object(
 
 export type ParsedOptions = Static<typeof OptionsSchema>
 
-export interface ClientHandler {
+interface CheckedPayload {
   /** A TypeBox or JSON schema of the payload. A message that does not match is answered with an `error`. */
   schema: TSchema
+}
+
+/** Handles messages in the event loop of the node. */
+export interface LocalHandler extends CheckedPayload {
   // biome-ignore lint/suspicious/noConfusingVoidType: a handler need not return anything
   handler(payload: never, connection: PushConnection): unknown | void
+  worker?: undefined
 }
+
+/** Handles messages in a worker thread: for what takes the processor for long. */
+export interface WorkerHandler extends CheckedPayload {
+  /**
+   * A file, such as `new URL('./report.js', import.meta.url)`. Its default export gets `{ payload, connection: { id, user } }`
+   * and returns the reply. Needs the package piscina.
+   */
+  worker: URL | string
+  handler?: undefined
+}
+
+export type ClientHandler = LocalHandler | WorkerHandler
 
 /** Types the payload of a client message by its schema. The result is the `reply` to a message with a `ref`. */
 export function clientHandler<S extends TSchema>(
   schema: S,
   handler: (payload: Static<S>, connection: PushConnection) => unknown,
-): ClientHandler {
-  return { schema, handler: handler as ClientHandler['handler'] }
+): LocalHandler {
+  return { schema, handler: handler as LocalHandler['handler'] }
 }
 
 export type Authorization = boolean | readonly Action[]
@@ -142,13 +166,14 @@ export type ApiKey = string | KeyGrant
 
 type Given<T> = { [K in keyof T]?: T[K] | undefined }
 
-type Groups = 'path' | 'heartbeat' | 'limits' | 'drain' | 'expiry' | 'revocation'
+type Groups = 'path' | 'heartbeat' | 'limits' | 'workers' | 'drain' | 'expiry' | 'revocation'
 
 export interface PushBridgeOptions extends Given<Omit<ParsedOptions, Groups>> {
   /** Path of the WebSocket route, for example `/ws`. Required. */
   path: string
   heartbeat?: Given<ParsedOptions['heartbeat']>
   limits?: Given<ParsedOptions['limits']>
+  workers?: Given<ParsedOptions['workers']>
   drain?: Given<ParsedOptions['drain']>
   expiry?: Given<ParsedOptions['expiry']>
   revocation?: Given<ParsedOptions['revocation']>

@@ -1,3 +1,6 @@
+import { existsSync } from 'node:fs'
+import { isAbsolute } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import type { Static } from 'typebox'
 import { Compile } from 'typebox/compile'
 import { urlProblem } from '../broker/redis/url.ts'
@@ -112,13 +115,24 @@ function parseHistory(rules: unknown): Options['history'] {
 
 function parseHandlers(handlers: Record<string, unknown>): Options['handlers'] {
   for (const [type, entry] of Object.entries(handlers)) {
-    const { schema, handler } = (entry ?? {}) as Partial<ClientHandler>
-    refuseType(`handlers["${type}"]`, type)
-    if (!isPlainObject(schema) || typeof handler !== 'function') {
-      fail(`handlers["${type}"]`, 'must be { schema, handler(payload, connection) }')
+    const { schema, handler, worker } = (entry ?? {}) as Partial<ClientHandler>
+    const at = `handlers["${type}"]`
+    refuseType(at, type)
+    if (!isPlainObject(schema) || (typeof handler === 'function') === (worker !== undefined)) {
+      fail(at, 'must be { schema, handler(payload, connection) }, or { schema, worker }')
     }
+    const problem = worker === undefined ? undefined : fileProblem(worker)
+    if (problem) fail(`${at}.worker`, problem)
   }
   return handlers as Options['handlers']
+}
+
+/** One that is not there would be found out by the first client. */
+function fileProblem(file: unknown): string | undefined {
+  const path = file instanceof URL && file.protocol === 'file:' ? fileURLToPath(file) : file
+  if (typeof path !== 'string' || !isAbsolute(path))
+    return "must be new URL('./file.js', import.meta.url), or a whole path"
+  return existsSync(path) ? undefined : `is not there: ${path}`
 }
 
 function parseSchemas(schemas: Record<string, unknown>): PublicationSchemas {
