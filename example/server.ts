@@ -35,6 +35,8 @@ async function createApp(): Promise<FastifyInstance> {
     path: '/ws',
     redis: REDIS_URL || false,
     redisPrefix,
+    // More would need more descriptors than many machines allow a process.
+    limits: { connections: 1000 },
     api: { path: '/push', keys: [key] },
     authenticate: identify,
     handlers: {

@@ -1,12 +1,16 @@
 #!/usr/bin/env node
 import { randomBytes } from 'node:crypto'
 import { realpathSync } from 'node:fs'
+import { text as readAll } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
 import { tokenReader } from './node/jwt.ts'
+import { REDIS_FLAGS, readPrefix, readRedis } from './node/redis-environment.ts'
 import { readSettings, type ServeSettings, USAGE } from './node/serve-settings.ts'
 import pushBridge from './plugin.ts'
+import { createPublisher } from './publisher.ts'
 import { openMetrics } from './routes/metrics.ts'
+import { callUsage, isCall, runCall } from './terminal/run.ts'
 
 /** How often connections whose requests do not come to an end are looked for, in milliseconds. */
 const CHECK_EVERY = 1000
@@ -138,11 +142,36 @@ fastify-push-bridge serve --dev: one node without Redis, for this machine only
 `
 }
 
+/** The commands besides `serve`: each does one thing over Redis, and ends. */
+const CALL_PARTS = {
+  flags: REDIS_FLAGS,
+  open(flags: Readonly<Record<string, string | boolean | undefined>>) {
+    const redis = readRedis(flags, process.env)
+    if (!redis || redis === true) throw new Error('REDIS_URL (--redis) is not set: the command goes through Redis')
+    return createPublisher({ redis, redisPrefix: readPrefix(flags, process.env) })
+  },
+}
+
+const terminal = {
+  out: (text: string) => void process.stdout.write(text),
+  err: (text: string) => void process.stderr.write(text),
+  input: () => readAll(process.stdin),
+}
+
 async function main(): Promise<void> {
-  const settings = readSettings(process.argv.slice(2), process.env)
-  if (settings === 'help') process.stdout.write(USAGE)
+  const [name, ...rest] = process.argv.slice(2)
+  if (isCall(name) && !rest.includes('--help')) {
+    process.exitCode = await runCall(name, rest, CALL_PARTS, terminal)
+    return
+  }
+  const settings = isCall(name) ? 'help' : readSettings(process.argv.slice(2), process.env)
+  if (settings === 'help') process.stdout.write(`${USAGE}\n${CALLS_USAGE}`)
   else await serve(settings)
 }
+
+const CALLS_USAGE = `Other commands, with the same settings for Redis; --json for programs
+${callUsage()}
+`
 
 /** Not when a test imports this file. npm starts the command through a link. */
 if (process.argv[1] && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {

@@ -185,7 +185,7 @@ test('help, and words that are not understood', async t => {
   for (const name of ['REDIS_URL', 'PORT', 'HOST', 'WS_PATH', 'PUSH_API_KEY', 'ORIGINS', '--dev', ...OF_REDIS])
     assert.match(help.stdout, new RegExp(name))
   const cases: [string[], Record<string, string>, RegExp][] = [
-    [['listen'], {}, /unknown command "listen": there is only serve/],
+    [['listen'], {}, /unknown command "listen"/],
     [['serve', '--prot', '1'], {}, /--prot/],
     [['serve', '--dev'], { PORT: 'http' }, /PORT \(--port\) is "http": it must be a number/],
     [['serve'], {}, /^REDIS_URL \(--redis\) is not set: set it to .*, or try it without with --dev \(.*\)\n$/],

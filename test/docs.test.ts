@@ -1130,7 +1130,7 @@ test('operations: the metrics route, and every metric is named', async t => {
   assert.equal(refusal.status, 'rejected')
   const { body: text } = await app.inject('/metrics')
   assert.match(text, /^push_upgrades_refused_total\{registration="push",reason="PUSH_ERR_FORBIDDEN"\} 1$/m)
-  const names = read('src/metrics.ts').match(/'\w+_total'/g)!
+  const names = read('src/broker/metrics.ts').match(/'\w+_total'/g)!
   const rows = tableOf('docs/operations.md', 'Metrics').map(([name]) => without(name!))
   assert.deepEqual(rows.toSorted(), names.map(name => name.slice(1, -1)).toSorted())
   const others = namesIn(tableOf('docs/operations.md', 'Gauges and histograms'))

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { Metrics } from '../src/metrics.ts'
+import { Metrics } from '../src/broker/metrics.ts'
 
 test('counters begin where they are first counted, and add up', () => {
   const metrics = new Metrics()

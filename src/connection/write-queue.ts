@@ -1,4 +1,4 @@
-import type { Metrics } from '../metrics.ts'
+import type { Metrics } from '../broker/metrics.ts'
 import type { GapReason } from '../protocol/messages.ts'
 import { HeldMemory } from './backlog.ts'
 import type { Connection, Outlet } from './connection.ts'

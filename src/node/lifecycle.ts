@@ -1,7 +1,7 @@
+import type { Metrics } from '../broker/metrics.ts'
 import { tracing } from '../broker/tracing.ts'
 import type { Connection } from '../connection/connection.ts'
 import { topicsOf } from '../connection/registry.ts'
-import type { Metrics } from '../metrics.ts'
 import { countedCode } from '../protocol/messages.ts'
 import type { Topic } from '../protocol/topic.ts'
 import type { LifeEvents } from './events/events.ts'

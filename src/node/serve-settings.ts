@@ -1,5 +1,3 @@
-import { readFileSync } from 'node:fs'
-import type { ConnectionOptions } from 'node:tls'
 import { parseArgs } from 'node:util'
 import { REVOCATION_TTL } from '../options/identity.ts'
 import type { PushBridgeOptions } from '../options/options.ts'
@@ -7,6 +5,7 @@ import type { PresenceOption } from '../options/presence.ts'
 import { EVENT_FLAGS, EVENT_USAGE, readEvents } from './events/environment.ts'
 import { JWT_FLAGS, JWT_USAGE, readJwt } from './jwt-environment.ts'
 import { METRICS_FLAGS, METRICS_USAGE, readMetrics } from './monitoring/environment.ts'
+import { isOn, REDIS_FLAGS, REDIS_USAGE, readPrefix, readRedis } from './redis-environment.ts'
 
 export const USAGE = `fastify-push-bridge serve: WebSocket push for backends that cannot hold sockets
 
@@ -25,16 +24,7 @@ export const USAGE = `fastify-push-bridge serve: WebSocket push for backends tha
   HANDSHAKE     --handshake 10000  milliseconds that the header of a request, or an upgrade, may take
                 --dev            try it on this machine without Redis: prints an address and a command to paste
 
-  REDIS_SENTINELS         --sentinels LIST       host:port of the Sentinels, separated by commas, instead of REDIS_URL
-  REDIS_SENTINEL_NAME     --sentinel-name NAME   name of the master, as in "sentinel monitor NAME"
-  REDIS_SENTINEL_USERNAME, REDIS_SENTINEL_PASSWORD   for the Sentinels, if they ask
-  REDIS_USERNAME, REDIS_PASSWORD                 for Redis, if the URL has none
-  REDIS_TLS               --redis-tls            TLS to Redis and its Sentinels; rediss:// in REDIS_URL says so too
-  REDIS_TLS_CA            --redis-tls-ca FILE    certificate of your own authority
-  REDIS_TLS_CERT          --redis-tls-cert FILE  certificate of this node, if Redis asks for one
-  REDIS_TLS_KEY           --redis-tls-key FILE   and its key
-  REDIS_TLS_SERVERNAME    --redis-tls-servername NAME  name in the certificate of Redis, if that is not its host
-${EVENT_USAGE}${METRICS_USAGE}${JWT_USAGE}
+${REDIS_USAGE}${EVENT_USAGE}${METRICS_USAGE}${JWT_USAGE}
 Settings that go together
   to try it             --dev, and no REDIS_URL
   to run it             REDIS_URL, which your backend must reach too: it writes tickets and publishes there
@@ -68,25 +58,17 @@ export function readSettings(argv: readonly string[], env: NodeJS.ProcessEnv) {
     args: [...argv],
     allowPositionals: true,
     options: {
-      redis: { type: 'string' },
+      ...REDIS_FLAGS,
       port: { type: 'string' },
       host: { type: 'string' },
       path: { type: 'string' },
       'api-key': { type: 'string' },
       origins: { type: 'string' },
-      prefix: { type: 'string' },
       presence: { type: 'string' },
       'trust-proxy': { type: 'boolean' },
       'log-level': { type: 'string' },
       handshake: { type: 'string' },
       dev: { type: 'boolean' },
-      sentinels: { type: 'string' },
-      'sentinel-name': { type: 'string' },
-      'redis-tls': { type: 'boolean' },
-      'redis-tls-ca': { type: 'string' },
-      'redis-tls-cert': { type: 'string' },
-      'redis-tls-key': { type: 'string' },
-      'redis-tls-servername': { type: 'string' },
       ...EVENT_FLAGS,
       ...METRICS_FLAGS,
       ...JWT_FLAGS,
@@ -97,7 +79,7 @@ export function readSettings(argv: readonly string[], env: NodeJS.ProcessEnv) {
   })
   if (values.help || positionals.length === 0) return 'help'
   if (positionals[0] !== 'serve' || positionals.length > 1) {
-    throw new Error(`unknown command "${positionals.join(' ')}": there is only serve`)
+    throw new Error(`unknown command "${positionals.join(' ')}"`)
   }
   const origins = values.origins || env.ORIGINS || undefined
   const settings = {
@@ -108,7 +90,7 @@ export function readSettings(argv: readonly string[], env: NodeJS.ProcessEnv) {
     path: values.path || env.WS_PATH || '/ws',
     apiKey: values['api-key'] || env.PUSH_API_KEY || undefined,
     origins: origins?.split(',').map(origin => origin.trim()),
-    prefix: values.prefix || env.REDIS_PREFIX || 'push:',
+    prefix: readPrefix(values, env),
     presence: readPresence(values.presence || env.PRESENCE || undefined),
     trustProxy: values['trust-proxy'] ?? isOn(env.TRUST_PROXY),
     logLevel: values['log-level'] || env.LOG_LEVEL || 'info',
@@ -123,69 +105,6 @@ export function readSettings(argv: readonly string[], env: NodeJS.ProcessEnv) {
   const problem = problemOf(settings)
   if (problem) throw new Error(problem)
   return settings
-}
-
-const isOn = (value: string | undefined): boolean => ['1', 'true'].includes(value ?? '')
-
-type Values = Record<string, string | boolean | undefined>
-
-/** Secrets come from the environment alone: what stands in a command is seen by every user of the machine. */
-function readRedis(values: Values, env: NodeJS.ProcessEnv): PushBridgeOptions['redis'] {
-  const text = (flag: string, variable: string) => (values[flag] as string) || env[variable] || undefined
-  const url = text('redis', 'REDIS_URL')
-  const list = text('sentinels', 'REDIS_SENTINELS')
-  const name = text('sentinel-name', 'REDIS_SENTINEL_NAME')
-  const tls = readTls(values, env)
-  if (!url && !list) {
-    if (name) throw new Error('REDIS_SENTINEL_NAME (--sentinel-name) is set, but not REDIS_SENTINELS (--sentinels)')
-    return undefined
-  }
-  const { REDIS_USERNAME: username, REDIS_PASSWORD: password } = env
-  const user = { ...(username && { username }), ...(password && { password }) }
-  if (!list) return readUrl(url!, /@/.test(url!) ? {} : user, tls)
-  if (url) throw new Error('REDIS_URL (--redis) and REDIS_SENTINELS (--sentinels) are both set: keep one of them')
-  if (!name) {
-    throw new Error('REDIS_SENTINEL_NAME (--sentinel-name) is not set: write the name of the master, often mymaster')
-  }
-  return {
-    sentinels: list.split(',').map(sentinel => sentinel.trim()),
-    name,
-    ...user,
-    ...(env.REDIS_SENTINEL_USERNAME && { sentinelUsername: env.REDIS_SENTINEL_USERNAME }),
-    ...(env.REDIS_SENTINEL_PASSWORD && { sentinelPassword: env.REDIS_SENTINEL_PASSWORD }),
-    ...(tls && { tls, sentinelTLS: tls }),
-  }
-}
-
-function readUrl(url: string, user: object, tls: ConnectionOptions | undefined): PushBridgeOptions['redis'] {
-  if (tls && !/^(redis|valkey)s(\+cluster)?:/.test(url)) {
-    throw new Error(
-      'REDIS_TLS… is set, but REDIS_URL (--redis) does not begin with rediss://: nothing would be encrypted',
-    )
-  }
-  return tls || Object.keys(user).length > 0 ? { url, ...user, ...(tls && { tls }) } : url
-}
-
-function readTls(values: Values, env: NodeJS.ProcessEnv): ConnectionOptions | undefined {
-  const text = (flag: string, variable: string) => (values[flag] as string) || env[variable] || undefined
-  const read = (flag: string, variable: string) => {
-    const path = text(flag, variable)
-    try {
-      return path && readFileSync(path)
-    } catch (error) {
-      throw new Error(`${variable} (--${flag}) is "${path}": ${(error as Error).message}`)
-    }
-  }
-  const ca = read('redis-tls-ca', 'REDIS_TLS_CA')
-  const cert = read('redis-tls-cert', 'REDIS_TLS_CERT')
-  const key = read('redis-tls-key', 'REDIS_TLS_KEY')
-  const servername = text('redis-tls-servername', 'REDIS_TLS_SERVERNAME')
-  if (Boolean(cert) !== Boolean(key)) {
-    throw new Error('REDIS_TLS_CERT (--redis-tls-cert) and REDIS_TLS_KEY (--redis-tls-key) go together: set both')
-  }
-  const tls = { ...(ca && { ca }), ...(cert && key && { cert, key }), ...(servername && { servername }) }
-  const isWanted = values['redis-tls'] ?? isOn(env.REDIS_TLS)
-  return isWanted || Object.keys(tls).length > 0 ? tls : undefined
 }
 
 /** What does not go together. Without Redis there are no tickets, and then nobody could ever connect. */

@@ -1,6 +1,6 @@
 import type { Outgoing } from '../broker/broker.ts'
+import type { Metrics } from '../broker/metrics.ts'
 import { tracing } from '../broker/tracing.ts'
-import type { Metrics } from '../metrics.ts'
 import { Failed, type Result } from './result.ts'
 
 /** Who published: the application itself, a caller of the HTTP push API, or a client. */

@@ -1,6 +1,6 @@
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { PushBridge } from '../bridge.ts'
-import type { Metrics } from '../metrics.ts'
+import type { Metrics } from '../broker/metrics.ts'
 import type { Options } from '../options/options.ts'
 import { errors, isPushError, type PushError } from '../protocol/errors.ts'
 import type { HistoryReader } from '../publish/history-page.ts'

@@ -9,7 +9,7 @@ const ROUTES = 'src/broker/redis/topic-routes.ts'
 const SUBSCRIBER = 'src/broker/redis/subscriber.ts'
 const TIMELINE = 'src/broker/redis/timeline.ts'
 
-const ADOPTS = 'if (target && target !== shard) void target.subscriber.adopt(shard.subscriber.release(topics), servers)'
+const ADOPTS = 'if (target && target !== shard) void this.#adopt(target, shard.subscriber.release(topics), servers)'
 
 /** Otherwise it would find out all the same, a few seconds later. */
 const LOOKS_ONCE: Replacement = {

@@ -1,3 +1,4 @@
+import { Metrics } from '../../src/broker/metrics.ts'
 import { BufferPool } from '../../src/connection/buffer-pool.ts'
 import { Connection } from '../../src/connection/connection.ts'
 import { encodeFrame } from '../../src/connection/frame.ts'
@@ -5,7 +6,6 @@ import type { Identity } from '../../src/connection/identity.ts'
 import { type Queue, Segment } from '../../src/connection/queue.ts'
 import { type Part, partBytes, type Transport } from '../../src/connection/transport.ts'
 import { WriteQueue, type WriteQueueOptions } from '../../src/connection/write-queue.ts'
-import { Metrics } from '../../src/metrics.ts'
 import { encodeMessage, encodePublication } from '../../src/protocol/messages.ts'
 import type { Topic } from '../../src/protocol/topic.ts'
 

@@ -4,10 +4,9 @@ import { errors, isPushError, type PushError } from '../../protocol/errors.ts'
 import { type Command, type CommandLink, MIN_TIME, type Patience } from './commands.ts'
 import { keysOfPresence, keysOfTopic } from './names.ts'
 
-/** The same as in push.lua. A library with a higher version is newer than this code and is not replaced. */
-const VERSION = 6
-
 const LIBRARY = readFileSync(new URL('./push.lua', import.meta.url), 'utf8')
+/** A library with a higher version is newer than this code and is not replaced. */
+const VERSION = Number(/^local VERSION = (\d+)$/m.exec(LIBRARY)![1])
 /** The same body for servers that forbid functions: the first argument names the function to call. */
 const SCRIPT = `${LIBRARY.slice(LIBRARY.indexOf('\n'))}\nreturn functions[table.remove(ARGV, 1)](KEYS, ARGV)`
 const SCRIPT_SHA = createHash('sha1').update(SCRIPT).digest('hex')

@@ -1,5 +1,5 @@
+import type { Metrics } from '../../broker/metrics.ts'
 import { RareLine } from '../../broker/rare-line.ts'
-import type { Metrics } from '../../metrics.ts'
 import type { BackendOptions } from '../../options/events.ts'
 import { errors, type PushError } from '../../protocol/errors.ts'
 import type { Pass } from './circuit.ts'

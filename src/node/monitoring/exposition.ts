@@ -1,6 +1,6 @@
 import type { Counter, Gauge, Histogram } from 'prom-client'
+import type { CounterName } from '../../broker/metrics.ts'
 import { within } from '../../broker/waiting.ts'
-import type { CounterName } from '../../metrics.ts'
 import type { MetricsOptions, MetricsRegister } from '../../options/monitoring.ts'
 import { errors } from '../../protocol/errors.ts'
 import { LoopDelay } from './loop-delay.ts'

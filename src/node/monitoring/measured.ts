@@ -1,6 +1,6 @@
 import type { Broker } from '../../broker/broker.ts'
+import type { Metrics } from '../../broker/metrics.ts'
 import type { Rounds } from '../../delivery/rounds.ts'
-import type { Metrics } from '../../metrics.ts'
 import type { Options } from '../../options/options.ts'
 
 /** The hub, as far as it is measured. */

@@ -1,4 +1,4 @@
-import type { CounterName } from '../../metrics.ts'
+import type { CounterName } from '../../broker/metrics.ts'
 import type { Measured } from './measured.ts'
 
 export interface CounterSeries {
