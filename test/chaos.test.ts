@@ -8,7 +8,7 @@ import { MUTANTS } from './chaos/mutants.ts'
 import { once } from './helpers/waiting.ts'
 
 /** The long runs are `npm run test:chaos`. */
-const ARGUMENTS = ['--seed', '20', '--seconds', '4', '--clients', '30']
+const ARGUMENTS = ['--seed', '20', '--seconds', '4', '--clients', '30', '--visitors', '4']
 const KINDS = {
   single: ['node-kill', 'link-cut', 'client-kill-pubsub', 'drop-reply', 'redis-kill'],
   cluster: ['slot-move', 'shard-kill', 'client-kill-pubsub', 'library-flush'],
