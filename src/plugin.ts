@@ -48,7 +48,7 @@ const pushBridge: FastifyPluginAsync<PushBridgeOptions> = async (app, input) => 
   const hub = new Hub(broker, options, { schemas, rules }, metrics, hubEvents(app, events))
   const uncounted = new Publisher(broker, schemas, rules, options.limits.publication)
   const publisher = uncounted.countedBy(new Tally(metrics, 'app'))
-  const workers = await Workers.open(options)
+  const workers = await Workers.open(options, error => app.log.error({ err: error }, 'push: a worker failed'))
   if (workers) app.addHook('onClose', () => workers.close())
   const failed = (error: unknown) => app.log.error({ err: error }, 'push: a handler failed')
   const dispatcher = new Dispatcher(hub, options, uncounted.countedBy(new Tally(metrics, 'client')), {

@@ -190,8 +190,7 @@ const IS_ORDINARY = process.env.PUSH_ORDINARY_SEND === '1'
 /**
  * The cheapest transport for `ws`. `deflater` is given where a socket with permessage-deflate takes what it makes. Otherwise
  * the sender of `ws` compresses. It is asynchronous, so one of our frames could overtake a compressed one: such a socket gets
- * a MessageTransport. `PUSH_ORDINARY_SEND=1` selects it for every socket, so that the
- * test suite runs over both.
+ * a MessageTransport. `PUSH_ORDINARY_SEND=1` selects it for every socket, so that the test suite runs over both.
  */
 export function createTransport(ws: ServerSocket, socket: Socket, deflater?: Deflater): Transport {
   const isCompressed = ws.extensions.includes('permessage-deflate')

@@ -16,11 +16,19 @@ export interface WorkerTask {
 interface Pool {
   readonly queueSize: number
   run(task: WorkerTask, options: { filename: string; signal: AbortSignal }): Promise<unknown>
+  on(event: 'error', listener: (error: unknown) => void): unknown
   destroy(): Promise<void>
 }
 
+interface PoolOptions {
+  minThreads: number
+  maxThreads: number
+  maxQueue: number
+  atomics: 'disabled'
+}
+
 interface PoolModule {
-  Piscina: new (options: { minThreads: number; maxThreads: number; maxQueue: number }) => Pool
+  Piscina: new (options: PoolOptions) => Pool
 }
 
 /** Messages of clients that are handled in worker threads: whatever these do, the node goes on. */
@@ -33,13 +41,20 @@ export class Workers {
     this.#most = most
   }
 
-  /** Undefined if no handler has a worker. */
-  static async open({ handlers, workers }: Pick<Options, 'handlers' | 'workers'>): Promise<Workers | undefined> {
+  /** Undefined if no handler has a worker. `failed` is told what a worker throws that answers nobody. */
+  static async open(
+    { handlers, workers }: Pick<Options, 'handlers' | 'workers'>,
+    failed: (error: unknown) => void,
+  ): Promise<Workers | undefined> {
     const first = Object.entries(handlers).find(([, { worker }]) => worker !== undefined)
     if (!first) return undefined
     const { Piscina } = await loadPool(first[0])
     const { threads, queue } = workers
-    return new Workers(new Piscina({ minThreads: threads, maxThreads: threads, maxQueue: queue }), queue)
+    // Otherwise a thread without a task stands still, with its timers and sockets.
+    const pool = new Piscina({ minThreads: threads, maxThreads: threads, maxQueue: queue, atomics: 'disabled' })
+    // Without a listener the event would end the process.
+    pool.on('error', failed)
+    return new Workers(pool, queue)
   }
 
   /**

@@ -1,8 +1,9 @@
-import { WebSocket } from 'ws'
+import type { WebSocket } from 'ws'
 import { type Client, connect } from '../../src/client/index.ts'
 import type { Gap, TopicState, Welcome } from '../../src/protocol/messages.ts'
 import { type ChaosClient, type ClientOptions, hashOf } from './client.ts'
 import type { Payload } from './topics.ts'
+import { trackedIn } from './tracked-socket.ts'
 
 /** What both kinds of clients let their host do. */
 export type Hosted = Pick<
@@ -53,7 +54,7 @@ export class LibraryClient implements Hosted {
     const client = connect(`${url()}/ws/${room.slice('channel:'.length)}?user=${user}`, {
       topics,
       since,
-      WebSocket: this.#socketClass(),
+      WebSocket: trackedIn(this.#sockets, changed),
     })
     client.on('*', (_payload, message) => this.#take(message as never))
     client.listen('gap', gap => this.#gap(gap))
@@ -76,21 +77,6 @@ export class LibraryClient implements Hosted {
     setTimeout(() => {
       if (!this.#isEnding) this.#client = this.#open(positions)
     }, PATIENCE * Math.random())
-  }
-
-  #socketClass(): typeof WebSocket {
-    const sockets = this.#sockets
-    const { changed } = this.#options
-    return class extends WebSocket {
-      constructor(address: string) {
-        super(address, { handshakeTimeout: 2000, perMessageDeflate: false })
-        sockets.add(this)
-        this.on('close', () => {
-          sockets.delete(this)
-          changed()
-        })
-      }
-    } as typeof WebSocket
   }
 
   #welcomed({ node, topics }: Welcome): void {

@@ -1,5 +1,6 @@
-import { WebSocket } from 'ws'
+import type { WebSocket } from 'ws'
 import { type Client, connect, type Roster } from '../../src/client/index.ts'
+import { trackedIn } from './tracked-socket.ts'
 import { Visitor, type VisitorOptions } from './visitor.ts'
 
 /** A page whose client waits longer than this is opened anew: the library's own delays grow beyond a run. */
@@ -29,7 +30,7 @@ export class LibraryVisitor extends Visitor {
   protected open(): void {
     const { url, user, lobby, changed } = this.options
     this.attempted()
-    const client = connect(`${url()}/ws/visit?user=${user}`, { WebSocket: this.#socketClass() })
+    const client = connect(`${url()}/ws/visit?user=${user}`, { WebSocket: trackedIn(this.#sockets, changed) })
     this.#client = client
     for (const topic of this.topics) this.#look(client, topic)
     client.listen('welcome', () => {
@@ -63,21 +64,6 @@ export class LibraryVisitor extends Visitor {
     setTimeout(() => {
       if (this.isComing && this.#client === client) this.open()
     }, PATIENCE * Math.random())
-  }
-
-  #socketClass(): typeof WebSocket {
-    const sockets = this.#sockets
-    const { changed } = this.options
-    return class extends WebSocket {
-      constructor(address: string) {
-        super(address, { handshakeTimeout: 2000, perMessageDeflate: false })
-        sockets.add(this)
-        this.on('close', () => {
-          sockets.delete(this)
-          changed()
-        })
-      }
-    } as typeof WebSocket
   }
 
   protected drop(): void {

@@ -11,6 +11,12 @@ const WORK = {
   refuse: () => {
     throw { statusCode: 409, code: 'SOLD_OUT', message: 'none is left' }
   },
+  later: () => {
+    setImmediate(() => {
+      throw new Error('nobody waits for this')
+    })
+    return 'done'
+  },
   exit: () => process.exit(3),
   unclonable: () => () => 'a function',
 }

@@ -41,9 +41,13 @@ test('while all workers are busy pushes go on, and who finds the queue full is t
   const [first, second, third] = await Promise.all([1, 2, 3].map(() => openConnection(app, '/ws/room')))
   // The thread has to be there: until then a message waits for it.
   await ask(first!, 'echo')
-  first!.send('work', { work: 'hang' }, 1)
-  second!.send('work', { work: 'hang' }, 1)
-  await until(async () => (await ask(third!, 'hang')) === 'PUSH_ERR_BUSY', 'one works, one waits, one is refused')
+  for (const connection of [first!, second!]) {
+    connection.send('work', { work: 'hang' }, 1)
+    // Answered once the message before it was given to a worker, or waits for one.
+    connection.send('ping', {}, 2)
+    await connection.next('pong')
+  }
+  assert.equal(await ask(third!, 'echo'), 'PUSH_ERR_BUSY')
   await app.push.publish('channel:room', { type: 'news', payload: 1 })
   for (const connection of [first!, second!, third!]) assert.equal((await connection.next('news')).payload, 1)
   const { metrics } = await app.push.status()
@@ -69,6 +73,14 @@ test('what a worker throws is told as what a handler throws', async t => {
   assert.equal(failures.length, 4)
   assert.match(JSON.stringify(failures[0]), /the database is away/)
   assert.equal(typeof (await ask(connection, 'echo')), 'object')
+})
+
+test('what a worker throws when nobody waits for it is logged, and the node goes on', async t => {
+  const { app, log } = await build(t, { workers: { threads: 1 } })
+  const connection = await openConnection(app, '/ws')
+  assert.equal(await ask(connection, 'later'), 'done')
+  await until(() => log.some(({ msg }) => msg === 'push: a worker failed'), 'the log says so')
+  await until(async () => typeof (await ask(connection, 'echo')) === 'object', 'the next one is answered')
 })
 
 test('an application ends although a worker does not', async t => {
