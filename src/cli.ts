@@ -1,7 +1,6 @@
 #!/usr/bin/env node
 import { randomBytes } from 'node:crypto'
 import { realpathSync } from 'node:fs'
-import { text as readAll } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
 import { tokenReader } from './node/jwt.ts'
@@ -155,7 +154,21 @@ const CALL_PARTS = {
 const terminal = {
   out: (text: string) => void process.stdout.write(text),
   err: (text: string) => void process.stderr.write(text),
-  input: () => readAll(process.stdin),
+  input: readInput,
+}
+
+/** More than any node takes as a publication. */
+const MAX_INPUT = 16 * 1024 * 1024
+
+async function readInput(): Promise<string> {
+  const chunks: Buffer[] = []
+  let bytes = 0
+  for await (const chunk of process.stdin as AsyncIterable<Buffer>) {
+    bytes += chunk.length
+    if (bytes > MAX_INPUT) throw new Error(`the standard input has more than ${MAX_INPUT} bytes`)
+    chunks.push(chunk)
+  }
+  return Buffer.concat(chunks).toString()
 }
 
 async function main(): Promise<void> {

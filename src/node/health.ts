@@ -3,7 +3,7 @@ import type { Broker } from '../broker/broker.ts'
 export type State = 'ok' | 'starting' | 'degraded' | 'draining'
 
 /** The part of the hub that says how the node is. */
-export interface Ailing {
+export interface WatchedNode {
   readonly isDraining: boolean
   readonly broker: Pick<Broker, 'connected'>
 }
@@ -13,12 +13,12 @@ export interface Ailing {
  * miss, and if every node refused at the same time, nobody could connect at all.
  */
 export class Health {
-  readonly #hub: Ailing
+  readonly #hub: WatchedNode
   readonly #startsUntil: number
   #hasStarted: boolean
 
   /** `start`: for how many milliseconds from now it may be starting. */
-  constructor(hub: Ailing, start: number, now = performance.now()) {
+  constructor(hub: WatchedNode, start: number, now = performance.now()) {
     this.#hub = hub
     this.#startsUntil = now + start
     this.#hasStarted = hub.broker.connected

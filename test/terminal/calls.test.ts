@@ -140,6 +140,15 @@ test('as a process: the help has every command, Redis must be named, and the cod
   assert.ok((await cli(['--help'])).stdout.includes(callUsage()))
   const published = await cli(['publish', 'channel:none', 'x', '--json'], redis.url)
   assert.deepEqual([published.code, JSON.parse(published.stdout)], [0, { topic: 'channel:none', nodes: 0 }])
+  const endless = await run(
+    'sh',
+    ['-c', `yes | "${process.execPath}" --import tsx "${path('src/cli.ts')}" publish channel:none x -`],
+    {
+      env: { REDIS_URL: redis.url },
+    },
+  )
+  assert.deepEqual([endless.code, endless.stdout], [1, ''])
+  assert.match(endless.stderr, /^the standard input has more than 16777216 bytes\n/)
   const unnamed = await cli(['status'])
   assert.deepEqual([unnamed.code, unnamed.stdout], [1, ''])
   assert.match(unnamed.stderr, /^REDIS_URL \(--redis\) is not set/)
