@@ -19,6 +19,11 @@ export interface PresencePlace {
   version: number
 }
 
+/** The same, and by what a change is told from another one with its version: a master that was replaced may have made one. */
+export interface MarkedPlace extends PresencePlace {
+  mark: string
+}
+
 /** A change of what an owner has on a topic. */
 export interface PresenceChange {
   topic: Topic
@@ -26,6 +31,8 @@ export interface PresenceChange {
   owner: string
   /** The number of its last change on the topic, as the broker gave it; `0` at first. */
   base: string
+  /** The number of this one: even, and never used before by this owner. */
+  next: string
   /** Where the list of the topic was, as the owner last heard: a broker that is behind that has lost something. */
   heard: PresencePlace
   /** Milliseconds for which this counts without being renewed. */
@@ -34,7 +41,7 @@ export interface PresenceChange {
   users: ReadonlyMap<string, OwnMember>
 }
 
-export interface PresenceReply extends PresencePlace {
+export interface PresenceReply extends MarkedPlace {
   /** False if the broker does not have what the owner wrote last: nothing was changed. */
   isWritten: boolean
   /** The `base` of the next change. */
@@ -44,7 +51,7 @@ export interface PresenceReply extends PresencePlace {
 }
 
 /** A part of the list of a topic. */
-export interface MembersPage extends PresenceCount, PresencePlace {
+export interface MembersPage extends PresenceCount, MarkedPlace {
   members: readonly Member[]
   /** Where the next page begins; `0` at the end. A list that changes meanwhile may have a member twice. */
   cursor: string

@@ -19,6 +19,10 @@ const PresenceDeltaSchema = Type.Object(
     epoch: Type.String({ minLength: 1, maxLength: 64 }),
     /** One more than that of the change before. */
     version: Type.Integer({ minimum: 1 }),
+    /** What tells it from another change with this version, which a master made that was replaced. */
+    mark: Type.String({ maxLength: 64 }),
+    /** The mark of the change before it; empty if there was none. */
+    after: Type.String({ maxLength: 64 }),
     count: Type.Integer({ minimum: 0 }),
     anonymous: Type.Integer({ minimum: 0 }),
     joined: Type.Optional(Type.Array(MemberSchema)),

@@ -18,6 +18,7 @@ class Writer {
   readonly #topic: Topic
   readonly owner: string
   base = '0'
+  #changes = 0
   heard: PresencePlace = { epoch: '', version: 0 }
 
   constructor(broker: Broker, topic: Topic, owner: string) {
@@ -27,7 +28,8 @@ class Writer {
   }
 
   async write(users: Record<string, OwnMember>, anonymous = 0, lease = LEASE): Promise<PresenceReply> {
-    const change = { topic: this.#topic, owner: this.owner, base: this.base, heard: this.heard, lease, anonymous }
+    const next = String((this.#changes += 2))
+    const change = { topic: this.#topic, owner: this.owner, base: this.base, next, heard: this.heard, lease, anonymous }
     const [reply] = await within(
       this.#broker.presence.write([{ ...change, users: new Map(Object.entries(users)) }]),
       'the answer to a change',
@@ -101,6 +103,13 @@ export function presenceSuite(name: string, makeNodes: MakeNodes): void {
       'what changes nothing is not told',
     )
     assert.equal(new Set(deltas.map(({ epoch }) => epoch)).size, 1)
+    assert.deepEqual(
+      deltas.map(({ after }) => after),
+      ['', first!.mark, second!.mark],
+      'each says which one it follows',
+    )
+    const page = await within(nodes[0]!.presence.members(topic, '0', 10), 'the list')
+    assert.deepEqual([page.version, page.mark], [3, third!.mark])
     assert.deepEqual(first!.joined, [{ user: 'ann', connections: 1, since: 1000 }])
     assert.deepEqual(second!.updated, [{ user: 'ann', connections: 2, since: 1000 }])
     assert.deepEqual(

@@ -16,12 +16,12 @@ class Room {
 }
 
 interface Owner {
-  base: number
+  base: string
   anonymous: number
   users: Map<string, OwnMember>
 }
 
-const NOWHERE: MembersPage = { epoch: '', version: 0, count: 0, anonymous: 0, members: [], cursor: '0' }
+const NOWHERE: MembersPage = { epoch: '', version: 0, mark: '', count: 0, anonymous: 0, members: [], cursor: '0' }
 
 /** Who is on which topic of one process, with the rules of `push.lua`. The process is all there is, so no lease ends. */
 export class MemoryPresence implements PresenceStore {
@@ -36,27 +36,24 @@ export class MemoryPresence implements PresenceStore {
     return changes.map(change => this.#write(change))
   }
 
-  #write({ topic, owner: name, base, anonymous, users }: PresenceChange): PresenceReply {
+  #write({ topic, owner: name, base, next, anonymous, users }: PresenceChange): PresenceReply {
     const room = this.#rooms.get(topic) ?? new Room()
-    const owner = room.owners.get(name) ?? { base: 0, anonymous: 0, users: new Map() }
+    const owner = room.owners.get(name) ?? { base: '0', anonymous: 0, users: new Map() }
     const { epoch } = room
-    const reply = (isWritten: boolean, next: string) => ({
-      isWritten,
-      base: next,
-      epoch,
-      version: room.version,
-      lapsed: [],
-    })
-    if (String(owner.base) !== base) return reply(false, String(owner.base))
+    const reply = (isWritten: boolean, is: string) => {
+      const { version } = room
+      return { isWritten, base: is, epoch, version, mark: markOf(version), lapsed: [] }
+    }
+    if (owner.base !== base) return reply(false, owner.base)
     this.#rooms.set(topic, room)
     room.owners.set(name, owner)
-    owner.base++
+    owner.base = next
     const delta = { joined: [] as Member[], updated: [] as Member[], left: [] as string[] }
     for (const [user, own] of users) changeMember({ room, owner, user, own, delta })
     const total = room.anonymous + anonymous - owner.anonymous
     owner.anonymous = anonymous
     this.#publish(topic, room, total, delta)
-    if (owner.users.size > 0 || anonymous > 0) return reply(true, String(owner.base))
+    if (owner.users.size > 0 || anonymous > 0) return reply(true, next)
     room.owners.delete(name)
     // Whoever comes next finds a new list.
     if (room.owners.size === 0) this.#rooms.delete(topic)
@@ -73,11 +70,10 @@ export class MemoryPresence implements PresenceStore {
     if (Object.keys(filled).length === 0 && anonymous === room.anonymous) return
     room.anonymous = anonymous
     const { epoch, members } = room
+    const after = markOf(room.version)
     const version = ++room.version
-    this.#tell(
-      topic,
-      JSON.stringify({ control: 'presence', epoch, version, count: members.size, anonymous, ...filled }),
-    )
+    const place = { epoch, version, mark: markOf(version), after }
+    this.#tell(topic, JSON.stringify({ control: 'presence', ...place, count: members.size, anonymous, ...filled }))
   }
 
   async purge(): Promise<boolean> {
@@ -98,7 +94,7 @@ export class MemoryPresence implements PresenceStore {
     const page = rest.slice(0, count)
     const next = page.length < rest.length ? String(page.at(-1)!.serial) : '0'
     const members = page.map(({ member }) => member)
-    return { epoch, version, count: room.members.size, anonymous, members, cursor: next }
+    return { epoch, version, mark: markOf(version), count: room.members.size, anonymous, members, cursor: next }
   }
 
   async member(topic: Topic, user: string): Promise<MemberDetail> {
@@ -110,6 +106,11 @@ export class MemoryPresence implements PresenceStore {
     }
     return { member: room?.members.get(user)?.member, owners }
   }
+}
+
+/** A process has one list of a topic: the version says which change it is. */
+function markOf(version: number): string {
+  return version === 0 ? '' : String(version)
 }
 
 interface Step {

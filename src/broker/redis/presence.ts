@@ -29,13 +29,12 @@ export class RedisPresence implements PresenceStore {
     const replies = await this.#masters.call(calls, this.#timeout)
     return replies.map(reply => {
       if (!Array.isArray(reply)) return isPushError(reply) ? reply : unreadable()
-      const [status, epoch, version, base, ...lapsed] = reply.map(String)
-      return { isWritten: status === 'ok', base: base!, epoch: epoch!, version: Number(version), lapsed }
+      const [status, epoch, version, mark, base, ...lapsed] = reply.map(String)
+      return { isWritten: status === 'ok', base: base!, epoch: epoch!, version: Number(version), mark: mark!, lapsed }
     })
   }
 
-  #argsOf({ owner, base, lease, anonymous, users, heard }: PresenceChange): (string | number)[] {
-    const next = Number(base) + 1
+  #argsOf({ owner, base, next, lease, anonymous, users, heard }: PresenceChange): (string | number)[] {
     const args: (string | number)[] = [owner, base, next, lease, anonymous, this.#flag, heard.epoch, heard.version]
     for (const [user, { connections, since, info, ids }] of users) {
       args.push(user, connections, since, info, ids.length > 0 ? JSON.stringify(ids) : '')
@@ -68,9 +67,10 @@ export class RedisPresence implements PresenceStore {
   async members(topic: Topic, cursor: string, count: number): Promise<MembersPage> {
     const reply = await this.#ask('push_members', topic, [cursor, count])
     if (!Array.isArray(reply)) throw unreadable()
-    const [epoch, version, users, anonymous, next, ...flat] = reply as [
+    const [epoch, version, mark, users, anonymous, next, ...flat] = reply as [
       string,
       number,
+      string,
       number,
       number,
       string,
@@ -79,7 +79,7 @@ export class RedisPresence implements PresenceStore {
     const members: Member[] = []
     for (let i = 0; i + 1 < flat.length; i += 2) members.push(memberOf(flat[i]!, flat[i + 1]!))
     const counts = { version: Number(version), count: Number(users), anonymous: Number(anonymous) }
-    return { epoch, ...counts, cursor: String(next), members }
+    return { epoch, mark, ...counts, cursor: String(next), members }
   }
 
   async member(topic: Topic, user: string): Promise<MemberDetail> {

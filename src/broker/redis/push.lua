@@ -3,7 +3,7 @@
 -- of functions or, on servers that forbid functions, as a script. JSON is never encoded again: Lua's cjson would turn
 -- [] into {} and 100000000000000001 into 1e+17.
 
-local VERSION = 7
+local VERSION = 8
 local DAY = 86400
 local MAX_SIZE = 100000
 local MAX_TTL = 366 * DAY
@@ -484,7 +484,7 @@ end
 
 -- ── presence ────────────────────────────────────────────────────────────────────────────────────────────────────────
 -- Who is on a topic. An owner, which is a node, counts its own connections in {CHANNEL}:members:OWNER; what all owners
--- count together is in {CHANNEL}:members. {CHANNEL}:presence has the version of that list and, for each owner, the number
+-- count together is in {CHANNEL}:members. {CHANNEL}:presence has the version of that list, its mark and, for each owner, the number
 -- of its last change, its anonymous connections, when its lease ends, and its users: "CHANGE ANONYMOUS EXPIRES USERS".
 
 local function presence_of(channel, owner)
@@ -550,17 +550,21 @@ local function listed(name, list)
   return #list > 0 and ',"' .. name .. '":[' .. table.concat(list, ',') .. ']' or ''
 end
 
--- Gives the change a version and publishes it to the nodes, as a command that they follow in this order.
+-- Gives the change a version and publishes it to the nodes, as a command that they follow in this order. A master that was
+-- replaced while it was frozen may still number a few changes of its own: by the marks nodes know whose change came before.
 local function publish_presence(presence, channel, anonymous, is_sharded)
   local state = presence.state
   local is_changed = #presence.joined + #presence.updated + #presence.left > 0
   if not is_changed and anonymous == tonumber(state.anonymous or '0') then return end
   local version = string.format('%d', tonumber(state.version or '0') + 1)
-  state.version = version
+  local before = state.mark or ''
+  local _, time = now()
+  state.version, state.mark = version, timeline_at(microseconds_of(time))
   local count = redis.call('HLEN', presence.members)
-  redis.call('HSET', presence.key, 'version', version, 'anonymous', string.format('%d', anonymous), 'count', count)
+  redis.call('HSET', presence.key, 'version', version, 'mark', state.mark, 'anonymous', string.format('%d', anonymous),
+    'count', count)
   local message = '{"control":"presence","epoch":"' .. state.epoch .. '","version":' .. version
-    .. ',"count":' .. count .. ',"anonymous":' .. string.format('%d', anonymous)
+    .. ',"mark":"' .. state.mark .. '","after":"' .. before .. '","count":' .. count .. ',"anonymous":' .. string.format('%d', anonymous)
     .. listed('joined', presence.joined) .. listed('updated', presence.updated) .. listed('left', presence.left) .. '}'
   publish(channel, message, is_sharded)
 end
@@ -625,8 +629,9 @@ end
 
 -- KEYS: the channel, or its keys. ARGV: the owner, the number of its last change, that of this one, its lease in
 -- milliseconds, its anonymous connections, '1' for SPUBLISH, epoch and version of the list as the node last heard of them;
--- then for each user that changed: user, connections, since in milliseconds, info, ids of the connections.
--- → {'ok' or 'resync', epoch, version, number of the last change of the owner, owners whose lease has ended, …}
+-- then for each user that changed: user, connections, since in milliseconds, info, ids of the connections. Numbers of changes
+-- are even, and an owner never uses one twice: otherwise a Redis that lost changes might have another one of the same number.
+-- → {'ok' or 'resync', epoch, version, mark, number of the last change of the owner, owners whose lease has ended, …}
 -- 'resync' means that Redis lost changes of this owner, or that others ended its lease: nothing was changed.
 local function push_presence(keys, args)
   local channel = channels_of(keys)[1]
@@ -637,10 +642,11 @@ local function push_presence(keys, args)
   local milliseconds, time = now()
   local missing = presence_forbidden(presence, channel, is_sharded)
   if missing then return redis.error_reply('NOPERM this user has no permission for ' .. missing) end
-  if not is_whole(presence, owner) then return { 'resync', '', 0, '0' } end
+  if not is_whole(presence, owner) then return { 'resync', '', 0, '', '0' } end
   local is_behind = state.epoch == args[7] and tonumber(state.version or '0') < tonumber(args[8])
   if state.epoch and (is_behind or change ~= base) then begin_epoch(presence, time) end
-  if change ~= base then return { 'resync', state.epoch or '', tonumber(state.version or '0'), change } end
+  local place = { state.epoch or '', tonumber(state.version or '0'), state.mark or '' }
+  if change ~= base then return { 'resync', place[1], place[2], place[3], change } end
   -- What was left of a list that is gone.
   if change == '0' then redis.call('UNLINK', presence.own) end
   if not state.epoch then
@@ -671,7 +677,7 @@ local function push_presence(keys, args)
     redis.call('HSET', presence.key, '@' .. owner, state['@' .. owner])
   end
   expire_with_leases(presence, milliseconds, lease)
-  local reply = { 'ok', state.epoch, tonumber(state.version or '0'), next }
+  local reply = { 'ok', state.epoch, tonumber(state.version or '0'), state.mark or '', next }
   for _, it in ipairs(lapsed_in(presence, milliseconds, is_in_time)) do reply[#reply + 1] = it end
   return reply
 end
@@ -696,8 +702,9 @@ local function push_purge(keys, args)
   local are_more = left > 0
   local total = tonumber(presence.state.anonymous or '0')
   if are_more then
-    -- With another number, so that the owner notices if it was only asleep.
-    local record = string.format('%d %d %.0f %d', tonumber(change) + 1, anonymous, expires, left)
+    -- With an odd number, which is none of the owner's, so that it notices if it was only asleep.
+    local number = math.floor(tonumber(change) / 2) * 2 + 1
+    local record = string.format('%.0f %d %.0f %d', number, anonymous, expires, left)
     redis.call('HSET', presence.key, '@' .. owner, record)
   else
     redis.call('HDEL', presence.key, '@' .. owner)
@@ -708,13 +715,14 @@ local function push_purge(keys, args)
 end
 
 -- KEYS: the channel, or its keys. ARGV: a cursor ('0' at first), about how many members.
--- → {epoch, version, users, anonymous connections, the next cursor ('0' at the end), user, entry, user, entry, …}
+-- → {epoch, version, mark, users, anonymous connections, the next cursor ('0' at the end), user, entry, user, entry, …}
 local function push_members(keys, args)
   local presence = presence_of(channels_of(keys)[1], '')
   local state = presence.state
   local page = redis.call('HSCAN', presence.members, args[1], 'COUNT', args[2])
   local count = redis.call('HLEN', presence.members)
-  local reply = { state.epoch or '', tonumber(state.version or '0'), count, tonumber(state.anonymous or '0'), page[1] }
+  local place = { state.epoch or '', tonumber(state.version or '0'), state.mark or '' }
+  local reply = { place[1], place[2], place[3], count, tonumber(state.anonymous or '0'), page[1] }
   for _, text in ipairs(page[2]) do reply[#reply + 1] = text end
   return reply
 end

@@ -40,6 +40,8 @@ export class ShareWriter {
   /** Everything that this node has at the broker, the one that was renewed longest ago first. */
   readonly #held = new Set<Share>()
   readonly #purging = new Set<string>()
+  /** The number of the last change: even, and never used twice, so that a broker that lost changes is always noticed. */
+  #change = 0
   #gathering: NodeJS.Timeout | undefined
   readonly #ticking: NodeJS.Timeout
   readonly #failed: RareLine
@@ -103,7 +105,8 @@ export class ShareWriter {
     const taken = batch.map(share => {
       share.isWriting = true
       const { topic, base, heard } = share
-      return { topic, base, heard, owner: this.#owner, lease: lease?.(share) ?? this.#lease, ...share.take() }
+      const next = String((this.#change += 2))
+      return { topic, base, next, heard, owner: this.#owner, lease: lease?.(share) ?? this.#lease, ...share.take() }
     })
     const replies = await this.#store.write(taken).catch(error => batch.map(() => error as Error))
     const now = performance.now()

@@ -1,4 +1,4 @@
-import type { MembersPage } from '../../broker/presence.ts'
+import type { MarkedPlace, MembersPage } from '../../broker/presence.ts'
 import type { PresenceRule } from '../../options/presence.ts'
 import { errors } from '../../protocol/errors.ts'
 import type { Member, PresenceMessage } from '../../protocol/presence.ts'
@@ -12,6 +12,8 @@ const SENT_AT_ONCE = 100
 const MAX_WAITING = 1000
 /** So often a list is read again at once, when it changes faster than it can be read. */
 const MAX_READS = 5
+/** So many of the latest changes are told from others with their versions. */
+const MARKS = 64
 /** Of more members than the rule allows, clients get this many. */
 const SAMPLE = 20
 /** A list is told again when there is this much room for it, so that it does not come and go with each member. */
@@ -30,8 +32,12 @@ export class Watch {
   #anonymous = 0
   #epoch = ''
   #version = 0
+  /** The marks of the latest versions. */
+  #marks = new Map<number, string>()
   /** Only the numbers are known, and some of the members. */
   #isPartial = false
+  /** What clients were told last, while the list is being read. */
+  #told: Told | undefined
   /** Changes that came while the list is being read; undefined while it is known. */
   #waiting: PresenceDelta[] | undefined = []
 
@@ -56,25 +62,25 @@ export class Watch {
   }
 
   /** Whether the list is that of the broker, which is at this version. */
-  isAt(epoch: string, version: number): boolean {
-    return this.#epoch === epoch && this.#version >= version
+  isAt({ epoch, version, mark }: MarkedPlace): boolean {
+    if (this.#epoch !== epoch || this.#version < version) return false
+    const known = this.#marks.get(version)
+    return known === undefined || known === mark
   }
 
   /** Reads the list. What clients must be told who had the list before is the result. */
   async load(): Promise<PresenceMessage[]> {
-    const before = {
-      members: this.#members,
-      isPartial: this.#isPartial,
-      count: this.#count,
-      anonymous: this.#anonymous,
-    }
+    // An attempt that fails may have read a list and told nobody of it.
+    this.#told ??= { members: this.#members, isPartial: this.#isPartial, anonymous: this.#anonymous }
     for (let reads = 0; reads < MAX_READS; reads++) {
       this.#waiting = []
       if (!(await this.#readAll())) continue
       const waiting: PresenceDelta[] = this.#waiting
       this.#waiting = undefined
       if (waiting.length > MAX_WAITING || !waiting.every(delta => this.#follow(delta))) continue
-      return this.#difference(before)
+      const told = this.#told
+      this.#told = undefined
+      return this.#difference(told)
     }
     throw new errors.BUSY(`the members of ${this.topic} change faster than they can be read`)
   }
@@ -94,6 +100,7 @@ export class Watch {
       this.#members = isTooLarge ? new Map([...members].slice(0, SAMPLE)) : members
       this.#epoch = first.epoch
       this.#version = first.version
+      this.#marks = new Map([[first.version, first.mark]])
       this.#count = isTooLarge ? page.count : members.size
       this.#anonymous = first.anonymous
       return true
@@ -109,7 +116,7 @@ export class Watch {
       if (this.#waiting.length <= MAX_WAITING) this.#waiting.push(delta)
       return undefined
     }
-    if (this.isAt(delta.epoch, delta.version)) return undefined
+    if (this.isAt(delta)) return undefined
     const wasPartial = this.#isPartial
     if (!this.#follow(delta)) return false
     if (wasPartial) return this.#isPartial && this.#count > this.#rule.members * ROOM ? this.#numbers() : false
@@ -120,11 +127,14 @@ export class Watch {
 
   /** False if a change before this one is missing. */
   #follow(delta: PresenceDelta): boolean {
-    if (this.isAt(delta.epoch, delta.version)) return true
+    if (this.isAt(delta)) return true
     // The first change of a list of which nothing was known.
     if (this.#epoch === '' && delta.version === 1) this.#epoch = delta.epoch
     if (delta.epoch !== this.#epoch || delta.version !== this.#version + 1) return false
+    if (delta.after !== (this.#marks.get(this.#version) ?? '')) return false
     this.#version = delta.version
+    this.#marks.set(delta.version, delta.mark)
+    this.#marks.delete(delta.version - MARKS)
     this.#count = delta.count
     this.#anonymous = delta.anonymous
     if (this.#isPartial) return true
@@ -159,7 +169,7 @@ export class Watch {
     return parts
   }
 
-  #difference(before: { members: ReadonlyMap<string, Member>; isPartial: boolean } & Numbers): PresenceMessage[] {
+  #difference(before: Told): PresenceMessage[] {
     // A list that was not one before is told as a whole.
     if (before.isPartial || this.#isPartial) return this.list()
     const joined: Member[] = []
@@ -178,7 +188,8 @@ export class Watch {
   }
 }
 
-interface Numbers {
-  count: number
+interface Told {
+  members: ReadonlyMap<string, Member>
+  isPartial: boolean
   anonymous: number
 }

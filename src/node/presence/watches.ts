@@ -1,4 +1,4 @@
-import type { PresenceReply, PresenceStore } from '../../broker/presence.ts'
+import type { MarkedPlace, PresenceStore } from '../../broker/presence.ts'
 import { directSegment, type Segment } from '../../connection/queue.ts'
 import type { PresenceRules } from '../../options/presence.ts'
 import { errors } from '../../protocol/errors.ts'
@@ -116,11 +116,11 @@ export class Watches<W extends Watcher> {
   }
 
   /** The broker says where the list is. A change that does not come was missed. */
-  seen(topic: Topic, { epoch, version }: Pick<PresenceReply, 'epoch' | 'version'>): void {
+  seen(topic: Topic, place: MarkedPlace): void {
     const watched = this.#byTopic.get(topic)
-    if (!watched?.watch.isKnown || watched.watch.isAt(epoch, version)) return
-    this.#later(watched, watched.watch.isOf(epoch) ? SETTLE : this.#rebuilding, () => {
-      if (!watched.watch.isAt(epoch, version)) this.#loadLater(watched, 0)
+    if (!watched?.watch.isKnown || watched.watch.isAt(place)) return
+    this.#later(watched, watched.watch.isOf(place.epoch) ? SETTLE : this.#rebuilding, () => {
+      if (!watched.watch.isAt(place)) this.#loadLater(watched, 0)
     })
   }
 

@@ -20,6 +20,7 @@ class Writer {
   readonly #presence: PresenceStore
   readonly owner: string
   base = '0'
+  #changes = 0
   heard: PresencePlace = NOWHERE
 
   constructor(presence: PresenceStore, owner: string) {
@@ -29,7 +30,8 @@ class Writer {
 
   async write(users: readonly string[] = [], lease = 60_000): Promise<PresenceReply> {
     const { owner, base, heard } = this
-    const change = { topic: TOPIC, owner, base, heard, lease, anonymous: 0 }
+    const next = String((this.#changes += 2))
+    const change = { topic: TOPIC, owner, base, next, heard, lease, anonymous: 0 }
     const [reply] = await this.#presence.write([{ ...change, users: new Map(users.map(user => [user, own()])) }])
     if (reply instanceof Error) throw reply
     this.base = reply!.base
@@ -83,7 +85,8 @@ test('a node that died is taken away in parts, each of which fits into a message
   const info = JSON.stringify('x'.repeat(1000))
   const own: OwnMember = { connections: 1, since: 1000, info, ids: [] }
   const write = async (owner: string, base: string, users: [string, OwnMember][], lease: number) => {
-    const change = { topic: TOPIC, owner, base, heard: NOWHERE, lease, anonymous: 0, users: new Map(users) }
+    const next = String(Number(base) + 2)
+    const change = { topic: TOPIC, owner, base, next, heard: NOWHERE, lease, anonymous: 0, users: new Map(users) }
     const [reply] = await presence.write([change])
     return reply as PresenceReply
   }
