@@ -28,7 +28,8 @@ class Writer {
   }
 
   async write(users: Record<string, OwnMember>, anonymous = 0, lease = LEASE): Promise<PresenceReply> {
-    const next = String((this.#changes += 2))
+    this.#changes += 2
+    const next = String(this.#changes)
     const change = { topic: this.#topic, owner: this.owner, base: this.base, next, heard: this.heard, lease, anonymous }
     const [reply] = await within(
       this.#broker.presence.write([{ ...change, users: new Map(Object.entries(users)) }]),

@@ -39,7 +39,10 @@ export class RawVisitor extends Visitor {
     const socket = new WebSocket(`${url()}/ws/visit?user=${user}`, { handshakeTimeout: 2000, perMessageDeflate: false })
     this.#socket = socket
     this.#heardAt = Date.now()
-    socket.on('message', data => this.#receive(JSON.parse(String(data)) as Message))
+    socket.on('message', data => {
+      // One that is closing slowly may bring what was sent before, when another has long taken its place.
+      if (socket === this.#socket) this.#receive(JSON.parse(String(data)) as Message)
+    })
     socket.on('error', () => {})
     socket.on('close', code => {
       if (socket !== this.#socket) return

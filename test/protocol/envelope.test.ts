@@ -92,6 +92,8 @@ for (const [envelope, reason, message] of REJECTED) {
         control: 'presence',
         epoch: 'e',
         version: 1,
+        mark: '6b0964804d8f1',
+        after: '',
         count: users,
         anonymous: 0,
         left: Array.from({ length: users }, (_, i) => `user-${i}-${'x'.repeat(90)}`),

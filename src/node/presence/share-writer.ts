@@ -105,7 +105,8 @@ export class ShareWriter {
     const taken = batch.map(share => {
       share.isWriting = true
       const { topic, base, heard } = share
-      const next = String((this.#change += 2))
+      this.#change += 2
+      const next = String(this.#change)
       return { topic, base, next, heard, owner: this.#owner, lease: lease?.(share) ?? this.#lease, ...share.take() }
     })
     const replies = await this.#store.write(taken).catch(error => batch.map(() => error as Error))

@@ -30,7 +30,8 @@ class Writer {
 
   async write(users: readonly string[] = [], lease = 60_000): Promise<PresenceReply> {
     const { owner, base, heard } = this
-    const next = String((this.#changes += 2))
+    this.#changes += 2
+    const next = String(this.#changes)
     const change = { topic: TOPIC, owner, base, next, heard, lease, anonymous: 0 }
     const [reply] = await this.#presence.write([{ ...change, users: new Map(users.map(user => [user, own()])) }])
     if (reply instanceof Error) throw reply

@@ -75,3 +75,28 @@ test('a share that has ended is not written again, however long its last write t
   assert.equal(store.of(slow.topic).length, writes)
   store.letGo()
 })
+
+test('no number of a change is used twice: a Redis that lost changes has none of the same number', async t => {
+  const store = new SlowStore('')
+  let share = new Share('channel:room' as Topic, RULE)
+  let isEnded = false
+  const ended = () => {
+    isEnded = true
+  }
+  const events = { seen: () => {}, ended, failed: () => {} }
+  const writer = new ShareWriter(store as unknown as PresenceStore, { owner: 'n.1', lease: LEASE }, events)
+  t.after(() => writer.close())
+  for (const user of ['ann', 'bob']) {
+    isEnded = false
+    share.enter({ id: 'c1', user, info: '' }, Date.now())
+    writer.changed(share)
+    await until(() => share.base !== '0', 'the user is there')
+    share.leave({ id: 'c1', user, info: '' }, performance.now())
+    writer.changed(share)
+    await until(() => isEnded, 'nobody is there')
+    share = new Share('channel:room' as Topic, RULE)
+  }
+  const numbers = store.writes.map(({ next }) => Number(next))
+  assert.equal(new Set(numbers).size, numbers.length)
+  assert.ok(numbers.every(number => number > 0 && number % 2 === 0))
+})
