@@ -88,8 +88,14 @@ function build(): void {
   if (status !== 0) stop('the build failed')
 }
 
+/** What a Node needs to run TypeScript: nothing from 24 on, which saves a second for each of the files. */
+function loaderFor(node: string): string[] {
+  const { stdout } = spawnSync(node, ['-p', 'process.features.typescript'], { encoding: 'utf8' })
+  return stdout.trim() === 'strip' ? [] : ['--import', 'tsx']
+}
+
 function run(files: string[], { node = process.execPath, through = [] as string[], env = {} }): never {
-  const flags = ['--import', 'tsx', '--test', `--test-concurrency=${CONCURRENCY}`, `--test-timeout=${TIMEOUT}`]
+  const flags = [...loaderFor(node), '--test', `--test-concurrency=${CONCURRENCY}`, `--test-timeout=${TIMEOUT}`]
   const [program, ...args] = [...through, node, ...flags, ...files]
   const { status } = spawnSync(program!, args, { stdio: 'inherit', env: { ...process.env, ...env } })
   process.exit(status ?? 1)

@@ -3,6 +3,9 @@ import type { NotedKind } from './schedule.ts'
 import { firstHomeOf, NODE_TIMEOUT, slotOf } from './slots.ts'
 import { BULK, SMALL } from './topics.ts'
 
+/** So late a node looks by itself at which master has a slot: until then it may receive from the one that had it. */
+const UNNOTICED = 5000
+
 /** How long after a fault its consequences may still be told. */
 const AFTERMATH = 10_000
 
@@ -109,7 +112,7 @@ export function isJustified(reason: string, topic: string, t: number, past: Past
     if (!kinds.includes(fault.kind) || fault.t > t || (isPassing && t > fault.end + AFTERMATH)) return false
     if (fault.topic !== undefined && fault.topic !== topic) return false
     if (!isPassing && BACKWARD.includes(fault.kind) && !isBackward(fault)) return false
-    return concerns(fault, topic, [fault.t, t], past)
+    return concerns(fault, topic, [fault.t - UNNOTICED, t], past)
   })
 }
 
