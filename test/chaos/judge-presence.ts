@@ -13,7 +13,10 @@ const TOLERANCE = 250
 const NEVER = Number.POSITIVE_INFINITY
 
 interface Absence {
+  /** As early as it may have begun for a node. */
   from: number
+  /** When the visitor knew of it. */
+  noted: number
   /** When it was back, as it was told. */
   until: number
   /** When it first tried to come back: others may be told before it is. */
@@ -62,7 +65,7 @@ function isAway(absences: readonly Absence[], t: number): boolean {
 
 /** Whether the user had not been there for long. */
 function isGone(absences: readonly Absence[], t: number): boolean {
-  return absences.some(({ from, until, tried }) => from < t - DELAY && Math.min(tried, until) > t)
+  return absences.some(({ noted, until, tried }) => noted < t - DELAY && Math.min(tried, until) > t)
 }
 
 /** The node closed the connection because the visitor was mute or slow: it reads that late. */
@@ -89,7 +92,8 @@ function absencesIn(visits: readonly VisitNote[]): Map<string, Absence[]> {
     const known = absences.get(key) ?? []
     absences.set(key, known)
     if (before === 0 && count === 1 && known.length > 0) known.at(-1)!.until = visit.t
-    if (visit.e === 'left' && count === 0) known.push({ from: beginOf(visit), until: NEVER, tried: NEVER })
+    if (visit.e === 'left' && count === 0)
+      known.push({ from: beginOf(visit), noted: visit.t, until: NEVER, tried: NEVER })
   }
   return absences
 }
