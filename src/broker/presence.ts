@@ -68,6 +68,8 @@ export interface MemberDetail {
  * order. None of the calls settles later than the broker's timeout; they reject with a PushError.
  */
 export interface PresenceStore {
+  /** What is written of topics of one shard is answered together; those of another one must not wait for it. */
+  shardOf(topic: Topic): unknown
   /** One result for each change, in the same order. */
   write(changes: readonly PresenceChange[]): Promise<(PresenceReply | Error)[]>
   /** Takes away what is left of an owner whose lease has ended. True if there is more. */

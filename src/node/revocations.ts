@@ -35,7 +35,7 @@ export class Revocations {
   readonly #registry: Pick<Registry<Connection>, 'values' | 'members'>
   readonly #failed: (error: unknown) => void
   /** Who asks in this turn of the event loop, by user. */
-  #asked = new Map<string, ((answer: Answer) => void)[]>()
+  readonly #asked = new Map<string, Promise<Answer>>()
   #timer: NodeJS.Timeout | undefined
   #isLooking = false
   #isClosed = false
@@ -83,24 +83,22 @@ export class Revocations {
     return !connection.isClosing
   }
 
-  /** All that ask in one turn are asked for together. */
+  /**
+   * Each user by itself, so that nobody waits for a shard that others need. What is asked in one turn is one write anyway.
+   */
   #ask(user: string): Promise<Answer> {
-    if (this.#asked.size === 0) setImmediate(() => void this.#askAll())
-    return new Promise(resolve => {
-      const answers = this.#asked.get(user)
-      if (answers) answers.push(resolve)
-      else this.#asked.set(user, [resolve])
-    })
+    const known = this.#asked.get(user)
+    if (known) return known
+    const asked = this.#askFor(user)
+    this.#asked.set(user, asked)
+    // Whoever asks later may not be given an answer that is older than its question.
+    setImmediate(() => this.#asked.delete(user))
+    return asked
   }
 
-  async #askAll(): Promise<void> {
-    const asked = [...this.#asked]
-    this.#asked = new Map()
-    const times = await within(PATIENCE, this.#broker.revokedAt(asked.map(([user]) => user)))
-    for (const [i, [, answers]] of asked.entries()) {
-      const answer = times ? { revokedAt: times[i] } : 'unknown'
-      for (const settle of answers) settle(answer)
-    }
+  async #askFor(user: string): Promise<Answer> {
+    const times = await within(PATIENCE, this.#broker.revokedAt([user]))
+    return times ? { revokedAt: times[0] } : 'unknown'
   }
 
   /** The node may not have heard that users were revoked; `isOver`: it hears everything, or these topics, again. */

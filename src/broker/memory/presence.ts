@@ -32,6 +32,8 @@ export class MemoryPresence implements PresenceStore {
     this.#tell = tell
   }
 
+  shardOf(_topic: Topic): undefined {}
+
   async write(changes: readonly PresenceChange[]): Promise<PresenceReply[]> {
     return changes.map(change => this.#write(change))
   }

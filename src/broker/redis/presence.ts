@@ -24,6 +24,10 @@ export class RedisPresence implements PresenceStore {
     this.#isSharded = isSharded
   }
 
+  shardOf(topic: Topic): unknown {
+    return this.#masters.of(this.#names.channel(topic))
+  }
+
   async write(changes: readonly PresenceChange[]): Promise<(PresenceReply | Error)[]> {
     const calls = changes.map(change => this.#call('push_presence', change.topic, this.#argsOf(change)))
     const replies = await this.#masters.call(calls, this.#timeout)

@@ -89,16 +89,26 @@ export class ShareWriter {
 
   /** Writes what may be written now. The rest waits for the next tick, or for the answer to what is under way. */
   #flush(now: number): void {
-    let batch: Share[] = []
-    for (const share of this.#dirty) {
-      if (share.isWriting || share.retryAt > now) continue
-      this.#dirty.delete(share)
+    const due = [...this.#dirty].filter(share => !share.isWriting && share.retryAt <= now)
+    for (const share of due) this.#dirty.delete(share)
+    for (const batch of this.#batchesOf(due)) void this.#write(batch)
+  }
+
+  /** Each of one shard: one that does not answer holds up its own topics and no others. */
+  #batchesOf(shares: readonly Share[]): Share[][] {
+    const byShard = new Map<unknown, Share[]>()
+    const batches: Share[][] = []
+    for (const share of shares) {
+      const shard = this.#store.shardOf(share.topic)
+      let batch = byShard.get(shard)
+      if (!batch || batch.length >= TOPICS_AT_ONCE) {
+        batch = []
+        byShard.set(shard, batch)
+        batches.push(batch)
+      }
       batch.push(share)
-      if (batch.length < TOPICS_AT_ONCE) continue
-      void this.#write(batch)
-      batch = []
     }
-    if (batch.length > 0) void this.#write(batch)
+    return batches
   }
 
   async #write(batch: readonly Share[], lease?: (share: Share) => number): Promise<void> {
@@ -199,9 +209,6 @@ export class ShareWriter {
     const now = performance.now()
     const left = (share: Share) => Math.max(1, Math.ceil(share.leavesUntil - now))
     const open = [...new Set([...this.#dirty, ...this.#held])].filter(share => !share.isWriting)
-    const parts: Promise<void>[] = []
-    for (let i = 0; i < open.length; i += TOPICS_AT_ONCE)
-      parts.push(this.#write(open.slice(i, i + TOPICS_AT_ONCE), left))
-    await Promise.all(parts)
+    await Promise.all(this.#batchesOf(open).map(batch => this.#write(batch, left)))
   }
 }

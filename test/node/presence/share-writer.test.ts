@@ -14,8 +14,10 @@ const LEASE = 30
 /** A broker whose answers about one topic wait until they are let go. */
 class SlowStore {
   readonly writes: PresenceChange[] = []
+  /** Each topic is of a shard of its own, or all of one. */
+  shardOf: (topic: string) => unknown = () => 'the only one'
   #waiting: (() => void)[] = []
-  readonly slow: string
+  slow: string
 
   constructor(slow: string) {
     this.slow = slow
@@ -99,4 +101,22 @@ test('no number of a change is used twice: a Redis that lost changes has none of
   const numbers = store.writes.map(({ next }) => Number(next))
   assert.equal(new Set(numbers).size, numbers.length)
   assert.ok(numbers.every(number => number > 0 && number % 2 === 0))
+})
+
+test('a shard that does not answer holds up no topic of another one', async t => {
+  const store = new SlowStore('channel:slow')
+  store.shardOf = topic => topic
+  const events = { seen: () => {}, ended: () => {}, failed: () => {} }
+  const writer = new ShareWriter(store as unknown as PresenceStore, { owner: 'n.1', lease: LEASE }, events)
+  t.after(() => writer.close())
+  const shares = ['channel:slow', 'channel:other'].map(topic => new Share(topic as Topic, RULE))
+  for (const share of shares) {
+    share.enter({ id: 'c1', user: 'ann', info: '' }, Date.now())
+    writer.changed(share)
+  }
+  await until(() => shares[1]!.base !== '0', 'the other topic is written')
+  await until(() => store.of('channel:other').length > 2, 'and its lease renewed')
+  assert.equal(shares[0]!.base, '0')
+  store.slow = ''
+  store.letGo()
 })
