@@ -104,6 +104,19 @@ export class Dispatcher {
     conversation.early.push({ data, isBinary })
   }
 
+  /** A ping frame, or a pong frame, which costs the server as little and as much as a message that says so. */
+  receiveControl(connection: Connection): void {
+    if (connection.isClosing) return
+    // The pong that the heartbeat asked for, and a ping now and then, cost nothing: few connections send anything else.
+    if (connection.idle > 0) connection.idle = 0
+    else if (!this.#pay(this.#conversationOf(connection), CHEAP_COST)) this.#endFlood(connection)
+  }
+
+  #endFlood(connection: Connection): void {
+    this.#hub.metrics.count('messages_refused_total', 1, 'rate')
+    connection.close(CLOSE.ABUSE, `more than ${this.#options.limits.messages} messages a second`)
+  }
+
   release(connection: Connection): void {
     const conversation = this.#conversations.get(connection)
     const early = conversation?.early ?? []
@@ -136,10 +149,7 @@ export class Dispatcher {
     const message = isBinary ? undefined : parseClientMessage(text)
     // Neither may cost a connection: a ping is a sign of life, and the server itself asks for acks.
     const isCheap = message && 'type' in message && (message.type === 'ping' || message.type === 'ack')
-    if (!this.#pay(conversation, isCheap ? CHEAP_COST : 1)) {
-      this.#hub.metrics.count('messages_refused_total', 1, 'rate')
-      return connection.close(CLOSE.ABUSE, `more than ${this.#options.limits.messages} messages a second`)
-    }
+    if (!this.#pay(conversation, isCheap ? CHEAP_COST : 1)) return this.#endFlood(connection)
     if (!message) return this.#takeBinary(conversation, data)
     if ('problem' in message) return this.#refuseBad(conversation, message)
     conversation.badInARow = 0

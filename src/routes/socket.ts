@@ -168,8 +168,8 @@ export function socketRoutes(
     dispatcher.receive(this[CONNECTION]!, data as Buffer, isBinary)
   }
 
-  function onPong(this: Connected): void {
-    this[CONNECTION]!.idle = 0
+  function onControl(this: Connected): void {
+    dispatcher.receiveControl(this[CONNECTION]!)
   }
 
   // `ws` itself closes the socket after a protocol error (1002, 1007, 1009); 'close' follows.
@@ -188,8 +188,7 @@ export function socketRoutes(
   const listen = (socket: Connected, connection: Connection) => {
     socket[CONNECTION] = connection
     socket.on('message', onMessage).on('error', onError).on('close', onClose)
-    // Not needed where received bytes are counted: those of a pong are among them.
-    if (connection.received === undefined) socket.on('pong', onPong)
+    socket.on('ping', onControl).on('pong', onControl)
   }
 
   const { path } = options

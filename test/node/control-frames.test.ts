@@ -1,0 +1,54 @@
+import assert from 'node:assert/strict'
+import { type TestContext, test } from 'node:test'
+import { WebSocket } from 'ws'
+import { buildPush } from '../helpers/app.ts'
+import { once, until, within } from '../helpers/waiting.ts'
+
+/** Frames that are sent before the answer to them is awaited: `ws` itself ends a connection with more pings in one turn. */
+const TURN = 40
+
+async function build(t: TestContext, messages: number) {
+  const { app, port } = await buildPush(t, { limits: { messages }, onBinary: () => {} })
+  const socket = new WebSocket(`ws://127.0.0.1:${port}/ws`)
+  t.after(() => socket.terminate())
+  await once(socket, 'message')
+  const closed = new Promise<number>(resolve => socket.once('close', code => resolve(code)))
+  const counted = async (name: string) => (await app.push.status()).metrics[name] ?? 0
+  /** Sends turns of frames until `most` were sent or the connection ends, and resolves with how many there were. */
+  const send = async (frame: 'ping' | 'pong', most: number): Promise<number> => {
+    let sent = 0
+    while (sent < most && socket.readyState === WebSocket.OPEN) {
+      for (let i = 0; i < TURN; i++) socket[frame]()
+      sent += TURN
+      let isBack = false
+      // A pong is not answered: a ping behind it tells that they were read.
+      socket.once('pong', () => (isBack = true))
+      if (frame === 'pong') socket.ping()
+      await until(() => isBack || socket.readyState !== WebSocket.OPEN, 'the answer to a turn of frames')
+    }
+    return sent
+  }
+  return { socket, closed, counted, send }
+}
+
+for (const frame of ['ping', 'pong'] as const) {
+  test(`a flood of ${frame} frames ends with 4429, and is counted once`, async t => {
+    const { closed, counted, send } = await build(t, 10)
+    const sent = await send(frame, 1_000_000)
+    assert.equal(await within(closed, 'the end of a flood'), 4429)
+    // Ten of them are one message, of which there may be twice ten at once.
+    assert.ok(sent >= 200, `${sent} frames`)
+    assert.equal(await counted('messages_refused_total{rate}'), 1)
+    assert.equal(await counted('connections_closed_total{4429}'), 1)
+  })
+}
+
+test('a client may ping as much as it may send messages, and both count together', async t => {
+  const { socket, closed, counted, send } = await build(t, 1_000_000)
+  assert.equal(await send('ping', 4000), 4000)
+  assert.equal(await send('pong', 4000), 4000)
+  assert.equal(socket.readyState, WebSocket.OPEN)
+  assert.equal(await counted('messages_refused_total{rate}'), 0)
+  socket.close(1000)
+  assert.equal(await within(closed, 'the end of a connection'), 1000)
+})
