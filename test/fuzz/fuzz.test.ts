@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { attack, TARGETS } from './attack.ts'
+import { attack, FLOODS, FUZZED } from './attack.ts'
 import { buildWorld } from './world.ts'
 
 /** A short form of `npm run test:fuzz`: some thousand inputs, each time other ones, and the seed in what fails. */
@@ -14,8 +14,35 @@ const COUNTS: Record<string, number> = {
   tickets: 400,
 }
 
-test('every target has a short form', () => {
-  assert.deepEqual(Object.keys(COUNTS), Object.keys(TARGETS))
+/** A few connections each. Those that wait for a deadline have a test where the deadline is, and no short form. */
+const FLOOD_COUNTS: Record<string, number> = {
+  pings: 20_000,
+  fragments: 100_000,
+  empties: 2000,
+  closes: 2000,
+  churn: 300,
+  bombs: 60,
+  deaf: 1,
+}
+
+test('every target that needs no deadline has a short form', () => {
+  assert.deepEqual(Object.keys(COUNTS), Object.keys(FUZZED))
+  assert.deepEqual(Object.keys(FLOOD_COUNTS), Object.keys(FLOODS))
+})
+
+test('floods: whatever its clients do, a node keeps nothing of it and serves the others', async t => {
+  const seed = Math.floor(Math.random() * 1_000_000)
+  const world = await buildWorld(t, seed)
+  for (const [name, count] of Object.entries(FLOOD_COUNTS)) {
+    const { inputs, problems, outcomes } = await attack(world, name, {
+      count,
+      seconds: Number.POSITIVE_INFINITY,
+      warmUp: 1,
+    })
+    t.diagnostic(`${name}, seed ${seed}: ${JSON.stringify(outcomes)}`)
+    assert.deepEqual(problems, [], `${name}, seed ${seed}`)
+    assert.ok(inputs >= count, `${name}, seed ${seed}: ${inputs} inputs`)
+  }
 })
 
 for (const [name, count] of Object.entries(COUNTS)) {
