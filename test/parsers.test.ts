@@ -319,7 +319,7 @@ test('CLUSTER SLOTS: whatever is answered, masters have slots that there are', (
   fc.assert(
     fc.property(fc.oneof(fc.array(range, { maxLength: 4 }), anything), reply => {
       for (const { id: name, host, port, slots } of mastersIn(reply, { host: 'asked' })) {
-        assert.ok(name.length > 0 && host.length > 0 && port > 0 && port <= 65535)
+        assert.ok(name.length > 0 && host.length > 0 && port >= 0 && port <= 65535)
         for (const [first, last] of slots) assert.ok(0 <= first && first <= last && last < 16_384)
       }
     }),
@@ -561,7 +561,14 @@ test('options: any are taken, or refused by PUSH_ERR_OPTIONS with a text that is
     compression: objectWith({ threshold: fc.integer(), level: fc.nat(10) }),
     limits: objectWith({ inbound: fc.integer(), pending: fc.integer() }),
     schemas: fc.dictionary(text, anything),
-    handlers: fc.dictionary(text, objectWith({ schema: anything, handler: fc.func(anything), worker: text })),
+    handlers: fc.dictionary(
+      text,
+      objectWith({
+        schema: anything,
+        handler: fc.func(anything),
+        worker: fc.oneof(text, fc.constantFrom(new URL('file://h/x'), new URL('file:///a%2Fb'), new URL('http://h'))),
+      }),
+    ),
     clientPublications: fc.dictionary(text, objectWith({ schema: anything, rate: fc.integer() })),
     api: objectWith({
       path: text,

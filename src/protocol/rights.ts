@@ -92,5 +92,5 @@ function actionsProblem(actions: readonly unknown[], known: readonly string[]): 
 /** Not as JSON whatever it is: some values have none, and others are long. */
 function shown(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value.slice(0, 80))
-  return typeof value === 'object' && value !== null ? 'an object' : String(value)
+  return typeof value === 'object' && value !== null ? 'an object' : String(value).slice(0, 80)
 }

@@ -169,11 +169,14 @@ export function socketRoutes(
   }
 
   function onControl(this: Connected): void {
-    dispatcher.receiveControl(this[CONNECTION]!)
+    dispatcher.receiveControl(this[CONNECTION]!, this.readyState === this.OPEN)
   }
 
   // `ws` itself closes the socket after a protocol error (1002, 1007, 1009); 'close' follows.
-  const onError = (error: Error) => app.log.debug({ err: error }, 'push: socket error')
+  const onError = (error: Error) => {
+    dispatcher.receiveBroken(error)
+    app.log.debug({ err: error }, 'push: socket error')
+  }
 
   async function onClose(this: Connected, code: number, reason: Buffer): Promise<void> {
     const connection = this[CONNECTION]!

@@ -25,7 +25,6 @@ export const FLOODS: Readonly<Record<string, Target>> = {
   closes: floodCloses,
   churn: floodChurn,
   bombs: floodBombs,
-  deaf: deafReaders,
 }
 
 /** Clients for which the node has to wait until a deadline of its own is over. */
@@ -33,6 +32,7 @@ export const ABSENT: Readonly<Record<string, Target>> = {
   handshakes: slowHandshakes,
   halfopen: halfOpen,
   mute: muteClosers,
+  deaf: deafReaders,
 }
 
 export const TARGETS: Readonly<Record<string, Target>> = { ...FUZZED, ...FLOODS, ...ABSENT }
@@ -72,8 +72,7 @@ const REFUSALS = [
 ]
 
 /** Attacks one target and looks at what is left of the node. */
-export async function attack(world: World, name: string, { count, seconds, warmUp = WARM_UP, quiet }: Attack) {
-  const target = TARGETS[name]!
+export async function attack(world: World, target: Target, { count, seconds, warmUp = WARM_UP, quiet }: Attack) {
   const first = await world.state()
   await target(world, Math.min(warmUp, count), () => false)
   const before = await restingState(world, first)

@@ -1,7 +1,7 @@
 import { constants, deflateRawSync } from 'node:zlib'
 import { BINARY, CLOSING, closing, FrameClient, frame, PING, PONG, TEXT } from '../helpers/frame-client.ts'
-import { within } from '../helpers/waiting.ts'
-import { Findings, type Target, times } from './target.ts'
+import { until, within } from '../helpers/waiting.ts'
+import { type Count, Findings, type Target, times } from './target.ts'
 import type { World } from './world.ts'
 
 /** Connections at the same time. */
@@ -17,7 +17,7 @@ interface Visit {
 }
 
 interface Flood {
-  /** Inputs of one connection. */
+  /** Inputs of one connection; 0: `visit` counts them. */
   life: number
   path?: (world: World) => string
   header?: string
@@ -30,9 +30,13 @@ function flood({ life, visit, path = () => '/ws?user=flood', header = '' }: Floo
   return async (world, count, isOver) => {
     const found = new Findings()
     let opened = 0
-    await times(Math.ceil(count / life), { width: WIDTH, isOver }, async () => {
+    const isDone = () => found.inputs >= count || isOver()
+    await times(Number.POSITIVE_INFINITY, { width: WIDTH, isOver: isDone }, async () => {
       const client = await FrameClient.open(world.port, path(world), { header })
-      if (client.status !== 101) return found.problem(`a connection was refused with ${client.status}`)
+      if (client.status !== 101) {
+        found.inputs++
+        return found.problem(`a connection was refused with ${client.status}`)
+      }
       opened++
       found.inputs += life
       try {
@@ -48,8 +52,16 @@ function flood({ life, visit, path = () => '/ws?user=flood', header = '' }: Floo
     return found.of([
       { counter: 'connections_opened_total', ...once },
       { counter: 'connections_closed_total', ...once },
+      violations(found, 'too_large', [1009]),
+      violations(found, 'protocol', [1002, 1007, 1008]),
     ])
   }
+}
+
+/** What ends a connection is counted under one reason. Whoever was cut off did not see for which. */
+function violations({ outcomes }: Findings, reason: string, codes: readonly number[]): Count {
+  const least = codes.reduce((sum, code) => sum + (outcomes[`closed with ${code}`] ?? 0), 0)
+  return { counter: 'messages_refused_total', reason, least, most: least + (outcomes['cut off'] ?? 0) }
 }
 
 /** Writes as fast as the socket takes it, unless the connection ends. */
@@ -61,32 +73,42 @@ async function pour({ client }: Visit, bytes: Uint8Array): Promise<void> {
 
 const NORMAL = frame(0x80 | CLOSING, closing(1000))
 
-/** Ping and pong frames with and without a payload, by clients that read the answers and by clients that do not. */
-export const floodPings = flood({
+/** Ping and pong frames, by clients that wait for the answers, clients that do not, and clients that never read them. */
+const pings = flood({
   life: LIFE,
   async visit(visit) {
     const { random } = visit.world
-    if (random.next() < 0.3) visit.client.socket.pause()
-    const step = 1 + random.index(100)
-    for (let sent = 0; sent < LIFE && visit.client.isOpen; sent += step) {
-      const kind = random.pick([PING, PING, PONG])
+    const { client } = visit
+    const isPolite = random.next() < 0.4
+    if (!isPolite && random.next() < 0.5) client.socket.pause()
+    const step = 1 + random.index(isPolite ? 50 : 200)
+    for (let sent = 0; sent < LIFE && client.isOpen; sent += step) {
+      const before = client.frames
       const bytes = Buffer.alloc(random.pick([0, 1, 125]))
-      const turn = Array.from({ length: Math.min(step, LIFE - sent) }, () =>
-        frame(0x80 | kind, bytes, { mask: 'zero' }),
-      )
+      const kinds = Array.from({ length: Math.min(step, LIFE - sent) }, () => random.pick([PING, PING, PONG]))
+      const turn = [...kinds.map(kind => frame(0x80 | kind, bytes, { mask: 'zero' })), frame(0x80 | PING)]
       await pour(visit, Buffer.concat(turn))
+      const pings = kinds.filter(kind => kind === PING).length + 1
+      if (isPolite) await until(() => client.frames >= before + pings || !client.isOpen, 'the pongs')
     }
     await pour(visit, NORMAL)
-    visit.client.socket.resume()
+    client.socket.resume()
   },
 })
+
+export const floodPings: Target = async (world, count, isOver) => {
+  const ran = await pings(world, count, isOver)
+  const { 'cut off': cut = 0 } = ran.outcomes
+  ran.counts.push({ counter: 'messages_refused_total', reason: 'rate', least: cut, most: cut })
+  return ran
+}
 
 /** More than `ws` takes of one message. */
 const FRAGMENTS = 17_000
 
 /** Messages of very many small fragments, which end, do not end, or are larger than a message may be. */
 export const floodFragments = flood({
-  life: FRAGMENTS,
+  life: 0,
   async visit(visit) {
     const { random } = visit.world
     const small = frame(0x00, Buffer.alloc(random.pick([0, 0, 1, 3, 100]), 0x20), { mask: 'zero' })
@@ -95,6 +117,7 @@ export const floodFragments = flood({
     const hundred = Buffer.concat(Array.from({ length: 100 }, () => small))
     for (let sent = 0; sent < most && visit.client.isOpen; sent += 100) {
       await pour(visit, hundred)
+      visit.found.inputs += 100
       // Control frames may stand between fragments.
       if (random.next() < 0.1) await pour(visit, frame(0x80 | PING))
     }
@@ -105,25 +128,30 @@ export const floodFragments = flood({
 
 const EMPTIES = 100
 
-/** Empty messages, text or binary. Ten of text are more than anybody may send. */
+const BAD_IN_A_ROW = 10
+
+/** Empty messages, text or binary, before the welcome and after it. Ten of text are more than anybody may send. */
 export const floodEmpties: Target = async (world, count, isOver) => {
   let texts = 0
   const visit = async (visit: Visit) => {
-    const opcode = visit.world.random.pick([TEXT, BINARY])
-    if (opcode === TEXT) texts++
+    const { client, world } = visit
+    const opcode = world.random.pick([TEXT, BINARY])
+    const isPatient = world.random.next() < 0.5
+    if (isPatient) await until(() => client.frames > 0 || !client.isOpen, 'the welcome')
+    if (isPatient && opcode === TEXT) texts++
     await pour(visit, Buffer.concat(Array.from({ length: EMPTIES }, () => frame(0x80 | opcode))))
     await pour(visit, NORMAL)
   }
   const ran = await flood({ life: EMPTIES, visit })(world, count, isOver)
-  const bad = { counter: 'messages_refused_total', reason: 'PUSH_ERR_BAD_MESSAGE' }
-  ran.counts.push({ ...bad, least: texts * BAD_IN_A_ROW, most: texts * BAD_IN_A_ROW })
-  // Those behind the tenth come to a connection that is being closed: no other reason counts them.
-  ran.counts.push({ counter: 'messages_refused_total', least: texts * BAD_IN_A_ROW, most: texts * EMPTIES })
-  if ((ran.outcomes['closed with 4400'] ?? 0) !== texts) ran.problems.push(`not ${texts} were closed with 4400`)
+  const { 'closed with 4400': bad = 0, 'closed with 4429': early = 0 } = ran.outcomes
+  if (bad < texts) ran.problems.push(`${texts} sent ten unusable messages, and ${bad} were closed with 4400`)
+  const counter = 'messages_refused_total'
+  ran.counts.push({ counter, reason: 'PUSH_ERR_BAD_MESSAGE', least: bad * BAD_IN_A_ROW, most: bad * BAD_IN_A_ROW })
+  ran.counts.push({ counter, reason: 'rate', least: early, most: early })
+  // No message is refused twice.
+  ran.counts.push({ counter, least: bad * BAD_IN_A_ROW + early, most: ran.inputs })
   return ran
 }
-
-const BAD_IN_A_ROW = 10
 
 const CLOSES = 50
 
@@ -135,7 +163,7 @@ export const floodCloses = flood({
     const payloads = [
       Buffer.alloc(0),
       Buffer.alloc(1),
-      closing(random.index(65_536)),
+      closing(random.pick([0, 999, 1004, 1005, 1006, 1016, 2999, 5000, 65_535])),
       closing(1000, 'x'.repeat(123)),
       closing(1000, Buffer.from([0xff, 0xfe])),
       closing(random.pick([1000, 1001, 3000, 4999]), 'bye'),
@@ -160,24 +188,22 @@ export const floodChurn = flood({
   },
 })
 
-/** A message that says more than `limits.inbound` once it is inflated, and how large it is then. */
-function bomb(random: World['random']): Buffer {
-  const size = random.pick([70_000, 1_000_000, 60_000_000])
-  return deflated(Buffer.alloc(size, random.pick([0x00, 0x20])))
-}
-
 /** Made once: to make one takes longer than to send it. */
 const BOMBS = new Map<string, Buffer>()
 
+/** A message that is larger than `limits.inbound` once it is inflated. */
+function bomb(random: World['random']): Buffer {
+  const size = random.pick([70_000, 1_000_000, 60_000_000])
+  const byte = random.pick([0x00, 0x20])
+  const key = `${size} ${byte}`
+  const made = BOMBS.get(key) ?? deflated(Buffer.alloc(size, byte))
+  BOMBS.set(key, made)
+  return made
+}
+
 /** As RFC 7692 has it: flushed, without the four bytes that every flush ends with. */
 function deflated(bytes: Buffer): Buffer {
-  const key = `${bytes.length} ${bytes[0]}`
-  let made = BOMBS.get(key)
-  if (!made) {
-    made = deflateRawSync(bytes, { finishFlush: constants.Z_SYNC_FLUSH }).subarray(0, -4)
-    BOMBS.set(key, made)
-  }
-  return made
+  return deflateRawSync(bytes, { finishFlush: constants.Z_SYNC_FLUSH }).subarray(0, -4)
 }
 
 /** Small frames that inflate to more than a message may have, also in fragments, and some that are no deflate at all. */

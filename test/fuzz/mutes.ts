@@ -94,9 +94,11 @@ export const deafReaders: Target = async (world, count, isOver) => {
     while (found.inputs < count && !isOver()) {
       const clients = await Promise.all(Array.from({ length: DEAF }, () => FrameClient.open(world.port, '/ws/deaf')))
       opened += clients.length
-      for (const client of clients) client.socket.pause()
-      const isGone = async () => Number(((await redis.pubsub('NUMSUB', 'push:channel:deaf')) as unknown[])[1]) === 0
+      const nodes = async () => Number(((await redis.pubsub('NUMSUB', 'push:channel:deaf')) as unknown[])[1])
+      const isGone = async () => (await nodes()) === 0
       try {
+        await until(() => clients.every(client => client.frames > 0), 'the welcomes')
+        for (const client of clients) client.socket.pause()
         await until(async () => {
           found.inputs++
           await redis.publish('push:channel:deaf', LARGE)

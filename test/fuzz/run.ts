@@ -52,7 +52,7 @@ async function run(name: string): Promise<number> {
     const quiet = await world.beats()
     console.log(`${name}: at rest canary p50 ${quiet.p50} ms, p99 ${quiet.p99} ms`)
     const { count, seconds } = values
-    const report = await attack(world, name, { count: Number(count), seconds: Number(seconds), quiet })
+    const report = await attack(world, TARGETS[name]!, { count: Number(count), seconds: Number(seconds), quiet })
     write(name, report)
     return report.problems.length
   } catch (error) {

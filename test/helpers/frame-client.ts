@@ -57,6 +57,8 @@ interface Events {
 interface OpenOptions extends Events {
   /** More lines of the header, each with its line break. */
   header?: string
+  /** What is sent in one write with the request. */
+  early?: Uint8Array
 }
 
 /** A client that writes whatever bytes it is told to, and shows the frames that come. It answers nothing by itself. */
@@ -70,6 +72,8 @@ export class FrameClient {
   extensions = ''
   /** What the server sent in a close frame. */
   closeCode: number | undefined
+  /** How many frames came. */
+  frames = 0
   readonly #events: Events
   #rest: Buffer = Buffer.alloc(0)
   #answered: () => void = () => {}
@@ -82,15 +86,16 @@ export class FrameClient {
   }
 
   /** Resolves when the upgrade was answered or the connection is over. */
-  static async open(port: number, path: string, { header = '', ...events }: OpenOptions = {}): Promise<FrameClient> {
+  static async open(port: number, path: string, options: OpenOptions = {}): Promise<FrameClient> {
+    const { header = '', early = Buffer.alloc(0), ...events } = options
     const client = new FrameClient(port, events)
     const answered = new Promise<void>(resolve => {
       client.#answered = resolve
     })
-    client.socket.write(
+    const request =
       `GET ${path} HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n` +
-        `Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ${randomBytes(16).toString('base64')}\r\n${header}\r\n`,
-    )
+      `Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ${randomBytes(16).toString('base64')}\r\n${header}\r\n`
+    client.socket.write(Buffer.concat([Buffer.from(request), early]))
     await within(Promise.race([answered, client.ended]), 'the answer to an upgrade')
     return client
   }
@@ -144,6 +149,7 @@ export class FrameClient {
     const first = bytes[0]!
     const payload = bytes.subarray(start, start + length)
     this.#rest = bytes.subarray(start + length)
+    this.frames++
     const read = { fin: first >= 0x80, rsv: (first >> 4) & 7, opcode: first & 15, payload }
     if (read.opcode === CLOSING) this.closeCode ??= codeOf(read)
     this.#events.frame?.(read)

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { WebSocket } from 'ws'
 import { buildPush } from '../helpers/app.ts'
+import { FrameClient, frame, PING } from '../helpers/frame-client.ts'
 import { once, until, within } from '../helpers/waiting.ts'
 
 /** Frames that are sent before the answer to them is awaited: `ws` itself ends a connection with more pings in one turn. */
@@ -52,3 +53,55 @@ test('a client may ping as much as it may send messages, and both count together
   socket.close(1000)
   assert.equal(await within(closed, 'the end of a connection'), 1000)
 })
+
+for (const authenticate of [undefined, 'message'] as const) {
+  test(`more ping frames at once than \`ws\` answers ${authenticate ? 'a stranger' : 'a client'}: counted once`, async t => {
+    const { app, port } = await buildPush(t, authenticate ? { authenticate, tickets: true } : {})
+    const client = await FrameClient.open(port, '/ws')
+    t.after(() => client.destroy())
+    client.write(Buffer.concat(Array.from({ length: 500 }, () => frame(0x80 | PING))))
+    await within(client.ended, 'the end of a flood')
+    const refused = async () => (await app.push.status()).metrics['messages_refused_total{rate}'] ?? 0
+    await until(async () => (await refused()) > 0, 'the refusal')
+    assert.equal(await refused(), 1)
+  })
+}
+
+test('before a client has said who it is, a flood of ping frames ends it as well', async t => {
+  const { app, port } = await buildPush(t, { authenticate: 'message', tickets: true })
+  const client = await FrameClient.open(port, '/ws')
+  t.after(() => client.destroy())
+  let sent = 0
+  while (client.closeCode === undefined && client.isOpen) {
+    const before = client.frames
+    client.write(Buffer.concat(Array.from({ length: TURN }, () => frame(0x80 | PING))))
+    sent += TURN
+    await until(() => client.frames >= before + TURN || client.closeCode !== undefined, 'the pongs')
+  }
+  assert.equal(client.closeCode, 4429)
+  assert.ok(sent > 1000, `${sent} frames`)
+  assert.equal((await app.push.status()).metrics['messages_refused_total{rate}'], 1)
+})
+
+const VIOLATIONS: [name: string, bytes: Buffer, code: number, reason: string][] = [
+  ['a message that is too large', frame(0x82, Buffer.alloc(70_000)), 1009, 'too_large'],
+  ['a frame that is not masked', frame(0x82, Buffer.alloc(1), { mask: 'none' }), 1002, 'protocol'],
+  ['a text that is no UTF-8', frame(0x81, Buffer.from([0xff])), 1007, 'protocol'],
+]
+
+for (const authenticate of [undefined, 'message'] as const) {
+  for (const [name, bytes, code, reason] of VIOLATIONS) {
+    const when = authenticate ? 'before the client is known' : 'of a connection'
+    test(`${name}, ${when}: closed, and counted under one reason`, async t => {
+      const { app, port } = await buildPush(t, authenticate ? { authenticate, tickets: true } : {})
+      const client = await FrameClient.open(port, '/ws')
+      t.after(() => client.destroy())
+      client.write(bytes)
+      await within(client.ended, 'the end of a connection')
+      assert.equal(client.closeCode, code)
+      const { metrics } = await app.push.status()
+      const refused = Object.entries(metrics).filter(([key, n]) => key.startsWith('messages_refused_total') && n > 0)
+      assert.deepEqual(refused, [[`messages_refused_total{${reason}}`, 1]])
+    })
+  }
+}
