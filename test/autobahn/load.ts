@@ -47,7 +47,8 @@ function* large(): Iterable<Case> {
   for (const size of [64, 256, KIB, 4 * KIB, 16 * KIB, 64 * KIB, 256 * KIB, MIB]) {
     const count = bytes.length / size
     const send = () => [Buffer.concat(fragments(cut(bytes, count), BINARY))]
-    const rest = count > MAX_FRAGMENTS ? { closes: [1008] } : { messages: [[BINARY, bytes]] as const }
+    const rest: Pick<Case, 'closes' | 'messages'> =
+      count > MAX_FRAGMENTS ? { closes: [1008] } : { messages: [[BINARY, bytes]] as const }
     yield { section, name: `4 MiB in fragments of ${size}`, send, ...rest, isLong: true }
     const pieces = { messages: [[BINARY, bytes]] as const, isLong: true }
     if (size >= KIB)

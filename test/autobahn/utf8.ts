@@ -57,7 +57,7 @@ export function* utf8(): Iterable<Case> {
   for (let end = 1; end <= KOSME.length; end++) {
     const text = KOSME.subarray(0, end)
     const isWhole = text.toString().endsWith('\ufffd') === false
-    const rest = isWhole ? { messages: [[TEXT, text]] as const } : { closes: [UTF8] }
+    const rest: Pick<Case, 'closes' | 'messages'> = isWhole ? { messages: [[TEXT, text]] as const } : { closes: [UTF8] }
     yield { section, name: `the first ${end} bytes of a text`, send: echo => [whole(echo, text)], ...rest }
   }
 }

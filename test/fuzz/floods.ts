@@ -193,7 +193,7 @@ const BOMBS = new Map<string, Buffer>()
 
 /** A message that is larger than `limits.inbound` once it is inflated. */
 function bomb(random: World['random']): Buffer {
-  const size = random.pick([70_000, 1_000_000, 60_000_000])
+  const size = random.pick([70_000, 1_000_000, 20_000_000])
   const byte = random.pick([0x00, 0x20])
   const key = `${size} ${byte}`
   const made = BOMBS.get(key) ?? deflated(Buffer.alloc(size, byte))

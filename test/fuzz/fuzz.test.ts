@@ -18,7 +18,7 @@ const COUNTS: Record<string, number> = {
 /** A few connections each. Those that wait for a deadline have a test where the deadline is, and no short form. */
 const FLOOD_COUNTS: Record<string, number> = {
   pings: 20_000,
-  fragments: 100_000,
+  fragments: 50_000,
   empties: 2000,
   closes: 2000,
   churn: 300,
