@@ -49,6 +49,11 @@ const CHEAP_COST = 0.1
 /** Logged where they arise: the client may send the message again later. */
 const FOR_CLIENTS = new Set(['PUSH_ERR_BACKEND_AWAY', 'PUSH_ERR_BACKEND_UNCONFIRMED', 'PUSH_ERR_BUSY'])
 
+/** Why `ws` ended a connection: what it was sent is larger than a message may be, or breaks RFC 6455. */
+export function violationOf(error: Error): 'too_large' | 'protocol' {
+  return (error as { code?: string }).code === 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH' ? 'too_large' : 'protocol'
+}
+
 /** What the dispatcher reports, and who takes what it does not handle. */
 export interface InboundEvents {
   failed(error: unknown): void
@@ -94,14 +99,35 @@ export class Dispatcher {
     metrics.count('messages_received_total')
     this.#receivedBytes += data.length
     if (data.length > this.#options.limits.inbound) {
+      metrics.count('messages_refused_total', 1, 'too_large')
       return connection.close(CLOSE.TOO_BIG, `more than ${this.#options.limits.inbound} bytes`)
     }
     const conversation = this.#conversationOf(connection)
     if (!connection.isOpening) return this.#take(conversation, { data, isBinary })
     conversation.early ??= []
     if (conversation.early.length >= this.#options.limits.pending)
-      return connection.close(CLOSE.ABUSE, 'too many messages')
+      return this.#endFlood(connection, 'too many messages')
     conversation.early.push({ data, isBinary })
+  }
+
+  /** `ws` closes the connection after it. The code that is counted then is that of the client, if it sends one. */
+  receiveBroken(error: Error): void {
+    this.#hub.metrics.count('messages_refused_total', 1, violationOf(error))
+  }
+
+  /** A ping frame, or a pong frame, which costs the server as little and as much as a message that says so. */
+  receiveControl(connection: Connection, isOpen: boolean): void {
+    if (connection.isClosing) return
+    // `ws` cuts off who sends more pings at once than it answers.
+    if (!isOpen) return this.#endFlood(connection)
+    // The pong that the heartbeat asked for, and a ping now and then, cost nothing: few connections send anything else.
+    if (connection.idle > 0) connection.idle = 0
+    else if (!this.#pay(this.#conversationOf(connection), CHEAP_COST)) this.#endFlood(connection)
+  }
+
+  #endFlood(connection: Connection, reason = `more than ${this.#options.limits.messages} messages a second`): void {
+    this.#hub.metrics.count('messages_refused_total', 1, 'rate')
+    connection.close(CLOSE.ABUSE, reason)
   }
 
   release(connection: Connection): void {
@@ -121,7 +147,7 @@ export class Dispatcher {
   }
 
   #take(conversation: Conversation, inbound: Inbound): void {
-    if (conversation.connection.isClosing) return
+    if (conversation.connection.isClosing) return this.#hub.metrics.count('messages_refused_total', 1, 'closing')
     try {
       this.#handleInbound(conversation, inbound)
     } catch (error) {
@@ -136,10 +162,7 @@ export class Dispatcher {
     const message = isBinary ? undefined : parseClientMessage(text)
     // Neither may cost a connection: a ping is a sign of life, and the server itself asks for acks.
     const isCheap = message && 'type' in message && (message.type === 'ping' || message.type === 'ack')
-    if (!this.#pay(conversation, isCheap ? CHEAP_COST : 1)) {
-      this.#hub.metrics.count('messages_refused_total', 1, 'rate')
-      return connection.close(CLOSE.ABUSE, `more than ${this.#options.limits.messages} messages a second`)
-    }
+    if (!this.#pay(conversation, isCheap ? CHEAP_COST : 1)) return this.#endFlood(connection)
     if (!message) return this.#takeBinary(conversation, data)
     if ('problem' in message) return this.#refuseBad(conversation, message)
     conversation.badInARow = 0

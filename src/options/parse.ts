@@ -129,10 +129,19 @@ function parseHandlers(handlers: Record<string, unknown>): Options['handlers'] {
 
 /** One that is not there would be found out by the first client. */
 function fileProblem(file: unknown): string | undefined {
-  const path = file instanceof URL && file.protocol === 'file:' ? fileURLToPath(file) : file
+  const path = file instanceof URL ? pathOf(file) : file
   if (typeof path !== 'string' || !isAbsolute(path))
     return "must be new URL('./file.js', import.meta.url), or a whole path"
   return existsSync(path) ? undefined : `is not there: ${path}`
+}
+
+/** Undefined for a URL of another machine, and of what is no file. */
+function pathOf(url: URL): string | undefined {
+  try {
+    return fileURLToPath(url)
+  } catch {
+    return undefined
+  }
 }
 
 function parseSchemas(schemas: Record<string, unknown>): PublicationSchemas {

@@ -86,5 +86,11 @@ function grantProblem(value: object, keys: readonly string[], known: readonly st
 function actionsProblem(actions: readonly unknown[], known: readonly string[]): string | undefined {
   const unknown = actions.find(action => !known.includes(action as string))
   if (unknown === undefined && !actions.includes(undefined)) return undefined
-  return `has ${JSON.stringify(unknown) ?? 'undefined'}, which is none of ${known.join(', ')}`
+  return `has ${shown(unknown)}, which is none of ${known.join(', ')}`
+}
+
+/** Not as JSON whatever it is: some values have none, and others are long. */
+function shown(value: unknown): string {
+  if (typeof value === 'string') return JSON.stringify(value.slice(0, 80))
+  return typeof value === 'object' && value !== null ? 'an object' : String(value).slice(0, 80)
 }

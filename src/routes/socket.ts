@@ -168,12 +168,15 @@ export function socketRoutes(
     dispatcher.receive(this[CONNECTION]!, data as Buffer, isBinary)
   }
 
-  function onPong(this: Connected): void {
-    this[CONNECTION]!.idle = 0
+  function onControl(this: Connected): void {
+    dispatcher.receiveControl(this[CONNECTION]!, this.readyState === this.OPEN)
   }
 
   // `ws` itself closes the socket after a protocol error (1002, 1007, 1009); 'close' follows.
-  const onError = (error: Error) => app.log.debug({ err: error }, 'push: socket error')
+  const onError = (error: Error) => {
+    dispatcher.receiveBroken(error)
+    app.log.debug({ err: error }, 'push: socket error')
+  }
 
   async function onClose(this: Connected, code: number, reason: Buffer): Promise<void> {
     const connection = this[CONNECTION]!
@@ -188,8 +191,7 @@ export function socketRoutes(
   const listen = (socket: Connected, connection: Connection) => {
     socket[CONNECTION] = connection
     socket.on('message', onMessage).on('error', onError).on('close', onClose)
-    // Not needed where received bytes are counted: those of a pong are among them.
-    if (connection.received === undefined) socket.on('pong', onPong)
+    socket.on('ping', onControl).on('pong', onControl)
   }
 
   const { path } = options

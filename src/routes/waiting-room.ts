@@ -1,6 +1,7 @@
 import type { RawData, WebSocket } from 'ws'
 import { CLOSE_TIMEOUT } from '../node/heartbeat.ts'
 import type { Hub } from '../node/hub.ts'
+import { violationOf } from '../node/inbound.ts'
 import { errors, isPushError, type PushError } from '../protocol/errors.ts'
 import { CLOSE, encodeMessage, MAX_CLOSE_REASON_BYTES, parseClientMessage, type Ref } from '../protocol/messages.ts'
 import { type Admission, type Admitted, closeCodeOf, type Visit } from './admission.ts'
@@ -26,6 +27,8 @@ interface Guest {
   early: Early[]
   /** Bytes of them: a stranger may leave no more here than one message has. */
   bytes: number
+  /** Ping and pong frames. */
+  controls: number
   enter(welcomed: Welcomed): void
 }
 
@@ -37,6 +40,9 @@ interface WaitingRoomParts {
 
 /** A client that sends so many other messages first does not mean to say who it is. */
 const MAX_REFUSALS = 10
+
+/** A client that is about to say who it is has no use for so many ping and pong frames. */
+const MAX_CONTROLS = 1000
 
 /** Milliseconds between two looks at who has waited for too long. */
 const SWEEP = 500
@@ -63,9 +69,10 @@ export class WaitingRoom {
   wait(socket: WebSocket, visit: Visit, enter: Guest['enter']): void {
     const { hub } = this.#parts
     const deadline = performance.now() + hub.options.limits.handshake
-    this.#guests.set(socket, { visit, deadline, refusals: 0, isAsking: false, early: [], bytes: 0, enter })
+    this.#guests.set(socket, { visit, deadline, refusals: 0, isAsking: false, early: [], bytes: 0, controls: 0, enter })
     hub.unidentified++
-    socket.on('message', this.#onMessage).on('error', noop).on('close', this.#onClose)
+    socket.on('message', this.#onMessage).on('error', this.#onError).on('close', this.#onClose)
+    socket.on('ping', this.#onControl).on('pong', this.#onControl)
     if (this.#isClosed) return this.#dismiss(socket, CLOSE.RESTART, '')
     this.#watch()
   }
@@ -89,6 +96,27 @@ export class WaitingRoom {
     }
   })()
 
+  readonly #onControl = (() => {
+    const take = (socket: WebSocket) => this.#takeControl(socket)
+    return function onControl(this: WebSocket): void {
+      take(this)
+    }
+  })()
+
+  readonly #onError = (error: Error): void => this.#refused(violationOf(error))
+
+  #refused(reason: string): void {
+    this.#parts.hub.metrics.count('messages_refused_total', 1, reason)
+  }
+
+  #takeControl(socket: WebSocket): void {
+    const guest = this.#guests.get(socket)
+    // `ws` cuts off who sends more pings at once than it answers.
+    if (!guest || (++guest.controls <= MAX_CONTROLS && socket.readyState === socket.OPEN)) return
+    this.#refused('rate')
+    this.#dismiss(socket, CLOSE.ABUSE, 'too many ping or pong frames')
+  }
+
   #forget(socket: WebSocket): Guest | undefined {
     const guest = this.#guests.get(socket)
     if (guest && this.#guests.delete(socket)) this.#parts.hub.unidentified--
@@ -101,14 +129,15 @@ export class WaitingRoom {
     if (!guest) return
     const { limits } = this.#parts.hub.options
     if (early.data.length > limits.inbound) {
+      this.#refused('too_large')
       return this.#dismiss(socket, CLOSE.TOO_BIG, `more than ${limits.inbound} bytes`)
     }
     if (guest.isAsking) {
       guest.bytes += early.data.length
       const isTooMuch = guest.early.length >= limits.pending || guest.bytes > limits.inbound
-      if (isTooMuch) return this.#dismiss(socket, CLOSE.ABUSE, 'too many messages')
-      guest.early.push(early)
-      return
+      if (!isTooMuch) return void guest.early.push(early)
+      this.#refused('rate')
+      return this.#dismiss(socket, CLOSE.ABUSE, 'too many messages')
     }
     const message = early.isBinary ? undefined : parseClientMessage(early.data.toString())
     if (message && 'type' in message && message.type === 'authenticate') {
@@ -118,7 +147,7 @@ export class WaitingRoom {
 
   #refuse(socket: WebSocket, guest: Guest, ref: Ref | undefined): void {
     const error = new errors.UNAUTHENTICATED(FIRST)
-    this.#parts.hub.metrics.count('messages_refused_total', 1, error.code)
+    this.#refused(error.code)
     socket.send(encodeMessage('error', { code: error.code, message: error.message }, ref))
     if (++guest.refusals >= MAX_REFUSALS) this.#turnAway(socket, error)
   }
@@ -156,7 +185,8 @@ export class WaitingRoom {
   /** From here on somebody else listens to the socket. */
   #letGo(socket: WebSocket): void {
     this.#forget(socket)
-    socket.off('message', this.#onMessage).off('error', noop).off('close', this.#onClose)
+    socket.off('message', this.#onMessage).off('error', this.#onError).off('close', this.#onClose)
+    socket.off('ping', this.#onControl).off('pong', this.#onControl)
   }
 
   #turnAway(socket: WebSocket, refusal: PushError): void {
@@ -192,8 +222,6 @@ export class WaitingRoom {
     for (const socket of [...this.#guests.keys()]) this.#dismiss(socket, CLOSE.RESTART, '')
   }
 }
-
-function noop(): void {}
 
 /** As much of `text` as fits into a close frame, without half a character at the end. */
 export function closeReason(text: string): string {

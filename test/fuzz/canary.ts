@@ -5,7 +5,7 @@ import { WebSocket } from 'ws'
 const BEAT = 20
 
 const redis = new Redis(process.env.REDIS_URL!)
-const socket = new WebSocket(`ws://127.0.0.1:${process.env.PORT}/ws?user=canary`)
+const socket = new WebSocket(`ws://127.0.0.1:${process.env.PORT}/ws?user=canary`, { perMessageDeflate: false })
 let times: number[] = []
 let open = new Map<number, number>()
 let beats = 0

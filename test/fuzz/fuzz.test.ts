@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { attack, TARGETS } from './attack.ts'
-import { buildWorld } from './world.ts'
+import { attack, FLOODS, FUZZED } from './attack.ts'
+import type { Target } from './target.ts'
+import { buildWorld, type World } from './world.ts'
 
 /** A short form of `npm run test:fuzz`: some thousand inputs, each time other ones, and the seed in what fails. */
 const COUNTS: Record<string, number> = {
@@ -14,15 +15,64 @@ const COUNTS: Record<string, number> = {
   tickets: 400,
 }
 
-test('every target has a short form', () => {
-  assert.deepEqual(Object.keys(COUNTS), Object.keys(TARGETS))
+/** A few connections each. Those that wait for a deadline have a test where the deadline is, and no short form. */
+const FLOOD_COUNTS: Record<string, number> = {
+  pings: 20_000,
+  fragments: 50_000,
+  empties: 2000,
+  closes: 2000,
+  churn: 300,
+  bombs: 60,
+}
+
+test('every target that needs no deadline has a short form', () => {
+  assert.deepEqual(Object.keys(COUNTS), Object.keys(FUZZED))
+  assert.deepEqual(Object.keys(FLOOD_COUNTS), Object.keys(FLOODS))
 })
+
+test('floods: whatever its clients do, a node keeps nothing of it and serves the others', async t => {
+  const seed = Math.floor(Math.random() * 1_000_000)
+  const world = await buildWorld(t, seed)
+  for (const [name, count] of Object.entries(FLOOD_COUNTS)) {
+    const { inputs, problems, outcomes } = await attack(world, FLOODS[name]!, {
+      count,
+      seconds: Number.POSITIVE_INFINITY,
+      warmUp: 1,
+    })
+    t.diagnostic(`${name}, seed ${seed}: ${JSON.stringify(outcomes)}`)
+    assert.deepEqual(problems, [], `${name}, seed ${seed}`)
+    assert.ok(inputs >= count, `${name}, seed ${seed}: ${inputs} inputs`)
+  }
+  await finds(world)
+})
+
+/** What is miscounted, late or said in the log is found. */
+async function finds(world: World): Promise<void> {
+  const target: Target = async () => {
+    world.failures.push('a line of the log')
+    const counts = [{ counter: 'connections_opened_total', least: 1, most: 1 }]
+    return { inputs: 1, outcomes: {}, counts, problems: ['what the target saw'] }
+  }
+  const quiet = { beats: 1, p50: -1000, p99: -1000, max: 0 }
+  const { problems } = await attack(world, target, { count: 1, seconds: 1, quiet })
+  assert.deepEqual(
+    problems.map(problem => problem.replaceAll(/[\d.]+ ms/g, '… ms')),
+    [
+      'what the target saw',
+      'connections_opened_total grew by 0, not 1: {}',
+      'the canary had p50 … ms; at rest it was -… ms',
+      'the canary had p99 … ms; at rest it was -… ms',
+      'a line of the log',
+      'a line of the log',
+    ],
+  )
+}
 
 for (const [name, count] of Object.entries(COUNTS)) {
   test(`fuzz ${name}: the node answers or refuses, counts it once, and keeps nothing`, async t => {
     const seed = Math.floor(Math.random() * 1_000_000)
     const world = await buildWorld(t, seed)
-    const { inputs, problems, beats, outcomes } = await attack(world, name, {
+    const { inputs, problems, beats, outcomes } = await attack(world, FUZZED[name]!, {
       count,
       seconds: Number.POSITIVE_INFINITY,
     })

@@ -34,7 +34,17 @@ await app.register(pushBridge, {
   },
   onBinary: () => {},
   api: { keys: [process.env.API_KEY!], rate: FAR },
-  limits: { messages: FAR, upgrades: FAR, pendingUpgrades: FAR, userConnections: FAR, handshake: 5000 },
+  compression: true,
+  // Short, for peers that stay away: each of them costs a deadline.
+  heartbeat: { interval: 3000, timeout: 7000 },
+  limits: {
+    messages: FAR,
+    upgrades: FAR,
+    pendingUpgrades: FAR,
+    userConnections: FAR,
+    handshake: 5000,
+    bufferTime: 1000,
+  },
 })
 await app.listen({ port: 0, host: '127.0.0.1' })
 

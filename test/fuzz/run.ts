@@ -17,37 +17,55 @@ const { values } = parseArgs({
 const REST = 2000
 
 const names = values.target.split(',')
-const unknown = names.find(name => !(name in TARGETS))
+const unknown = names.find(name => !Object.hasOwn(TARGETS, name))
 if (unknown !== undefined) throw new Error(`--target: there is no ${unknown}, only ${Object.keys(TARGETS).join(', ')}`)
+for (const name of ['seed', 'count', 'seconds'] as const) {
+  if (!(Number(values[name]) >= 0)) throw new Error(`--${name} is no number: ${values[name]}`)
+}
 
-function write(name: string, { inputs, seconds, beats, bytes, outcomes, problems }: Report): void {
+function write(name: string, { inputs, seconds, beats, bytes, descriptors, ...report }: Report): void {
   const kib = Math.round(bytes / 1024)
   console.log(
     `${name}: ${inputs} inputs in ${seconds.toFixed(1)} s; canary p50 ${beats.p50} ms, p99 ${beats.p99} ms, ` +
-      `max ${beats.max} ms of ${beats.beats}; ${kib >= 0 ? '+' : ''}${kib} KiB`,
+      `max ${beats.max} ms of ${beats.beats}; memory ${kib >= 0 ? '+' : ''}${kib} KiB; descriptors ` +
+      `${descriptors.join(' before, ')} after`,
   )
-  const most = Object.entries(outcomes).toSorted(([, a], [, b]) => b - a)
-  console.log(`  ${most.map(([outcome, n]) => `${outcome}: ${n}`).join(', ')}`)
-  for (const problem of problems.slice(0, 20)) console.log(`  PROBLEM ${problem}`)
+  console.log(`  seen: ${list(report.outcomes)}`)
+  for (const [counter, grown] of Object.entries(report.counted)) {
+    if (Object.keys(grown).length > 0) console.log(`  ${counter}: ${list(grown)}`)
+  }
+  for (const problem of report.problems.slice(0, 20)) console.log(`  PROBLEM ${problem}`)
 }
 
-const all = cleanups()
-let failed = 0
-console.log(`seed ${values.seed}`)
-try {
-  for (const name of names) {
+function list(counts: Record<string, number>): string {
+  const most = Object.entries(counts).toSorted(([, a], [, b]) => b - a)
+  return most.map(([what, n]) => `${what}: ${n}`).join(', ')
+}
+
+async function run(name: string): Promise<number> {
+  const all = cleanups()
+  try {
     const world = await buildWorld(all, Number(values.seed))
     // The first beats are those of a process that has just started.
     await world.beats()
     await new Promise(resolve => setTimeout(resolve, REST))
-    const idle = await world.beats()
-    console.log(`${name}: at rest canary p50 ${idle.p50} ms, p99 ${idle.p99} ms`)
-    const report = await attack(world, name, { count: Number(values.count), seconds: Number(values.seconds) })
+    const quiet = await world.beats()
+    console.log(`${name}: at rest canary p50 ${quiet.p50} ms, p99 ${quiet.p99} ms`)
+    const { count, seconds } = values
+    const report = await attack(world, TARGETS[name]!, { count: Number(count), seconds: Number(seconds), quiet })
     write(name, report)
-    failed += report.problems.length
-    await world.end()
+    return report.problems.length
+  } catch (error) {
+    // What ended the node, or what did not come to an end: the other targets are attacked all the same.
+    console.log(`  PROBLEM ${(error as Error).stack?.slice(0, 4000)}`)
+    return 1
+  } finally {
+    await all.end()
   }
-} finally {
-  await all.end()
 }
+
+let failed = 0
+console.log(`seed ${values.seed}`)
+for (const name of names) failed += await run(name)
+console.log(failed > 0 ? `${failed} problems` : 'no problem')
 process.exitCode = failed > 0 ? 1 : 0

@@ -22,6 +22,9 @@ export interface Count {
 /** Throws `count` inputs at the node, or fewer when `isOver` says so. */
 export type Target = (world: World, count: number, isOver: () => boolean) => Promise<Ran>
 
+/** A report has to be read. */
+const MAX_OUTCOMES = 40
+
 /** Counts outcomes, and keeps the first problems in words. */
 export class Findings {
   readonly outcomes: Record<string, number> = {}
@@ -29,7 +32,9 @@ export class Findings {
   inputs = 0
 
   saw(outcome: string, by = 1): void {
-    this.outcomes[outcome] = (this.outcomes[outcome] ?? 0) + by
+    const isKnown = outcome in this.outcomes || Object.keys(this.outcomes).length < MAX_OUTCOMES
+    const name = isKnown ? outcome : 'other'
+    this.outcomes[name] = (this.outcomes[name] ?? 0) + by
   }
 
   problem(sentence: string): void {

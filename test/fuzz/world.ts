@@ -70,6 +70,9 @@ export async function buildWorld(test: Cleanup, seed: number): Promise<World> {
   }
 }
 
+/** Lines of a log that are kept: the first say most. */
+const MAX_FAILURES = 100
+
 /** A process that answers. */
 class Peer {
   readonly #child: ChildProcess
@@ -84,7 +87,9 @@ class Peer {
     this.#child = child
     let isWanted = true
     for (const input of [child.stdout!, child.stderr!]) {
-      createInterface({ input }).on('line', line => failures.push(`${file}: ${line}`))
+      createInterface({ input }).on('line', line => {
+        if (failures.length < MAX_FAILURES) failures.push(`${file}: ${line.slice(0, 1000)}`)
+      })
     }
     this.#ended = new Promise((_resolve, reject) => {
       child.once('exit', (code, signal) => {

@@ -31,6 +31,9 @@ const UNKNOWN = -2
 /** How many elements are read before the clock is checked again. */
 const ELEMENTS_PER_CHECK = 8
 
+/** No answer of Redis is nested so deeply. Each level takes a part of the stack. */
+const MAX_DEPTH = 64
+
 const never = () => false
 
 export interface PushReaderEvents {
@@ -127,10 +130,13 @@ export class PushReader {
     const channelStart = endOfLength(bytes, channelLine)
     if (channelStart === INCOMPLETE) return INCOMPLETE
     const channelEnd = channelStart + readLength(bytes, channelLine)
+    // A length that is none could lead back to what was read before, for ever.
+    if (channelEnd < channelStart) return UNKNOWN
     const payloadLine = channelEnd + 3
     const payloadStart = endOfLength(bytes, payloadLine)
     if (payloadStart === INCOMPLETE) return INCOMPLETE
     const payloadEnd = payloadStart + readLength(bytes, payloadLine)
+    if (payloadEnd < payloadStart) return UNKNOWN
     if (payloadEnd + 2 > bytes.length) {
       this.#needed = payloadEnd + 2
       return INCOMPLETE
@@ -153,11 +159,11 @@ export class PushReader {
     return true
   }
 
-  #endOf(bytes: Buffer, at: number): number {
+  #endOf(bytes: Buffer, at: number, depth = 0): number {
     const kind = bytes[at]!
     const start = endOfLine(bytes, at + 1)
     const isKnown = LINES.has(kind) || BULKS.has(kind) || LISTS.has(kind) || MAPS.has(kind)
-    if (!isKnown) return UNKNOWN
+    if (!isKnown || depth > MAX_DEPTH) return UNKNOWN
     if (start === INCOMPLETE || LINES.has(kind)) return start
     const length = readLength(bytes, at + 1)
     if (length < 0) return start
@@ -165,7 +171,7 @@ export class PushReader {
     let end = start
     for (let left = MAPS.has(kind) ? length * 2 : length; left > 0; left--) {
       if (end >= bytes.length) return INCOMPLETE
-      end = this.#endOf(bytes, end)
+      end = this.#endOf(bytes, end, depth + 1)
       if (end < 0) return end
     }
     return end

@@ -37,13 +37,24 @@ function entryOf(given: unknown): SentinelEntry | undefined {
   const [, secure, isUrl, user = '', host = '', digits = SENTINEL_PORT] = found
   const port = Number(digits)
   if (!isPort(port)) return undefined
-  const [username = '', password = ''] = user.split(/:(.*)/s).map(decodeURIComponent)
+  const credentials = decoded(user)
+  if (!credentials) return undefined
+  const [username = '', password = ''] = credentials
   return {
     host: host.replace(/^\[|\]$/g, ''),
     port,
     ...(username && { username }),
     ...(password && { password }),
     ...(isUrl && { tls: secure ? {} : false }),
+  }
+}
+
+/** User and password; undefined if they are not encoded as a URL needs it. */
+function decoded(user: string): string[] | undefined {
+  try {
+    return user.split(/:(.*)/s).map(decodeURIComponent)
+  } catch {
+    return undefined
   }
 }
 

@@ -34,13 +34,27 @@ export function sharedSlots(a: Pick<MasterAddress, 'slots'>, b: Pick<MasterAddre
  * not know its own address says null or '': then it is that of the one who was asked.
  */
 export function mastersIn(reply: unknown, asked: { host: string }): MasterAddress[] {
-  if (!Array.isArray(reply)) return []
+  if (!Array.isArray(reply) || !reply.every(isRange)) return []
   const masters = new Map<string, MasterAddress & { slots: [number, number][] }>()
-  for (const range of reply as [number, number, [string | null, number, string]][]) {
-    const [first, last, [host, port, id]] = range
+  for (const [first, last, [host, port, id]] of reply) {
     const master = masters.get(id) ?? { id, host: host || asked.host, port, slots: [] }
     master.slots.push([first, last])
     masters.set(id, master)
   }
   return [...masters.values()]
+}
+
+type Range = [first: number, last: number, master: [host: string | null, port: number, id: string]]
+
+/** A reply with anything else in it is not believed: the Cluster is looked at again. */
+function isRange(value: unknown): value is Range {
+  if (!Array.isArray(value)) return false
+  const [first, last, master] = value
+  if (!Array.isArray(master) || !isWithin(first, 0, SLOTS - 1) || !isWithin(last, first, SLOTS - 1)) return false
+  const [host, port, id] = master
+  return (host === null || typeof host === 'string') && isWithin(port, 0, 65_535) && typeof id === 'string' && id !== ''
+}
+
+function isWithin(value: unknown, least: number, most: number): value is number {
+  return Number.isInteger(value) && (value as number) >= least && (value as number) <= most
 }

@@ -21,7 +21,11 @@ export const COUNTERS: Readonly<Record<CounterName, CounterSeries>> = {
   tickets_ended_total: { help: 'Tickets that ended unspent because their user got too many.' },
   messages_received_total: { help: 'Messages of clients, text and binary.' },
   messages_received_bytes_total: { help: 'Bytes of the messages of clients.' },
-  messages_refused_total: { help: 'Messages of clients that were refused, by error code.', label: 'reason' },
+  messages_refused_total: {
+    help: 'Messages of clients that were refused, by error code or by what ended the connection.',
+    label: 'reason',
+    known: ['rate', 'too_large', 'protocol', 'closing'],
+  },
   late_results_total: { help: 'Handlers and authorize calls that ended after the client was told PUSH_ERR_TIMEOUT.' },
   client_publications_total: { help: 'Publications of clients that the broker has taken.' },
   api_refused_total: { help: 'Calls of the HTTP push API that were refused, by error code.', label: 'reason' },
