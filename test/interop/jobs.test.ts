@@ -14,7 +14,7 @@ test('jobs.php: accepted at once, done by a worker, and heard once although atte
       path: '/ws',
       redis: redis.url,
       events: { messages: ['report.*'], stream: { include: ['message'] } },
-      authenticate: ({ query }) => ({ user: (query as { user?: string }).user }),
+      authenticate: ({ query }) => ({ user: (query as { user?: string }).user ?? null }),
     }),
   )
   const [ann, nobody, bob] = await Promise.all(
