@@ -39,7 +39,8 @@ const queue = new Queue<ReportJob>(QUEUE, {
     removeOnFail: { count: 1000 },
   },
 })
-queue.on('error', error => app.log.error(error, 'the queue'))
+// Not the whole error: it carries the command, and with it what a job is about.
+queue.on('error', ({ message }) => app.log.error(`the queue: ${message}`))
 
 await app.register(pushBridge, {
   path: '/ws',

@@ -9,7 +9,7 @@ const CONNECTIONS = 1000
 const WARM_UP = 50
 const TOPIC = 'channel:orders'
 /** Messages a second that the slowest peer can deliver to everybody. */
-const RATE = 4
+const RATE = 3
 /** More than the 1,024 bytes from which on all of them compress. */
 const SIZES: Record<string, number> = { '1 kB': 1200, '4 kB': 4400 }
 
