@@ -64,7 +64,9 @@ for ($count = 0; $limit === '0' || $count < (int) $limit;) {
         // The id of the event, not of the entry: a node that got no answer appends the same event again.
         $seen = "$stream:seen:{$fields['id']}";
         if (!$redis->exists($seen)) {
-            $handle(json_decode($fields['event'], true, flags: JSON_THROW_ON_ERROR));
+            $event = json_decode($fields['event'], true);
+            // PHP does not take all that JavaScript takes for JSON, such as "\ud800". It would end every worker that reads it.
+            $event === null ? fwrite(STDERR, "PHP cannot read event {$fields['id']}\n") : $handle($event);
             $redis->set($seen, '1', ['ex' => REMEMBERED]);
         }
         $redis->xAck($stream, GROUP, [$entry]);

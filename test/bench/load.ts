@@ -1,7 +1,7 @@
 /** The load generator's process: raw clients that connect, count and measure. Told what to do by the orchestrator. */
 import { type Expectation, Meter, now } from './lib/meter.ts'
 import type { Kind } from './lib/peers.ts'
-import { type Client, Pool } from './lib/pool.ts'
+import { type Client, type Offer, Pool } from './lib/pool.ts'
 import { answer } from './lib/rpc.ts'
 
 export interface Connect {
@@ -10,6 +10,7 @@ export interface Connect {
   clients: Client[]
   /** how many may be on their way at a time */
   concurrency: number
+  offer: Offer
 }
 
 export interface Arrivals {
@@ -25,6 +26,9 @@ export interface Arrivals {
   max: number
   /** CPU seconds of the loader since `expect` */
   cpu: number
+  /** bytes read from all sockets, and counted messages that came compressed, since `expect` */
+  bytes: number
+  compressed: number
   others: Record<string, number>
 }
 
@@ -37,9 +41,9 @@ function cpu(): number {
 }
 
 /** Resolves with the seconds until every client is live. */
-function connect({ kind, port, clients, concurrency }: Connect): Promise<{ seconds: number; retries: number }> {
+function connect({ kind, port, clients, concurrency, offer }: Connect): Promise<{ seconds: number; retries: number }> {
   const began = now()
-  pool = new Pool(kind, port)
+  pool = new Pool(kind, port, offer)
   return new Promise(resolve => {
     let dialled = 0
     const dial = () => {
@@ -56,6 +60,8 @@ function connect({ kind, port, clients, concurrency }: Connect): Promise<{ secon
 function expect(expectation: Expectation): { total: number } {
   pool.meter = new Meter(expectation, pool.topics)
   cpuBefore = cpu()
+  pool.bytes = 0
+  pool.compressed = 0
   return { total: pool.meter.total }
 }
 
@@ -78,6 +84,8 @@ async function wait({ timeout }: { timeout: number }): Promise<Arrivals> {
     p99: latencies.quantile(0.99),
     max: latencies.max,
     cpu: spent,
+    bytes: pool.bytes,
+    compressed: pool.compressed,
     others: pool.others,
   }
 }
@@ -93,6 +101,11 @@ answer({
   live: () => ({ live: pool?.live ?? 0 }),
   stall: ({ index }: { index: number }) => void pool.connections[index]!.socket.pause(),
   resume: ({ index }: { index: number }) => void pool.connections[index]!.socket.resume(),
+  leave: () => pool.leave(),
+  /** What everybody sends, one after the other, and that again. */
+  say: ({ text, times }: { text: string; times: number }) => {
+    for (let time = 0; time < times; time++) pool.say(text)
+  },
   others: () => pool.others,
 })
 console.log('ready 0')

@@ -21,6 +21,8 @@ export interface Stream {
   topic: string
   rate: number
   size: number
+  /** see Publication */
+  hasOrder?: boolean
 }
 
 export interface Published {
@@ -82,7 +84,7 @@ function prepare({ kind, topics, count, size, pick, history }: Plan): { perTopic
     seed = (Math.imul(seed, 1_664_525) + 1_013_904_223) >>> 0
     const topic = topics[pick === 'turn' ? index % topics.length : Math.floor((seed / 2 ** 32) * topics.length)]!
     perTopic[topic] = (perTopic[topic] ?? 0) + 1
-    commands.push(encodePublish(kind, topic, size, index + 1, history))
+    commands.push(encodePublish({ kind, topic, size, stamp: index + 1, history }))
     if (commands.length < COMMANDS_IN_BLOCK) continue
     blocks.push(Buffer.concat(commands))
     commands = []
@@ -110,7 +112,7 @@ async function paced({ kind, streams, seconds }: { kind: Kind; streams: Stream[]
   let lastStamp = 0
   for (;;) {
     let nextAt = Number.POSITIVE_INFINITY
-    for (const [index, { topic, rate, size }] of streams.entries()) {
+    for (const [index, { topic, rate, size, hasOrder }] of streams.entries()) {
       while (sent[index]! < rate * seconds) {
         const dueAt = firstAt + (sent[index]! * 1e6) / rate
         if (dueAt > micros()) {
@@ -118,7 +120,7 @@ async function paced({ kind, streams, seconds }: { kind: Kind; streams: Stream[]
           break
         }
         lastStamp = Math.max(lastStamp + 1, micros())
-        redis.write(encodePublish(kind, topic, size, lastStamp))
+        redis.write(encodePublish({ kind, topic, size, stamp: lastStamp, hasOrder }))
         sent[index]!++
       }
     }

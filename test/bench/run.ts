@@ -43,7 +43,7 @@ async function runAll(bench: Bench): Promise<Result[]> {
   for (const scenario of bench.options.scenarios) {
     for (const variant of scenario.variants) {
       const results = await runVariant(bench, scenario, variant)
-      console.log(table(scenario, variant, results))
+      console.log([table(scenario, variant, results), ...(scenario.summarize?.(results) ?? [])].join('\n'))
       all.push(...results)
     }
   }
@@ -86,22 +86,29 @@ async function runOnce(bench: Bench, scenario: Scenario, variant: string, peer: 
     children.push(child)
     return child
   }
-  const deadline = Date.now() + options.deadline
+  const seconds = Math.max(options.deadline / 1000, scenario.deadline ?? 0)
+  const deadline = Date.now() + seconds * 1000
   let timer: NodeJS.Timeout | undefined
   try {
     const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(new Error(`did not finish in ${options.deadline / 1000} s`)), options.deadline)
+      timer = setTimeout(() => reject(new Error(`did not finish in ${seconds} s`)), seconds * 1000)
     })
-    const work = async () => {
-      const nodeArgs = ['--expose-gc', ...(isOurs(peer) ? (entry?.nodeArgs ?? []) : [])]
+    const another = async (name: string) => {
+      const nodeArgs = ['--expose-gc', ...(isOurs({ name }) ? (entry?.nodeArgs ?? []) : [])]
       const env = { REDIS_URL: redis.url, PORT: '0', NODE_ENV: 'production', OURS_ENTRY: entry?.url ?? '' }
-      const server = await start(`peers/${peer.name}.mjs`, { cpus: machine.serverCpus, nodeArgs, env })
+      const server = await start(`peers/${name}.mjs`, { cpus: machine.serverCpus, nodeArgs, env })
       const load = await start('load.mjs', {})
       const publisher = await start('publisher.mjs', {})
       await publisher.request('open', { port: redis.port, hasNoPubsubLimit: scenario.hasNoPubsubLimit ?? false })
-      const timeLeft = () => deadline - Date.now()
-      const run = { peer, server, load, publisher, redisPort: redis.port, quick: options.quick, timeLeft }
-      return scenario.run(run, variant)
+      return { server, load, publisher }
+    }
+    const timeLeft = () => deadline - Date.now()
+    const work = async () => {
+      const processes = await another(peer.name)
+      return scenario.run(
+        { ...processes, another, peer, redisPort: redis.port, quick: options.quick, timeLeft },
+        variant,
+      )
     }
     return await Promise.race([work(), late])
   } finally {
@@ -110,7 +117,7 @@ async function runOnce(bench: Bench, scenario: Scenario, variant: string, peer: 
   }
 }
 
-const isOurs = ({ name }: Peer): boolean => name.startsWith('ours')
+const isOurs = ({ name }: Pick<Peer, 'name'>): boolean => name.startsWith('ours')
 
 function finish(options: Options, machine: Machine, entry: Entry | undefined, results: Result[]): void {
   const verdicts = judge(results)

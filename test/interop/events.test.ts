@@ -62,6 +62,21 @@ test('events.php: what a dead worker left goes to another, and a repeat is handl
   assert.deepEqual(worker.lines, ['connect of ann', 'message of ann', 'message of ann'])
 })
 
+test('events.php: what PHP cannot read does not keep it from the rest', async t => {
+  const redis = await startRedis(t)
+  const { app } = await nodeOf(t, { redis: redis.url, events: STREAM, authenticate })
+  const worker = startWorker(t, redis, 'worker-1')
+  const connection = await openConnection(app, '/ws/chat')
+  connection.send('chat.say', { text: '\ud800' }, 1)
+  connection.send('chat.say', { text: 'two' }, 2)
+  assert.deepEqual((await connection.next('chat.said')).payload, { who: 'ann', text: 'two' })
+  await worker.line(/^PHP cannot read event \S+\.\d+$/)
+  await until(
+    async () => ((await redis.admin.xpending('push:events', 'workers')) as unknown[])[0] === 0,
+    'all are done',
+  )
+})
+
 test('events.php: the rights in events.md are enough for it', async t => {
   const redis = await startRedis(t)
   await redis.admin.call('ACL', 'SETUSER', 'root', 'on', '>pw', 'allkeys', 'allchannels', '+@all')
@@ -151,6 +166,14 @@ test('backend.php: a wrong secret, an old call and no signature get nowhere', as
   assert.equal(await call(sign([SECRET], `${body} `, Date.now())), 500)
   assert.equal(await call(good.replace(/t=\d+/, `t=${Math.floor(Date.now() / 1000) + 5}`)), 500)
   assert.equal(await call(good.replace(/v1=.*/, 'v1=')), 500)
+})
+
+test('backend.php: what PHP cannot read is refused for good, and does not come again and again', async t => {
+  const php = await startPhp(t)
+  const body = '{"kind":"events","events":[{"id":"a.1","kind":"message","payload":"\\ud800"}]}'
+  const headers = { 'push-signature': sign([SECRET], body, Date.now()) }
+  const answer = await fetch(php.url, { method: 'POST', body, headers })
+  assert.equal(answer.status, 422)
 })
 
 // ── serve ──────────────────────────────────────────────────────────────────────────────────────────────────────────

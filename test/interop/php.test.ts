@@ -96,7 +96,7 @@ test('order-curl.php without the extension curl: the same over a stream', async 
 })
 
 test('an example without the extension redis says so in a sentence', async () => {
-  for (const file of ['order.php', 'receipt.php', 'recorded.php', 'ticket.php']) {
+  for (const file of ['order.php', 'receipt.php', 'recorded.php', 'ticket.php', 'jobs.php']) {
     const { code, stdout, stderr } = await run('php', ['-n', path(`example/php/${file}`)])
     const sentence = 'This example needs the PHP extension redis (phpredis): pecl install redis\n'
     assert.deepEqual([code, stdout, stderr], [1, '', sentence], file)

@@ -10,7 +10,7 @@ interface Query {
 }
 
 /** The server under test of this project, with and without an option that is to be measured. */
-export async function serveOurs(options: Pick<PushBridgeOptions, 'presence'> = {}): Promise<void> {
+export async function serveOurs(options: Pick<PushBridgeOptions, 'presence' | 'compression'> = {}): Promise<void> {
   const entry: { default: typeof pushBridge } = await import(process.env.OURS_ENTRY ?? '../../../src/index.ts')
   const app = Fastify()
   await app.register(entry.default, {

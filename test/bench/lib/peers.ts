@@ -37,5 +37,19 @@ export const PRESENCE_PEERS: Peer[] = [
   { name: 'ours-list', kind: 'bridge', about: 'the same, with lists of up to 10,000 members' },
 ]
 
+/** This project and others, with compression and without. */
+export const COMPRESSION_PEERS: Peer[] = [
+  PEERS[0]!,
+  { name: 'ours-deflate', kind: 'bridge', about: 'with compression' },
+  PEERS.find(({ name }) => name === 'ws')!,
+  { name: 'ws-deflate', kind: 'bridge', about: 'ws with permessage-deflate, its defaults' },
+  { name: 'ws-deflate-alone', kind: 'bridge', about: 'the same without context takeover: each message by itself' },
+  PEERS.find(({ name }) => name === 'socketio')!,
+  { name: 'socketio-deflate', kind: 'socketio', about: 'Socket.IO with perMessageDeflate' },
+]
+
+/** This project without metrics, with limits out of the way. The scenario starts what it is compared with beside it. */
+export const BARE_NODE: Peer = { name: 'ours-off', kind: 'bridge', about: 'no metrics, no limit that is ever reached' }
+
 /** Not a peer: it writes prebuilt bytes without Redis, to find out how much the loader can take. */
 export const BLASTER: Peer = { name: 'blaster', kind: 'bridge', about: "the loader's own ceiling" }

@@ -1,7 +1,9 @@
-/** What `ws` and `wsfastify` have in common: a message is encoded once, and sent to each client of its topic. */
+/** What the peers with `ws` have in common: a message is encoded once, and sent to each client of its topic. */
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { Redis } from 'ioredis'
-import type { WebSocket } from 'ws'
-import { PREFIX, REDIS_URL } from './contract.ts'
+import { type PerMessageDeflateOptions, type WebSocket, WebSocketServer } from 'ws'
+import { announce, BACKLOG, PORT, PREFIX, REDIS_URL, topicsOf } from './contract.ts'
 
 const subscriber = new Redis(REDIS_URL)
 const clients = new Map<string, Set<WebSocket>>()
@@ -32,4 +34,14 @@ export async function accept(socket: WebSocket, topics: string[]): Promise<void>
   })
   await subscriber.subscribe(...topics.map(topic => PREFIX + topic))
   socket.send('{"type":"welcome","payload":{}}')
+}
+
+/** `ws` without a framework. */
+export function serveWs(perMessageDeflate: boolean | PerMessageDeflateOptions = false): void {
+  const server = createServer()
+  const sockets = new WebSocketServer({ server, perMessageDeflate })
+  sockets.on('connection', (socket, request) => accept(socket, topicsOf(request.url ?? '/')))
+  server.listen({ port: PORT, host: '127.0.0.1', backlog: BACKLOG }, () => {
+    announce((server.address() as AddressInfo).port)
+  })
 }

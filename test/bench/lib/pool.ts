@@ -3,6 +3,8 @@ import { type Meter, now } from './meter.ts'
 import type { Kind } from './peers.ts'
 
 const TEXT = 0x81
+/** The same, compressed. */
+const DEFLATED = 0xc1
 const CLOSE = 8
 const PING = 9
 const PONG = 0x8a
@@ -12,6 +14,14 @@ const shared = Buffer.allocUnsafe(256 * 1024)
 export interface Client {
   topics: string[]
   user?: string
+}
+
+/** What an upgrade request says besides what it must. */
+export interface Offer {
+  /** permessage-deflate, as browsers offer it */
+  deflate?: boolean
+  /** an address of its own for each client, as a proxy would name it */
+  address?: boolean
 }
 
 interface Connection {
@@ -34,15 +44,21 @@ export class Pool {
   meter: Meter | undefined
   live = 0
   retries = 0
+  /** counted messages that came compressed */
+  compressed = 0
+  /** read from all sockets */
+  bytes = 0
   /** frames that were not counted: by message type, and `close CODE` */
   readonly others: Record<string, number> = {}
   onLive: () => void = () => {}
   readonly #kind: Kind
   readonly #port: number
+  readonly #offer: Offer
 
-  constructor(kind: Kind, port: number) {
+  constructor(kind: Kind, port: number, offer: Offer = {}) {
     this.#kind = kind
     this.#port = port
+    this.#offer = offer
   }
 
   add({ topics, user }: Client): void {
@@ -59,18 +75,46 @@ export class Pool {
     const path = this.#kind === 'socketio' ? `/socket.io/?EIO=4&transport=websocket&${query}` : `/ws?${query}`
     socket.write(
       `GET ${path} HTTP/1.1\r\nHost: 127.0.0.1:${this.#port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n` +
-        'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n',
+        `Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n${this.#headers(index)}\r\n`,
     )
     socket.on('error', () => {})
     socket.on('close', () => {
+      if (socket.writableEnded) return
       if (connection.live) return this.#note('socket closed')
       this.retries++
       setTimeout(() => this.#dial(index, query), 50)
     })
   }
 
+  #headers(index: number): string {
+    const { deflate, address } = this.#offer
+    const extension = deflate ? 'Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n' : ''
+    // 198.18.0.0/15 is for benchmarks.
+    return address ? `${extension}X-Forwarded-For: 198.18.${(index >> 8) & 255}.${index & 255}\r\n` : extension
+  }
+
+  /** Everybody says goodbye, as pages that are closed do. Resolves when all sockets are gone. */
+  async leave(): Promise<void> {
+    const sockets = this.connections.map(({ socket }) => socket)
+    await Promise.all(
+      sockets.map(async socket => {
+        if (socket.destroyed) return
+        const closed = new Promise(resolve => socket.once('close', resolve))
+        socket.end(maskedFrame(0x80 | CLOSE, GOING_AWAY))
+        await closed
+      }),
+    )
+  }
+
+  /** Everybody sends the same text, one frame in a write. */
+  say(text: string): void {
+    const frame = maskedFrame(TEXT, Buffer.from(text))
+    for (const { socket } of this.connections) socket.write(frame)
+  }
+
   #read(index: number, bytes: number): boolean {
     const connection = this.connections[index]!
+    this.bytes += bytes
     let from = 0
     if (connection.skip > 0) {
       if (connection.skip > bytes) {
@@ -117,7 +161,9 @@ export class Pool {
         start = position + 10
       }
       const next = start + length
-      if (length >= size && length <= most && data[position] === TEXT) {
+      const isDeflated = data[position] === DEFLATED && meter !== undefined
+      if (isDeflated || (length >= size && length <= most && data[position] === TEXT)) {
+        if (isDeflated) this.compressed++
         if (next > end) {
           if (meter!.stamped) break
           connection.skip = next - end
@@ -152,6 +198,8 @@ export class Pool {
   #other(connection: Connection, opcode: number, payload: Buffer): void {
     if (opcode === PING) return void connection.socket.write(maskedFrame(PONG, payload))
     if (opcode === CLOSE) {
+      // The answer to our own goodbye.
+      if (connection.socket.writableEnded) return
       this.#note(`close ${payload.length >= 2 ? payload.readUInt16BE(0) : 1005}`)
       return void connection.socket.end(maskedFrame(0x80 | CLOSE, payload.subarray(0, 2)))
     }
@@ -175,6 +223,9 @@ export class Pool {
     this.others[what] = (this.others[what] ?? 0) + 1
   }
 }
+
+/** 1001. */
+const GOING_AWAY = Buffer.from([3, 233])
 
 /** A client must mask; with a mask of zeros the payload stays as it is. */
 function maskedFrame(first: number, payload: Buffer): Buffer {

@@ -3,7 +3,8 @@ import type { Plan, Published, Stream } from '../publisher.ts'
 import type { Child } from './child.ts'
 import type { Stats } from './contract.ts'
 import type { Peer } from './peers.ts'
-import type { Client } from './pool.ts'
+import type { Client, Offer } from './pool.ts'
+import type { Result } from './report.ts'
 
 /** Numbers of one run; `complete` is 1 if every connection got exactly what it should have. */
 export type Metrics = Record<string, number> & { complete: number }
@@ -12,16 +13,25 @@ export interface Outcome {
   metrics: Metrics
   /** what went wrong or is worth knowing, in words */
   notes: string[]
+  /** ratios of things that were measured in turns, by what they compare; for `summarize` */
+  pairs?: Record<string, number[]>
 }
 
-export interface Run {
-  peer: Peer
+export interface Processes {
   server: Child
   load: Child
   publisher: Child
+}
+
+export interface Run extends Processes {
+  peer: Peer
   /** of Redis */
   redisPort: number
   quick: boolean
+  /** what clients say when they connect */
+  offer?: Offer
+  /** starts another peer beside the one under test, with a load and a publisher of its own */
+  another(peer: string): Promise<Processes>
   /** milliseconds until the run is cut off */
   timeLeft(): number
 }
@@ -42,6 +52,10 @@ export interface Scenario {
   hasNoPubsubLimit?: boolean
   /** peers other than those asked for */
   peers?: Peer[]
+  /** the least that `--deadline` is for a run, in seconds */
+  deadline?: number
+  /** what stands below the table: lines of Markdown */
+  summarize?(results: Result[]): string[]
   run(run: Run, variant: string): Promise<Outcome>
 }
 
@@ -58,7 +72,7 @@ const WARM_UP_TIMEOUT = 15_000
 
 export async function connect(run: Run, clients: Client[], concurrency = CONCURRENCY) {
   const { kind } = run.peer
-  const args = { kind, port: run.server.port, clients, concurrency }
+  const args = { kind, port: run.server.port, clients, concurrency, offer: run.offer ?? {} }
   return run.load.request<{ seconds: number; retries: number }>('connect', args)
 }
 
@@ -102,17 +116,22 @@ export interface Pace {
   /** bytes of the messages that are measured; streams of another size are only there */
   size: number
   ignore?: number[]
+  /** whether the stamps can be read: not in compressed messages; then there is no latency */
+  isStamped?: boolean
   /** milliseconds that the last messages may take after the last publication */
   grace: number
 }
 
 /** Publishes at a rate and measures the latency of every delivery. */
-export async function pace(run: Run, { streams, seconds, size, ignore = [], grace }: Pace): Promise<Outcome> {
+export async function pace(
+  run: Run,
+  { streams, seconds, size, ignore = [], isStamped = true, grace }: Pace,
+): Promise<Outcome> {
   const measured = streams.filter(stream => stream.size === size)
   const perTopic = Object.fromEntries(measured.map(({ topic, rate }) => [topic, rate * seconds]))
   await run.server.request('reset')
   const before = run.server.cpu()
-  await run.load.request('expect', { perTopic, size, stamped: true, ignore })
+  await run.load.request('expect', { perTopic, size, stamped: isStamped, ignore })
   const timeout = Math.min(seconds * 1000 + grace, run.timeLeft() - 3000)
   const [published, arrivals] = await Promise.all([
     run.publisher.request<Published>('paced', { kind: run.peer.kind, streams, seconds }),
@@ -138,6 +157,8 @@ async function outcome(run: Run, published: Published, arrivals: Arrivals, cpu: 
     cpuPerDelivery: (cpu * 1e6) / Math.max(got, 1),
     serverBusy: (100 * cpu) / seconds,
     loadBusy: (100 * arrivals.cpu) / seconds,
+    wireBytes: arrivals.bytes / Math.max(got, 1),
+    compressed: (100 * arrivals.compressed) / Math.max(got, 1),
     p50,
     p99,
     max,

@@ -1,10 +1,13 @@
 import type { Result } from './report.ts'
+import { LOADS } from './side-loads.ts'
 
 /** A target: a ratio of two medians of the same run, or a plain number. */
 interface Target {
   scenario: string
   variant: string
   metric: string
+  /** whose; default: ours */
+  peer?: string
   against?: string
   againstVariant?: string
   least?: number
@@ -46,15 +49,20 @@ const TARGETS: Target[] = [
     { scenario: 'h', variant, metric: 'live', against: 'wsfastify', most: 1.5 },
     { scenario: 'h', variant, metric: 'cpuPerClient', against: 'wsfastify', most: 1.5 },
   ]),
+  // Ratios already.
+  ...Object.keys(LOADS).flatMap(variant => [
+    { scenario: 'm', variant, peer: 'ours-off', metric: 'metrics CPU', most: 1.03 },
+    { scenario: 'm', variant, peer: 'ours-off', metric: 'limits CPU', most: 1.05 },
+  ]),
 ]
 
 /** A line for each target that this run can judge. */
 export function judge(results: Result[]): string[] {
   return TARGETS.flatMap(target => {
-    const { scenario, variant, metric, against, againstVariant = variant, least, most } = target
+    const { scenario, variant, metric, peer = 'ours', against, againstVariant = variant, least, most } = target
     const find = (peer: string, of: string) =>
       results.find(result => result.scenario === scenario && result.variant === of && result.peer === peer)?.median
-    const ours = find('ours', variant)?.[metric]
+    const ours = find(peer, variant)?.[metric]
     const other = against === undefined ? 1 : find(against, againstVariant)?.[metric]
     if (ours === undefined || !other) return []
     const value = ours / other

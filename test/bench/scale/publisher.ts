@@ -75,7 +75,7 @@ function masterOf(topic: string): Master {
 }
 
 function encode(topic: string, size: number, stamp: number, { isSharded, history }: Way): Buffer {
-  const bytes = encodePublish('bridge', topic, size, stamp, history)
+  const bytes = encodePublish({ kind: 'bridge', topic, size, stamp, history })
   return isSharded && !history ? Buffer.concat([SPUBLISH, bytes.subarray(PUBLISH.length)]) : bytes
 }
 

@@ -2,9 +2,11 @@ import type { Scenario } from '../lib/scenario.ts'
 import { scenario as behind } from './behind.ts'
 import { scenario as burst } from './burst.ts'
 import { scenario as ceiling } from './ceiling.ts'
+import { scenario as compression } from './compression.ts'
 import { scenario as groups } from './groups.ts'
 import { scenario as idle } from './idle.ts'
 import { scenario as mixed } from './mixed.ts'
+import { scenario as overhead } from './overhead.ts'
 import { scenario as paced } from './paced.ts'
 import { scenario as presence } from './presence.ts'
 import { scenario as recorded } from './recorded.ts'
@@ -26,5 +28,7 @@ export const SCENARIOS: Scenario[] = [
   behind,
   recorded,
   presence,
+  overhead,
+  compression,
   ceiling,
 ]

@@ -1,0 +1,4 @@
+/** Plain ws with permessage-deflate, where each message is compressed by itself. */
+import { serveWs } from '../lib/plain.ts'
+
+serveWs({ serverNoContextTakeover: true, clientNoContextTakeover: true })

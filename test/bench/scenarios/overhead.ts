@@ -1,0 +1,98 @@
+import { BARE_NODE } from '../lib/peers.ts'
+import { middleOf, quantile } from '../lib/ratios.ts'
+import type { Result } from '../lib/report.ts'
+import type { Outcome, Run, Scenario } from '../lib/scenario.ts'
+import { Side } from '../lib/side.ts'
+import { LOADS, type Load } from '../lib/side-loads.ts'
+
+/** What is compared, and the process that does it. The last one is the first once more: how far equals are apart. */
+const SIDES: Record<string, string> = {
+  off: BARE_NODE.name,
+  metrics: 'ours-metrics',
+  limits: 'ours-limits',
+  control: BARE_NODE.name,
+}
+const COMPARED = ['metrics', 'limits', 'control']
+
+/** A multiple of four, so that each side is at each place of a cycle equally often. */
+const CYCLES = 8
+
+/** What metrics and limits cost: nodes that live at the same time and work in turns, for less than a second each. */
+export const scenario: Scenario = {
+  id: 'm',
+  title:
+    'metrics and limits: a node without both (off), with metrics that are read every second, with metrics and all limits of ' +
+    'the defaults, and once more without: CPU and time as multiples of off',
+  variants: Object.keys(LOADS),
+  peers: [BARE_NODE],
+  deadline: 240,
+  hasNoPubsubLimit: true,
+  columns: [
+    { key: 'off', label: 'off: µs CPU each', digits: 2 },
+    ...COMPARED.map(name => ({ key: `${name} CPU`, label: `${name}: CPU`, digits: 3 })),
+    ...COMPARED.map(name => ({ key: `${name} time`, label: `${name}: time`, digits: 3 })),
+    { key: 'scrapeMs', label: 'scrape ms', digits: 1 },
+  ],
+  async run(run, variant) {
+    const sides: Side[] = []
+    try {
+      for (const [index, [name, peer]] of Object.entries(SIDES).entries()) {
+        const processes = index === 0 ? run : await run.another(peer)
+        sides.push(new Side(name, 'abcd'[index]!, processes, peer === BARE_NODE.name ? 0 : 1000))
+      }
+      return await compare(run, sides, LOADS[variant]!(run.quick))
+    } finally {
+      await Promise.all(sides.map(side => side.end()))
+    }
+  },
+  summarize: results => results.flatMap(spreads),
+}
+
+async function compare(run: Run, sides: Side[], load: Load): Promise<Outcome> {
+  for (const side of sides) await load.prepare(side)
+  // Once unmeasured: none is measured cold.
+  await cycle(sides, load, 0)
+  const cycles = run.quick ? 1 : CYCLES
+  for (let count = 1; count <= cycles; count++) await cycle(sides, load, count)
+  for (const side of sides) side.dropFirst()
+  return report(run, sides)
+}
+
+/**
+ * Everybody twice, there and back: what changes steadily meanwhile, such as the clock of a core that gets warm, adds as much to each
+ * side. Each cycle begins with another side, because the last one works twice in a row.
+ */
+async function cycle(sides: Side[], load: Load, count: number): Promise<void> {
+  const order = sides.map((_, index) => sides[(index + count) % sides.length]!)
+  for (const side of sides) side.begin()
+  for (const side of [...order, ...order.toReversed()]) await side.work(() => load.work(side), load.size)
+  for (const side of sides) side.finish()
+}
+
+function report(run: Run, sides: Side[]): Outcome {
+  const [off, ...others] = sides as [Side, ...Side[]]
+  const metrics: Outcome['metrics'] = {
+    complete: Number(sides.every(({ problems }) => problems.length === 0)),
+    off: middleOf(off.cpu),
+  }
+  const pairs: Record<string, number[]> = {}
+  for (const side of others) {
+    metrics[`${side.name} CPU`] = middleOf(side.cpu) / middleOf(off.cpu)
+    metrics[`${side.name} time`] = middleOf(side.time) / middleOf(off.time)
+    pairs[side.name] = side.cpu.map((cpu, index) => cpu / off.cpu[index]!)
+  }
+  metrics.scrapeMs = middleOf(others.flatMap(({ scrapes }) => scrapes))
+  const notes = sides.flatMap(({ name, problems }) => problems.slice(0, 1).map(problem => `${name}: ${problem}`))
+  return { metrics, notes: notes.map(note => `${run.peer.name}: ${note}`), pairs }
+}
+
+/** All pairs of all rounds: a cycle of a side, and of off in the same cycle. */
+function spreads({ runs }: Result): string[] {
+  const lines = COMPARED.map(name => {
+    const pairs = runs.flatMap(run => run.pairs?.[name] ?? [])
+    const [low, middle, high] = [0.25, 0.5, 0.75].map(share => quantile(pairs, share).toFixed(3))
+    const rounds = runs.map(run => run.metrics[`${name} CPU`]!.toFixed(3))
+    return `- ${name} ÷ off, CPU: ${pairs.length} pairs, median ${middle}, half of them between ${low} and ${high}; rounds ${rounds.join(' ')}`
+  })
+  return [...lines, '']
+}
