@@ -82,6 +82,46 @@ test('a busy topic leaves the others alone, but for those that share its place',
   assert.ok(lost.length < 30, `${lost.length} of 1,000 topics were pushed out`)
 })
 
+test('a topic that is asked for has a place of its own for ten minutes, and what was known goes with it', () => {
+  const recent = new RecentPublications()
+  const other = sharerOf(recent, 'channel:asked')
+  const publish = (topic: Topic, kind: string, times = 1) => {
+    for (let n = 0; n < times; n++) recent.reached(recent.note(topic, kind, undefined), 3)
+  }
+  const kinds = () => recent.of('channel:asked').map(({ type }) => type)
+  publish('channel:asked', 'a')
+  publish('channel:asked', 'b')
+  recent.watch('channel:asked', 0)
+  publish(other, 'x', 1000)
+  publish('channel:asked', 'c')
+  assert.deepEqual(kinds(), ['c', 'b', 'a'])
+  assert.deepEqual(new Set(recent.of('channel:asked').map(({ delivered }) => delivered)), new Set([3]))
+  assert.equal(recent.busiest(2)[0]!.topic, other)
+  recent.rotate(599_000)
+  publish(other, 'x', 1000)
+  assert.deepEqual(kinds(), ['c', 'b', 'a'])
+  recent.rotate(600_000)
+  assert.deepEqual(kinds(), ['c', 'b', 'a'])
+  publish('channel:asked', 'd')
+  assert.deepEqual(kinds(), ['d', 'c', 'b', 'a'])
+  publish(other, 'x', 16)
+  assert.deepEqual(kinds(), [])
+})
+
+test('thirty-two topics have a place of their own, those that were asked for last', () => {
+  const recent = new RecentPublications()
+  for (let n = 0; n < 40; n++) {
+    recent.note(topicOf(n), 'x', undefined)
+    recent.watch(topicOf(n), n)
+    recent.watch(topicOf(0), n)
+  }
+  for (let n = 0; n < 40; n++) recent.note(topicOf(n), 'y', undefined)
+  for (let n = 0; n < 40; n++) assert.deepEqual(recent.of(topicOf(n)).map(({ type }) => type), ['y', 'x'])
+  for (let n = 1000; n < 100_000; n++) recent.note(topicOf(n), 'z', undefined)
+  const kept = Array.from({ length: 40 }, (_, n) => n).filter(n => recent.of(topicOf(n)).length > 0)
+  assert.deepEqual(kept, [0, ...Array.from({ length: 31 }, (_, i) => i + 9)])
+})
+
 test('names that differ only far from their end are told apart, and so are equal ones of other memory', () => {
   const recent = new RecentPublications()
   const end = 'x'.repeat(30)

@@ -69,12 +69,16 @@ function troubleOf(node: TopicReport, now: number): string[] {
 
 function limitsOf(node: TopicReport): string[] {
   return Object.entries(node.dropped).map(([reason, count]) => {
-    const name = nameOf(node)
-    if (reason === 'slow_consumer') {
-      return `In the last ten minutes ${name} gave up ${count} times on connections of the topic that read too slowly (slow_consumer).`
-    }
-    return `In the last ten minutes ${name} dropped ${count} publications of the topic (${reason}).`
+    const did = LIMITED[reason] ?? ((times: number) => `applied a limit ${times} times`)
+    return `In the last ten minutes ${nameOf(node)} ${did(count)} (${reason}).`
   })
+}
+
+const LIMITED: Readonly<Record<string, (count: number) => string>> = {
+  slow_consumer: count => `gave up ${count} times on connections of the topic that read too slowly`,
+  overload: count => `dropped ${count} publications of the topic, since more came than it could process`,
+  rate: count => `closed ${count} connections of the topic that sent too many messages`,
+  user_connections: count => `refused ${count} connections of the user, which had too many`,
 }
 
 function rejectedIn({ rejected }: Known): string[] {

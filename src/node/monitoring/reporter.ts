@@ -127,6 +127,7 @@ export class Reporter {
   #reportTopic(topic: Topic): TopicReport {
     const { registry, broker, recent, limitNotes } = this.#of
     const { refused, filling } = broker.troubleWith(topic)
+    if (registry.holds(topic)) recent.watch(topic, performance.now())
     const members: TopicReport['members'] = []
     for (const connection of registry.members(topic)) {
       if (members.push(this.#memberOf(connection)) === MAX_MEMBERS) break

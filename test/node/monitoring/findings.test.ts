@@ -65,7 +65,10 @@ test('what is wrong with a node that has the topic', () => {
   const member = { id: 'c', user: null, since: NOW, queuedBytes: 5000, stalled: true, lastSeen: NOW - 9000 }
   assert.match(one({ members: [member] }), /^1 of 2 connections on node n1 accept no more data: up to 5000 bytes wait.* 9 s ago/)
   assert.match(one({ dropped: { slow_consumer: 3 } }), /gave up 3 times .* read too slowly/)
-  assert.match(one({ dropped: { overload: 4 } }), /dropped 4 publications of the topic \(overload\)/)
+  assert.match(one({ dropped: { overload: 4 } }), /dropped 4 publications of the topic, .* \(overload\)\.$/)
+  assert.match(one({ dropped: { rate: 1 } }), /closed 1 connections of the topic that sent too many messages \(rate\)/)
+  assert.match(one({ dropped: { user_connections: 1 } }), /refused 1 connections of the user/)
+  assert.match(one({ dropped: { later: 2 } }), /applied a limit 2 times \(later\)/)
 })
 
 test('what became of the last publication, on all nodes together', () => {
