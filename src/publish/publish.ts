@@ -287,7 +287,9 @@ function checkFields(message: Record<string, unknown>): Fields {
   if (seq !== undefined && !(Number.isSafeInteger(seq) && (seq as number) >= 0)) {
     throw new errors.FIELD('seq is not an integer from 0 to 2^53 - 1')
   }
-  const badFlag = ['receipt', 'ack', 'trace'].find(key => message[key] !== undefined && typeof message[key] !== 'boolean')
+  const badFlag = ['receipt', 'ack', 'trace'].find(
+    key => message[key] !== undefined && typeof message[key] !== 'boolean',
+  )
   if (badFlag) throw new errors.FIELD(`${badFlag} is neither true nor false`)
   const badTopics = exceptProblem(message.except) ?? fromProblem(message.from)
   if (badTopics) throw new errors.FIELD(badTopics)

@@ -410,12 +410,16 @@ export function brokerSuite(name: string, makeNodes: MakeNodes): void {
     for (const { questions, refusals } of subscribers) assert.deepEqual([questions[0], refusals], [question, []])
   })
 
-  suiteTest('whoever asks at the same time shares the answers of the other nodes', async (_t, { nodes }, subscribers) => {
-    const ask = () => nodes[0]!.inquiry.ask({ ask: 'nodes' })
-    const all = await Promise.all(Array.from({ length: 50 }, ask))
-    for (const { answers } of all) assert.ok(answers.some(({ node }) => node === nodes[0]!.node))
-    for (const { questions } of subscribers.slice(1)) assert.ok(questions.length <= 1, `asked ${questions.length} times`)
-  })
+  suiteTest(
+    'whoever asks at the same time shares the answers of the other nodes',
+    async (_t, { nodes }, subscribers) => {
+      const ask = () => nodes[0]!.inquiry.ask({ ask: 'nodes' })
+      const all = await Promise.all(Array.from({ length: 50 }, ask))
+      for (const { answers } of all) assert.ok(answers.some(({ node }) => node === nodes[0]!.node))
+      for (const { questions } of subscribers.slice(1))
+        assert.ok(questions.length <= 1, `asked ${questions.length} times`)
+    },
+  )
 
   suiteTest('what is asked about a topic: nothing, its head and its size, and notes', async (_t, { nodes, notes }) => {
     const [first] = nodes

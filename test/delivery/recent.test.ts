@@ -22,7 +22,10 @@ test('the newest sixteen of a topic are known, the newest first, with what becam
     if (n === 18) recent.skipped(index, 'except')
   }
   const found = recent.of('channel:a')
-  assert.deepEqual(found.map(({ at }) => at), Array.from({ length: 16 }, (_, i) => 19 - i))
+  assert.deepEqual(
+    found.map(({ at }) => at),
+    Array.from({ length: 16 }, (_, i) => 19 - i),
+  )
   const nothing = { skipped: {}, rejected: undefined }
   assert.deepEqual(found[0], { at: 19, type: 'type-19', id: 'id', delivered: 19, ...nothing })
   assert.deepEqual(found[1], {
@@ -116,7 +119,11 @@ test('thirty-two topics have a place of their own, those that were asked for las
     recent.watch(topicOf(0), n)
   }
   for (let n = 0; n < 40; n++) recent.note(topicOf(n), 'y', undefined)
-  for (let n = 0; n < 40; n++) assert.deepEqual(recent.of(topicOf(n)).map(({ type }) => type), ['y', 'x'])
+  for (let n = 0; n < 40; n++)
+    assert.deepEqual(
+      recent.of(topicOf(n)).map(({ type }) => type),
+      ['y', 'x'],
+    )
   for (let n = 1000; n < 100_000; n++) recent.note(topicOf(n), 'z', undefined)
   const kept = Array.from({ length: 40 }, (_, n) => n).filter(n => recent.of(topicOf(n)).length > 0)
   assert.deepEqual(kept, [0, ...Array.from({ length: 31 }, (_, i) => i + 9)])
@@ -127,8 +134,14 @@ test('names that differ only far from their end are told apart, and so are equal
   const end = 'x'.repeat(30)
   recent.note(`channel:a.${end}`, 'a', undefined)
   recent.note(`channel:b.${end}`, 'b', undefined)
-  assert.deepEqual(recent.of(['channel:a', end].join('.') as Topic).map(({ type }) => type), ['a'])
-  assert.deepEqual(recent.of(`channel:b.${end}`).map(({ type }) => type), ['b'])
+  assert.deepEqual(
+    recent.of(['channel:a', end].join('.') as Topic).map(({ type }) => type),
+    ['a'],
+  )
+  assert.deepEqual(
+    recent.of(`channel:b.${end}`).map(({ type }) => type),
+    ['b'],
+  )
 })
 
 test('the busiest topics are those of this period and the one before it', () => {
@@ -148,10 +161,13 @@ test('the busiest topics are those of this period and the one before it', () => 
   recent.rotate(20)
   recent.now = 30
   publish('channel:b', 30)
-  assert.deepEqual(recent.busiest(2).map(({ topic, publications }) => [topic, publications]), [
-    ['channel:a', 500],
-    ['channel:b', 50],
-  ])
+  assert.deepEqual(
+    recent.busiest(2).map(({ topic, publications }) => [topic, publications]),
+    [
+      ['channel:a', 500],
+      ['channel:b', 50],
+    ],
+  )
   recent.rotate(40)
   assert.deepEqual(recent.busiest(10), [{ topic: 'channel:b', publications: 30 }])
   recent.rotate(60)
@@ -167,6 +183,10 @@ test('what limits did is kept for ten minutes, for a thousand topics', () => {
   assert.deepEqual([notes.of('channel:a', 599_000), notes.of('channel:a', 600_000)], [{ slow_consumer: 1 }, {}])
   for (let n = 0; n < 2000; n++) notes.add([topicOf(n + 10)], 'overload', 3000)
   assert.deepEqual([notes.of('user:1', 4000), notes.of(topicOf(2009), 4000)], [{}, { overload: 1 }])
-  notes.add(Array.from({ length: 100 }, (_, n) => topicOf(n + 5000)), 'overload', 3000)
+  notes.add(
+    Array.from({ length: 100 }, (_, n) => topicOf(n + 5000)),
+    'overload',
+    3000,
+  )
   assert.deepEqual([notes.of(topicOf(5009), 3000), notes.of(topicOf(5010), 3000)], [{ overload: 1 }, {}])
 })

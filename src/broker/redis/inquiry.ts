@@ -67,7 +67,10 @@ export class RedisInquiry implements Inquiry {
     const own = self ? self.answers(question).map(answer => ({ node: self.node, answer })) : []
     const { byNode, ...about } = await this.#shared(question)
     const others = [...byNode].filter(([node]) => node !== self?.node)
-    return { answers: [...own, ...others.flatMap(([node, list]) => list.map((answer): Answer => ({ node, answer })))], ...about }
+    return {
+      answers: [...own, ...others.flatMap(([node, list]) => list.map((answer): Answer => ({ node, answer })))],
+      ...about,
+    }
   }
 
   #shared(question: Question): Promise<Others> {

@@ -48,11 +48,15 @@ function troubleOf(node: TopicReport, now: number): string[] {
   if (!node.connected) {
     const since = node.cutOffSince === undefined ? '' : ` since ${timeOf(node.cutOffSince)}`
     const why = node.problem === undefined ? '' : `: ${node.problem}`
-    findings.push(`${name} has the topic but is cut off from Redis${since}${why}. Its clients get a gap when it is back.`)
+    findings.push(
+      `${name} has the topic but is cut off from Redis${since}${why}. Its clients get a gap when it is back.`,
+    )
   }
-  if (node.refused) findings.push(`Redis refuses the topic to ${name}: its connections get nothing until that is granted.`)
+  if (node.refused)
+    findings.push(`Redis refuses the topic to ${name}: its connections get nothing until that is granted.`)
   if (node.filling) findings.push(`${name} reads what it missed on the topic: messages come late there.`)
-  if (node.lag > LATE) findings.push(`${name} is ${seconds(node.lag)} behind what is published: messages come late there.`)
+  if (node.lag > LATE)
+    findings.push(`${name} is ${seconds(node.lag)} behind what is published: messages come late there.`)
   if (node.draining) findings.push(`${name} is draining: its connections are about to come back elsewhere.`)
   if (node.connected && node.problem !== undefined) findings.push(`${name}: ${node.problem}.`)
   const stalled = node.members.filter(member => member.stalled)

@@ -43,5 +43,5 @@ function percentile(counts: Uint32Array, rank: number): number {
     sum += count
     return sum >= rank
   })
-  return bucket <= 0 ? 0 : Math.round(LEAST * 2 ** (bucket / STEPS) * 1000) / 1000
+  return bucket <= 0 ? 0 : Number((LEAST * 2 ** (bucket / STEPS)).toPrecision(4))
 }

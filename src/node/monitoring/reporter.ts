@@ -11,7 +11,14 @@ import type { NodesQuestion, Question } from '../../protocol/question.ts'
 import type { Topic } from '../../protocol/topic.ts'
 import { loopDelay } from './loop-delay.ts'
 import { Percentiles } from './percentiles.ts'
-import { type BusyTopic, MAX_MEMBERS, MAX_PROBLEM, MAX_PUBLICATIONS, type NodeReport, type TopicReport } from './report-schemas.ts'
+import {
+  type BusyTopic,
+  MAX_MEMBERS,
+  MAX_PROBLEM,
+  MAX_PUBLICATIONS,
+  type NodeReport,
+  type TopicReport,
+} from './report-schemas.ts'
 import { Samples } from './samples.ts'
 
 /** The registration that is reported on. */

@@ -29,9 +29,7 @@ const token = (n: number) => `token-of-question-${n}`
 test('a question is answered once, however often it comes: each link of a Cluster brings it', () => {
   const { ask, written, refusals } = setUp()
   for (let link = 0; link < 3; link++) ask(token(1))
-  assert.deepEqual(written, [
-    { key: `push:answers:${token(1)}`, answer: { node: 'n1', answers: [{ ok: true }] } },
-  ])
+  assert.deepEqual(written, [{ key: `push:answers:${token(1)}`, answer: { node: 'n1', answers: [{ ok: true }] } }])
   assert.deepEqual(refusals, [])
 })
 
@@ -40,7 +38,10 @@ test('to its own question a node only says that it is there', () => {
   questions.expect(token(1))
   ask(token(1))
   questions.forget(token(1))
-  assert.deepEqual(written.map(({ answer }) => answer), [{ node: 'n1' }])
+  assert.deepEqual(
+    written.map(({ answer }) => answer),
+    [{ node: 'n1' }],
+  )
 })
 
 test('more than twenty questions in a second are not answered but counted, also those that are wrong', t => {
@@ -77,6 +78,10 @@ test('what is wrong is counted under one reason; whoever can be told is told', (
 test('an answer that is too large is replaced by one that says so', () => {
   const { ask, written } = setUp(() => ['x'.repeat(MAX_ANSWER_BYTES)])
   ask(token(1))
-  const { node, answers, refused } = written[0]!.answer as { node: string; answers: unknown; refused: { reason: string } }
+  const { node, answers, refused } = written[0]!.answer as {
+    node: string
+    answers: unknown
+    refused: { reason: string }
+  }
   assert.deepEqual([node, answers, refused.reason], ['n1', undefined, 'too_large'])
 })

@@ -74,7 +74,12 @@ test('explain: who has the topic, what became of its publications, what was reje
   const one = await openConnection(a.app, '/ws/kept?user=1')
   const two = await openConnection(b.app, '/ws/kept?user=2')
   for (let n = 1; n <= 3; n++) {
-    await a.app.push.publish('channel:kept', { type: 'note', payload: 'secret payload', except: 'user:2', receipt: true })
+    await a.app.push.publish('channel:kept', {
+      type: 'note',
+      payload: 'secret payload',
+      except: 'user:2',
+      receipt: true,
+    })
   }
   await redis.admin.publish(`${redisPrefix}channel:kept`, '{"type":"note","excpet":1,"payload":"secret payload"}')
   const head = (await a.app.push.history('channel:kept')).seq
@@ -83,20 +88,29 @@ test('explain: who has the topic, what became of its publications, what was reje
   const found = await whole(() => publisher.explain('channel:kept'))
   assert.ok(!JSON.stringify(found).includes('secret'))
   const [first, second] = [one, two].map(({ welcome }) => found.nodes.find(({ node }) => node === welcome.node)!)
-  for (const [report, connection] of [[first!, one], [second!, two]] as const) {
+  for (const [report, connection] of [
+    [first!, one],
+    [second!, two],
+  ] as const) {
     assert.deepEqual([report.connections, report.recorded], [1, true])
     const [member] = report.members
     assert.deepEqual([member!.id, member!.stalled], [connection.welcome.connection, false])
     assert.ok(member!.since <= member!.lastSeen && member!.lastSeen <= report.now)
     const [bad, ...notes] = report.publications
     assert.deepEqual([bad!.rejected, bad!.delivered], ['unknown_key', 0])
-    assert.deepEqual(notes.map(({ type }) => type), ['note', 'note', 'note'])
+    assert.deepEqual(
+      notes.map(({ type }) => type),
+      ['note', 'note', 'note'],
+    )
     assert.ok(notes.every(({ id }) => typeof id === 'string'))
   }
   assert.deepEqual(first!.publications[1]!.delivered, 1)
   assert.deepEqual([second!.publications[1]!.delivered, second!.publications[1]!.skipped], [0, { except: 1 }])
   assert.deepEqual([found.history!.head!.seq, found.history!.size], [head, 2])
-  assert.deepEqual(found.rejected.map(({ reason }) => reason), ['unknown_key', 'unknown_key'])
+  assert.deepEqual(
+    found.rejected.map(({ reason }) => reason),
+    ['unknown_key', 'unknown_key'],
+  )
   assert.match(found.findings.join('\n'), /^An envelope for the topic was rejected .*unknown_key/m)
   const unknown = await whole(() => a.app.push.explain('channel:nobody'))
   assert.deepEqual([unknown.history, unknown.findings], [null, ['No node has the topic: nobody is subscribed.']])
@@ -111,7 +125,10 @@ test('explain: many connections, of which some are told apart, and those that we
   const { nodes } = await app.push.explain('channel:many')
   const [report] = nodes
   assert.deepEqual([report!.connections, report!.members.length], [60, 50])
-  assert.deepEqual(report!.publications.map(({ delivered, type }) => [delivered, type]), [[60, 'note']])
+  assert.deepEqual(
+    report!.publications.map(({ delivered, type }) => [delivered, type]),
+    [[60, 'note']],
+  )
 })
 
 test('explain: a client that does not read, and what the limits did to it', async t => {
@@ -167,7 +184,10 @@ test('trace: its whole way, on every node', async t => {
   assert.deepEqual(steps(first).toSorted(), ['published', 'queued', 'received', 'taken', 'written'])
   assert.deepEqual(steps(second).toSorted(), ['queued', 'received', 'skipped'])
   const times = sent.trace!.map(({ at }) => at)
-  assert.deepEqual(times, times.toSorted((x, y) => x - y))
+  assert.deepEqual(
+    times,
+    times.toSorted((x, y) => x - y),
+  )
   const skipped = sent.trace!.find(({ what }) => what === 'skipped')!
   assert.deepEqual([skipped.node, skipped.connections, skipped.reason], [second, 1, 'except'])
   assert.deepEqual(Object.keys((await one.next('note')) as object).toSorted(), ['payload', 'topic', 'type'])
@@ -177,7 +197,10 @@ test('trace: its whole way, on every node', async t => {
   const { body } = await callApi(a.port, '/push', { body: { to: 'channel:x', type: 'note', trace: true } })
   assert.equal((body.trace as { what: string }[]).filter(({ what }) => what === 'written').length, 2)
   const nobody = await publisher.publish('channel:nobody', { type: 'note', trace: true })
-  assert.deepEqual(nobody.trace!.map(({ what }) => what), ['published', 'taken'])
+  assert.deepEqual(
+    nobody.trace!.map(({ what }) => what),
+    ['published', 'taken'],
+  )
   await assert.rejects(publisher.publish('channel:x', { type: 'a', trace: 1 as never }), { code: 'PUSH_ERR_FIELD' })
 })
 

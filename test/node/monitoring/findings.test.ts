@@ -63,7 +63,10 @@ test('what is wrong with a node that has the topic', () => {
   assert.match(one({ draining: true, registration: 'b' }), /^Node n1 \(b\) is draining/)
   assert.match(one({ problem: 'Redis refuses RPUSH' }), /^Node n1: Redis refuses RPUSH\.$/)
   const member = { id: 'c', user: null, since: NOW, queuedBytes: 5000, stalled: true, lastSeen: NOW - 9000 }
-  assert.match(one({ members: [member] }), /^1 of 2 connections on node n1 accept no more data: up to 5000 bytes wait.* 9 s ago/)
+  assert.match(
+    one({ members: [member] }),
+    /^1 of 2 connections on node n1 accept no more data: up to 5000 bytes wait.* 9 s ago/,
+  )
   assert.match(one({ dropped: { slow_consumer: 3 } }), /gave up 3 times .* read too slowly/)
   assert.match(one({ dropped: { overload: 4 } }), /dropped 4 publications of the topic, .* \(overload\)\.$/)
   assert.match(one({ dropped: { rate: 1 } }), /closed 1 connections of the topic that sent too many messages \(rate\)/)
@@ -87,7 +90,10 @@ test('what became of the last publication, on all nodes together', () => {
   const nothing = explain({ nodes: [node({ connections: 1 })], history: { head: { id: 'x', seq: 7 }, size: 1 } })
   assert.match(nothing[0]!, /^No node has received a publication on the topic lately although 7 were recorded before/)
   const noted = [{ at: NOW, node: 'n1', reason: 'json', message: 'the envelope is broken JSON' }]
-  assert.match(explain({ rejected: noted })[1]!, /^An envelope for the topic was rejected at .* \(json\): the envelope is/)
+  assert.match(
+    explain({ rejected: noted })[1]!,
+    /^An envelope for the topic was rejected at .* \(json\): the envelope is/,
+  )
 })
 
 test('times that no clock has do no harm', () => {

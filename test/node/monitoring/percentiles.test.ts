@@ -56,7 +56,10 @@ test('samples say what was added since the one before, and reach back ten minute
   const taken = { at: 0, ...moment, received: 7, delivered: 0, refused: 3, writtenBytes: 9 }
   assert.deepEqual(samples.all, [taken])
   for (let at = 1; at <= 150; at++) samples.take({ at, ...moment })
-  assert.deepEqual(samples.all.map(({ at }) => at), Array.from({ length: 120 }, (_, i) => i + 31))
+  assert.deepEqual(
+    samples.all.map(({ at }) => at),
+    Array.from({ length: 120 }, (_, i) => i + 31),
+  )
   assert.deepEqual(samples.all.at(-1)!.received, 0)
 })
 
