@@ -109,6 +109,7 @@ export class Delivery implements Subscriber {
 
   misdirected(incoming: Incoming): void {
     this.#fanOut.endRun()
+    this.recent.now = performance.now()
     try {
       this.#reject(incoming, { ...MISDIRECTED, receipt: receiptOf(incoming.envelope) })
     } catch (error) {
@@ -208,6 +209,9 @@ export class Delivery implements Subscriber {
   #overload(incoming: Incoming): void {
     this.#parts.metrics.count('messages_dropped_total', 1, 'overload')
     this.#events.missed?.(false)
+    // A run on the same topic is noted before it.
+    this.#fanOut.endRun()
+    this.recent.now = performance.now()
     this.recent.rejected(incoming.topic, 'overload', incoming.position?.id)
     this.limitNotes.add([incoming.topic], 'overload')
     const last = this.#waiting.at(-1)
