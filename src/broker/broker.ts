@@ -2,9 +2,12 @@ import type { PushError } from '../protocol/errors.ts'
 import type { EncodedEvent } from '../protocol/event.ts'
 import type { GapReason } from '../protocol/messages.ts'
 import type { Position } from '../protocol/position.ts'
+import type { Misquestion, Question } from '../protocol/question.ts'
 import type { Slice } from '../protocol/slice.ts'
 import type { Topic } from '../protocol/topic.ts'
+import type { Inquiry, TopicTrouble } from './inquiry.ts'
 import type { PresenceStore } from './presence.ts'
+import type { NodeStep } from './trace-steps.ts'
 
 /** A publication or control message for the nodes. */
 export interface Outgoing {
@@ -13,6 +16,8 @@ export interface Outgoing {
   envelope: string
   /** The token inside the envelope, if the publisher wants a receipt. */
   receipt?: string | undefined
+  /** Whether the publisher wants to know when it was taken. */
+  trace?: boolean | undefined
   /** Present if the publication is to be recorded. */
   history?: HistoryRule | undefined
   /** A repeat with the same key is recognised and not published again; only if it is recorded. */
@@ -36,6 +41,8 @@ export interface NodeAnswer {
   reasons?: Record<string, number>
   /** Why the node could not use the envelope. */
   rejected?: { reason: string; message: string }
+  /** What happened when, if the publisher asked for that. */
+  trace?: readonly NodeStep[]
 }
 
 /** `answers` and `complete` come with a receipt. `complete` is false if a node had not answered by the deadline. */
@@ -43,6 +50,8 @@ export interface Sent {
   nodes: number
   answers?: NodeAnswer[]
   complete?: boolean
+  /** When the broker had taken it, in milliseconds since 1970, if that was asked for. */
+  takenAt?: number
   /** Its position, if it was recorded. */
   position?: Position
   /** True if it had been recorded before with the same idempotency key: nothing was published now. */
@@ -117,6 +126,10 @@ export interface Subscriber {
   topics(): Iterable<Topic>
   /** Everything, or these topics, is received again after an interruption. Commands that were published meanwhile are lost. */
   restored?(topics?: readonly Topic[]): void
+  /** The answer to a question that was put to all nodes; undefined if there is none. */
+  asked?(question: Question): object | undefined
+  /** For the counters: a question was not answered. */
+  misasked?(reason: Misquestion['reason']): void
 }
 
 /** These topics are confirmed, with their positions as far as known. */
@@ -132,6 +145,7 @@ export interface TicketBound {
 export interface Broker {
   readonly kind: 'memory' | 'redis'
   readonly presence: PresenceStore
+  readonly inquiry: Inquiry
   readonly node: string
   /** False while publications cannot be sent or received. */
   readonly connected: boolean
@@ -149,6 +163,8 @@ export interface Broker {
   readonly refused: number
   /** Why it is not connected, if that is known. */
   readonly problem: string | undefined
+  /** When it was connected last, in milliseconds since 1970; undefined while it is, and before it was for the first time. */
+  readonly downSince?: number | undefined
 
   attach(subscriber: Subscriber): void
   detach(subscriber: Subscriber): void
@@ -161,6 +177,8 @@ export interface Broker {
   subscribe(topics: readonly Topic[], confirmed?: Confirmed): Promise<ReadonlyMap<Topic, Position>>
   /** Topics of the same shard are confirmed together; those of another one do not wait for them. */
   shardOf(topic: Topic): unknown
+  /** What is wrong with a topic of this node, if anything is. */
+  troubleWith(topic: Topic): TopicTrouble
   /** Leaves the topic unless an attached subscriber still holds it. */
   unsubscribe(topic: Topic): void
 

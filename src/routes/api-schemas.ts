@@ -1,5 +1,8 @@
 import { type TSchema, Type } from 'typebox'
+import { STEPS } from '../broker/trace-steps.ts'
+import { ExplanationSchema as ExplainAnswer, NodesSchema as NodesAnswer } from '../node/monitoring/report-schemas.ts'
 import { MAX_TICKET_TTL, TICKET_TTL } from '../node/tickets.ts'
+import { MAX_BUSIEST } from '../protocol/question.ts'
 import { ACTIONS } from '../protocol/rights.ts'
 import { MAX_BATCH, PublishRequestSchema as PublicationBody } from '../publish/publish.ts'
 
@@ -11,7 +14,7 @@ const count = (description: string) => Type.Integer({ minimum: 0, description })
 
 const Target = Type.String({ description: 'user:ID or connection:ID' })
 
-export { PublicationBody }
+export { ExplainAnswer, NodesAnswer, PublicationBody }
 
 export const PushBody = Type.Union([
   PublicationBody,
@@ -94,6 +97,22 @@ export const ResultSchema = Type.Object(
     rejected: Type.Optional(
       Type.Array(Type.Object({ node: Type.String(), reason: Type.String(), message: Type.String() }, closed)),
     ),
+    trace: Type.Optional(
+      Type.Array(
+        Type.Object(
+          {
+            node: Type.String({ description: 'who says so' }),
+            at: Type.Number({ description: 'by its clock, in milliseconds since 1970' }),
+            what: Type.Enum([...STEPS]),
+            connections: Type.Optional(count('of how many connections that is said')),
+            reason: Type.Optional(Type.String({ description: 'why they were skipped, or why it was rejected' })),
+            nodes: Type.Optional(count('how many nodes were listening when it was taken')),
+          },
+          closed,
+        ),
+        { description: 'its whole way, by time' },
+      ),
+    ),
   },
   closed,
 )
@@ -136,6 +155,21 @@ export const HistoryParameters = Type.Object(
     ),
     limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 100, default: 100, description: 'messages of a page' })),
   },
+  closed,
+)
+
+export const NodesParameters = Type.Object(
+  {
+    samples: Type.Optional(Type.Boolean({ description: 'numbers of the last ten minutes too' })),
+    topics: Type.Optional(
+      Type.Integer({ minimum: 0, maximum: MAX_BUSIEST, description: 'so many topics with most publications' }),
+    ),
+  },
+  closed,
+)
+
+export const ExplainParameters = Type.Object(
+  { topic: Type.String({ description: 'channel:NAME, user:ID, connection:ID or all' }) },
   closed,
 )
 

@@ -15,8 +15,10 @@ import type {
   Subscriber,
   TicketBound,
 } from '../broker.ts'
+import type { TopicTrouble } from '../inquiry.ts'
 import { ReceiptAnswers } from '../receipt-answers.ts'
 import { MemoryHistory } from './history.ts'
+import { MemoryInquiry } from './inquiry.ts'
 import { MemoryPresence } from './presence.ts'
 import { MemoryRevocations } from './revocations.ts'
 
@@ -25,7 +27,7 @@ const MAX_REJECTED = 100
 
 /** What all registrations of one application share. */
 class Shared {
-  readonly rejected: { time: number; topic: Topic; reason: string; size: number }[] = []
+  readonly rejected: { time: number; topic: Topic; reason: string; message: string; size: number }[] = []
   readonly subscribers = new Set<Subscriber>()
   /** Who waits for the answer of this process, the only node. */
   readonly receipts = new Map<string, (answer?: NodeAnswer) => void>()
@@ -38,9 +40,11 @@ class Shared {
     for (const holder of holders) holder.receive(incoming)
   })
   readonly answers: ReceiptAnswers
+  readonly node: string
   isClosed = false
 
   constructor(node: string) {
+    this.node = node
     this.answers = new ReceiptAnswers(node)
   }
 }
@@ -56,6 +60,7 @@ export class MemoryBroker implements Broker {
   readonly refused = 0
   readonly problem = undefined
   readonly node: string
+  readonly inquiry: MemoryInquiry
   readonly #timeout: number
   readonly #shared: Shared
   #turn: Promise<void> | undefined
@@ -65,6 +70,7 @@ export class MemoryBroker implements Broker {
     this.node = options.node
     this.#timeout = options.publishTimeout
     this.#shared = first ? first.#shared : new Shared(options.node)
+    this.inquiry = new MemoryInquiry(this.#shared)
   }
 
   get presence(): MemoryPresence {
@@ -94,6 +100,10 @@ export class MemoryBroker implements Broker {
 
   shardOf(_topic: Topic): undefined {}
 
+  troubleWith(_topic: Topic): TopicTrouble {
+    return {}
+  }
+
   unsubscribe(_topic: Topic): void {}
 
   async history(topic: Topic, since: string, limits: PageLimits): Promise<HistoryPage> {
@@ -119,7 +129,8 @@ export class MemoryBroker implements Broker {
     return this.#turn
   }
 
-  #publishOne({ topic, envelope, receipt, history, idempotencyKey }: Outgoing): Sent | PushError | Promise<Sent> {
+  #publishOne(item: Outgoing): Sent | PushError | Promise<Sent> {
+    const { topic, envelope, receipt, trace, history, idempotencyKey } = item
     const bytes = Buffer.from(envelope)
     const holders = [...this.#shared.subscribers].filter(subscriber => subscriber.holds(topic))
     const nodes = holders.length > 0 ? 1 : 0
@@ -137,7 +148,7 @@ export class MemoryBroker implements Broker {
     const answered = receipt === undefined ? undefined : this.#answered(receipt, nodes)
     const incoming = { topic, envelope: new Slice(bytes), sharers: holders.length, position }
     for (const holder of holders) holder.receive(incoming)
-    const sent = position ? { nodes, position } : { nodes }
+    const sent = { nodes, ...(position && { position }), ...(trace && { takenAt: Date.now() }) }
     return answered ? answered.then(answers => ({ ...sent, ...answers })) : sent
   }
 
@@ -159,8 +170,8 @@ export class MemoryBroker implements Broker {
     if (whole) this.#shared.receipts.get(token)?.(whole)
   }
 
-  note({ topic, reason, envelope }: RejectedNote): void {
-    this.rejected.push({ time: Date.now(), topic, reason, size: envelope.length })
+  note({ topic, reason, message, envelope }: RejectedNote): void {
+    this.rejected.push({ time: Date.now(), topic, reason, message, size: envelope.length })
     if (this.rejected.length > MAX_REJECTED) this.rejected.shift()
   }
 
