@@ -1,0 +1,9 @@
+import { CALLS } from './calls.ts'
+import type { Call, Task } from './command.ts'
+import { subscribe } from './subscribe.ts'
+
+/** Every command besides `serve`. */
+export const COMMANDS: Readonly<Record<string, Call | Task>> = {
+  ...CALLS,
+  subscribe,
+}
