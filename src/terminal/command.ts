@@ -50,8 +50,8 @@ export interface Terminal {
 
 export interface Screen {
   size(): { columns: number; rows: number }
-  /** Calls `press` for each key until the function that it returns is called. */
-  keys(press: (key: string) => void): () => void
+  /** Has the screen for itself, and calls `press` for each key, until the function that it returns is called. */
+  take(press: (key: string) => void): () => void
 }
 
 /** The way to Redis. */
