@@ -133,7 +133,7 @@ test('what would be used, with where it comes from and without a secret', () => 
     limits: { connections: 7 },
     api: { keys: ['hidden-2-and-more'] },
     events: {
-      http: { url: 'https://u:hidden-3@backend.example/push?token=hidden-4', secret: ['hidden-5'], message: ['chat'] },
+      http: { url: 'https://backend.example/push?token=hidden-4', secret: ['hidden-5'], message: ['chat'] },
     },
     jwt: { secret: `hidden-6${'x'.repeat(32)}` },
     authorize: () => true,
