@@ -2,7 +2,7 @@ import { checkSource } from '../broker/redis/client.ts'
 import type { PushBridgeOptions } from '../options/options.ts'
 import { parseOptions } from '../options/parse.ts'
 import { isPlainObject } from '../options/values.ts'
-import { SchemaTable } from '../publish/schemas.ts'
+import { compilePayloadCheck, SchemaTable } from '../publish/schemas.ts'
 import type { ServeSettings } from './serve-settings.ts'
 
 /** A setting as it would be used, and where it comes from. */
@@ -14,7 +14,7 @@ export interface UsedSetting {
 
 type Values = Readonly<Record<string, string | boolean | undefined>>
 
-/** Which flag and which variable say an option. One that ends in `*` stands for all that begin so. */
+/** Which flag and which variable say an option. One that ends in a star stands for all that begin so. */
 const SOURCES: readonly (readonly [option: string, flag: string, variable: string])[] = [
   ['redis', 'redis', 'REDIS_URL'],
   ['redis', 'sentinels', 'REDIS_SENTINELS'],
@@ -49,6 +49,7 @@ export function usedSettings(
   const { callbacks, redis, metrics: _, ...parsed } = parseOptions(options)
   if (typeof redis === 'string' || isPlainObject(redis)) checkSource(redis)
   new SchemaTable(parsed.schemas)
+  for (const [type, { schema }] of Object.entries(parsed.handlers)) compilePayloadCheck(`handlers["${type}"]`, schema)
   const named = { schemas: namesOf(parsed.schemas), handlers: namesOf(parsed.handlers) }
   const file = { ...config.server, ...config.options }
   const all = { port, host, trustProxy, logLevel, redis, ...parsed, ...named, ...callbacks, metrics, jwt }
@@ -61,21 +62,24 @@ export function usedSettings(
 
 const namesOf = (table: object): string[] => Object.keys(table)
 
-/** What has no value is not shown. */
+/** What has no value is not shown. A client, a certificate and the like are one value: their inside is nobody's business. */
 function leaves(value: unknown, at = ''): [string, unknown][] {
   if (value === undefined) return []
-  if (!isPlainObject(value) || 'duplicate' in value || Object.keys(value).length === 0) return at ? [[at, value]] : []
+  if (!isPlainObject(value) || !isLiteral(value) || Object.keys(value).length === 0) return at ? [[at, value]] : []
   return Object.entries(value).flatMap(([key, part]) => leaves(part, at ? `${at}.${key}` : key))
 }
 
-const SECRET = /(key|keys|secret|password|passphrase|pfx)$/i
+const isLiteral = (value: object) => [Object.prototype, null].includes(Object.getPrototypeOf(value))
+
+const SECRET = /(key|keys|secret|password|passphrase|pfx|token)$/i
 
 function shown(setting: string, value: unknown): string {
-  const name = setting.split('.').at(-1)!
   if (typeof value === 'function') return 'a function'
-  if (SECRET.test(name)) return Array.isArray(value) ? `${value.length} that are not shown` : 'not shown'
-  if (isPlainObject(value) && 'duplicate' in value) return 'a client'
+  if (setting.split('.').some(name => SECRET.test(name))) {
+    return Array.isArray(value) ? `${value.length} that are not shown` : 'not shown'
+  }
   if (Buffer.isBuffer(value)) return `${value.length} bytes`
+  if (isPlainObject(value) && !isLiteral(value)) return 'an object'
   const text = typeof value === 'string' ? value : JSON.stringify(value, (key, part) => (SECRET.test(key) ? '…' : part))
   return withoutSecrets(text)
 }

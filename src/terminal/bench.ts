@@ -45,7 +45,14 @@ export interface BenchResult {
   max?: number
 }
 
-function loadOf({ flags }: Given, env: NodeJS.ProcessEnv): Load {
+/** Whether Redis is on this machine: it has as much to do as the nodes. What is no URL may be anywhere. */
+function isNear(redis: unknown): boolean {
+  const url = typeof redis === 'object' && redis !== null && 'url' in redis ? redis.url : redis
+  if (typeof url !== 'string') return false
+  return /^(unix:|\/)/.test(url) || (URL.canParse(url) && isLoopback(new URL(url)))
+}
+
+function loadOf({ flags }: Given, { env, way }: Desk): Load {
   const load = {
     url: urlOf(flags, env),
     connections: countIn(flags, 'connections', { fallback: 100, most: MAX.connections }),
@@ -56,11 +63,31 @@ function loadOf({ flags }: Given, env: NodeJS.ProcessEnv): Load {
   if (!isLoopback(load.url) && flags.yes !== true) {
     throw new UsageError(`${load.url.host} is another machine: --yes if you may put load on it`)
   }
+  const redis = way()?.redis
+  if (redis !== undefined && !isNear(redis) && flags.yes !== true) {
+    throw new UsageError('Redis is on another machine: --yes if you may put load on it')
+  }
   const deliveries = (load.rate / 2) * (load.connections + 1)
   if (deliveries > MAX_DELIVERIES) {
     throw new UsageError(`${Math.round(deliveries)} deliveries a second are too many: at most ${MAX_DELIVERIES}; lower --rate or --connections`)
   }
   return load
+}
+
+interface Payload {
+  n: number
+  at: number
+  all: boolean
+}
+
+/** Of a message of this bench; undefined of any other. */
+function payloadOf(data: RawData): Payload | undefined {
+  try {
+    const { type, payload } = JSON.parse(String(data))
+    return type === 'bench' ? payload : undefined
+  } catch {
+    return undefined
+  }
 }
 
 /** Half of the publications go to a topic that everybody has, half to single users. */
@@ -120,6 +147,8 @@ class Bench {
     const topic = `channel:${this.#name}` as const
     const url = new URL(this.#load.url)
     url.searchParams.set('ticket', await this.#publisher.ticket({ user: `${this.#name}-${i}`, join: [topic] }))
+    // Another one failed meanwhile: nobody would end this socket.
+    if (this.#isOver) return
     const socket = new WebSocket(url, { handshakeTimeout: OPEN_WITHIN, maxPayload: 1024 * 1024 })
     this.#sockets.push(socket)
     this.#last[i] = { all: -1, own: -1 }
@@ -141,8 +170,8 @@ class Bench {
   }
 
   #hear(data: RawData, i: number): void {
-    const { type, payload } = JSON.parse(String(data)) as { type: string; payload?: { n: number; at: number; all: boolean } }
-    if (type !== 'bench' || !payload) return
+    const payload = payloadOf(data)
+    if (!payload) return
     const last = this.#last[i]!
     const kind = payload.all ? 'all' : 'own'
     if (payload.n <= last[kind]) {
@@ -222,7 +251,7 @@ function show({ p50, p99, max, ...numbers }: BenchResult): string {
 }
 
 async function measure(given: Given, desk: Desk): Promise<number> {
-  const load = loadOf(given, desk.env)
+  const load = loadOf(given, desk)
   const publisher = desk.open()
   const bench = new Bench(load, publisher, desk.ended)
   const result = await bench.run().catch((error: Error) => {

@@ -240,11 +240,21 @@ async function readiness({ url }: Visit): Promise<Finding[]> {
   address.protocol = url.protocol.replace(/^ws/, 'http')
   try {
     const response = await fetch(address, { signal: AbortSignal.timeout(WITHIN), redirect: 'manual' })
-    const text = (await response.text()).slice(0, MAX_BODY)
-    const { status, problem } = JSON.parse(text) as { status?: string; problem?: string }
+    const { status, problem } = JSON.parse(await beginningOf(response)) as { status?: string; problem?: string }
     if (response.ok) return [ok('readyz', `${status}`)]
     return [mend('readyz', `${response.status} ${status}: ${problem ?? ''}`.trimEnd(), 'see "What problem says" in docs/operations.md')]
   } catch {
     return [hint('readyz', `not answered at ${address.host}: fine if only the path of the nodes leads there`)]
   }
+}
+
+/** Not all of it: whoever answers may never end. */
+async function beginningOf({ body }: Response): Promise<string> {
+  let text = ''
+  if (!body) return text
+  for await (const chunk of body as unknown as AsyncIterable<Uint8Array>) {
+    text += Buffer.from(chunk).toString()
+    if (text.length > MAX_BODY) break
+  }
+  return text
 }

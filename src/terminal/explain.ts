@@ -52,7 +52,7 @@ function show({ topic, findings, nodes, expected, complete, history, rejected }:
       id,
     }))
   const refusals = rejected.map(({ at, node, reason, message }) => ({ at: timeOf(at), node, reason, message }))
-  const head = history?.head && `at ${history.head.seq} (${history.head.id}), `
+  const head = history?.head && printable(`at ${history.head.seq} (${history.head.id}), `)
   return [
     [printable(topic), ...findings.map(finding => `- ${printable(finding)}`)].join('\n'),
     ...section('nodes', summary),

@@ -101,7 +101,7 @@ function print(client: Client, { terminal, isJson }: Desk, { count, done }: { co
   })
   client.listen('gap', gap => {
     if (isJson) terminal.out(`${JSON.stringify({ type: 'gap', payload: gap })}\n`)
-    else terminal.err(`messages of ${printable(gap.topics.join(', '))} may be missing: ${gap.reason}\n`)
+    else terminal.err(`messages of ${printable(gap.topics.join(', '))} may be missing: ${printable(gap.reason)}\n`)
   })
 }
 

@@ -12,10 +12,13 @@ export function short(value: number | undefined, unit = ''): string {
   return `${divided.toFixed(digits)}${prefix}${unit}`
 }
 
+/** Answers come from other programs: a character that is as wide as two would break every line. */
+const plain = (text: string) => printable(text).replaceAll(/[^ -~]/g, '?')
+
 function rowOf(line: NodeLine): Record<string, unknown> {
   return {
-    node: line.node,
-    registration: line.registration,
+    node: plain(line.node),
+    registration: plain(line.registration),
     state: line.state,
     connections: short(line.connections),
     topics: short(line.topics),
@@ -46,13 +49,13 @@ function headOf({ at, nodes, expected, complete, problem }: Tick): string[] {
     `${short(total(nodes, line => line.refused))} refused/s`,
   ]
   const first = `${new Date(at).toISOString().slice(11, 19)}  ${numbers.join('  ')}`
-  return problem === undefined ? [first] : [first, printable(problem)]
+  return problem === undefined ? [first] : [first, plain(problem)]
 }
 
 /** The lines of a tick, none wider than `columns` and not more than `rows`. */
 export function linesOf(tick: Tick, { columns, rows }: { columns: number; rows: number }): string[] {
   const nodes = tick.nodes.length === 0 ? ['no node answered'] : fitted(tick.nodes.map(rowOf), columns)
-  const refusals = tick.refusals.map(({ reason, rate }) => `${short(rate).padStart(8)}/s  ${printable(reason)}`)
+  const refusals = tick.refusals.map(({ reason, rate }) => `${short(rate).padStart(8)}/s  ${plain(reason)}`)
   const lines = [...headOf(tick), '', ...nodes, ...(refusals.length > 0 ? ['', 'what did not go its way', ...refusals] : [])]
   const kept = lines.length > rows ? [...lines.slice(0, rows - 1), `… ${lines.length - rows + 1} more lines`] : lines
   return kept.map(line => ([...line].length > columns ? `${[...line].slice(0, Math.max(0, columns - 1)).join('')}…` : line))

@@ -133,7 +133,7 @@ test('what would be used, with where it comes from and without a secret', () => 
     limits: { connections: 7 },
     api: { keys: ['hidden-2-and-more'] },
     events: {
-      http: { url: 'https://backend.example/push?token=hidden-4', secret: ['hidden-5'], message: ['chat'] },
+      http: { url: 'https://backend.example/push?token=hidden-4', secret: ['hidden-5-of-sixteen'], message: ['chat'] },
     },
     jwt: { secret: `hidden-6${'x'.repeat(32)}` },
     authorize: () => true,
@@ -158,6 +158,19 @@ test('what would be used, with where it comes from and without a secret', () => 
   assert.deepEqual(row('authorize'), ['a function', 'file'])
   assert.deepEqual(row('schemas'), ['["order.created"]', 'file'])
   assert.doesNotMatch(JSON.stringify(rows), /hidden/)
+  // Bytes of a private key are not shown either, one by one or as a whole.
+  const tls = { key: Buffer.from('hidden-8'), ca: Buffer.from('an authority'), passphrase: 'hidden-9' }
+  const url = { url: 'rediss://redis.internal', password: 'hidden-10', tls }
+  const secure = settingsOf({ redis: url })
+  const all = usedSettings(secure, registerOptions(secure, { tickets: true }), given)
+  const redis = all.filter(({ setting }) => setting.startsWith('redis.')).map(({ setting, value }) => [setting, value])
+  assert.deepEqual(redis, [
+    ['redis.url', 'rediss://redis.internal'],
+    ['redis.password', 'not shown'],
+    ['redis.tls.key', 'not shown'],
+    ['redis.tls.ca', '12 bytes'],
+    ['redis.tls.passphrase', 'not shown'],
+  ])
   const broken = settingsOf({ redis: REDIS, schemas: { a: { $ref: '#/none', type: 5 } }, events: { http: {} } })
   assert.throws(() => usedSettings(broken, registerOptions(broken, {}), given), { message: /events/ })
 })
