@@ -48,6 +48,9 @@ const ServerSchema = Type.Object(
   { additionalProperties: false },
 )
 
+/** The keys that are no options of `register`, or others than there. */
+export const SERVER_KEYS: readonly string[] = Object.keys(ServerSchema.properties)
+
 const serverCheck = Compile(ServerSchema)
 
 interface ServerSettings {
@@ -92,13 +95,12 @@ async function load(path: string): Promise<unknown> {
 
 export function parseConfig(given: unknown): ServeConfig {
   if (!isPlainObject(given)) throw new Error('must have an object, such as { "path": "/ws" }')
-  const ours = Object.keys(ServerSchema.properties)
-  const unknown = unknownKey(given, [...new Set([...OPTION_KEYS, ...ours])])
+  const unknown = unknownKey(given, [...new Set([...OPTION_KEYS, ...SERVER_KEYS])])
   if (unknown) throw new Error(unknown)
   const entries = Object.entries(given).filter(([, value]) => value !== undefined)
-  const server = Object.fromEntries(entries.filter(([key]) => ours.includes(key)))
+  const server = Object.fromEntries(entries.filter(([key]) => SERVER_KEYS.includes(key)))
   if (!serverCheck.Check(server)) refuse(ServerSchema, serverCheck.Errors(server), server)
-  const options = Object.fromEntries(entries.filter(([key]) => !ours.includes(key))) as ServeConfig['options']
+  const options = Object.fromEntries(entries.filter(([key]) => !SERVER_KEYS.includes(key))) as ServeConfig['options']
   if (options.redis === true) throw new Error('option redis cannot be true here: write the URL of your Redis')
   // What serve itself adds may make whole what is not: secrets come from the environment.
   const { events: _, ...whole } = options
