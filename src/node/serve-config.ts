@@ -103,8 +103,9 @@ export function parseConfig(given: unknown): ServeConfig {
   const options = Object.fromEntries(entries.filter(([key]) => !SERVER_KEYS.includes(key))) as ServeConfig['options']
   if (options.redis === true) throw new Error('option redis cannot be true here: write the URL of your Redis')
   // What serve itself adds may make whole what is not: secrets come from the environment.
-  const { events: _, ...whole } = options
-  parseOptions({ path: '/ws', ...whole, tickets: options.tickets ?? true })
+  const { events: _, api, ...whole } = options
+  const isWhole = Boolean(api?.keys || api?.onRequest)
+  parseOptions({ path: '/ws', ...whole, ...(isWhole && { api }), tickets: options.tickets ?? true })
   return { server: server as ServerSettings, options }
 }
 

@@ -23,6 +23,7 @@ const MAX_BODY = 4096
 /** The longest that a heartbeat is waited for. */
 const MAX_WAIT = 90_000
 const LATER = 3000
+const USUAL_INTERVAL = 25_000
 
 /** Nodes look after silent connections together, a little later than promised. */
 const LATER_BY = 1.25
@@ -188,7 +189,7 @@ async function look(
   if (echo === undefined) return [...findings, mend('buffering', held, 'proxy_buffering off; and no HTTP inspection of upgrades')]
   findings.push(ok('buffering', `a message comes back in ${echo.toFixed(1)} ms`))
   if (!visit.isPatient) return [...findings, hint('timeout', 'not looked at: leave out --quick, it takes one heartbeat')]
-  return [...findings, await silence(socket, welcome.heartbeat.interval, visit.ended)]
+  return [...findings, await silence(socket, Number(welcome.heartbeat?.interval) || USUAL_INTERVAL, visit.ended)]
 }
 
 function echoOf(socket: WebSocket, ended: AbortSignal): Promise<number | undefined> {

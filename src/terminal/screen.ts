@@ -22,15 +22,18 @@ export function openTerminal(input: () => Promise<string>): Terminal {
     isHeard = true
     return end.signal
   }
-  process.stdout.on('error', () => end.abort())
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    end.abort()
+    // Who has gone had enough; a full disk is a failure.
+    if (error.code !== 'EPIPE') fail(error.message)
+  })
   return {
     out(text) {
       if (end.signal.aborted) return
       process.stdout.write(text)
       if (process.stdout.writableLength <= MAX_WAITING) return
-      process.stderr.write('nobody reads the output: it ends here\n')
-      process.exitCode = 1
       end.abort()
+      fail('nobody reads the output: it ends here')
     },
     err: text => void process.stderr.write(text),
     input,
@@ -39,6 +42,11 @@ export function openTerminal(input: () => Promise<string>): Terminal {
     },
     ...(process.stdout.isTTY && { screen: screenOf(end) }),
   }
+}
+
+function fail(problem: string): void {
+  process.stderr.write(`${problem}\n`)
+  process.exitCode = 1
 }
 
 function screenOf(end: AbortController): Screen {

@@ -67,6 +67,8 @@ test('the rest of the file is what register gets, and what has a secret may leav
   assert.deepEqual(options.api?.keys, [...config.api.keys, 'a key of the environment'])
   assert.deepEqual(options.health, { details: true, path: '/health' })
   assert.deepEqual([settings.trustProxy, settings.jwt?.secret], ['10.0.0.0/8', 'x'.repeat(32)])
+  const rate = registerOptions(settingsOf({ redis: REDIS, api: { rate: 5 } }, env), {}).api
+  assert.deepEqual(rate, { path: '/push', rate: 5, keys: ['a key of the environment'] })
   assert.equal(settingsOf(config, { ...env, JWT_SECRET: 'y'.repeat(32) }).jwt?.secret, 'y'.repeat(32))
 })
 
