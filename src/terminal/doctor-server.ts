@@ -1,7 +1,6 @@
-import type { IncomingMessage } from 'node:http'
 import type { Welcome } from '../protocol/messages.ts'
 import { type Finding, hint, mend, ok } from './findings.ts'
-import { isLoopback, type RawData, WebSocket, withoutQuery } from './socket.ts'
+import { isLoopback, type RawData, type Refusal, refusalIn, WebSocket, withoutQuery } from './socket.ts'
 
 export interface Visit {
   /** Where clients connect. */
@@ -39,7 +38,7 @@ const HOST_LINE = 'proxy_set_header Host $http_host;'
 type Outcome =
   | { kind: 'open'; socket: WebSocket; welcome: Welcome; milliseconds: number }
   | { kind: 'closed'; code: number; reason: string }
-  | { kind: 'refused'; status: number; location: string | undefined; body: string }
+  | ({ kind: 'refused' } & Refusal)
   | { kind: 'failed'; message: string }
 
 /** Connects as a page would, through whatever stands in front of the nodes. */
@@ -81,7 +80,7 @@ function open({ url, origin, ticket, token, ended }: Visit): Promise<Outcome> {
     const stop = () => settle({ kind: 'failed', message: 'it was ended' })
     ended.addEventListener('abort', stop)
     socket.on('error', error => settle({ kind: 'failed', message: error.message }))
-    socket.on('unexpected-response', (_request, response) => void refusal(response).then(settle))
+    socket.on('unexpected-response', async (_request, response) => settle({ kind: 'refused', ...(await refusalIn(response)) }))
     socket.on('close', (code, reason) => settle({ kind: 'closed', code, reason: String(reason) }))
     socket.once('message', data => {
       const welcome = welcomeIn(data)
@@ -98,22 +97,6 @@ function welcomeIn(data: RawData): Welcome | undefined {
   } catch {
     return undefined
   }
-}
-
-async function refusal(response: IncomingMessage): Promise<Outcome> {
-  let body = ''
-  response.setEncoding('utf8').on('error', () => {})
-  try {
-    for await (const chunk of response) {
-      body += chunk
-      if (body.length > MAX_BODY) break
-    }
-  } catch {
-    // What came is enough.
-  }
-  response.destroy()
-  const { statusCode = 0, headers } = response
-  return { kind: 'refused', status: statusCode, location: headers.location, body: body.slice(0, MAX_BODY) }
 }
 
 /** Why no welcome came, and what mends it. A refusal by the node shows that the upgrade came through. */

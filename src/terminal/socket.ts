@@ -1,3 +1,4 @@
+import type { IncomingMessage } from 'node:http'
 import { type RawData, WebSocket } from 'ws'
 import { connect } from '../client/index.ts'
 import { type Flags, UsageError } from './command.ts'
@@ -12,14 +13,45 @@ const CLOSE_WITHIN = 1000
 
 const ACK = '{"type":"ack"'
 
+/** What an upgrade was answered with instead. */
+export interface Refusal {
+  status: number
+  location: string | undefined
+  body: string
+}
+
+const MAX_BODY = 4096
+
+/** The beginning of the answer: whoever answers may never end. */
+export async function refusalIn(response: IncomingMessage): Promise<Refusal> {
+  let body = ''
+  response.setEncoding('utf8').on('error', () => {})
+  try {
+    for await (const chunk of response) {
+      body += chunk
+      if (body.length > MAX_BODY) break
+    }
+  } catch {
+    // What came is enough.
+  }
+  response.destroy()
+  const { statusCode = 0, headers } = response
+  return { status: statusCode, location: headers.location, body: body.slice(0, MAX_BODY) }
+}
+
 /** The sockets of a command. Whoever only looks does not acknowledge: a publisher would count it as a client that got it. */
-export function openSockets(headers: Record<string, string> = {}) {
+export function openSockets(headers: Record<string, string> = {}, refused: (refusal: Refusal) => void = () => {}) {
   const opened = new Set<WebSocket>()
   class CommandSocket extends WebSocket {
     constructor(url: string) {
       super(url, { headers, maxPayload: MAX_MESSAGE, handshakeTimeout: HANDSHAKE_WITHIN })
       opened.add(this)
       this.once('close', () => opened.delete(this))
+      this.once('unexpected-response', async (_request, response) => {
+        refused(await refusalIn(response))
+        // To the client it is a connection that was lost.
+        this.terminate()
+      })
     }
 
     override send(data: never, ...rest: never[]): void {

@@ -1,7 +1,7 @@
 import type { Client, ClientError, PublishedMessage } from '../client/index.ts'
 import type { ScriptPublisher } from '../publisher.ts'
 import { countIn, type Desk, EXIT, type Given, numberIn, on, type Task, text, UsageError } from './command.ts'
-import { connect, openSockets, urlOf, withoutQuery } from './socket.ts'
+import { connect, openSockets, type Refusal, urlOf, withoutQuery } from './socket.ts'
 import { printable } from './table.ts'
 
 /** As many as a node replays. */
@@ -10,7 +10,7 @@ const MAX_LAST = 100
 /** What a message is for people: one line. */
 function lineOf({ topic = '', type, payload, seq, id }: PublishedMessage): string {
   const place = seq === undefined ? '' : `  #${seq} ${id ?? ''}`.trimEnd()
-  return `${new Date().toISOString().slice(11, 19)}  ${printable(`${topic}  ${type}  ${JSON.stringify(payload)}`)}${place}`
+  return printable(`${new Date().toISOString().slice(11, 19)}  ${topic}  ${type}  ${JSON.stringify(payload)}${place}`)
 }
 
 /** How a client proves who it is: what was given, or a ticket for each attempt, made through Redis. */
@@ -43,6 +43,25 @@ function refusalOf(code: number, reason: string): string {
   return `the server closed the connection: ${code} ${printable(reason)}`.trimEnd() + (hint ? `: ${hint}` : '')
 }
 
+/** Asking again changes nothing; whatever else a server or a proxy answers may be over soon. */
+const FINAL = new Set([301, 302, 307, 308, 400, 401, 403, 404, 426])
+
+/** Why there was no upgrade, if that will not change. */
+function finalProblem({ status, body }: Refusal): string | undefined {
+  if (!FINAL.has(status)) return undefined
+  const hint = status === 401 ? HINTS[4401] : 'fastify-push-bridge doctor --url says what is wrong'
+  return `the server refused the connection: ${status} ${printable(messageIn(body))}`.trimEnd() + `: ${hint}`
+}
+
+function messageIn(body: string): string {
+  try {
+    const { code, message } = JSON.parse(body) as { code?: unknown; message?: unknown }
+    return [code, message].filter(it => typeof it === 'string').join(' ')
+  } catch {
+    return ''
+  }
+}
+
 const HINTS: Record<number, string> = {
   4401: 'a ticket can be used once and expires; without --ticket the command makes one itself, through the Redis of the nodes',
   4403: 'the server lets this client not in, or not from here',
@@ -62,7 +81,8 @@ async function follow(given: Given, desk: Desk): Promise<number> {
     headers?: Record<string, string>
     ticket?: () => Promise<string>
   }
-  const sockets = openSockets(headers)
+  let refuse: (refusal: Refusal) => void = () => {}
+  const sockets = openSockets(headers, refusal => refuse(refusal))
   const client = connect(url, {
     ...proof,
     WebSocket: sockets.WebSocket,
@@ -74,6 +94,10 @@ async function follow(given: Given, desk: Desk): Promise<number> {
       if (desk.ended.aborted) resolve(EXIT.done)
       print(client, desk, { count, done: () => resolve(EXIT.done) })
       watch(client, desk, { url, reject })
+      refuse = refusal => {
+        const problem = finalProblem(refusal)
+        if (problem) reject(new Error(problem))
+      }
       for (const topic of args) join(client, topic, last).catch(reject)
     })
   } finally {

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Nodes } from '../node/monitoring/report-schemas.ts'
 import type { ScriptPublisher } from '../publisher.ts'
-import { countIn, type Desk, EXIT, type Given, on, type Screen, type Task, text } from './command.ts'
+import { countIn, type Desk, EXIT, type Given, numberIn, on, type Screen, type Task, text, UsageError } from './command.ts'
 import { Rates, type Tick } from './rates.ts'
 import { linesOf } from './top-view.ts'
 
@@ -11,6 +11,10 @@ const ESCAPE = '\u001b['
 const HOME = `${ESCAPE}H`
 const REST_OF_LINE = `${ESCAPE}K`
 const REST_OF_SCREEN = `${ESCAPE}J`
+
+/** Seconds between two questions to every node. */
+const LEAST = 0.1
+const MOST = 60
 
 const QUIT = ['q', 'Q', ESCAPE[0]!]
 
@@ -39,7 +43,10 @@ async function* ticks(publisher: ScriptPublisher, seconds: number, ended: AbortS
 
 async function watch(given: Given, desk: Desk): Promise<number> {
   const { flags } = given
-  const seconds = countIn(flags, 'every', { fallback: 1, most: 60 })
+  const seconds = numberIn(flags, 'every') ?? 1
+  if (!(seconds >= LEAST && seconds <= MOST)) {
+    throw new UsageError(`--every is ${seconds}: it must be a number of seconds from ${LEAST} to ${MOST}`)
+  }
   const count = flags.count === undefined ? Number.POSITIVE_INFINITY : countIn(flags, 'count', { fallback: 1, most: 1e9 })
   const publisher = desk.open()
   const { screen } = desk.terminal

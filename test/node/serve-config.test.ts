@@ -183,13 +183,16 @@ test('serve --check as a process: 0 with a table, 1 with what is wrong, 2 for wh
     run(process.execPath, ['--import', 'tsx', path('src/cli.ts'), 'serve', '--check', ...args], {
       env: { REDIS_URL: '', PUSH_CONFIG: '' },
     })
-  const well = await check(['--config', file])
+  const [well, wrong, strange] = await Promise.all([
+    check(['--config', file]),
+    check(['--config', write(t, 'push.json', '{"redis":"redis://a","drian":{}}'), '--json']),
+    check(['--cofnig', file]),
+  ])
   assert.equal(well.code, 0, well.stderr)
   assert.match(well.stdout, /^setting +value +from\nport +4711 +file\n/)
   assert.match(well.stdout, /\nmetrics\.path +\/metrics +file\n/)
   assert.doesNotMatch(well.stdout, /hidden/)
-  const wrong = await check(['--config', write(t, 'push.json', '{"redis":"redis://a","drian":{}}'), '--json'])
   assert.deepEqual([wrong.code, wrong.stdout], [1, ''])
   assert.match(wrong.stderr, /^push\.json: unknown key "drian": did you mean "drain"\?/)
-  assert.equal((await check(['--cofnig', file])).code, 2)
+  assert.equal(strange.code, 2)
 })

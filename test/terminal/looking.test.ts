@@ -198,13 +198,19 @@ test('top: once, as JSON, and without Redis', async t => {
     said = (await within(run(line), `the end of ${line}`)).out
     return pattern.test(said)
   }
-  await until(() => isWhole('top', /1 nodes {2}1 connections {2}\d.*\n\nnode +registration +state/), () => said)
+  await until(() => isWhole('top --every 0.1', /1 nodes {2}1 connections {2}\d.*\n\nnode +registration +state/), () => said)
   const two = /^(\{.*"connections":1,.*\}\n){2}$/
-  await until(() => isWhole('top --json --count 2', two), () => said)
+  await until(() => isWhole('top --json --count 2 --every 0.1', two), () => said)
   const away = commands({ redis: `redis://127.0.0.1:${await freePort()}`, redisPrefix: 'x:' })
-  const without = await within(away.run('top --once'), 'the end without Redis')
+  const without = await within(away.run('top --once --every 0.1'), 'the end without Redis')
   assert.equal(without.code, EXIT.failed)
   assert.match(without.out, /no node answered/)
+})
+
+test('top: how often it may ask', async () => {
+  const { code, err } = await commands({ redis: redis.url, redisPrefix: 'x:' }).run('top --every 0')
+  assert.equal(code, EXIT.usage)
+  assert.match(err, /^--every is 0: it must be a number of seconds from 0\.1 to 60/)
 })
 
 test('top: live in a terminal until q, which gives the screen back', async t => {
@@ -221,7 +227,7 @@ test('top: live in a terminal until q, which gives the screen back', async t => 
       }
     },
   }
-  const { said, done } = start('top', { screen })
+  const { said, done } = start('top --every 0.1', { screen })
   await until(() => (said.out.match(/1 nodes/g) ?? []).length >= 2, () => `two drawings: ${JSON.stringify(said.out)}`)
   assert.ok(isTaken && said.out.startsWith('\u001b[H'))
   assert.doesNotMatch(said.out, /\[2J/)
@@ -229,7 +235,7 @@ test('top: live in a terminal until q, which gives the screen back', async t => 
   press!('q')
   assert.equal((await within(done, 'the end by q')).code, EXIT.done)
   assert.equal(isTaken, false)
-  const second = start('top', { screen })
+  const second = start('top --every 0.1', { screen })
   await until(() => second.said.out.includes('1 nodes'), 'it is drawn')
   second.end()
   assert.equal((await within(second.done, 'the end by Ctrl-C')).code, EXIT.done)
