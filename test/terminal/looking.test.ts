@@ -215,26 +215,24 @@ test('top: how often it may ask', async () => {
 
 test('top: live in a terminal until q, which gives the screen back', async t => {
   const { start } = await build(t)
-  let press: ((key: string) => void) | undefined
-  let isTaken = false
+  const seen = { press: (_key: string): void => {}, isTaken: false }
   const screen: Screen = {
     size: () => ({ columns: 60, rows: 10 }),
     take(given) {
-      press = given
-      isTaken = true
+      Object.assign(seen, { press: given, isTaken: true })
       return () => {
-        isTaken = false
+        seen.isTaken = false
       }
     },
   }
   const { said, done } = start('top --every 0.1', { screen })
   await until(() => (said.out.match(/1 nodes/g) ?? []).length >= 2, () => `two drawings: ${JSON.stringify(said.out)}`)
-  assert.ok(isTaken && said.out.startsWith('\u001b[H'))
+  assert.ok(seen.isTaken && said.out.startsWith('\u001b[H'))
   assert.doesNotMatch(said.out, /\[2J/)
-  press!('x')
-  press!('q')
+  seen.press('x')
+  seen.press('q')
   assert.equal((await within(done, 'the end by q')).code, EXIT.done)
-  assert.equal(isTaken, false)
+  assert.equal(seen.isTaken, false)
   const second = start('top --every 0.1', { screen })
   await until(() => second.said.out.includes('1 nodes'), 'it is drawn')
   second.end()
