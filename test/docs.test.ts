@@ -1155,7 +1155,10 @@ test('cli: every flag of serve is in a document and in the help, and the keys of
   )
   for (const key of SERVER_KEYS) assert.ok(keys.includes(key), key)
   const examples = blocksOf('docs/cli.md').filter(({ lang }) => lang === 'json' || lang === 'js')
-  assert.deepEqual(examples.map(({ lang }) => lang), ['json', 'js'])
+  assert.deepEqual(
+    examples.map(({ lang }) => lang),
+    ['json', 'js'],
+  )
   for (const { lang, code } of examples) {
     const file = join(folder, `config-${modules++}.${lang === 'js' ? 'mjs' : 'json'}`)
     writeFileSync(file, code)

@@ -69,7 +69,9 @@ function loadOf({ flags }: Given, { env, way }: Desk): Load {
   }
   const deliveries = (load.rate / 2) * (load.connections + 1)
   if (deliveries > MAX_DELIVERIES) {
-    throw new UsageError(`${Math.round(deliveries)} deliveries a second are too many: at most ${MAX_DELIVERIES}; lower --rate or --connections`)
+    throw new UsageError(
+      `${Math.round(deliveries)} deliveries a second are too many: at most ${MAX_DELIVERIES}; lower --rate or --connections`,
+    )
   }
   return load
 }
@@ -136,7 +138,9 @@ class Bench {
     const { connections } = this.#load
     for (let first = 0; first < connections && !this.#ended.aborted; first += OPEN_AT_ONCE) {
       const start = performance.now()
-      const these = Array.from({ length: Math.min(OPEN_AT_ONCE, connections - first) }, (_, i) => this.#connect(first + i))
+      const these = Array.from({ length: Math.min(OPEN_AT_ONCE, connections - first) }, (_, i) =>
+        this.#connect(first + i),
+      )
       await Promise.all(these)
       const rest = 250 - (performance.now() - start)
       if (rest > 0 && first + OPEN_AT_ONCE < connections) await sleep(rest)

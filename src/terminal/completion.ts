@@ -1,5 +1,5 @@
-import { SERVE_FLAGS } from '../node/serve-settings.ts'
 import { REDIS_FLAGS } from '../node/redis-environment.ts'
+import { SERVE_FLAGS } from '../node/serve-settings.ts'
 import { type Described, type Desk, EXIT, type FlagTable, type Given, type Task, UsageError } from './command.ts'
 
 const PROGRAM = 'fastify-push-bridge'

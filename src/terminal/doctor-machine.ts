@@ -23,7 +23,9 @@ export function nodeVersion(version: string): Finding {
   const [major = 0, minor = 0] = version.split('.').map(Number)
   const isNew = major > OLDEST_NODE[0] || (major === OLDEST_NODE[0] && minor >= OLDEST_NODE[1])
   const found = `Node ${version}`
-  return isNew ? ok('node', found) : mend('node', `${found} is too old`, `install Node ${OLDEST_NODE.join('.')} or later`)
+  return isNew
+    ? ok('node', found)
+    : mend('node', `${found} is too old`, `install Node ${OLDEST_NODE.join('.')} or later`)
 }
 
 /** A process that is started by systemd has limits of its own: whoever names no number is only told. */

@@ -41,7 +41,8 @@ function versionOf({ server, info }: Examined): Finding {
   const [major = 0, minor = 0] = version.split('.').map(Number)
   const found = `${name} ${version} at ${server}`
   if (name === 'Valkey' || major >= 7) return ok('redis', found)
-  if (major === 6 && minor >= 2) return hint('redis', `${found}: recorded topics use scripts`, 'install Redis 7 or Valkey')
+  if (major === 6 && minor >= 2)
+    return hint('redis', `${found}: recorded topics use scripts`, 'install Redis 7 or Valkey')
   return mend('redis', `${found} is too old: 6.2 is the oldest that is supported`, 'install Redis 7 or Valkey')
 }
 
@@ -104,7 +105,8 @@ function buffersOf({ config }: Examined): Finding[] {
 function persistenceOf({ info }: Examined): Finding[] {
   const { aof_enabled: aof, rdb_last_bgsave_status: saved } = info
   if (aof === undefined) return []
-  const failed = saved === 'err' ? [mend('persistence', 'the last save of Redis failed', 'redis-cli BGSAVE, and see its log')] : []
+  const failed =
+    saved === 'err' ? [mend('persistence', 'the last save of Redis failed', 'redis-cli BGSAVE, and see its log')] : []
   if (aof === '1') return [...failed, ok('persistence', 'appendonly yes')]
   const found = 'appendonly no: recorded messages since the last save are lost when Redis ends'
   return [...failed, hint('persistence', found, 'redis-cli CONFIG SET appendonly yes')]

@@ -80,12 +80,18 @@ function open({ url, origin, ticket, token, ended }: Visit): Promise<Outcome> {
     const stop = () => settle({ kind: 'failed', message: 'it was ended' })
     ended.addEventListener('abort', stop)
     socket.on('error', error => settle({ kind: 'failed', message: error.message }))
-    socket.on('unexpected-response', async (_request, response) => settle({ kind: 'refused', ...(await refusalIn(response)) }))
+    socket.on('unexpected-response', async (_request, response) =>
+      settle({ kind: 'refused', ...(await refusalIn(response)) }),
+    )
     socket.on('close', (code, reason) => settle({ kind: 'closed', code, reason: String(reason) }))
     socket.once('message', data => {
       const welcome = welcomeIn(data)
       const milliseconds = performance.now() - start
-      settle(welcome ? { kind: 'open', socket, welcome, milliseconds } : { kind: 'failed', message: 'no welcome came first' })
+      settle(
+        welcome
+          ? { kind: 'open', socket, welcome, milliseconds }
+          : { kind: 'failed', message: 'no welcome came first' },
+      )
     })
   })
 }
@@ -100,7 +106,10 @@ function welcomeIn(data: RawData): Welcome | undefined {
 }
 
 /** Why no welcome came, and what mends it. A refusal by the node shows that the upgrade came through. */
-export function judge(outcome: Exclude<Outcome, { kind: 'open' }>, { url, origin }: Pick<Visit, 'url' | 'origin'>): Finding[] {
+export function judge(
+  outcome: Exclude<Outcome, { kind: 'open' }>,
+  { url, origin }: Pick<Visit, 'url' | 'origin'>,
+): Finding[] {
   if (outcome.kind === 'failed') {
     const line = `check that a node or a proxy listens at ${url.host}, and its certificate if it is wss://`
     return [mend('upgrade', `${withoutQuery(url)}: ${outcome.message}`, line)]
@@ -119,10 +128,22 @@ export function judge(outcome: Exclude<Outcome, { kind: 'open' }>, { url, origin
   if (status === 403 && said === 'PUSH_ERR_ORIGIN') return through('', badOrigin(origin, ''))
   if (status === 403) return through(`${said ?? 403}: not allowed`)
   if (status === 404) {
-    return [mend('upgrade', `404 for ${url.pathname}: no node listens at this path`, 'compare --path (WS_PATH) and the location of the proxy')]
+    return [
+      mend(
+        'upgrade',
+        `404 for ${url.pathname}: no node listens at this path`,
+        'compare --path (WS_PATH) and the location of the proxy',
+      ),
+    ]
   }
   if (status === 502 || status === 504) {
-    return [mend('upgrade', `${status}: the proxy does not reach a node`, 'compare its upstream with HOST and PORT of the nodes')]
+    return [
+      mend(
+        'upgrade',
+        `${status}: the proxy does not reach a node`,
+        'compare its upstream with HOST and PORT of the nodes',
+      ),
+    ]
   }
   const line = status === 503 || status === 429 ? 'see status().problem and the limits of the node' : LINES
   return [mend('upgrade', `${status} ${said ?? body.slice(0, 100)}`.trimEnd(), line)]
@@ -132,14 +153,20 @@ function judgeClosed({ code, reason }: { code: number; reason: string }, origin:
   if (code === 4401) return through(`4401 ${reason}: nobody gets in without a ticket`)
   if (code === 4403 && /origin/i.test(reason)) return through('', badOrigin(origin, reason))
   if (code === 4403) return through(`4403 ${reason}`)
-  return [mend('upgrade', `closed at once: ${code} ${reason}`.trimEnd(), 'see the log of the node, and that of the proxy')]
+  return [
+    mend('upgrade', `closed at once: ${code} ${reason}`.trimEnd(), 'see the log of the node, and that of the proxy'),
+  ]
 }
 
 function through(found: string, another?: Finding): Finding[] {
   const first = ok('upgrade', 'it comes through to the node')
   if (another) return [first, another]
   const line = 'set REDIS_URL, so that a ticket can be made, or give --ticket or --token'
-  return [first, ok('host', 'the origin of the page may connect'), hint('identity', `${found}; the rest was not looked at`, line)]
+  return [
+    first,
+    ok('host', 'the origin of the page may connect'),
+    hint('identity', `${found}; the rest was not looked at`, line),
+  ]
 }
 
 function badOrigin(origin: string, reason: string): Finding {
@@ -169,9 +196,11 @@ async function look(
   ]
   const echo = await echoOf(socket, visit.ended)
   const held = 'what is sent does not come back within 10 s: something on the way holds it'
-  if (echo === undefined) return [...findings, mend('buffering', held, 'proxy_buffering off; and no HTTP inspection of upgrades')]
+  if (echo === undefined)
+    return [...findings, mend('buffering', held, 'proxy_buffering off; and no HTTP inspection of upgrades')]
   findings.push(ok('buffering', `a message comes back in ${echo.toFixed(1)} ms`))
-  if (!visit.isPatient) return [...findings, hint('timeout', 'not looked at: leave out --quick, it takes one heartbeat')]
+  if (!visit.isPatient)
+    return [...findings, hint('timeout', 'not looked at: leave out --quick, it takes one heartbeat')]
   return [...findings, await silence(socket, Number(welcome.heartbeat?.interval) || USUAL_INTERVAL, visit.ended)]
 }
 
@@ -226,7 +255,13 @@ async function readiness({ url }: Visit): Promise<Finding[]> {
     const response = await fetch(address, { signal: AbortSignal.timeout(WITHIN), redirect: 'manual' })
     const { status, problem } = JSON.parse(await beginningOf(response)) as { status?: string; problem?: string }
     if (response.ok) return [ok('readyz', `${status}`)]
-    return [mend('readyz', `${response.status} ${status}: ${problem ?? ''}`.trimEnd(), 'see "What problem says" in docs/operations.md')]
+    return [
+      mend(
+        'readyz',
+        `${response.status} ${status}: ${problem ?? ''}`.trimEnd(),
+        'see "What problem says" in docs/operations.md',
+      ),
+    ]
   } catch {
     return [hint('readyz', `not answered at ${address.host}: fine if only the path of the nodes leads there`)]
   }

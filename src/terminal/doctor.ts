@@ -11,7 +11,11 @@ async function diagnose(given: Given, desk: Desk): Promise<number> {
   const connections =
     flags.connections === undefined ? undefined : countIn(flags, 'connections', { fallback: 1, most: 10_000_000 })
   const url = flags.url || desk.env.PUSH_URL ? urlOf(flags, desk.env) : undefined
-  const findings = [...machineFindings(connections), ...(await ofRedis(desk)), ...(url ? await ofServer(url, given, desk) : [])]
+  const findings = [
+    ...machineFindings(connections),
+    ...(await ofRedis(desk)),
+    ...(url ? await ofServer(url, given, desk) : []),
+  ]
   desk.terminal.out(`${desk.isJson ? JSON.stringify(findings) : showFindings(findings)}\n`)
   return findings.some(({ level }) => level === 'mend') ? EXIT.failed : EXIT.done
 }
@@ -26,7 +30,8 @@ async function ofRedis(desk: Desk): Promise<Finding[]> {
 async function ofServer(url: URL, { flags }: Given, desk: Desk): Promise<Finding[]> {
   const { origin, token = desk.env.PUSH_TOKEN } = flags as { origin?: string; token?: string }
   const ticket = (flags.ticket as string | undefined) ?? (token ? undefined : await ownTicket(desk))
-  if (ticket instanceof Error) return [mend('identity', `no ticket could be made: ${ticket.message}`, 'see rights above')]
+  if (ticket instanceof Error)
+    return [mend('identity', `no ticket could be made: ${ticket.message}`, 'see rights above')]
   return serverFindings({
     url,
     origin: origin ?? `${url.protocol.replace(/^ws/, 'http')}//${url.host}`,

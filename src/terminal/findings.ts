@@ -16,7 +16,12 @@ export const hint = (about: string, found: string, mend?: string): Finding => ({
   found,
   ...(mend !== undefined && { mend }),
 })
-export const mend = (about: string, found: string, line: string): Finding => ({ level: 'mend', about, found, mend: line })
+export const mend = (about: string, found: string, line: string): Finding => ({
+  level: 'mend',
+  about,
+  found,
+  mend: line,
+})
 
 /** A line for each, and below it the line that mends it. */
 export function showFindings(findings: readonly Finding[]): string {

@@ -31,7 +31,8 @@ export interface Tick {
 }
 
 /** Counters of what did not go its way. */
-const REFUSED = /^(?:upgrades_refused|messages_refused|api_refused|publications_rejected|deliveries_skipped|messages_dropped|gaps)_total(?:\{|$)/
+const REFUSED =
+  /^(?:upgrades_refused|messages_refused|api_refused|publications_rejected|deliveries_skipped|messages_dropped|gaps)_total(?:\{|$)/
 
 /** Those among them that a client or a publisher was refused. */
 const REFUSALS = /^(?:upgrades_refused|messages_refused|api_refused|publications_rejected)_total(?:\{|$)/
@@ -58,7 +59,8 @@ export class Rates {
 }
 
 function lineOf(now: NodeReport, last: NodeReport | undefined): NodeLine {
-  const rate = (pattern: RegExp) => last && perSecond(sum(now.counters, pattern) - sum(last.counters, pattern), last, now)
+  const rate = (pattern: RegExp) =>
+    last && perSecond(sum(now.counters, pattern) - sum(last.counters, pattern), last, now)
   return {
     node: now.node,
     registration: now.registration,

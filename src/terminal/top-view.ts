@@ -2,12 +2,31 @@ import type { NodeLine, Tick } from './rates.ts'
 import { printable, table } from './table.ts'
 
 /** The least important first: what does not fit into the width is left out from here. */
-const LEFT_OUT = ['bytes/s', 'topics', 'p50', 'registration', 'loop', 'cpu', 'lag', 'memory', 'refused/s', 'p99', 'state']
+const LEFT_OUT = [
+  'bytes/s',
+  'topics',
+  'p50',
+  'registration',
+  'loop',
+  'cpu',
+  'lag',
+  'memory',
+  'refused/s',
+  'p99',
+  'state',
+]
 
 /** Numbers of three digits or so, as a person compares them. */
 export function short(value: number | undefined, unit = ''): string {
   if (value === undefined) return '–'
-  const [divided, prefix] = value >= 1e9 ? [value / 1e9, 'G'] : value >= 1e6 ? [value / 1e6, 'M'] : value >= 1e4 ? [value / 1e3, 'k'] : [value, '']
+  const [divided, prefix] =
+    value >= 1e9
+      ? [value / 1e9, 'G']
+      : value >= 1e6
+        ? [value / 1e6, 'M']
+        : value >= 1e4
+          ? [value / 1e3, 'k']
+          : [value, '']
   const digits = divided >= 100 || Number.isInteger(divided) ? 0 : 1
   return `${divided.toFixed(digits)}${prefix}${unit}`
 }
@@ -56,9 +75,16 @@ function headOf({ at, nodes, expected, complete, problem }: Tick): string[] {
 export function linesOf(tick: Tick, { columns, rows }: { columns: number; rows: number }): string[] {
   const nodes = tick.nodes.length === 0 ? ['no node answered'] : fitted(tick.nodes.map(rowOf), columns)
   const refusals = tick.refusals.map(({ reason, rate }) => `${short(rate).padStart(8)}/s  ${plain(reason)}`)
-  const lines = [...headOf(tick), '', ...nodes, ...(refusals.length > 0 ? ['', 'what did not go its way', ...refusals] : [])]
+  const lines = [
+    ...headOf(tick),
+    '',
+    ...nodes,
+    ...(refusals.length > 0 ? ['', 'what did not go its way', ...refusals] : []),
+  ]
   const kept = lines.length > rows ? [...lines.slice(0, rows - 1), `… ${lines.length - rows + 1} more lines`] : lines
-  return kept.map(line => ([...line].length > columns ? `${[...line].slice(0, Math.max(0, columns - 1)).join('')}…` : line))
+  return kept.map(line =>
+    [...line].length > columns ? `${[...line].slice(0, Math.max(0, columns - 1)).join('')}…` : line,
+  )
 }
 
 /** Leaves out columns until a line fits. */

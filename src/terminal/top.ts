@@ -1,7 +1,18 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Nodes } from '../node/monitoring/report-schemas.ts'
 import type { ScriptPublisher } from '../publisher.ts'
-import { countIn, type Desk, EXIT, type Given, numberIn, on, type Screen, type Task, text, UsageError } from './command.ts'
+import {
+  countIn,
+  type Desk,
+  EXIT,
+  type Given,
+  numberIn,
+  on,
+  type Screen,
+  type Task,
+  text,
+  UsageError,
+} from './command.ts'
 import { Rates, type Tick } from './rates.ts'
 import { linesOf } from './top-view.ts'
 
@@ -47,7 +58,8 @@ async function watch(given: Given, desk: Desk): Promise<number> {
   if (!(seconds >= LEAST && seconds <= MOST)) {
     throw new UsageError(`--every is ${seconds}: it must be a number of seconds from ${LEAST} to ${MOST}`)
   }
-  const count = flags.count === undefined ? Number.POSITIVE_INFINITY : countIn(flags, 'count', { fallback: 1, most: 1e9 })
+  const count =
+    flags.count === undefined ? Number.POSITIVE_INFINITY : countIn(flags, 'count', { fallback: 1, most: 1e9 })
   const publisher = desk.open()
   const { screen } = desk.terminal
   const isOnce = flags.once === true || (!screen && !desk.isJson && count === Number.POSITIVE_INFINITY)

@@ -78,7 +78,8 @@ test('doctor: channels and keys that the user may not name', async () => {
   await redis.admin.call('ACL', 'SETUSER', 'strange', 'on', '>pw', ...rights)
   const { findings } = await diagnose(`redis://strange:pw@127.0.0.1:${redis.port}`)
   const lines = of(findings, 'rights').map(({ found }) => /lacks (\S+);/.exec(found)?.[1])
-  for (const pattern of ['&push:*', '&push:channel:*', '&push:node:*', '~{push:*']) assert.ok(lines.includes(pattern), `${pattern}: ${lines}`)
+  for (const pattern of ['&push:*', '&push:channel:*', '&push:node:*', '~{push:*'])
+    assert.ok(lines.includes(pattern), `${pattern}: ${lines}`)
 })
 
 test('doctor: the configuration of Redis, as an administrator', async () => {
@@ -170,21 +171,28 @@ test('doctor --url: the wrong host behind a proxy, and a proxy that takes the up
   assert.match(mend!, /^proxy_set_header Host \$http_host;\nor ORIGINS=https:\/\/shop\.example,/)
   assert.equal(one(strange.findings, 'upgrade').level, 'ok')
   // What a proxy without the lines does: it asks the node for a page.
-  const proxy = createHttpServer((_request, response) => void response.end()).on('upgrade', async (_request, socket) => {
-    socket.on('error', () => {})
-    const answer = await fetch(`http://127.0.0.1:${port}/ws`)
-    const body = await answer.text()
-    socket.end(`HTTP/1.1 ${answer.status} x\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`)
-  })
+  const proxy = createHttpServer((_request, response) => void response.end()).on(
+    'upgrade',
+    async (_request, socket) => {
+      socket.on('error', () => {})
+      const answer = await fetch(`http://127.0.0.1:${port}/ws`)
+      const body = await answer.text()
+      socket.end(`HTTP/1.1 ${answer.status} x\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`)
+    },
+  )
   t.after(() => proxy.close())
   await once(proxy.listen(0, '127.0.0.1'), 'listening')
-  const { findings } = await diagnose(redis.url, ` --quick --url ws://127.0.0.1:${(proxy.address() as AddressInfo).port}/ws`)
+  const { findings } = await diagnose(
+    redis.url,
+    ` --quick --url ws://127.0.0.1:${(proxy.address() as AddressInfo).port}/ws`,
+  )
   assert.match(one(findings, 'upgrade').mend!, /proxy_set_header Upgrade \$http_upgrade;/)
 })
 
 test('doctor --url: what else can come of an upgrade', () => {
   const visit = { url: new URL('wss://push.example/ws?ticket=sesame'), origin: 'https://push.example' }
-  const refused = (status: number, body = '', location?: string) => judge({ kind: 'refused', status, body, location }, visit)
+  const refused = (status: number, body = '', location?: string) =>
+    judge({ kind: 'refused', status, body, location }, visit)
   const cases: [Finding[], level: string, found: RegExp][] = [
     [refused(404), 'mend', /^404 for \/ws: no node listens/],
     [refused(502), 'mend', /^502: the proxy does not reach a node/],
@@ -208,5 +216,8 @@ test('doctor: for people each finding is a line, with the line that mends it bel
   const { code, out } = await within(run('doctor'), 'the end of doctor')
   assert.equal(code, EXIT.done)
   assert.match(out, /^ok {4}node +Node \d+/)
-  assert.match(out, /\nhint {2}redis +not named, so not looked at\n +> set REDIS_URL \(--redis\)\nNothing must be mended\.\n$/)
+  assert.match(
+    out,
+    /\nhint {2}redis +not named, so not looked at\n +> set REDIS_URL \(--redis\)\nNothing must be mended\.\n$/,
+  )
 })

@@ -39,7 +39,10 @@ async function build(t: TestContext, options: Partial<PushBridgeOptions> = {}) {
 
 test('bench: everything that was published arrives once, and is counted', async t => {
   const { run, url } = await build(t)
-  const { code, out, err } = await within(run(`bench --url ${url} --connections 5 --rate 20 --seconds 1 --json`), 'the end of bench')
+  const { code, out, err } = await within(
+    run(`bench --url ${url} --connections 5 --rate 20 --seconds 1 --json`),
+    'the end of bench',
+  )
   assert.equal(code, EXIT.done, err)
   const result = JSON.parse(out) as BenchResult
   assert.ok(result.published > 0)
@@ -56,7 +59,11 @@ test('bench: what it refuses, and a node that is not there', async t => {
     ['--connections 2001', EXIT.usage, /^--connections is 2001: it must be a whole number from 1 to 2000/],
     ['--rate 10000 --connections 2000', EXIT.usage, /deliveries a second are too many/],
     ['--url ws://127.0.0.1:1/ws --yes --rate 0', EXIT.usage, /^--rate is 0/],
-    [`--url ws://127.0.0.1:${await freePort()}/ws?ticket=sesame`, EXIT.failed, /ECONNREFUSED.*; fastify-push-bridge doctor/],
+    [
+      `--url ws://127.0.0.1:${await freePort()}/ws?ticket=sesame`,
+      EXIT.failed,
+      /ECONNREFUSED.*; fastify-push-bridge doctor/,
+    ],
   ]
   for (const [rest, expected, message] of cases) {
     const { code, err } = await within(run(`bench ${rest}`), 'the end of bench')
@@ -77,7 +84,8 @@ test('bench: percentiles are those of the values, within two per cent', () => {
   const latencies = new Latencies()
   assert.equal(latencies.at(0.5), undefined)
   for (let i = 1; i <= 1000; i++) latencies.add(i)
-  const near = (value: number | undefined, wanted: number) => assert.ok(Math.abs(value! / wanted - 1) <= 0.03, `${value}`)
+  const near = (value: number | undefined, wanted: number) =>
+    assert.ok(Math.abs(value! / wanted - 1) <= 0.03, `${value}`)
   near(latencies.at(0.5), 500)
   near(latencies.at(0.99), 990)
   assert.equal(latencies.at(1), 1000)
@@ -124,7 +132,12 @@ test('completion: bash completes with it', async t => {
 
 // ── top ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-function report(node: string, now: number, counters: Record<string, number>, more: Partial<NodeReport> = {}): NodeReport {
+function report(
+  node: string,
+  now: number,
+  counters: Record<string, number>,
+  more: Partial<NodeReport> = {},
+): NodeReport {
   return {
     node,
     registration: 'push',
@@ -183,10 +196,16 @@ test('top: fits any terminal, and what others wrote cannot steer it', () => {
   ] as const) {
     const lines = linesOf(tick, { columns, rows })
     assert.ok(lines.length <= rows, `${lines.length} lines in ${rows} rows`)
-    assert.deepEqual(lines.filter(line => line.length > columns || line.includes('\u001b')), [])
+    assert.deepEqual(
+      lines.filter(line => line.length > columns || line.includes('\u001b')),
+      [],
+    )
   }
   assert.match(linesOf(tick, { columns: 200, rows: 50 })[0]!, /40 nodes \(40 of 41 answered\) {2}494k connections/)
-  assert.deepEqual([short(0), short(1.25), short(12_345), short(2e6), short(undefined)], ['0', '1.3', '12.3k', '2M', '–'])
+  assert.deepEqual(
+    [short(0), short(1.25), short(12_345), short(2e6), short(undefined)],
+    ['0', '1.3', '12.3k', '2M', '–'],
+  )
 })
 
 test('top: once, as JSON, and without Redis', async t => {
@@ -198,9 +217,15 @@ test('top: once, as JSON, and without Redis', async t => {
     said = (await within(run(line), `the end of ${line}`)).out
     return pattern.test(said)
   }
-  await until(() => isWhole('top --every 0.1', /1 nodes {2}1 connections {2}\d.*\n\nnode +registration +state/), () => said)
+  await until(
+    () => isWhole('top --every 0.1', /1 nodes {2}1 connections {2}\d.*\n\nnode +registration +state/),
+    () => said,
+  )
   const two = /^(\{.*"connections":1,.*\}\n){2}$/
-  await until(() => isWhole('top --json --count 2 --every 0.1', two), () => said)
+  await until(
+    () => isWhole('top --json --count 2 --every 0.1', two),
+    () => said,
+  )
   const away = commands({ redis: `redis://127.0.0.1:${await freePort()}`, redisPrefix: 'x:' })
   const without = await within(away.run('top --once --every 0.1'), 'the end without Redis')
   assert.equal(without.code, EXIT.failed)
@@ -226,7 +251,10 @@ test('top: live in a terminal until q, which gives the screen back', async t => 
     },
   }
   const { said, done } = start('top --every 0.1', { screen })
-  await until(() => (said.out.match(/1 nodes/g) ?? []).length >= 2, () => `two drawings: ${JSON.stringify(said.out)}`)
+  await until(
+    () => (said.out.match(/1 nodes/g) ?? []).length >= 2,
+    () => `two drawings: ${JSON.stringify(said.out)}`,
+  )
   assert.ok(seen.isTaken && said.out.startsWith('\u001b[H'))
   assert.doesNotMatch(said.out, /\[2J/)
   seen.press('x')
@@ -252,11 +280,20 @@ test('explain: who has the topic and what became of what was published', async t
     said = await within(run(line), `the end of ${line}`)
     return said.code === EXIT.done && !/nodes answered|"complete":false/.test(said.out)
   }
-  await until(() => isWhole('explain channel:a'), () => JSON.stringify(said))
+  await until(
+    () => isWhole('explain channel:a'),
+    () => JSON.stringify(said),
+  )
   assert.match(said.out, /^channel:a\n/)
-  assert.match(said.out, new RegExp(`\\nconnections\\nconnection +user +node .*\\n${connection.welcome.connection} +ann +`))
+  assert.match(
+    said.out,
+    new RegExp(`\\nconnections\\nconnection +user +node .*\\n${connection.welcome.connection} +ann +`),
+  )
   assert.match(said.out, /\nlast publications\nat +type .*\n.* headline +/)
-  await until(() => isWhole('explain channel:nobody --json'), () => JSON.stringify(said))
+  await until(
+    () => isWhole('explain channel:nobody --json'),
+    () => JSON.stringify(said),
+  )
   const nobody = JSON.parse(said.out)
   assert.equal(nobody.topic, 'channel:nobody')
   assert.ok(nobody.findings.length > 0)

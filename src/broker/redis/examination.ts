@@ -47,7 +47,9 @@ export async function examine(source: RedisSource, prefix: string, timeout = 500
     if ('masters' in asked) {
       const masters = asked.masters.slice(0, MOST_MASTERS)
       return Promise.all(
-        masters.map(master => examineOne(target.at(master), prefix, { timeout, cluster: target.sharded ? 'sharded' : 'plain' })),
+        masters.map(master =>
+          examineOne(target.at(master), prefix, { timeout, cluster: target.sharded ? 'sharded' : 'plain' }),
+        ),
       )
     }
     tried.push({ ...blank(`${seed.host}:${seed.port}`), problem: asked.problem })
@@ -55,7 +57,13 @@ export async function examine(source: RedisSource, prefix: string, timeout = 500
   return tried
 }
 
-const blank = (server: string): Examined => ({ server, user: 'default', info: {}, missing: [], ownLibrary: LIBRARY_VERSION })
+const blank = (server: string): Examined => ({
+  server,
+  user: 'default',
+  info: {},
+  missing: [],
+  ownLibrary: LIBRARY_VERSION,
+})
 
 async function slotsOf(source: SingleSource, seed: { host: string }, timeout: number) {
   return withClient(source, 'doctor', timeout, async client => {

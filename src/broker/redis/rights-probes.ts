@@ -29,7 +29,12 @@ type Line = readonly [command: Probe['command'], fails: string, right?: string]
 
 const probe =
   (pattern: string) =>
-  ([command, fails, right]: Line): Probe => ({ right: right ?? `+${command[0].toLowerCase()}`, pattern, command, fails })
+  ([command, fails, right]: Line): Probe => ({
+    right: right ?? `+${command[0].toLowerCase()}`,
+    pattern,
+    command,
+    fails,
+  })
 
 function ofPlain(prefix: string, channel: string, token: string): Probe[] {
   const list = `${prefix}receipt:${token}`
