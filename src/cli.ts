@@ -5,11 +5,16 @@ import { fileURLToPath } from 'node:url'
 import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
 import { tokenReader } from './node/jwt.ts'
 import { REDIS_FLAGS, readPrefix, readRedis } from './node/redis-environment.ts'
-import { readSettings, type ServeSettings, USAGE } from './node/serve-settings.ts'
+import { usedSettings } from './node/serve-check.ts'
+import { NO_CONFIG, readConfig } from './node/serve-config.ts'
+import { registerOptions } from './node/serve-options.ts'
+import { configPath, readFlags, readSettings, type ServeSettings, USAGE } from './node/serve-settings.ts'
 import pushBridge from './plugin.ts'
 import { createPublisher } from './publisher.ts'
 import { openMetrics } from './routes/metrics.ts'
-import { callUsage, isCall, runCall } from './terminal/run.ts'
+import { callUsage, EXIT, isCall, runCall } from './terminal/run.ts'
+import { openTerminal } from './terminal/screen.ts'
+import { table } from './terminal/table.ts'
 
 /** How often connections whose requests do not come to an end are looked for, in milliseconds. */
 const CHECK_EVERY = 1000
@@ -19,7 +24,7 @@ const BODY_TIMEOUT = 30_000
 
 /** The server of `serve`, not listening yet. `devTicket`: what identifies everybody under `--dev`. */
 export async function createServer(settings: ServeSettings, devTicket?: string): Promise<FastifyInstance> {
-  const { redis, apiKey, events, handshake } = settings
+  const { handshake } = settings
   const app = Fastify({
     trustProxy: settings.trustProxy,
     logger: { level: settings.logLevel },
@@ -29,31 +34,25 @@ export async function createServer(settings: ServeSettings, devTicket?: string):
     http: { headersTimeout: handshake, connectionsCheckingInterval: Math.min(CHECK_EVERY, handshake) },
     requestTimeout: Math.max(BODY_TIMEOUT, handshake),
   })
-  const metrics = settings.metrics && (await openMetrics(app, settings.metrics))
+  const metrics = settings.metrics && { ...(await openMetrics(app, settings.metrics)), ...prefixOf(settings) }
   const identification = devTicket
     ? { authenticate: (request: FastifyRequest) => devIdentity(request, devTicket) }
     : await identificationOf(settings)
-  await app.register(pushBridge, {
-    path: settings.path,
-    limits: { handshake },
-    redis: redis ?? false,
-    redisPrefix: settings.prefix,
-    ...identification,
-    revocation: { ttl: settings.revocationTtl },
-    ...(settings.presence && { presence: settings.presence }),
-    ...(settings.origins && { origins: settings.origins }),
-    ...(events && { events }),
-    ...(metrics && { metrics }),
-    health: { details: true },
-    ...(apiKey && { api: { path: '/push', keys: [apiKey] } }),
-  })
+  await app.register(pushBridge, registerOptions(settings, identification, metrics))
   return app
 }
 
-/** Tickets always; tokens, and the first message, if the settings say so. */
-async function identificationOf({ jwt, isByMessage }: ServeSettings) {
-  const message = { tickets: true, ...(isByMessage && { authenticate: 'message' as const }) }
-  if (!jwt) return message
+const prefixOf = ({ config: { server } }: ServeSettings) => server.metrics?.prefix && { prefix: server.metrics.prefix }
+
+/** Tickets unless the file says otherwise; tokens, the first message or functions of the file, if the settings say so. */
+async function identificationOf({ jwt, isByMessage, config }: ServeSettings) {
+  const { authenticate, onAuthenticate, tickets = true } = config.options
+  const own = typeof authenticate === 'function' && !isByMessage && { authenticate }
+  const message = { tickets, ...own, ...(isByMessage && { authenticate: 'message' as const }) }
+  if (!jwt) return { ...message, ...(onAuthenticate && { onAuthenticate }) }
+  if (own || onAuthenticate) {
+    throw new Error('jwt (JWT_…) and the functions of the file both say who connects: leave out one of them')
+  }
   const read = await tokenReader(jwt)
   return {
     ...message,
@@ -76,7 +75,8 @@ async function serve(settings: ServeSettings): Promise<void> {
   const ticket = dev ? newSecret() : undefined
   const apiKey = settings.apiKey ?? (dev ? newSecret() : undefined)
   const app = await createServer({ ...settings, apiKey }, ticket)
-  if (!apiKey) app.log.info('PUSH_API_KEY is not set: publishing goes through Redis only')
+  if (!apiKey && !settings.config.options.api)
+    app.log.info('PUSH_API_KEY is not set: publishing goes through Redis only')
   if (dev) serveDevPage(app, path)
   const stop = (signal: NodeJS.Signals) => {
     app.log.info({ signal }, 'stopping')
@@ -141,20 +141,20 @@ fastify-push-bridge serve --dev: one node without Redis, for this machine only
 `
 }
 
-/** The commands besides `serve`: each does one thing over Redis, and ends. */
+/** The commands besides `serve`, which go over Redis or look at a node as a client does. */
 const CALL_PARTS = {
   flags: REDIS_FLAGS,
-  open(flags: Readonly<Record<string, string | boolean | undefined>>) {
+  env: process.env,
+  way(flags: Readonly<Record<string, string | boolean | undefined>>) {
     const redis = readRedis(flags, process.env)
-    if (!redis || redis === true) throw new Error('REDIS_URL (--redis) is not set: the command goes through Redis')
-    return createPublisher({ redis, redisPrefix: readPrefix(flags, process.env) })
+    if (!redis || redis === true) return undefined
+    return { redis, redisPrefix: readPrefix(flags, process.env) }
   },
-}
-
-const terminal = {
-  out: (text: string) => void process.stdout.write(text),
-  err: (text: string) => void process.stderr.write(text),
-  input: readInput,
+  open(flags: Readonly<Record<string, string | boolean | undefined>>) {
+    const way = CALL_PARTS.way(flags)
+    if (!way) throw new Error('REDIS_URL (--redis) is not set: the command goes through Redis')
+    return createPublisher(way)
+  },
 }
 
 /** More than any node takes as a publication. */
@@ -172,14 +172,36 @@ async function readInput(): Promise<string> {
 }
 
 async function main(): Promise<void> {
-  const [name, ...rest] = process.argv.slice(2)
+  const argv = process.argv.slice(2)
+  const [name, ...rest] = argv
   if (isCall(name) && !rest.includes('--help')) {
-    process.exitCode = await runCall(name, rest, CALL_PARTS, terminal)
+    const code = await runCall(name, rest, CALL_PARTS, openTerminal(readInput))
+    process.exitCode ||= code
     return
   }
-  const settings = isCall(name) ? 'help' : readSettings(process.argv.slice(2), process.env)
+  if (name === 'serve' && rest.includes('--check') && !rest.includes('--help')) {
+    process.exitCode = await check(argv)
+    return
+  }
+  const settings = isCall(name) ? 'help' : await settingsOf(argv)
   if (settings === 'help') process.stdout.write(`${USAGE}\n${CALLS_USAGE}`)
   else await serve(settings)
+}
+
+async function settingsOf(argv: readonly string[]) {
+  const path = configPath(argv, process.env)
+  return readSettings(argv, process.env, path === undefined ? NO_CONFIG : await readConfig(path))
+}
+
+/** Prints what `serve` would use. Nothing is connected, and nothing listens. */
+async function check(argv: readonly string[]): Promise<number> {
+  const { values: flags } = readFlags(argv)
+  const settings = (await settingsOf(argv)) as ServeSettings
+  const metrics = settings.metrics && { register: (await openMetrics(Fastify(), settings.metrics)).register }
+  const options = registerOptions(settings, settings.dev ? {} : await identificationOf(settings), metrics)
+  const rows = usedSettings(settings, options, { flags, env: process.env })
+  process.stdout.write(`${flags.json ? JSON.stringify(rows) : table(rows as never)}\n`)
+  return EXIT.done
 }
 
 const CALLS_USAGE = `Other commands, with the same settings for Redis; --json for programs
@@ -188,8 +210,9 @@ ${callUsage()}
 
 /** Not when a test imports this file. npm starts the command through a link. */
 if (process.argv[1] && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
-  main().catch((error: Error) => {
+  main().catch((error: Error & { code?: string }) => {
     process.stderr.write(`${error.message} (fastify-push-bridge --help shows the settings)\n`)
-    process.exitCode = 1
+    const isCheck = process.argv.includes('--check')
+    process.exitCode = isCheck && error.code?.startsWith('ERR_PARSE_ARGS') ? EXIT.usage : EXIT.failed
   })
 }

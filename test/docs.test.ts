@@ -17,10 +17,14 @@ import pushBridge, { clientHandler, type PushBridgeOptions } from '../src/index.
 import { EVENT_FLAGS, EVENT_USAGE } from '../src/node/events/environment.ts'
 import { METRICS_FLAGS } from '../src/node/monitoring/environment.ts'
 import { COUNTERS, GAUGES, HISTOGRAMS, LOOP_DELAY } from '../src/node/monitoring/series.ts'
+import { readConfig, SERVER_KEYS } from '../src/node/serve-config.ts'
+import { registerOptions } from '../src/node/serve-options.ts'
+import { readSettings, SERVE_FLAGS, type ServeSettings, USAGE } from '../src/node/serve-settings.ts'
 import { CompressionSchema } from '../src/options/compression.ts'
 import { EventsSchema } from '../src/options/events.ts'
 import { HealthSchema, MetricsSchema } from '../src/options/monitoring.ts'
 import { ApiSchema, OptionsSchema } from '../src/options/options.ts'
+import { OPTION_KEYS, parseOptions } from '../src/options/parse.ts'
 import { type Decoded, decodeEnvelope } from '../src/protocol/envelope.ts'
 import { errors } from '../src/protocol/errors.ts'
 import { EVENT_KINDS, EventWriter } from '../src/protocol/event.ts'
@@ -30,6 +34,7 @@ import { PublishRequestSchema } from '../src/publish/publish.ts'
 import { createPublisher } from '../src/publisher.ts'
 import { API_ROUTES } from '../src/routes/api-routes.ts'
 import { FailureSchema, ResultSchema, StatusAnswer, TicketBody } from '../src/routes/api-schemas.ts'
+import { COMMANDS } from '../src/terminal/commands.ts'
 import { openConnection } from './helpers/app.ts'
 import { cleanups, temporaryFolder } from './helpers/processes.ts'
 import { findProgram } from './helpers/programs.ts'
@@ -49,6 +54,7 @@ const DOCUMENTS = [
   'docs/php.md',
   'docs/guarantees.md',
   'docs/operations.md',
+  'docs/cli.md',
   'docs/architecture.md',
   'docs/comparison.md',
   'docs/scale.md',
@@ -1112,6 +1118,53 @@ test('events: every kind and every setting of serve is named, and the example is
   }
   const flags = settings.filter(([, flag]) => flag.startsWith('--')).map(([, flag]) => flag.slice(2))
   assert.deepEqual(flags.toSorted(), Object.keys(EVENT_FLAGS).toSorted())
+})
+
+// ── docs/cli.md ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const flagsIn = (text: string) => [...text.matchAll(/--([a-z][\w-]*)/g)].map(([, flag]) => flag!)
+
+test('cli: every command with its arguments and flags is in the table, and no other', () => {
+  const rows = tableOf('docs/cli.md', 'Commands').map(([command, , flags]) => ({
+    command: without(command!).replaceAll('\\|', '|'),
+    flags: flagsIn(flags!).toSorted(),
+  }))
+  const expected = Object.entries(COMMANDS).map(([name, { flags }]) => ({ name, flags: Object.keys(flags).toSorted() }))
+  assert.deepEqual(
+    rows.map(({ command, flags }) => ({ name: command.split(' ')[0], flags })),
+    expected,
+  )
+  for (const { command } of rows.filter(({ command }) => !command.startsWith('close'))) {
+    const [name] = command.split(' ')
+    assert.equal(command, `${name} ${COMMANDS[name!]!.usage}`.trimEnd())
+  }
+})
+
+test('cli: every flag of serve is in a document and in the help, and the keys of the file are some', async () => {
+  const documents = ['docs/cli.md', 'docs/events.md', 'docs/operations.md', 'docs/redis.md'].map(read).join('\n')
+  for (const flag of Object.keys(SERVE_FLAGS)) {
+    assert.match(documents, new RegExp(`--${flag}\\b`), flag)
+    if (flag !== 'help') assert.match(USAGE, new RegExp(`--${flag}\\b`), flag)
+  }
+  const rows = tableOf('docs/cli.md', 'serve')
+  const keys = rows.flatMap(([, , key]) => [...key!.matchAll(/`([\w.]+)`/g)].map(([, name]) => name!.split('.')[0]!))
+  const known = new Set<string>([...OPTION_KEYS, ...SERVER_KEYS])
+  assert.deepEqual(
+    keys.filter(key => !known.has(key)),
+    [],
+  )
+  for (const key of SERVER_KEYS) assert.ok(keys.includes(key), key)
+  const examples = blocksOf('docs/cli.md').filter(({ lang }) => lang === 'json' || lang === 'js')
+  assert.deepEqual(
+    examples.map(({ lang }) => lang),
+    ['json', 'js'],
+  )
+  for (const { lang, code } of examples) {
+    const file = join(folder, `config-${modules++}.${lang === 'js' ? 'mjs' : 'json'}`)
+    writeFileSync(file, code)
+    const settings = readSettings(['serve'], {}, await readConfig(file)) as ServeSettings
+    parseOptions(registerOptions(settings, { tickets: true }))
+  }
 })
 
 // ── docs/operations.md and all of them ─────────────────────────────────────────────────────────────────────────────

@@ -128,6 +128,7 @@ export class Dispatcher {
 
   #endFlood(connection: Connection, reason = `more than ${this.#options.limits.messages} messages a second`): void {
     this.#hub.metrics.count('messages_refused_total', 1, 'rate')
+    this.#hub.delivery.limitNotes.add(topicsOf(connection), 'rate')
     connection.close(CLOSE.ABUSE, reason)
   }
 
@@ -163,15 +164,7 @@ export class Dispatcher {
     const message = isBinary ? undefined : parseClientMessage(text)
     // Neither may cost a connection: a ping is a sign of life, and the server itself asks for acks.
     const isCheap = message && 'type' in message && (message.type === 'ping' || message.type === 'ack')
-<<<<<<< HEAD
     if (!this.#pay(conversation, isCheap ? CHEAP_COST : 1)) return this.#endFlood(connection)
-=======
-    if (!this.#pay(conversation, isCheap ? CHEAP_COST : 1)) {
-      this.#hub.metrics.count('messages_refused_total', 1, 'rate')
-      this.#hub.delivery.limitNotes.add(topicsOf(connection), 'rate')
-      return connection.close(CLOSE.ABUSE, `more than ${this.#options.limits.messages} messages a second`)
-    }
->>>>>>> wt-explain
     if (!message) return this.#takeBinary(conversation, data)
     if ('problem' in message) return this.#refuseBad(conversation, message)
     conversation.badInARow = 0

@@ -6,6 +6,7 @@ import { EVENT_FLAGS, EVENT_USAGE, readEvents } from './events/environment.ts'
 import { JWT_FLAGS, JWT_USAGE, readJwt } from './jwt-environment.ts'
 import { METRICS_FLAGS, METRICS_USAGE, readMetrics } from './monitoring/environment.ts'
 import { isOn, REDIS_FLAGS, REDIS_USAGE, readPrefix, readRedis } from './redis-environment.ts'
+import { eventsOf, NO_CONFIG, redisOf, type ServeConfig, withConfig } from './serve-config.ts'
 
 export const USAGE = `fastify-push-bridge serve: WebSocket push for backends that cannot hold sockets
 
@@ -22,7 +23,11 @@ export const USAGE = `fastify-push-bridge serve: WebSocket push for backends tha
   TRUST_PROXY   --trust-proxy    believe X-Forwarded-* of a proxy in front
   LOG_LEVEL     --log-level info debug, info, warn, error
   HANDSHAKE     --handshake 10000  milliseconds that the header of a request, or an upgrade, may take
+  PUSH_CONFIG   --config FILE    JSON, or an ES module with a default export: these settings and all options of register
+                --check          says what is wrong, or what would be used (--json), and ends
                 --dev            try it on this machine without Redis: prints an address and a command to paste
+
+A flag wins over the environment, the environment over the file, and the file over the default.
 
 ${REDIS_USAGE}${EVENT_USAGE}${METRICS_USAGE}${JWT_USAGE}
 Settings that go together
@@ -47,44 +52,57 @@ With JWT_…, ?token=, "Authorization: Bearer" or {"type":"authenticate","payloa
 
 const MIN_KEY_LENGTH = 16
 
+/** The flags of `serve`, for `parseArgs`. */
+export const SERVE_FLAGS = {
+  ...REDIS_FLAGS,
+  port: { type: 'string' },
+  host: { type: 'string' },
+  path: { type: 'string' },
+  'api-key': { type: 'string' },
+  origins: { type: 'string' },
+  presence: { type: 'string' },
+  'trust-proxy': { type: 'boolean' },
+  'log-level': { type: 'string' },
+  handshake: { type: 'string' },
+  dev: { type: 'boolean' },
+  ...EVENT_FLAGS,
+  ...METRICS_FLAGS,
+  ...JWT_FLAGS,
+  authenticate: { type: 'string' },
+  'revocation-ttl': { type: 'string' },
+  config: { type: 'string' },
+  check: { type: 'boolean' },
+  json: { type: 'boolean' },
+  help: { type: 'boolean', short: 'h' },
+} as const
+
+export function readFlags(argv: readonly string[]) {
+  return parseArgs({ args: [...argv], allowPositionals: true, options: SERVE_FLAGS })
+}
+
+/** The file that is named, read before everything else. */
+export function configPath(argv: readonly string[], env: NodeJS.ProcessEnv): string | undefined {
+  const { values } = parseArgs({ args: [...argv], strict: false, options: { config: { type: 'string' } } })
+  return (typeof values.config === 'string' && values.config) || env.PUSH_CONFIG || undefined
+}
+
 export type ServeSettings = Exclude<ReturnType<typeof readSettings>, 'help'>
 
 /**
  * Flags win over the environment, and what is empty counts as not set: an empty HOST would listen on every interface.
  * Throws with a sentence that names the setting and the flag.
  */
-export function readSettings(argv: readonly string[], env: NodeJS.ProcessEnv) {
-  const { values, positionals } = parseArgs({
-    args: [...argv],
-    allowPositionals: true,
-    options: {
-      ...REDIS_FLAGS,
-      port: { type: 'string' },
-      host: { type: 'string' },
-      path: { type: 'string' },
-      'api-key': { type: 'string' },
-      origins: { type: 'string' },
-      presence: { type: 'string' },
-      'trust-proxy': { type: 'boolean' },
-      'log-level': { type: 'string' },
-      handshake: { type: 'string' },
-      dev: { type: 'boolean' },
-      ...EVENT_FLAGS,
-      ...METRICS_FLAGS,
-      ...JWT_FLAGS,
-      authenticate: { type: 'string' },
-      'revocation-ttl': { type: 'string' },
-      help: { type: 'boolean', short: 'h' },
-    },
-  })
+export function readSettings(argv: readonly string[], environment: NodeJS.ProcessEnv, config: ServeConfig = NO_CONFIG) {
+  const { values, positionals } = readFlags(argv)
   if (values.help || positionals.length === 0) return 'help'
   if (positionals[0] !== 'serve' || positionals.length > 1) {
     throw new Error(`unknown command "${positionals.join(' ')}"`)
   }
+  const env = withConfig(config, values, environment)
   const origins = values.origins || env.ORIGINS || undefined
   const settings = {
     /** Undefined with `dev` alone. */
-    redis: readRedis(values, env),
+    redis: readRedis(values, env) ?? (values.dev ? undefined : redisOf(config, env)),
     port: readPort(values.port || env.PORT || '3000'),
     host: values.host || env.HOST || '127.0.0.1',
     path: values.path || env.WS_PATH || '/ws',
@@ -92,15 +110,17 @@ export function readSettings(argv: readonly string[], env: NodeJS.ProcessEnv) {
     origins: origins?.split(',').map(origin => origin.trim()),
     prefix: readPrefix(values, env),
     presence: readPresence(values.presence || env.PRESENCE || undefined),
-    trustProxy: values['trust-proxy'] ?? isOn(env.TRUST_PROXY),
+    trustProxy: values['trust-proxy'] ?? (env.TRUST_PROXY ? isOn(env.TRUST_PROXY) : config.server.trustProxy) ?? false,
     logLevel: values['log-level'] || env.LOG_LEVEL || 'info',
     handshake: readHandshake(values.handshake || env.HANDSHAKE || '10000'),
     dev: values.dev ?? false,
-    events: readEvents(values, env),
+    events: eventsOf(config, readEvents(values, env), env),
     metrics: readMetrics(values, env),
     jwt: readJwt(values, env),
     isByMessage: readAuthenticate(values.authenticate || env.AUTHENTICATE),
     revocationTtl: readTtl(values['revocation-ttl'] || env.REVOCATION_TTL),
+    check: values.check ?? false,
+    config,
   }
   const problem = problemOf(settings)
   if (problem) throw new Error(problem)
@@ -109,7 +129,7 @@ export function readSettings(argv: readonly string[], env: NodeJS.ProcessEnv) {
 
 /** What does not go together. Without Redis there are no tickets, and then nobody could ever connect. */
 function problemOf({ redis, host, apiKey, dev }: ServeSettings): string | undefined {
-  if (!redis && !dev)
+  if (redis === undefined && !dev)
     return 'REDIS_URL (--redis) is not set: set it to the URL of your Redis, or try it without with --dev'
   if (redis && dev) return '--dev runs without Redis: leave out --dev, or REDIS_URL (--redis)'
   if (dev && !isLoopback(host)) return `HOST (--host) is "${host}": --dev listens on 127.0.0.1, ::1 or localhost only`

@@ -28,7 +28,8 @@ import { type PresenceOption, parsePresence } from './presence.ts'
 import { fail, isPlainObject, pick, refuse, refuseType, withDefaults } from './values.ts'
 
 const OBJECTS = ['schemas', 'handlers', 'clientPublications', 'history', 'presence', 'api', 'events'] as const
-const KEYS = [
+/** Every option that there is. */
+export const OPTION_KEYS: readonly string[] = [
   ...Object.keys(OptionsSchema.properties),
   'redis',
   ...CALLBACKS,
@@ -88,7 +89,7 @@ function refuseKeys(given: Record<string, unknown>): void {
       'is an option of Fastify itself and does nothing here: write path: "/v1/ws", register inside a context that has the prefix, or set redisPrefix for the names in Redis',
     )
   }
-  const unknown = unknownKey(given, KEYS)
+  const unknown = unknownKey(given, OPTION_KEYS)
   if (unknown) throw new errors.OPTIONS(unknown)
   if (given.path === undefined) fail('path', 'is missing: write for example path: "/ws"')
 }

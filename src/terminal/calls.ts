@@ -1,51 +1,13 @@
 import type { PublishResult } from '../publish/publish.ts'
 import type { ScriptPublisher } from '../publisher.ts'
+import { type Call, type Flags, type Given, listIn, numberIn, on, text, UsageError } from './command.ts'
 import { printable, table, timeOf } from './table.ts'
 
-export type Flags = Readonly<Record<string, string | boolean | undefined>>
-
-/** What a command was given. */
-export interface Given {
-  args: readonly string[]
-  flags: Flags
-  /** All of the standard input. */
-  input(): Promise<string>
-}
-
-/** A command that does one thing and ends. */
-export interface Call {
-  /** The arguments, as the help shows them. */
-  usage: string
-  about: string
-  flags: Readonly<Record<string, { type: 'string' | 'boolean' }>>
-  /** How many arguments it takes. */
-  takes: readonly [least: number, most: number]
-  run(publisher: ScriptPublisher, given: Given): Promise<unknown>
-  /** The result for people. */
-  show(result: never): string
-}
-
-/** Wrong on the command line: the usage is shown. */
-export class UsageError extends Error {}
-
-function numberIn(flags: Flags, name: string): number | undefined {
-  const text = flags[name]
-  if (text === undefined) return undefined
-  const number = Number(text)
-  if (text === '' || !Number.isFinite(number)) throw new UsageError(`--${name} is "${text}": it must be a number`)
-  return number
-}
-
-function listIn(flags: Flags, name: string): string[] | undefined {
-  const text = flags[name]
-  return typeof text === 'string' ? text.split(',').map(item => item.trim()) : undefined
-}
-
 async function payloadOf({ args, input }: Given): Promise<unknown> {
-  const text = args[2] === '-' ? await input() : args[2]
-  if (text === undefined) return undefined
+  const json = args[2] === '-' ? await input() : args[2]
+  if (json === undefined) return undefined
   try {
-    return JSON.parse(text)
+    return JSON.parse(json)
   } catch (error) {
     throw new UsageError(`the payload is not JSON: ${(error as Error).message}; write for example '{"text":"hello"}'`)
   }
@@ -92,9 +54,6 @@ function showWho(result: Page | OneUser): string {
   if (!result.online) return `${printable(result.user)} is not online`
   return table(result.connections.map(({ since, ...connection }) => ({ ...connection, since: timeOf(since) })))
 }
-
-const text = { type: 'string' } as const
-const on = { type: 'boolean' } as const
 
 /** The commands that ask or tell through Redis, with the calls of `createPublisher`. */
 export const CALLS: Readonly<Record<string, Call>> = {

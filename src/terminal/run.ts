@@ -1,32 +1,39 @@
 import { parseArgs } from 'node:util'
 import { errors } from '../protocol/errors.ts'
 import type { ScriptPublisher } from '../publisher.ts'
-import { CALLS, type Call, type Given, UsageError } from './calls.ts'
+import {
+  type Call,
+  type Described,
+  type Desk,
+  EXIT,
+  type FlagTable,
+  type Given,
+  type Task,
+  type Terminal,
+  UsageError,
+  type Way,
+} from './command.ts'
+import { COMMANDS } from './commands.ts'
 import { printable } from './table.ts'
 
-export interface Terminal {
-  out(text: string): void
-  err(text: string): void
-  input(): Promise<string>
-}
-
-/** What ends a command: it did what it should, it could not, or it was not understood. */
-export const EXIT = { done: 0, failed: 1, usage: 2 } as const
+export { EXIT, type Terminal }
 
 interface Parts {
   /** Flags that every command takes, for the way to Redis. */
-  flags: Call['flags']
+  flags: FlagTable
   /** A publisher with these flags. Throws with a sentence that names the setting. */
   open(flags: Given['flags']): ScriptPublisher
+  way?(flags: Given['flags']): Way | undefined
+  env?: NodeJS.ProcessEnv
 }
 
 export function isCall(name: string | undefined): name is string {
-  return name !== undefined && Object.hasOwn(CALLS, name)
+  return name !== undefined && Object.hasOwn(COMMANDS, name)
 }
 
 /** The commands, a line each, for the help. */
 export function callUsage(): string {
-  return Object.entries(CALLS)
+  return Object.entries(COMMANDS)
     .map(([name, { usage, about }]) => `  ${`${name} ${usage}`.trimEnd()}\n      ${about}`)
     .join('\n')
 }
@@ -38,33 +45,66 @@ export async function runCall(
   parts: Parts,
   terminal: Terminal,
 ): Promise<number> {
-  const call = CALLS[name]!
+  const command = COMMANDS[name]!
   try {
-    const { given, isJson } = read(call, argv, parts, terminal)
-    const publisher = parts.open(given.flags)
-    try {
-      const result = await call.run(publisher, given)
-      terminal.out(`${isJson ? JSON.stringify(result) : call.show(result as never)}\n`)
-      return EXIT.done
-    } finally {
-      await publisher.end()
-    }
+    const { given, isJson } = read(command, argv, parts, terminal)
+    if ('perform' in command) return await perform(command, given, { isJson, parts, terminal })
+    return await ask(command, given, { isJson, parts, terminal })
   } catch (error) {
-    return explain(name, call, error as Error & { code?: string }, terminal)
+    return explain(name, command, error as Error & { code?: string }, terminal)
   }
 }
 
-function read(call: Call, argv: readonly string[], { flags }: Parts, { input }: Terminal) {
-  const options = { ...flags, ...call.flags, json: { type: 'boolean' } } as const
+interface Around {
+  isJson: boolean
+  parts: Parts
+  terminal: Terminal
+}
+
+async function ask(call: Call, given: Given, { isJson, parts, terminal }: Around): Promise<number> {
+  const publisher = parts.open(given.flags)
+  try {
+    const result = await call.run(publisher, given)
+    terminal.out(`${isJson ? JSON.stringify(result) : call.show(result as never)}\n`)
+    return EXIT.done
+  } finally {
+    await publisher.end()
+  }
+}
+
+async function perform(task: Task, given: Given, { isJson, parts, terminal }: Around): Promise<number> {
+  const opened: ScriptPublisher[] = []
+  const desk: Desk = {
+    terminal,
+    isJson,
+    env: parts.env ?? {},
+    ended: terminal.ended ?? new AbortController().signal,
+    open() {
+      const publisher = parts.open(given.flags)
+      opened.push(publisher)
+      return publisher
+    },
+    way: () => parts.way?.(given.flags),
+    commands: COMMANDS,
+  }
+  try {
+    return await task.perform(given, desk)
+  } finally {
+    for (const publisher of opened) await publisher.end()
+  }
+}
+
+function read(command: Described, argv: readonly string[], { flags }: Parts, { input }: Terminal) {
+  const options = { ...flags, ...command.flags, json: { type: 'boolean' } } as const
   const { values, positionals } = parseArgs({ args: [...argv], allowPositionals: true, options })
-  const [least, most] = call.takes
+  const [least, most] = command.takes
   if (positionals.length < least) throw new UsageError('something is missing')
   if (positionals.length > most) throw new UsageError(`"${positionals[most]}" is too much`)
   const given: Given = { args: positionals, flags: values as Given['flags'], input }
   return { given, isJson: (values as { json?: boolean }).json === true }
 }
 
-function explain(name: string, { usage }: Call, error: Error & { code?: string }, { err }: Terminal): number {
+function explain(name: string, { usage }: Described, error: Error & { code?: string }, { err }: Terminal): number {
   const isUsage = error instanceof UsageError || error.code?.startsWith('ERR_PARSE_ARGS') || error.code === OPTIONS
   const help = isUsage ? `\nusage: fastify-push-bridge ${name} ${usage}`.trimEnd() : ''
   const code = error.code?.startsWith('PUSH_ERR_') && error.code !== OPTIONS ? `${error.code}: ` : ''

@@ -6,7 +6,7 @@ import { keysOfPresence, keysOfTopic } from './names.ts'
 
 const LIBRARY = readFileSync(new URL('./push.lua', import.meta.url), 'utf8')
 /** A library with a higher version is newer than this code and is not replaced. */
-const VERSION = Number(/^local VERSION = (\d+)$/m.exec(LIBRARY)![1])
+export const LIBRARY_VERSION = Number(/^local VERSION = (\d+)$/m.exec(LIBRARY)![1])
 /** The same body for servers that forbid functions: the first argument names the function to call. */
 const SCRIPT = `${LIBRARY.slice(LIBRARY.indexOf('\n'))}\nreturn functions[table.remove(ARGV, 1)](KEYS, ARGV)`
 const SCRIPT_SHA = createHash('sha1').update(SCRIPT).digest('hex')
@@ -57,7 +57,7 @@ export class Functions {
     this.#refused.clear()
     const version = await this.#version(timeout)
     if (isMissing(version)) await this.#load(timeout, version)
-    else if (typeof version === 'number' && version < VERSION) await this.#load(timeout, undefined)
+    else if (typeof version === 'number' && version < LIBRARY_VERSION) await this.#load(timeout, undefined)
   }
 
   /** The same for a slot that is just being moved to this server, which takes only one call at a time. */
@@ -171,7 +171,7 @@ export class Functions {
   /** Another node was faster, or an older library lacks the function that was called. */
   async #useExisting(deadline: number): Promise<PushError | undefined> {
     const version = await this.#version(Math.max(1, deadline - performance.now()))
-    if (typeof version === 'number' && version < VERSION) return this.#loadOnce(deadline, undefined)
+    if (typeof version === 'number' && version < LIBRARY_VERSION) return this.#loadOnce(deadline, undefined)
     this.#isScript = false
     this.#isForbidden = false
     return undefined
