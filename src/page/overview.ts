@@ -16,7 +16,7 @@ import { type Timeline, timelineOf } from './series.ts'
 import { type Cell, type Row, Table } from './table.ts'
 
 const MOST_NODES = 200
-const MOST_TOPICS = 20
+const MOST_TOPICS = 12
 const MOST_REASONS = 30
 
 const perSecond = (value: number) => `${numberText(value)}/s`
@@ -167,6 +167,7 @@ export class Overview {
     this.#figure('Latency p50', millisecondsText(worst('p50')), 'from received to written, slowest node')
     this.#figure('Latency p99', millisecondsText(worst('p99')), 'from received to written, slowest node')
     this.#figure('Waiting', bytesText(sumOf(nodes, it => it.heldBytes)), 'bytes for connections whose sockets are full')
+    this.#figure('Connecting', numberText(sumOf(nodes, it => it.pendingUpgrades)), 'upgrades that are not finished')
     this.#figure('Stalled', numberText(stalled), 'connections whose sockets are full')
     this.#figure('CPU', rates.size > 0 ? `${numberText(cpu * 100)} %` : '–', 'of one core, all nodes added')
   }

@@ -4,11 +4,13 @@ import type { Series } from './series.ts'
 export const WIDTH = 600
 export const HEIGHT = 100
 
-/** Where a scale ends that begins at 0: 1, 2 or 5 and zeros, so that it does not change with every point. */
+const ROUND = [1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10]
+
+/** Where a scale ends that begins at 0: a round number, so that it does not change with every point. */
 export function niceCeiling(highest: number): number {
   if (!(highest > 0) || !Number.isFinite(highest)) return 1
   const power = 10 ** Math.floor(Math.log10(highest))
-  const step = [1, 2, 2.5, 5, 10].find(it => highest <= it * power * (1 + 1e-9)) ?? 10
+  const step = ROUND.find(it => highest <= it * power * (1 + 1e-9)) ?? 10
   return step * power
 }
 

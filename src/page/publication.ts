@@ -1,5 +1,5 @@
 import { type Child, el } from './dom.ts'
-import { clockText, countText, numberText } from './format.ts'
+import { clockText, countText, numberText, shortText } from './format.ts'
 import { fieldsOf, listOf, numberOf, readCounts, textOf } from './reports.ts'
 import { tableOf } from './table.ts'
 
@@ -56,12 +56,12 @@ function showTrace(steps: readonly Readonly<Record<string, unknown>>[]): Child[]
     key: `${n}`,
     cells: [
       { text: `+${numberText(numberOf(at) - begin)} ms`, title: clockText(numberOf(at)) },
+      { text: shortText(textOf(node), 12) || '–', title: textOf(node) },
       textOf(what),
       detailOf(more),
-      textOf(node) || '–',
     ],
   }))
-  const columns = [{ title: 'After' }, { title: 'What' }, { title: 'More' }, { title: 'Node' }]
+  const columns = [{ title: 'After' }, { title: 'Node' }, { title: 'What' }, { title: 'More' }]
   return [tableOf(columns, rows, 'The way of the publication')]
 }
 

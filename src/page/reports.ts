@@ -37,6 +37,7 @@ export interface NodeReport {
   problem: string
   connections: number
   topics: number
+  pendingUpgrades: number
   stalledConnections: number
   heldBytes: number
   lag: number
@@ -105,6 +106,7 @@ function readNode(value: unknown): NodeReport {
     problem: textOf(it.problem),
     connections: numberOf(it.connections),
     topics: numberOf(it.topics),
+    pendingUpgrades: numberOf(it.pendingUpgrades),
     stalledConnections: numberOf(it.stalledConnections),
     heldBytes: numberOf(it.heldBytes),
     lag: numberOf(it.lag),
