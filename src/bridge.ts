@@ -3,6 +3,8 @@ import type { PushConnection } from './connection/identity.ts'
 import { topicsOf } from './connection/registry.ts'
 import { checkInfo } from './node/authentication.ts'
 import type { Hub } from './node/hub.ts'
+import { askNodes, explain, type NodesQuery } from './node/monitoring/inquirer.ts'
+import type { Explanation, Nodes } from './node/monitoring/report-schemas.ts'
 import type { Presence } from './node/presence/presence.ts'
 import type { Members, MembersQuery, OnlineUser } from './node/presence/reader.ts'
 import { issueTicket } from './node/tickets.ts'
@@ -156,6 +158,17 @@ export class PushBridge {
       throw new errors.FIELD((error as Error).message)
     }
     this.#hub.presence?.inform(known, topicsOf(known))
+  }
+
+  /** How every node is. Who does not answer within a second is missing: then `complete` is false. */
+  nodes(query?: NodesQuery): Promise<Nodes> {
+    return askNodes(this.#hub.broker.inquiry, query)
+  }
+
+  /** Why something did or did not arrive on `topic`: what every node knows of it, and what to conclude. */
+  explain(topic: string): Promise<Explanation> {
+    const { broker, delivery } = this.#hub
+    return explain(broker.inquiry, topic, it => delivery.isRecorded(it))
   }
 
   get #presence(): Presence<Connection> {

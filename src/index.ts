@@ -3,6 +3,16 @@ import pushBridge from './plugin.ts'
 export default pushBridge
 export type { Connections, PushBridge, Status } from './bridge.ts'
 export type { PushConnection } from './connection/identity.ts'
+export type { NodesQuery } from './node/monitoring/inquirer.ts'
+export type {
+  BusyTopic,
+  Explanation,
+  NodeReport,
+  Nodes,
+  RecentPublication,
+  Sample,
+  TopicReport,
+} from './node/monitoring/report-schemas.ts'
 export type { Members, MembersQuery, OnlineUser } from './node/presence/reader.ts'
 export type { ClientPublication } from './options/client-publications.ts'
 export type { CompressionOption } from './options/compression.ts'

@@ -9,6 +9,7 @@ import { Events } from './node/events/events.ts'
 import { Hub, type HubEvents } from './node/hub.ts'
 import { Dispatcher } from './node/inbound.ts'
 import { expose } from './node/monitoring/exposition.ts'
+import { Reporter } from './node/monitoring/reporter.ts'
 import { Workers } from './node/workers.ts'
 import type { Options, PushBridgeOptions } from './options/options.ts'
 import { parseOptions } from './options/parse.ts'
@@ -59,6 +60,7 @@ const pushBridge: FastifyPluginAsync<PushBridgeOptions> = async (app, input) => 
   })
   const histories = new HistoryReader(broker, schemas, options.limits.publication)
   const admission = new Admission(hub, options, app.log)
+  openReporter(app, hub, () => admission.gate.pending)
   const push = new PushBridge(hub, publisher, histories, () => admission.status())
   app.decorate(options.name, push as never)
   await app.register(async scope => {
@@ -77,6 +79,21 @@ const pushBridge: FastifyPluginAsync<PushBridgeOptions> = async (app, input) => 
   // In preClose, since the server then waits for its sockets, and ours would never close.
   app.addHook('preClose', () => hub.drain())
   app.addHook('onClose', async () => hub.close())
+}
+
+/** From now on this node answers when all nodes are asked. */
+function openReporter(app: FastifyInstance, hub: Hub, pendingUpgrades: () => number): void {
+  const { broker, registry, metrics, rounds, delivery, options } = hub
+  const reporter = new Reporter({
+    ...{ name: options.name, broker, registry, metrics, rounds, pendingUpgrades },
+    recent: delivery.recent,
+    limitNotes: delivery.limitNotes,
+    state: () => ({ isDraining: hub.isDraining, ...hub.waiting }),
+    isRecorded: topic => delivery.isRecorded(topic),
+    idleTime: connection => hub.idleTime(connection),
+  })
+  hub.respond = question => reporter.answer(question)
+  app.addHook('onClose', async () => reporter.close())
 }
 
 /** What the options `metrics` and `health` ask for. */

@@ -1,6 +1,7 @@
 import type { Broker } from './broker/broker.ts'
 import { checkSource, pubSubOf, type RedisSource, targetOf } from './broker/redis/client.ts'
 import { FIRST_TIMELINE, historyIn } from './broker/redis/history.ts'
+import { RedisInquiry } from './broker/redis/inquiry.ts'
 import type { Masters } from './broker/redis/masters.ts'
 import { Names } from './broker/redis/names.ts'
 import { PlainCommands } from './broker/redis/plain-commands.ts'
@@ -8,6 +9,8 @@ import { RedisPresence } from './broker/redis/presence.ts'
 import { PublishCommands } from './broker/redis/publish-commands.ts'
 import { mastersFor } from './broker/redis/publisher-links.ts'
 import { RedisRevocations } from './broker/redis/revocations.ts'
+import { askNodes, explain, type NodesQuery } from './node/monitoring/inquirer.ts'
+import type { Explanation, Nodes } from './node/monitoring/report-schemas.ts'
 import { type Members, type MembersQuery, type OnlineUser, readMembers, readUser } from './node/presence/reader.ts'
 import { issueTicket } from './node/tickets.ts'
 import { REVOCATION_TTL } from './options/identity.ts'
@@ -66,6 +69,10 @@ export interface ScriptPublisher extends AsyncDisposable {
   /** Resolves with a single-use secret that stands for `identity`, good for `ttl` seconds (30), at most a day. */
   ticket(identity: Authentication, ttl?: number): Promise<string>
   status(): Promise<ScriptStatus>
+  /** How every node is. Who does not answer within a second is missing: then `complete` is false. */
+  nodes(query?: NodesQuery): Promise<Nodes>
+  /** Why something did or did not arrive on `topic`: what every node knows of it, and what to conclude. */
+  explain(topic: string): Promise<Explanation>
   /** Who is on `topic`, if the nodes keep that: see the option `presence`. */
   presence(topic: string, query?: MembersQuery): Promise<Members>
   /** Whether a user is online, and on which connections: with `presence: { users: true }` on the nodes. */
@@ -109,7 +116,8 @@ export function createPublisher(options: CreatePublisherOptions): ScriptPublishe
   const names = new Names(redisPrefix)
   const plain = new PlainCommands(masters, names, publishTimeout)
   const publishing = new PublishCommands(masters, names, { publishTimeout, maxBytes, pubSub: pubSubOf(target) })
-  const publisher = new Publisher(publishing, table, new HistoryRules(history), maxBytes)
+  const rules = new HistoryRules(history)
+  const publisher = new Publisher(publishing, table, rules, maxBytes)
   const commands = new Commands(publisher)
   const marks = new RedisRevocations(masters, names, publishTimeout)
   const revocation = {
@@ -119,6 +127,7 @@ export function createPublisher(options: CreatePublisherOptions): ScriptPublishe
   }
   const presence = new RedisPresence(masters, names, { timeout: publishTimeout, isSharded: false })
   const histories = new HistoryReader(historyOf(masters, names, { timeout: publishTimeout, maxBytes }), table, maxBytes)
+  const inquiry = new RedisInquiry(masters, names)
   const end = async () => masters.close()
   return {
     publish: publisher.publish,
@@ -128,6 +137,8 @@ export function createPublisher(options: CreatePublisherOptions): ScriptPublishe
     unsubscribe: (target, topic) => commands.unsubscribe(target, topic),
     ticket: async (identity, ttl) => (await issueTicket(plain, identity, ttl)).token,
     status: () => statusOf(masters, plain),
+    nodes: query => askNodes(inquiry, query),
+    explain: topic => explain(inquiry, topic, it => rules.of(it) !== undefined),
     presence: (topic, query) => readMembers(presence, topic, query),
     user: user => readUser(presence, user),
     users: query => readMembers(presence, 'all', query),

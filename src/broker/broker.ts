@@ -2,8 +2,10 @@ import type { PushError } from '../protocol/errors.ts'
 import type { EncodedEvent } from '../protocol/event.ts'
 import type { GapReason } from '../protocol/messages.ts'
 import type { Position } from '../protocol/position.ts'
+import type { Misquestion, Question } from '../protocol/question.ts'
 import type { Slice } from '../protocol/slice.ts'
 import type { Topic } from '../protocol/topic.ts'
+import type { Inquiry, TopicTrouble } from './inquiry.ts'
 import type { PresenceStore } from './presence.ts'
 
 /** A publication or control message for the nodes. */
@@ -117,6 +119,10 @@ export interface Subscriber {
   topics(): Iterable<Topic>
   /** Everything, or these topics, is received again after an interruption. Commands that were published meanwhile are lost. */
   restored?(topics?: readonly Topic[]): void
+  /** The answer to a question that was put to all nodes; undefined if there is none. */
+  asked?(question: Question): object | undefined
+  /** For the counters: a question was not answered. */
+  misasked?(reason: Misquestion['reason']): void
 }
 
 /** These topics are confirmed, with their positions as far as known. */
@@ -132,6 +138,7 @@ export interface TicketBound {
 export interface Broker {
   readonly kind: 'memory' | 'redis'
   readonly presence: PresenceStore
+  readonly inquiry: Inquiry
   readonly node: string
   /** False while publications cannot be sent or received. */
   readonly connected: boolean
@@ -161,6 +168,8 @@ export interface Broker {
   subscribe(topics: readonly Topic[], confirmed?: Confirmed): Promise<ReadonlyMap<Topic, Position>>
   /** Topics of the same shard are confirmed together; those of another one do not wait for them. */
   shardOf(topic: Topic): unknown
+  /** What is wrong with a topic of this node, if anything is. */
+  troubleWith(topic: Topic): TopicTrouble
   /** Leaves the topic unless an attached subscriber still holds it. */
   unsubscribe(topic: Topic): void
 

@@ -22,6 +22,15 @@ export class Metrics {
     this.#followed.set(keyOf(name, reason), read)
   }
 
+  /** How much `name` has counted, whatever the reason. */
+  total(name: CounterName): number {
+    let sum = 0
+    const isMeant = (key: string) => key === name || (key.startsWith(name) && key[name.length] === '{')
+    for (const [key, count] of this.#counters) if (isMeant(key)) sum += count
+    for (const [key, read] of this.#followed) if (isMeant(key)) sum += read()
+    return sum
+  }
+
   snapshot(): Record<string, number> {
     const followed = [...this.#followed].map(([name, read]) => [name, read()] as const).filter(([, count]) => count > 0)
     return Object.fromEntries([...this.#counters, ...followed].sort(([a], [b]) => (a < b ? -1 : 1)))
@@ -55,6 +64,8 @@ export type CounterName =
   | 'gaps_total'
   | 'recoveries_total'
   | 'publications_filled_total'
+  | 'questions_answered_total'
+  | 'questions_refused_total'
   | 'events_sent_total'
   | 'events_lost_total'
   | 'backend_calls_total'

@@ -2,7 +2,7 @@ import { tracing } from '../broker/tracing.ts'
 import { errors } from '../protocol/errors.ts'
 import { CLOSE, closeProblem, encodeMessage, type Gap, type GapReason, type Ref } from '../protocol/messages.ts'
 import type { Topic } from '../protocol/topic.ts'
-import type { Identity, PushConnection } from './identity.ts'
+import { type Identity, type PushConnection, sinceStart } from './identity.ts'
 import { countMessages, directSegment, gapSegment, type Queue } from './queue.ts'
 import { type Joined, topicsOf } from './registry.ts'
 import type { Transport } from './transport.ts'
@@ -23,6 +23,8 @@ export class Connection extends Writer implements PushConnection {
   allow: Identity['allow']
   expires: number | undefined
   began: number
+  /** When it was opened, as `sinceStart`. */
+  readonly opened = sinceStart(Date.now())
   /** The client was told that its identity expires. */
   isWarned = false
   /** How often its identity was replaced. */

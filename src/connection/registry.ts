@@ -115,6 +115,13 @@ export class Registry<M extends Member> {
     return this.#byId.get(topic.slice('connection:'.length))
   }
 
+  /** How many members `topic` has. */
+  countOn(topic: Topic): number {
+    if (topic === 'all') return this.size
+    const audience = this.audience(topic)
+    return audience === undefined ? 0 : audience instanceof Group ? audience.size : 1
+  }
+
   /** The connections that are subscribed to `topic`. Can be iterated more than once. */
   members(topic: Topic): Iterable<M> {
     if (topic === 'all') return this.#all

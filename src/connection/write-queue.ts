@@ -15,6 +15,13 @@ export interface WriteQueueOptions {
   slowConsumer: 'close' | 'drop'
 }
 
+interface WriteQueueEvents {
+  wake(): void
+  closing(connection: Connection): void
+  /** A limit was applied to a connection. */
+  limited?(connection: Connection, reason: GapReason): void
+}
+
 /** How many connections, and about how many bytes, are flushed between two looks at the clock. */
 const GROUP_CONNECTIONS = 32
 const GROUP_BYTES = 256 * 1024
@@ -34,8 +41,7 @@ export class WriteQueue implements Outlet {
   readonly held = new HeldMemory()
   readonly #nodeBudget: number
   readonly #metrics: Metrics
-  readonly #wake: () => void
-  readonly #onClosing: (connection: Connection) => void
+  readonly #events: WriteQueueEvents
   readonly #reconnectTimes = new ReconnectTimes()
   #due: Writer[] = []
   #next = 0
@@ -45,19 +51,14 @@ export class WriteQueue implements Outlet {
   writtenBytes = 0
   flushes = 0
 
-  constructor(
-    options: WriteQueueOptions,
-    metrics: Metrics,
-    events: { wake(): void; closing(connection: Connection): void },
-  ) {
+  constructor(options: WriteQueueOptions, metrics: Metrics, events: WriteQueueEvents) {
     this.budget = options.buffer
     this.ceiling = Math.max(options.buffer, Math.floor(options.nodeBuffer * MAX_SHARE))
     this.slowConsumer = options.slowConsumer
     this.slow = new SlowConsumers(options.buffer, options.bufferTime)
     this.#nodeBudget = options.nodeBuffer
     this.#metrics = metrics
-    this.#wake = events.wake
-    this.#onClosing = events.closing
+    this.#events = events
   }
 
   get isIdle(): boolean {
@@ -71,11 +72,15 @@ export class WriteQueue implements Outlet {
 
   schedule(writer: Writer): void {
     this.#due.push(writer)
-    this.#wake()
+    this.#events.wake()
   }
 
   dropped(messages: number, reason: string): void {
     if (messages > 0) this.#metrics.count('messages_dropped_total', messages, reason)
+  }
+
+  limited(writer: Writer, reason: GapReason): void {
+    this.#events.limited?.(writer as Connection, reason)
   }
 
   gapped(reason: GapReason): void {
@@ -83,7 +88,7 @@ export class WriteQueue implements Outlet {
   }
 
   closing(connection: Connection): void {
-    this.#onClosing(connection)
+    this.#events.closing(connection)
   }
 
   reconnectAfter(): number {

@@ -24,6 +24,8 @@ export interface WriterOutlet {
   delivered(bytes: number): void
   /** Messages were dropped unwritten, because the connection was slow or has closed. */
   dropped(messages: number, reason: GapReason | 'closed'): void
+  /** A limit was applied to a connection. */
+  limited(writer: Writer, reason: GapReason): void
   /** A client was sent a `gap`. */
   gapped(reason: GapReason): void
   /** Milliseconds after which a client that is cut off now is to reconnect. */
@@ -51,7 +53,7 @@ export abstract class Writer {
   /** Replays that wait for the socket. */
   #onDrained: (() => void)[] = NOBODY
   /** The socket is full. */
-  #stalled = false
+  isStalled = false
 
   constructor(transport: Transport, outlet: WriterOutlet) {
     this.transport = transport
@@ -187,7 +189,7 @@ export abstract class Writer {
   #hold(segment: Segment): boolean {
     const { budget, ceiling, slow } = this.outlet
     // The client is not to blame for what the node itself has not written yet.
-    if (!this.#stalled && this.#waiting + segment.bytes > budget) this.flush()
+    if (!this.isStalled && this.#waiting + segment.bytes > budget) this.flush()
     const backlog = this.#backlog
     if (!backlog) return this.#enqueue(segment)
     const buffered = this.buffered + segment.bytes
@@ -234,7 +236,7 @@ export abstract class Writer {
 
   /** The socket did not take `rest`, the end of `queue`. */
   #stall(queue: Queue, rest: readonly Part[]): void {
-    this.#stalled = true
+    this.isStalled = true
     this.#backlog ??= new Backlog(this.outlet.held)
     const left = rest.reduce((bytes, part) => bytes + partBytes(part), 0)
     this.#wrote(queue, queue.bytes - left)
@@ -245,13 +247,13 @@ export abstract class Writer {
   }
 
   #resume(): void {
-    this.#stalled = false
+    this.isStalled = false
     this.progressed()
     this.flush()
   }
 
   #flushBacklog(backlog: Backlog): void {
-    if (this.#stalled || this.state !== 'open') return
+    if (this.isStalled || this.state !== 'open') return
     for (let next = backlog.take(); next; next = backlog.take()) if (!this.#write(next)) return
     this.outlet.slow.forget(this)
     this.#backlog = undefined
@@ -275,6 +277,7 @@ export abstract class Writer {
   cut(refused?: Segment): void {
     const isWelcome = this.state === 'open'
     this.outlet.dropped(countMessages(this.discard(refused)), 'slow_consumer')
+    this.outlet.limited(this, 'slow_consumer')
     // After what the socket has taken, like the close frame. Clients that are cut off together reconnect one by one.
     if (isWelcome) this.writeAll(directSegment(encodeMessage('reconnect', { after: this.outlet.reconnectAfter() })))
     this.finish(CLOSE.SLOW_CONSUMER, 'slow consumer')
@@ -285,6 +288,7 @@ export abstract class Writer {
     const backlog = this.#backlog!
     const { lost, isTold } = backlog.drop(refused)
     this.outlet.dropped(lost, 'slow_consumer')
+    if (lost > 0) this.outlet.limited(this, 'slow_consumer')
     if (isTold) this.outlet.gapped('slow_consumer')
     this.outlet.slow.forget(this)
     // Only replies are left: a client that asks and does not read is cut off.

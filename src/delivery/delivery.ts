@@ -2,19 +2,22 @@ import type { Broker, Incoming, Subscriber } from '../broker/broker.ts'
 import { tracing } from '../broker/tracing.ts'
 import type { Connection } from '../connection/connection.ts'
 import type { WriteQueue } from '../connection/write-queue.ts'
-import { type Control, type Decoded, decodeEnvelope, type Publication, type Rejection } from '../protocol/envelope.ts'
+import type { Control, Decoded, Rejection } from '../protocol/envelope.ts'
 import type { GapReason } from '../protocol/messages.ts'
 import type { Position } from '../protocol/position.ts'
 import type { PresenceDelta } from '../protocol/presence-delta.ts'
-import type { Slice } from '../protocol/slice.ts'
+import type { Misquestion, Question } from '../protocol/question.ts'
 import { isOwnTopic, type Topic } from '../protocol/topic.ts'
 import type { HistoryRules } from '../publish/history-rules.ts'
 import type { Acknowledgements } from './acks.ts'
-import { FanOut, type FanOutParts, type Skipped } from './fan-out.ts'
+import { FanOut, type FanOutParts, isForAll, type Skipped } from './fan-out.ts'
 import type { Flow } from './flush-scheduler.ts'
 import { GapNotice } from './gap-notice.ts'
+import { LimitNotes } from './limit-notes.ts'
+import type { RecentPublications } from './recent.ts'
 import { Rounds } from './rounds.ts'
 import { traceDeliver, traceReceive } from './trace.ts'
+import { MISDIRECTED, OVERLOADED, receiptOf } from './unusable.ts'
 
 /** The parts of the node that a delivery uses. */
 export interface DeliveryParts extends FanOutParts {
@@ -33,6 +36,8 @@ export interface DeliveryEvents {
   presence(topic: Topic, delta: PresenceDelta): void
   /** Commands were or may have been missed; `isOver`: everything, or these topics, is received again. */
   missed?(isOver: boolean, topics?: readonly Topic[]): void
+  /** A question to all nodes. */
+  asked?(question: Question): object | undefined
   /** An unexpected error, to be logged: it must not end the process. */
   failed(error: unknown): void
 }
@@ -45,19 +50,6 @@ const FLOW = 8
 
 /** A node that has read this many bytes ahead of what it delivers is behind: by thousands of small publications. */
 const BEHIND = 1024 * 1024
-
-const OVERLOADED = {
-  delivered: 0,
-  skipped: 0,
-  rejected: { reason: 'overload', message: 'more came in than this node could deal with' },
-}
-
-const MISDIRECTED = {
-  kind: 'rejected',
-  reason: 'classic',
-  message:
-    'it was published with PUBLISH, which reaches nobody here: this Cluster uses sharded pub/sub, write SPUBLISH',
-} as const
 
 /** About what a waiting envelope costs besides its bytes: even empty ones fill memory. */
 const ENTRY_COST = 256
@@ -77,6 +69,8 @@ export class Delivery implements Subscriber {
   #receivedBytes = 0
   #isAwake = false
   readonly rounds: Rounds
+  /** What limits did to those who have a topic. */
+  readonly limitNotes = new LimitNotes()
   #timer: NodeJS.Timeout | undefined
 
   constructor(parts: DeliveryParts, events: DeliveryEvents) {
@@ -121,9 +115,10 @@ export class Delivery implements Subscriber {
 
   /** A publication that cannot be delivered must not hold up those after it. */
   #deliver(incoming: Incoming): void {
-    this.#received++
+    // One look at the clock for all of a turn.
+    if (this.#received++ === 0) this.recent.now = performance.now()
     this.#receivedBytes += incoming.envelope.length
-    this.rounds.gather()
+    this.rounds.gather(this.recent.now)
     try {
       const taken = this.#parts.decoder.decode(incoming.topic, incoming.envelope)
       if (tracing.deliver.hasSubscribers) traceDeliver(incoming, taken, this.#parts)
@@ -133,6 +128,20 @@ export class Delivery implements Subscriber {
     } catch (error) {
       this.#events.failed(error)
     }
+  }
+
+  get recent(): RecentPublications {
+    return this.#fanOut.recent
+  }
+
+  asked(question: Question): object | undefined {
+    const answer = this.#events.asked?.(question)
+    if (answer) this.#parts.metrics.count('questions_answered_total')
+    return answer
+  }
+
+  misasked(reason: Misquestion['reason']): void {
+    this.#parts.metrics.count('questions_refused_total', 1, reason)
   }
 
   restored = (topics?: readonly Topic[]): void => this.#events.missed?.(true, topics)
@@ -190,6 +199,8 @@ export class Delivery implements Subscriber {
   #overload(incoming: Incoming): void {
     this.#parts.metrics.count('messages_dropped_total', 1, 'overload')
     this.#events.missed?.(false)
+    this.recent.rejected(incoming.topic, 'overload', incoming.position?.id)
+    this.limitNotes.add([incoming.topic], 'overload')
     const last = this.#waiting.at(-1)
     const isAlike = last instanceof GapNotice && last.reason === 'overload'
     if (!(isAlike && last.add(incoming.topic))) {
@@ -276,6 +287,7 @@ export class Delivery implements Subscriber {
     const { reason, message, receipt } = rejection
     const { metrics, broker, registry } = this.#parts
     metrics.count('publications_rejected_total', 1, reason)
+    this.recent.rejected(topic, reason, position?.id)
     this.#events.rejected(topic, rejection)
     broker.note({ topic, envelope: envelope.view(), reason, message })
     // It has a position, and other nodes may have delivered it: clients are sent a `gap` in its place.
@@ -301,16 +313,4 @@ export class Delivery implements Subscriber {
 
 function costOf({ envelope }: Incoming): number {
   return ENTRY_COST + envelope.length
-}
-
-/** Whether it goes to all connections of its topic, and nobody waits for an answer. */
-function isForAll(decoded: Decoded): decoded is Publication {
-  return decoded.kind === 'publication' && decoded.except.length === 0 && decoded.receipt === undefined
-}
-
-/** The receipt token of an envelope that is not decoded otherwise. */
-function receiptOf(envelope: Slice): string | undefined {
-  const bytes = envelope.view()
-  if (!bytes.includes('"receipt"')) return undefined
-  return decodeEnvelope(bytes, bytes.length).receipt
 }

@@ -7,10 +7,11 @@ import { Segment } from '../connection/queue.ts'
 import { Group, type Registry } from '../connection/registry.ts'
 import { Tail } from '../connection/tail.ts'
 import type { WriteQueue } from '../connection/write-queue.ts'
-import type { Publication } from '../protocol/envelope.ts'
+import type { Decoded, Publication } from '../protocol/envelope.ts'
 import type { Position } from '../protocol/position.ts'
 import type { Topic } from '../protocol/topic.ts'
 import type { Decoder, Plain } from './decoder.ts'
+import { RecentPublications } from './recent.ts'
 
 type SkipReason = 'except' | 'closing' | 'slow'
 
@@ -34,6 +35,7 @@ const SMALL_FRAME = 1024
  * segment; any other becomes a segment of its own.
  */
 export class FanOut {
+  readonly recent = new RecentPublications()
   readonly #parts: FanOutParts
   /** Successive publications on one topic that are still to be queued for its connections. */
   #run: Segment | undefined
@@ -50,27 +52,37 @@ export class FanOut {
     const { registry, decoder } = this.#parts
     const { topic, position } = incoming
     const audience = registry.audience(topic)
-    if (audience === undefined && (topic !== 'all' || registry.size === 0)) return
+    if (audience === undefined && (topic !== 'all' || registry.size === 0)) return void this.#note(incoming, taken)
     if (audience && taken.kind === 'plain' && !(audience instanceof Group && audience.size > FEW)) {
       const message = decoder.extended(incoming)
       const bytes = frameBytes(message)
-      if (bytes <= SMALL_FRAME) return this.#toFew(audience, { topic, position, message, bytes })
+      if (bytes <= SMALL_FRAME) {
+        this.endRun()
+        return this.#toFew(audience, { topic, position, message, bytes }, this.#note(incoming, taken))
+      }
     }
     const frame = decoder.frame(incoming, taken, true)
     const run = this.#run
-    if (run?.topic === topic && run.extend(frame, position)) return
+    if (run?.topic === topic && run.extend(frame, position)) return void this.#note(incoming, taken)
     this.endRun()
+    this.#note(incoming, taken)
     this.#run = new Segment(frame, topic, { position })
   }
 
-  #toFew(audience: Connection | Group<Connection>, small: Small): void {
-    this.endRun()
-    this.#parts.writeQueue.delivered(small.bytes)
-    if (audience instanceof Group) this.#toGroup(audience, small)
-    else this.#toOne(audience, small)
+  /** Remembers it for whoever misses it. */
+  #note({ topic, position }: Incoming, taken: Plain | Publication): number {
+    return this.recent.note(topic, taken.kind === 'plain' ? this.#parts.decoder.plainType : taken.type, position?.id)
   }
 
-  #toOne(connection: Connection, small: Small): void {
+  #toFew(audience: Connection | Group<Connection>, small: Small, index: number): void {
+    this.#parts.writeQueue.delivered(small.bytes)
+    const before = this.#deliveries
+    if (audience instanceof Group) this.#toGroup(audience, small, index)
+    else this.#toOne(audience, small, index)
+    this.recent.reached(index, this.#deliveries - before)
+  }
+
+  #toOne(connection: Connection, small: Small, index: number): void {
     const { topic } = small
     const tail = connection.tailFor(topic)
     if (tail?.canGrowFor(1) && addTo(tail, small)) {
@@ -84,10 +96,14 @@ export class FanOut {
       return
     }
     next?.giveBackUnheld()
-    this.#give(connection, segmentOf(small))
+    this.#noteSkip(index, this.#give(connection, segmentOf(small)))
   }
 
-  #toGroup(group: Group<Connection>, small: Small): void {
+  #noteSkip(index: number, skip: 'closing' | 'slow' | undefined): void {
+    if (skip) this.recent.skipped(index, skip)
+  }
+
+  #toGroup(group: Group<Connection>, small: Small, index: number): void {
     const { topic } = small
     const count = group.size
     const tail = group.tail?.canGrowFor(count) ? group.tail : tailOf(group, topic)
@@ -104,7 +120,7 @@ export class FanOut {
       if (next && connection.begin(next, topic)) this.#deliveries++
       else {
         segment ??= segmentOf(small)
-        this.#give(connection, segment)
+        this.#noteSkip(index, this.#give(connection, segment))
       }
     }
     next?.giveBackUnheld()
@@ -128,13 +144,16 @@ export class FanOut {
     if (run === undefined) return
     this.#run = undefined
     this.#parts.writeQueue.delivered(run.bytes)
-    for (const connection of this.#parts.registry.members(run.topic!)) this.#give(connection, run)
+    const done = { reached: 0, closing: 0, slow: 0 }
+    for (const connection of this.#parts.registry.members(run.topic!)) done[this.#give(connection, run) ?? 'reached']++
+    this.recent.ended(run.topic!, run.count, done)
   }
 
-  #give(connection: Connection, segment: Segment): void {
+  #give(connection: Connection, segment: Segment): 'closing' | 'slow' | undefined {
     const skip = connection.isClosing ? 'closing' : connection.give(segment) ? undefined : 'slow'
     if (skip) this.#parts.metrics.count('deliveries_skipped_total', segment.count, skip)
     else this.#deliveries += segment.count
+    return skip
   }
 
   /** A publication with `except` or a receipt. */
@@ -144,6 +163,7 @@ export class FanOut {
     this.endRun()
     const segment = new Segment(decoder.frame(incoming, publication, true), topic, { position })
     writeQueue.delivered(segment.bytes)
+    const index = this.#note(incoming, publication)
     const skipped: Skipped = {}
     const reached: Connection[] = []
     for (const connection of registry.members(topic)) {
@@ -152,7 +172,11 @@ export class FanOut {
       else reached.push(connection)
     }
     this.#deliveries += reached.length
-    for (const [reason, count] of Object.entries(skipped)) metrics.count('deliveries_skipped_total', count, reason)
+    this.recent.reached(index, reached.length)
+    for (const [reason, count] of Object.entries(skipped)) {
+      metrics.count('deliveries_skipped_total', count, reason)
+      this.recent.skipped(index, reason as SkipReason, count)
+    }
     return { reached, skipped }
   }
 
@@ -214,4 +238,9 @@ function areInStep(group: Group<Connection>, topic: Topic): boolean {
 function skipReason(connection: Connection, except: readonly Topic[]): SkipReason | undefined {
   if (connection.isClosing) return 'closing'
   return isExcepted(connection, except) ? 'except' : undefined
+}
+
+/** Whether it goes to all connections of its topic, and nobody waits for an answer. */
+export function isForAll(decoded: Decoded): decoded is Publication {
+  return decoded.kind === 'publication' && decoded.except.length === 0 && decoded.receipt === undefined
 }

@@ -15,6 +15,8 @@ export interface Round {
   bytes: number
 }
 
+type Watcher = (round: Round) => void
+
 /** Where a round begins. `oldest`: when the first publication came that is to be written; 0 if none came. */
 interface Start {
   oldest: number
@@ -26,7 +28,7 @@ interface Start {
 export class Rounds {
   readonly #queue: WriteQueue
   readonly #scheduler = new FlushScheduler()
-  #watcher: ((round: Round) => void) | undefined
+  #watchers: readonly Watcher[] = []
   #oldest = 0
   #sampledAt = 0
   #start: Start | undefined
@@ -35,17 +37,22 @@ export class Rounds {
     this.#queue = queue
   }
 
-  /** `watcher` is told of rounds that end, of a sample if there are many; undefined ends that. */
-  watch(watcher: ((round: Round) => void) | undefined): void {
-    this.#watcher = watcher
-    this.#oldest = 0
-    this.#start = undefined
+  /** `watcher` is told of rounds that end, of a sample if there are many. Returns what ends that. */
+  watch(watcher: Watcher): () => void {
+    if (this.#watchers.length === 0) this.#oldest = 0
+    this.#watchers = [...this.#watchers, watcher]
+    return () => {
+      this.#watchers = this.#watchers.filter(it => it !== watcher)
+      if (this.#watchers.length > 0) return
+      this.#oldest = 0
+      this.#start = undefined
+    }
   }
 
-  /** One more publication will be written in the next round. */
-  gather(): void {
+  /** One more publication, which came at `now`, will be written in the next round. */
+  gather(now: number): void {
     this.#scheduler.gather()
-    if (this.#watcher && this.#oldest === 0) this.#oldest = performance.now()
+    if (this.#oldest === 0) this.#oldest = now
   }
 
   /** Flushes, unless the last round was too recent. Returns how many milliseconds are left to wait. */
@@ -59,7 +66,7 @@ export class Rounds {
     const rest = this.#scheduler.rest(now, flow)
     // Timers count whole milliseconds.
     if (rest >= 1) return rest
-    if (this.#watcher && !this.#scheduler.isFlushing) this.#begin(now)
+    if (this.#watchers.length > 0 && !this.#scheduler.isFlushing) this.#begin(now)
     const isOver = this.#queue.flush(now + SLICE)
     const end = performance.now()
     this.#scheduler.flushed(now, end, isOver)
@@ -83,6 +90,7 @@ export class Rounds {
     this.#start = undefined
     const connections = this.#queue.flushes - flushes
     const age = oldest === 0 ? undefined : now - oldest
-    this.#watcher?.({ age, connections, bytes: this.#queue.writtenBytes - bytes })
+    const round = { age, connections, bytes: this.#queue.writtenBytes - bytes }
+    for (const watcher of this.#watchers) watcher(round)
   }
 }

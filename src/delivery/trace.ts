@@ -1,9 +1,8 @@
 import type { Incoming } from '../broker/broker.ts'
 import { tracing } from '../broker/tracing.ts'
 import type { Connection } from '../connection/connection.ts'
-import { Group, type Registry } from '../connection/registry.ts'
+import type { Registry } from '../connection/registry.ts'
 import type { Decoded } from '../protocol/envelope.ts'
-import type { Topic } from '../protocol/topic.ts'
 import type { Decoder, Plain } from './decoder.ts'
 
 /** An envelope has come from the broker, and nobody has looked into it yet. */
@@ -19,17 +18,10 @@ export function traceDeliver(
 ): void {
   const about = { topic, ...position, bytes: envelope.length }
   if (taken.kind === 'rejected') return tracing.deliver.publish({ ...about, connections: 0, rejected: taken.reason })
-  const connections = countMembers(registry, topic)
+  const connections = registry.countOn(topic)
   if (taken.kind === 'plain') tracing.deliver.publish({ ...about, connections, type: decoder.plainType })
   if (taken.kind === 'publication') {
     const { type, ext } = taken
     tracing.deliver.publish({ ...about, connections, type, ...(ext && { ext }) })
   }
-}
-
-function countMembers(registry: Registry<Connection>, topic: Topic): number {
-  if (topic === 'all') return registry.size
-  const audience = registry.audience(topic)
-  if (audience === undefined) return 0
-  return audience instanceof Group ? audience.size : 1
 }

@@ -35,6 +35,7 @@ export class Heartbeat<B extends Beating> {
   readonly #events: HeartbeatEvents<B>
   readonly #closing = new Set<B>()
   readonly #timer: NodeJS.Timeout
+  readonly #tick: number
   readonly #pingAt: number
   readonly #deadAt: number
   readonly #closeAt: number
@@ -43,6 +44,7 @@ export class Heartbeat<B extends Beating> {
   /** Reports a connection as silent at most `interval` + `timeout` milliseconds after its last byte. */
   constructor(connections: { values(): Iterable<B> }, options: HeartbeatOptions, events: HeartbeatEvents<B>) {
     const tick = Math.max(1, Math.min(MAX_TICK, Math.floor(options.interval / 10), Math.floor(options.timeout / 5)))
+    this.#tick = tick
     this.#connections = connections
     this.#events = events
     this.#warn = options.warn
@@ -96,6 +98,11 @@ export class Heartbeat<B extends Beating> {
   /** At most half of its life: an identity of ten seconds is not at its end when it begins. */
   #leadOf(began: number, expires: number): number {
     return Math.max(0, Math.min(this.#warn, (expires - timeOf(began)) / 2))
+  }
+
+  /** Milliseconds since its last sign of life, about. */
+  idleTime({ idle }: Pick<B, 'idle'>): number {
+    return idle * this.#tick
   }
 
   close(): void {

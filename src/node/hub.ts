@@ -15,6 +15,7 @@ import type { Rounds } from '../delivery/rounds.ts'
 import type { Options } from '../options/options.ts'
 import { errors, type PushError } from '../protocol/errors.ts'
 import { CLOSE, type Feature, PROTOCOL_VERSION, type Ref } from '../protocol/messages.ts'
+import type { Question } from '../protocol/question.ts'
 import { ownTopics, type Topic } from '../protocol/topic.ts'
 import type { HistoryRules } from '../publish/history-rules.ts'
 import type { SchemaTable } from '../publish/schemas.ts'
@@ -53,8 +54,10 @@ export class Hub {
   readonly revocations: Revocations
   /** Sockets of clients that have not said yet who they are. */
   unidentified = 0
+  /** What this node answers when all are asked. */
+  respond: ((question: Question) => object) | undefined
   readonly #writeQueue: WriteQueue
-  readonly #delivery: Delivery
+  readonly delivery: Delivery
   readonly #recovery: Recovery
   readonly #confirmation: Confirmation
   readonly #acks: Acknowledgements<Connection>
@@ -77,19 +80,21 @@ export class Hub {
     this.presence = options.presence.areAny ? new Presence(broker, options.presence, events.presenceFailed) : undefined
     this.#lifecycle = new Lifecycle({ presence: this.presence, life: events.life, metrics })
     this.#writeQueue = new WriteQueue({ ...options.limits, slowConsumer: options.slowConsumer }, metrics, {
-      wake: () => this.#delivery.wake(),
+      wake: () => this.delivery.wake(),
       closing: connection => this.#heartbeat.closing(connection),
+      limited: (connection, reason) => this.delivery.limitNotes.add(topicsOf(connection), reason),
     })
     const { registry, limits } = { registry: this.registry, limits: options.limits }
     const decoder = new Decoder(schemas, limits.publication, events.failed)
     this.#acks = new Acknowledgements(options.publishTimeout * ACK_SHARE)
     this.#recovery = new Recovery({ broker, registry, decoder, metrics, budget: limits.buffer })
     this.#confirmation = new Confirmation(registry, limits.buffer, events.failed)
-    this.#delivery = new Delivery(
+    this.delivery = new Delivery(
       { registry, writeQueue: this.#writeQueue, decoder, acks: this.#acks, metrics, broker, rules, limits },
       {
         ...events,
         control: (connections, control) => executeControl(connections, control, this, events.failed),
+        asked: question => this.respond?.(question),
         presence: (topic, delta) => this.presence?.take(topic, delta),
         missed: (isOver, topics) => this.revocations.missed(isOver, topics),
       },
@@ -108,11 +113,11 @@ export class Hub {
     const { interval, timeout } = options.heartbeat
     this.#welcomes = new Welcomes({ node: broker.node, protocol: PROTOCOL_VERSION, heartbeat: { interval, timeout } })
     metrics.follow('written_bytes_total', () => this.#writeQueue.writtenBytes)
-    broker.attach(this.#delivery)
+    broker.attach(this.delivery)
   }
 
   get rounds(): Rounds {
-    return this.#delivery.rounds
+    return this.delivery.rounds
   }
 
   get isDraining(): boolean {
@@ -232,6 +237,11 @@ export class Hub {
     if (this.registry.size === 0) this.#onEmpty?.()
   }
 
+  /** Milliseconds since the last sign of life of `connection`, about. */
+  idleTime(connection: Connection): number {
+    return this.#heartbeat.idleTime(connection)
+  }
+
   #endSilent(connection: Connection): void {
     connection.close(CLOSE.HEARTBEAT_TIMEOUT, 'heartbeat timeout')
     // One turn later, so that a client that was only frozen still finds the close frame.
@@ -258,8 +268,8 @@ export class Hub {
     await this.presence?.close()
     this.#heartbeat.close()
     this.revocations.close()
-    this.broker.detach(this.#delivery)
-    this.#delivery.clear()
+    this.broker.detach(this.delivery)
+    this.delivery.clear()
     this.#recovery.clear()
     this.#acks.close()
     this.#writeQueue.close()

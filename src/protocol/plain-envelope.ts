@@ -52,6 +52,7 @@ export class PlainEnvelope {
   #isAscii = true
   /** The last type that was checked: most publishers use few types. */
   #known: Buffer = Buffer.alloc(0)
+  #knownType = ''
   /** The closing byte of each nesting level. */
   readonly #closers = new Uint8Array(MAX_DEPTH)
 
@@ -69,7 +70,7 @@ export class PlainEnvelope {
   }
 
   get type(): string {
-    return this.#memory.toString('latin1', this.#typeStart, this.#typeEnd)
+    return this.#knownType
   }
 
   #skipSpace(): void {
@@ -129,7 +130,9 @@ export class PlainEnvelope {
     let same = known.length === length
     for (let i = 0; same && i < length; i++) same = known[i] === this.#memory[this.#typeStart + i]
     if (same) return true
-    if (isReservedType(this.type)) return false
+    const type = this.#memory.toString('latin1', this.#typeStart, this.#typeEnd)
+    if (isReservedType(type)) return false
+    this.#knownType = type
     this.#known = Buffer.from(this.#memory.subarray(this.#typeStart, this.#typeEnd))
     return true
   }

@@ -7,7 +7,7 @@ export const ACTIONS = ['subscribe', 'publish', 'presence', 'history'] as const
 export type Action = (typeof ACTIONS)[number]
 
 /** What only a key may be allowed to do: no list of rights of a client may name these. */
-export const KEY_ACTIONS = [...ACTIONS, 'close', 'ticket', 'status', 'revoke'] as const
+export const KEY_ACTIONS = [...ACTIONS, 'close', 'ticket', 'status', 'revoke', 'explain'] as const
 
 export type KeyAction = (typeof KEY_ACTIONS)[number]
 

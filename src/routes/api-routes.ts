@@ -159,7 +159,36 @@ export const API_ROUTES: readonly ApiRoute[] = [
       return push.status()
     },
   },
+  {
+    method: 'GET',
+    path: '/nodes',
+    summary: 'the state of every node',
+    needs: '`status`',
+    query: schemas.NodesParameters,
+    answer: schemas.NodesAnswer,
+    async run({ push, rights, query: { samples, topics } }) {
+      rights.checkAnywhere('status')
+      return push.nodes({ samples: flagOf('samples', samples), topics: numberOf(topics) })
+    },
+  },
+  {
+    method: 'GET',
+    path: '/explain',
+    summary: 'why something did or did not arrive on a topic',
+    needs: '`explain` on the topic',
+    query: schemas.ExplainParameters,
+    answer: schemas.ExplainAnswer,
+    async run({ push, rights, query: { topic } }) {
+      rights.check('explain', topic)
+      return push.explain(topic!)
+    },
+  },
 ]
+
+function flagOf(name: string, text: string | undefined): boolean | undefined {
+  if (text === undefined || text === 'true' || text === 'false') return text === undefined ? undefined : text === 'true'
+  throw new errors.FIELD(`in the URL: ${name} is neither true nor false`)
+}
 
 /** What is no number is refused by the call, as any other wrong value. */
 function numberOf(text: string | undefined): number | undefined {

@@ -1,5 +1,7 @@
 import { type TSchema, Type } from 'typebox'
+import { ExplanationSchema as ExplainAnswer, NodesSchema as NodesAnswer } from '../node/monitoring/report-schemas.ts'
 import { MAX_TICKET_TTL, TICKET_TTL } from '../node/tickets.ts'
+import { MAX_BUSIEST } from '../protocol/question.ts'
 import { ACTIONS } from '../protocol/rights.ts'
 import { MAX_BATCH, PublishRequestSchema as PublicationBody } from '../publish/publish.ts'
 
@@ -11,7 +13,7 @@ const count = (description: string) => Type.Integer({ minimum: 0, description })
 
 const Target = Type.String({ description: 'user:ID or connection:ID' })
 
-export { PublicationBody }
+export { ExplainAnswer, NodesAnswer, PublicationBody }
 
 export const PushBody = Type.Union([
   PublicationBody,
@@ -136,6 +138,21 @@ export const HistoryParameters = Type.Object(
     ),
     limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 100, default: 100, description: 'messages of a page' })),
   },
+  closed,
+)
+
+export const NodesParameters = Type.Object(
+  {
+    samples: Type.Optional(Type.Boolean({ description: 'numbers of the last ten minutes too' })),
+    topics: Type.Optional(
+      Type.Integer({ minimum: 0, maximum: MAX_BUSIEST, description: 'so many topics with most publications' }),
+    ),
+  },
+  closed,
+)
+
+export const ExplainParameters = Type.Object(
+  { topic: Type.String({ description: 'channel:NAME, user:ID, connection:ID or all' }) },
   closed,
 )
 

@@ -12,7 +12,7 @@ function node() {
   const told: Round[] = []
   const turn = (publications: number) => {
     for (let n = 0; n < publications; n++) {
-      rounds.gather()
+      rounds.gather(performance.now())
       connection.push(published('channel:a', n))
     }
     return rounds.flush('calm')
@@ -46,10 +46,10 @@ test('a round is told with what it wrote and how old that was', async () => {
 test('the age counts from the oldest publication, also when a turn has to rest', async () => {
   const { rounds, connection, told, watch } = node()
   watch()
-  rounds.gather()
+  rounds.gather(performance.now())
   connection.push(published('channel:a', 1))
   await nextSample()
-  rounds.gather()
+  rounds.gather(performance.now())
   connection.push(published('channel:a', 2))
   rounds.flush('calm')
   assert.ok(told[0]!.age! >= 1.5, `${told[0]!.age}`)
@@ -66,7 +66,7 @@ test('a round of answers alone has no age', async () => {
 test('what nobody here has leaves no age behind', async () => {
   const { rounds, turn, connection, told, watch } = node()
   watch()
-  rounds.gather()
+  rounds.gather(performance.now())
   rounds.flush('calm')
   assert.equal(told.length, 0)
   await nextSample()
@@ -89,9 +89,8 @@ test('at most one round in a millisecond is told of', () => {
 })
 
 test('who no longer watches is told nothing', async () => {
-  const { turn, rounds, told, watch } = node()
-  watch()
-  rounds.watch(undefined)
+  const { turn, told, watch } = node()
+  watch()()
   turn(1)
   assert.deepEqual(told, [])
 })

@@ -15,8 +15,10 @@ import type {
   Subscriber,
   TicketBound,
 } from '../broker.ts'
+import type { TopicTrouble } from '../inquiry.ts'
 import { ReceiptAnswers } from '../receipt-answers.ts'
 import { MemoryHistory } from './history.ts'
+import { MemoryInquiry } from './inquiry.ts'
 import { MemoryPresence } from './presence.ts'
 import { MemoryRevocations } from './revocations.ts'
 
@@ -25,7 +27,7 @@ const MAX_REJECTED = 100
 
 /** What all registrations of one application share. */
 class Shared {
-  readonly rejected: { time: number; topic: Topic; reason: string; size: number }[] = []
+  readonly rejected: { time: number; topic: Topic; reason: string; message: string; size: number }[] = []
   readonly subscribers = new Set<Subscriber>()
   /** Who waits for the answer of this process, the only node. */
   readonly receipts = new Map<string, (answer?: NodeAnswer) => void>()
@@ -38,9 +40,11 @@ class Shared {
     for (const holder of holders) holder.receive(incoming)
   })
   readonly answers: ReceiptAnswers
+  readonly node: string
   isClosed = false
 
   constructor(node: string) {
+    this.node = node
     this.answers = new ReceiptAnswers(node)
   }
 }
@@ -56,6 +60,7 @@ export class MemoryBroker implements Broker {
   readonly refused = 0
   readonly problem = undefined
   readonly node: string
+  readonly inquiry: MemoryInquiry
   readonly #timeout: number
   readonly #shared: Shared
   #turn: Promise<void> | undefined
@@ -65,6 +70,7 @@ export class MemoryBroker implements Broker {
     this.node = options.node
     this.#timeout = options.publishTimeout
     this.#shared = first ? first.#shared : new Shared(options.node)
+    this.inquiry = new MemoryInquiry(this.#shared)
   }
 
   get presence(): MemoryPresence {
@@ -93,6 +99,10 @@ export class MemoryBroker implements Broker {
   }
 
   shardOf(_topic: Topic): undefined {}
+
+  troubleWith(_topic: Topic): TopicTrouble {
+    return {}
+  }
 
   unsubscribe(_topic: Topic): void {}
 
@@ -159,8 +169,8 @@ export class MemoryBroker implements Broker {
     if (whole) this.#shared.receipts.get(token)?.(whole)
   }
 
-  note({ topic, reason, envelope }: RejectedNote): void {
-    this.rejected.push({ time: Date.now(), topic, reason, size: envelope.length })
+  note({ topic, reason, message, envelope }: RejectedNote): void {
+    this.rejected.push({ time: Date.now(), topic, reason, message, size: envelope.length })
     if (this.rejected.length > MAX_REJECTED) this.rejected.shift()
   }
 

@@ -103,6 +103,12 @@ export class MemoryHistory {
     return this.#topics.get(topic)?.head ?? this.#start(this.#now())
   }
 
+  /** Undefined if nothing was recorded. */
+  recorded(topic: Topic): { head: Position; size: number } | undefined {
+    const recorded = this.#topics.get(topic)
+    return recorded && { head: recorded.head, size: recorded.entries.length }
+  }
+
   page(topic: Topic, since: string, limits: PageLimits): HistoryPage {
     const now = this.#now()
     const head = this.head(topic)

@@ -1,14 +1,18 @@
 import type { Redis } from 'ioredis'
 import { errors } from '../../protocol/errors.ts'
 import type { Position } from '../../protocol/position.ts'
+import type { Question } from '../../protocol/question.ts'
 import type { Slice } from '../../protocol/slice.ts'
 import type { Topic } from '../../protocol/topic.ts'
 import type { Confirmed, HistoryPage, Incoming, NodeAnswer, PageLimits, RejectedNote, Subscriber } from '../broker.ts'
+import type { TopicTrouble } from '../inquiry.ts'
 import { ReceiptAnswers } from '../receipt-answers.ts'
 import type { Command } from './commands.ts'
+import type { AskingNode } from './inquiry.ts'
 import { type Masters, OneMaster } from './masters.ts'
 import { Names } from './names.ts'
 import type { PubSub } from './pub-sub.ts'
+import { Questions } from './questions.ts'
 import { answerCommands } from './receipts.ts'
 import { Shard, type ShardOptions } from './shard.ts'
 import type { RedisSubscriberEvents } from './subscriber.ts'
@@ -53,6 +57,7 @@ export class RedisBroker {
   readonly #options: RedisBrokerOptions
   readonly #news: LinkNews
   readonly #answers: ReceiptAnswers
+  readonly #questions: Questions
   #attached: readonly Subscriber[] = []
   #onLive = () => {}
   #notes = { second: 0, count: 0 }
@@ -80,6 +85,13 @@ export class RedisBroker {
       isWanted: topic => this.#attached.some(subscriber => subscriber.holds(topic)),
       moved: topics => this.#each(subscriber => subscriber.restored?.(topics)),
     })
+    this.#questions = new Questions({
+      node: this.node,
+      names: this.names,
+      answers: question => this.#answersTo(question),
+      refused: reason => this.#attached[0]?.misasked?.(reason),
+      write: (key, commands) => void this.masters.run(key, commands, TIMEOUT),
+    })
     this.masters = open({
       shard: (clients, isCluster) => this.#shard(clients, isCluster),
       moved: gone => this.#moved(gone),
@@ -100,6 +112,7 @@ export class RedisBroker {
           const sharers = receivers.length
           for (const subscriber of receivers) subscriber.receive({ topic, envelope, sharers, position })
         },
+        asked: question => this.#questions.heard(question),
         misdirected: (topic, envelope) => this.#misdirected(topic, envelope),
         blind: error => this.#news.blind(error),
         lost: (reason, topics) => this.#each(subscriber => subscriber.lost(reason, topics)),
@@ -172,6 +185,24 @@ export class RedisBroker {
     const shard = this.#routes.shardOf(topic)
     if (!shard) throw new errors.BROKER_AWAY('no master of the Cluster is known for this topic')
     return shard.subscriber.history(topic, since, limits)
+  }
+
+  /** What is needed to ask all nodes from this one. */
+  get asking(): AskingNode {
+    return {
+      node: this.node,
+      answers: question => this.#answersTo(question),
+      expect: token => this.#questions.expect(token),
+      forget: token => this.#questions.forget(token),
+    }
+  }
+
+  #answersTo(question: Question): unknown[] {
+    return this.#attached.flatMap(subscriber => subscriber.asked?.(question) ?? [])
+  }
+
+  troubleWith(topic: Topic): TopicTrouble {
+    return this.#routes.shardOf(topic)?.subscriber.troubleWith(topic) ?? {}
   }
 
   attach(subscriber: Subscriber): void {

@@ -42,7 +42,8 @@ export class GapFiller {
   readonly #cursors = new Map<Topic, TopicCursor>()
   readonly #turns = new Turns(PAGES_AT_ONCE)
   #waitingBytes = 0
-  #filling = 0
+  /** How many topics are being filled: their clients get messages late. */
+  filling = 0
   /** Counts lost and restored links: work of an older era stops. */
   #era = 0
 
@@ -51,9 +52,8 @@ export class GapFiller {
     this.#events = events
   }
 
-  /** How many topics are being filled: their clients get messages late. */
-  get filling(): number {
-    return this.#filling
+  isFilling(topic: Topic): boolean {
+    return this.#cursors.get(topic)?.isFilling === true
   }
 
   /** Call it when the topics are subscribed: resolves with their positions. Rejects if Redis cannot be asked. */
@@ -83,7 +83,7 @@ export class GapFiller {
   leave(topic: Topic): void {
     const cursor = this.#cursors.get(topic)
     if (!cursor) return
-    if (cursor.isFilling) this.#filling--
+    if (cursor.isFilling) this.filling--
     this.#forgetWaiting(cursor)
     this.#cursors.delete(topic)
   }
@@ -202,7 +202,7 @@ export class GapFiller {
   }
 
   #startFilling(cursor: TopicCursor): void {
-    if (!cursor.isFilling) this.#filling++
+    if (!cursor.isFilling) this.filling++
     cursor.isFilling = true
   }
 
@@ -279,7 +279,7 @@ export class GapFiller {
   }
 
   #finish(topic: Topic, cursor: TopicCursor): void {
-    this.#filling--
+    this.filling--
     cursor.isFilling = false
     cursor.newest = undefined
     const { waiting } = cursor

@@ -6,6 +6,9 @@ export interface Tick {
   publishedAt: number
 }
 
+/** Longest tick number on the node's own channel. */
+export const MAX_DIGITS = 16
+
 export interface LagEvents {
   /** The tick of that time has arrived, and everything that Redis wrote before it. */
   heard(sentAt: number): void

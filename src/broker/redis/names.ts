@@ -78,6 +78,11 @@ export class Names {
     return `${this.prefix}revoked:${user}`
   }
 
+  /** The answers to the question that has this token. */
+  answers(token: string): string {
+    return `${this.prefix}answers:${token}`
+  }
+
   ticket(token: string): string {
     return `${this.prefix}ticket:${token}`
   }

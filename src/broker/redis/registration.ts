@@ -1,6 +1,7 @@
 import type { Broker } from '../broker.ts'
 import type { RedisBroker } from './broker.ts'
 import { EventAppender } from './event-streams.ts'
+import { RedisInquiry } from './inquiry.ts'
 import { PlainCommands } from './plain-commands.ts'
 import { RedisPresence } from './presence.ts'
 import { PublishCommands } from './publish-commands.ts'
@@ -36,6 +37,7 @@ export function createRegistration(shared: RedisBroker, options: RedisRegistrati
   return {
     kind: 'redis',
     presence,
+    inquiry: new RedisInquiry(masters, names, shared.asking),
     node: shared.node,
     whenLive: shared.whenLive,
     get connected() {
@@ -68,6 +70,7 @@ export function createRegistration(shared: RedisBroker, options: RedisRegistrati
     detach: it => shared.detach(it),
     subscribe: (topics, confirmed) => shared.subscribe(topics, confirmed),
     shardOf: topic => shared.shardOf(topic),
+    troubleWith: topic => shared.troubleWith(topic),
     unsubscribe: topic => shared.unsubscribe(topic),
     history: (topic, since, limits) => shared.history(topic, since, limits),
     publish: items => publishing.publish(items),

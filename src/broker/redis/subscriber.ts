@@ -3,6 +3,7 @@ import type { Position } from '../../protocol/position.ts'
 import type { Slice } from '../../protocol/slice.ts'
 import { type Topic, topicKind } from '../../protocol/topic.ts'
 import type { Confirmed, HistoryPage, PageLimits } from '../broker.ts'
+import type { TopicTrouble } from '../inquiry.ts'
 import { RETRY, retrying } from '../waiting.ts'
 import { BusBarrier } from './bus-barrier.ts'
 import { CheckedAnswers } from './checked-answers.ts'
@@ -13,12 +14,12 @@ import type { Functions } from './functions.ts'
 import { GapFiller, type GapFillerEvents } from './gap-filler.ts'
 import { Heads } from './heads.ts'
 import { historyIn, parseRecorded, type RedisHistory } from './history.ts'
-import { Lag, type Tick } from './lag.ts'
+import { Lag, MAX_DIGITS, type Tick } from './lag.ts'
 import type { Address } from './link.ts'
 import type { Names } from './names.ts'
 import type { PubSub } from './pub-sub.ts'
 import type { RefusedTopic } from './refused-topics.ts'
-import { Subscriptions } from './subscriptions.ts'
+import { type SubscriptionEvents, Subscriptions } from './subscriptions.ts'
 import { Timeline } from './timeline.ts'
 
 export interface RedisSubscriberOptions {
@@ -29,7 +30,10 @@ export interface RedisSubscriberOptions {
   pubSub: PubSub
 }
 
-export interface RedisSubscriberEvents extends Omit<GapFillerEvents, 'failed'> {
+export interface RedisSubscriberEvents
+  extends Omit<GapFillerEvents, 'failed'>,
+    ClassicWatchEvents,
+    Pick<SubscriptionEvents, 'asked'> {
   /** The state of the link has changed, or the reason why it is down. */
   change(error: Error | undefined): void
   /** For the log: `milliseconds` is the present delay, or the longest one once the node has caught up. */
@@ -37,16 +41,10 @@ export interface RedisSubscriberEvents extends Omit<GapFillerEvents, 'failed'> {
   refused(refusal: RefusedTopic): void
   /** Another server of the Cluster has a slot that this one was thought to have. */
   redirected(): void
-  misdirected: ClassicWatchEvents['misdirected']
-  /** For the log: this node will not notice what is misdirected. */
-  blind: ClassicWatchEvents['blind']
 }
 
 /** Heads are compared this often: a loss that nothing else notices is found after half a minute. */
 const COMPARE_INTERVAL = 30_000
-
-/** Longest tick number on the node's own channel. */
-const MAX_DIGITS = 16
 
 const DEAF = 'this node does not receive what it publishes to itself'
 const CUT_OFF = 'Redis no longer sends to this node: killed, or cut off by client-output-buffer-limit'
@@ -119,6 +117,7 @@ export class RedisSubscriber {
         this.#bus.heard(text)
         this.#lag.heard(Number(text), performance.now())
       },
+      asked: events.asked,
       answered: askedAt => this.#onAnswered(askedAt),
       restored: () => void this.#restore(),
       granted: topics => void this.#gapFiller.regained(topics),
@@ -149,6 +148,10 @@ export class RedisSubscriber {
     return this.#gapFiller.filling
   }
 
+  troubleWith(topic: Topic): TopicTrouble {
+    return { refused: this.#subscriptions.refusedTopics.has(topic), filling: this.#gapFiller.isFilling(topic) }
+  }
+
   /** How many milliseconds late messages arrive. */
   get lag(): number {
     return this.#lag.at(performance.now())
@@ -156,7 +159,7 @@ export class RedisSubscriber {
 
   /** How many topics Redis refuses to this node. */
   get refused(): number {
-    return this.#subscriptions.refused
+    return this.#subscriptions.refusedTopics.size
   }
 
   async subscribe(topics: readonly Topic[], confirmed?: Confirmed): Promise<ReadonlyMap<Topic, Position>> {

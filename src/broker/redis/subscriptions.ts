@@ -20,6 +20,8 @@ export interface SubscriptionEvents {
   message(topic: Topic, envelope: Slice): void
   /** A message on the node's own channel. */
   heard(message: Buffer): void
+  /** Whoever published this asks all nodes. */
+  asked(message: Buffer): void
   /** The PING of that time was answered. */
   answered(askedAt: number): void
   /** Every wanted topic is subscribed again, except refused ones. Earlier publications may have been missed. */
@@ -50,7 +52,8 @@ export class Subscriptions {
   readonly #told = new ToldTopics()
   readonly #pending = new Pending()
   readonly #changed = new ChangedTopics(topics => this.#onChanged(topics))
-  readonly #refusedTopics: RefusedTopics
+  /** Wanted topics that Redis refuses. */
+  readonly refusedTopics: RefusedTopics
   readonly #kept: KeptTopics
   /** The node's own channel. */
   readonly #own: Topic
@@ -76,7 +79,7 @@ export class Subscriptions {
     this.#topics = new TopicCache(names.prefix)
     this.#own = names.topic(names.node(node))
     this.#events = events
-    this.#refusedTopics = new RefusedTopics({
+    this.refusedTopics = new RefusedTopics({
       told: refusal => events.refused(refusal),
       retry: topics => Promise.all(topics.map(topic => this.#send([topic]))),
     })
@@ -104,11 +107,6 @@ export class Subscriptions {
     return this.#readAhead.bytes
   }
 
-  /** How many wanted topics Redis refuses. */
-  get refused(): number {
-    return this.#refusedTopics.size
-  }
-
   /** Resolves when each of `topics` is subscribed or was left. `held`: all but these are, which Redis refuses for now. */
   async subscribe(topics: readonly Topic[], held?: (refused: readonly Topic[]) => void): Promise<void> {
     if (this.#isClosed) return
@@ -120,7 +118,7 @@ export class Subscriptions {
       }
       this.#wanted.add(topic)
       if (this.#isLive && this.#told.isConfirmed(topic)) continue
-      if (!this.#told.has(topic) && !this.#refusedTopics.has(topic)) this.#changed.add(topic)
+      if (!this.#told.has(topic) && !this.refusedTopics.has(topic)) this.#changed.add(topic)
       this.#pending.add(topic)
     }
     await this.#pending.over(topics, held)
@@ -136,7 +134,7 @@ export class Subscriptions {
 
   unsubscribe(topic: Topic): void {
     if (!this.#wanted.delete(topic)) return
-    this.#refusedTopics.delete(topic)
+    this.refusedTopics.delete(topic)
     this.#pending.settle(topic)
     this.#changed.add(topic)
   }
@@ -171,7 +169,7 @@ export class Subscriptions {
   async #tell(topics: readonly Topic[]): Promise<boolean> {
     const answers = this.#commands.parts(topics).map(part => this.#send(part))
     const areAnswered = (await Promise.all(answers)).every(Boolean)
-    this.#refusedTopics.tell(performance.now())
+    this.refusedTopics.tell(performance.now())
     return areAnswered
   }
 
@@ -184,7 +182,7 @@ export class Subscriptions {
     // A topic that was left or asked for again meanwhile waits for its own answer.
     if (error) return this.#onRefused(error, this.#told.stillOf(command, topics))
     this.#told.answered(command)
-    const granted = this.#told.stillOf(command, topics).filter(topic => this.#refusedTopics.delete(topic))
+    const granted = this.#told.stillOf(command, topics).filter(topic => this.refusedTopics.delete(topic))
     if (granted.length > 0) this.#events.granted(granted)
     if (this.#isLive) this.#settleConfirmed(topics)
     return true
@@ -208,7 +206,7 @@ export class Subscriptions {
   }
 
   #refuse(topic: Topic, error: Error): void {
-    this.#refusedTopics.add(topic, error)
+    this.refusedTopics.add(topic, error)
     this.#pending.part(topic)
   }
 
@@ -269,7 +267,7 @@ export class Subscriptions {
     clearTimeout(this.#retry)
     this.#retry = undefined
     this.#told.clear()
-    this.#refusedTopics.clear()
+    this.refusedTopics.clear()
     this.#kept.clear()
     this.#muted.clear()
     this.#early.take()
@@ -283,9 +281,9 @@ export class Subscriptions {
 
   #onMessage(topic: Topic, message: Slice): void {
     if (topic === this.#own) return this.#events.heard(message.view())
-    if (topic === ('nodes' as Topic)) return
+    if (topic === ('nodes' as Topic)) return this.#events.asked(message.view())
     // If it was granted meanwhile, `granted` comes next and tells the gap: no message may be delivered before that.
-    if (this.#refusedTopics.size > 0 && this.#refusedTopics.has(topic)) return
+    if (this.refusedTopics.size > 0 && this.refusedTopics.has(topic)) return
     if (this.#muted.size > 0 && this.#muted.has(topic)) return
     if (this.#isLive) return this.#events.message(topic, message)
     this.#early.push(topic, message)
@@ -307,7 +305,7 @@ export class Subscriptions {
   close(): void {
     this.#isClosed = true
     clearTimeout(this.#retry)
-    this.#refusedTopics.clear()
+    this.refusedTopics.clear()
     this.#kept.clear()
     this.#changed.close()
     this.#era++

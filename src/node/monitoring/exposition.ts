@@ -3,7 +3,7 @@ import type { CounterName } from '../../broker/metrics.ts'
 import { within } from '../../broker/waiting.ts'
 import type { MetricsOptions, MetricsRegister } from '../../options/monitoring.ts'
 import { errors } from '../../protocol/errors.ts'
-import { LoopDelay } from './loop-delay.ts'
+import { loopDelay } from './loop-delay.ts'
 import type { Measured, MeasuredHub } from './measured.ts'
 import { COUNTERS, type CounterSeries, GAUGES, type GaugeSeries, HISTOGRAMS, LOOP_DELAY } from './series.ts'
 
@@ -59,6 +59,8 @@ class Source implements Measured {
   readonly presence: MeasuredHub['presence']
   readonly events: Measured['events']
   nodes: number | undefined
+  /** Ends what rounds of writes tell. */
+  unwatch = () => {}
   #counts: Counts | undefined
   #asking: Promise<void> | undefined
 
@@ -133,7 +135,8 @@ class Exposition {
   readonly #sources = new Set<Source>()
   readonly #names: string[] = []
   readonly #histograms = new Map<keyof typeof HISTOGRAMS, Histogram>()
-  readonly #loopDelay: LoopDelay
+  readonly #delays: Histogram
+  #unwatchDelays: (() => void) | undefined
 
   constructor(client: PromClient, register: MetricsRegister, prefix: string) {
     this.#register = register
@@ -147,8 +150,7 @@ class Exposition {
         this.#histograms.set(name as keyof typeof HISTOGRAMS, histogram)
       }
       const { name, buckets } = LOOP_DELAY
-      const delay = new client.Histogram({ ...this.#about(name, LOOP_DELAY, []), buckets: [...buckets] })
-      this.#loopDelay = new LoopDelay(seconds => delay.observe(seconds))
+      this.#delays = new client.Histogram({ ...this.#about(name, LOOP_DELAY, []), buckets: [...buckets] })
     } catch (cause) {
       this.#remove()
       throw new errors.OPTIONS(`option metrics.prefix: the register has a name already: ${(cause as Error).message}`)
@@ -161,10 +163,10 @@ class Exposition {
 
   add(source: Source): void {
     this.#sources.add(source)
-    this.#loopDelay.start()
+    this.#unwatchDelays ??= loopDelay.watch(seconds => this.#delays.observe(seconds))
     const of = (name: keyof typeof HISTOGRAMS) => this.#histograms.get(name)!.labels({ [OF]: source.name })
     const [latency, bytes, connections] = [of('publish_to_write_seconds'), of('flush_bytes'), of('flush_connections')]
-    source.rounds.watch(round => {
+    source.unwatch = source.rounds.watch(round => {
       if (round.age !== undefined) latency.observe((round.age + source.broker.lag) / 1000)
       bytes.observe(round.bytes)
       connections.observe(round.connections)
@@ -173,10 +175,10 @@ class Exposition {
 
   /** With the last registration its metrics go as well. */
   delete(source: Source): void {
-    source.rounds.watch(undefined)
+    source.unwatch()
     this.#sources.delete(source)
     if (!this.isEmpty) return
-    this.#loopDelay.stop()
+    this.#unwatchDelays?.()
     this.#remove()
   }
 

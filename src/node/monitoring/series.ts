@@ -51,6 +51,12 @@ export const COUNTERS: Readonly<Record<CounterName, CounterSeries>> = {
     ],
   },
   publications_filled_total: { help: 'Publications read from a history because the link did not bring them.' },
+  questions_answered_total: { help: 'Questions about nodes and topics that this node answered.' },
+  questions_refused_total: {
+    help: 'Questions about nodes and topics that this node did not answer, by what is wrong with them.',
+    label: 'reason',
+    known: ['too_large', 'json', 'shape', 'unknown_key', 'field', 'rate'],
+  },
   deliveries_total: { help: 'Messages queued, once for each connection.' },
   deliveries_skipped_total: {
     help: 'Messages not queued for a connection of their topic.',

@@ -1,0 +1,86 @@
+import { type Misquestion, parseQuestion, type Question } from '../../protocol/question.ts'
+import { MAX_ANSWER_BYTES } from '../inquiry.ts'
+import type { Command } from './commands.ts'
+import type { Names } from './names.ts'
+
+/** Seconds for which the answers of the nodes can be read. */
+const ANSWERS_TTL = 60
+
+/** An answer costs work, and any program that may publish can ask. */
+const MAX_PER_SECOND = 20
+
+/** Tokens that are remembered: in a Cluster a question comes over each link. */
+const REMEMBERED = 256
+
+export interface QuestionParts {
+  node: string
+  names: Names
+  /** What the registrations of this process answer. */
+  answers(question: Question): unknown[]
+  refused(reason: Misquestion['reason']): void
+  write(key: string, commands: Command[]): void
+}
+
+/** Questions that are put to all nodes, and what this node answers. */
+export class Questions {
+  readonly #parts: QuestionParts
+  readonly #seen = new Set<string>()
+  readonly #own = new Set<string>()
+  #second = 0
+  #count = 0
+
+  constructor(parts: QuestionParts) {
+    this.#parts = parts
+  }
+
+  /** This node asks: what it has to say is known already. */
+  expect(token: string): void {
+    this.#own.add(token)
+  }
+
+  forget(token: string): void {
+    this.#own.delete(token)
+  }
+
+  /** Never throws: any program may have written it. */
+  heard(bytes: Uint8Array): void {
+    const read = parseQuestion(bytes)
+    const { token } = read
+    if (token === undefined) return this.#parts.refused((read as Misquestion).reason)
+    if (this.#isRepeated(token)) return
+    if (this.#own.has(token)) return this.#write(token, {})
+    if (!this.#isInTime()) return this.#parts.refused('rate')
+    if ('reason' in read) {
+      const { reason, message } = read
+      this.#parts.refused(reason)
+      return this.#write(token, { refused: { reason, message } })
+    }
+    this.#write(token, { answers: this.#parts.answers(read.question) })
+  }
+
+  #write(token: string, answer: object): void {
+    const { node, names } = this.#parts
+    const key = names.answers(token)
+    const text = JSON.stringify({ node, ...answer })
+    const isTooLarge = Buffer.byteLength(text) > MAX_ANSWER_BYTES
+    const refused = { reason: 'too_large', message: `the answer has more than ${MAX_ANSWER_BYTES} bytes` }
+    this.#parts.write(key, [
+      ['RPUSH', key, isTooLarge ? JSON.stringify({ node, refused }) : text],
+      ['EXPIRE', key, ANSWERS_TTL],
+    ])
+  }
+
+  #isRepeated(token: string): boolean {
+    if (this.#seen.has(token)) return true
+    this.#seen.add(token)
+    if (this.#seen.size > REMEMBERED) this.#seen.delete(this.#seen.values().next().value!)
+    return false
+  }
+
+  #isInTime(): boolean {
+    const second = Math.floor(performance.now() / 1000)
+    if (second !== this.#second) this.#count = 0
+    this.#second = second
+    return ++this.#count <= MAX_PER_SECOND
+  }
+}
