@@ -13,6 +13,7 @@ export function showExplanation(answer: unknown): Child[] {
     el('h3', {}, textOf(it.topic), ' ', el('small', {}, `at ${clockText(numberOf(it.now))}${missingOf(it, nodes)}`)),
     findings(it),
     headOf(it),
+    ...section('Nodes', nodesTable(nodes)),
     ...section('Connections', connectionsTable(nodes, numberOf(it.now))),
     ...section('Last publications', publicationsTable(nodes)),
     ...section('Dropped lately', droppedTable(nodes)),
@@ -65,6 +66,23 @@ const nameOf = (node: Fields) => {
 }
 
 const nodeCell = (name: string) => ({ text: shortText(name, 20), title: name })
+
+/** The nodes on which it is, and those on which something is wrong. */
+function nodesTable(nodes: readonly Fields[]): Child[] | undefined {
+  const rows = nodes.map((node, n) => {
+    const [text, mark] = stateOf(node)
+    return { key: `${n}`, cells: [nodeCell(nameOf(node)), numberText(numberOf(node.connections)), { text, mark }] }
+  })
+  const columns = [{ title: 'Node' }, { title: 'Connections', isNumber: true }, { title: 'State' }]
+  return tableIf(columns, rows, 'Nodes')
+}
+
+function stateOf({ refused, filling, connected, problem, draining }: Fields): [text: string, mark: 'bad' | 'quiet'] {
+  if (refused === true) return ['Redis refuses the topic to it', 'bad']
+  if (connected === false) return [`cut off: ${textOf(problem) || 'not connected to its broker'}`, 'bad']
+  if (filling === true) return ['reads what it missed', 'bad']
+  return draining === true ? ['draining', 'bad'] : ['well', 'quiet']
+}
 
 function connectionsTable(nodes: readonly Fields[], now: number): Child[] | undefined {
   const columns = [

@@ -125,12 +125,13 @@ export class Overview {
   }
 
   /** `at`: when the answer came. `hasSamples`: whether it was asked for what the charts need. */
-  show({ nodes, expected, complete }: Nodes, at: number, hasSamples: boolean): void {
+  show(answer: Nodes, at: number, hasSamples: boolean): void {
+    const { nodes } = answer
     const rates = this.#rates.take(nodes, at)
     this.#showFigures(nodes, rates)
     this.#showCharts(nodes, [...rates.values()], hasSamples ? at : undefined)
     this.#nodes.show(nodes.slice(0, MOST_NODES).map(node => nodeRow(node, rates.get(keyOf(node)))))
-    setText(byId('nodes-note'), noteOf(nodes, expected, complete))
+    setText(byId('nodes-note'), noteOf(answer))
     const topics = busiestOf(nodes, MOST_TOPICS)
     this.#topics.show(topics.map(topicRow))
     byId('topics-none').hidden = topics.length > 0
@@ -182,12 +183,12 @@ export class Overview {
 }
 
 /** A node that does not answer is missed by number. */
-function noteOf(nodes: readonly NodeReport[], expected: number | undefined, complete: boolean): string {
+function noteOf({ nodes, expected, complete, problem }: Nodes): string {
   const answered = onePerProcess(nodes).length
   const hidden = nodes.length > MOST_NODES ? `, the first ${MOST_NODES} are listed` : ''
   if (complete) return `${countText(answered, 'node')}, all answered${hidden}`
   const missing = expected !== undefined && expected > answered ? `${answered} of ${expected} answered` : ''
-  return `${missing || `${answered} answered, perhaps not all`}${hidden}`
+  return `${missing || `${answered} answered, perhaps not all`}${hidden}${problem && `: ${problem}`}`
 }
 
 function stateOf({ draining, connected, problem }: NodeReport): Cell {

@@ -2,7 +2,7 @@
 export const EVERY = 2000
 
 interface PollParts {
-  /** Resolves with how long to wait before the next one at least; rejects never. */
+  /** Resolves with how long to wait before the next one at least. */
   ask(): Promise<number>
   isHidden(): boolean
 }
@@ -40,9 +40,13 @@ export class Poll {
 
   async #ask(): Promise<void> {
     this.#isAsking = true
-    const wait = await this.#parts.ask()
-    this.#isAsking = false
-    clearTimeout(this.#timer)
-    if (this.#isOn) this.#timer = setTimeout(() => this.wake(), Math.max(EVERY, wait))
+    let wait = 0
+    try {
+      wait = await this.#parts.ask()
+    } finally {
+      this.#isAsking = false
+      clearTimeout(this.#timer)
+      if (this.#isOn) this.#timer = setTimeout(() => this.wake(), Math.max(EVERY, wait))
+    }
   }
 }

@@ -54,6 +54,8 @@ export interface Nodes {
   nodes: readonly NodeReport[]
   expected: number | undefined
   complete: boolean
+  /** Why other nodes could not be asked. */
+  problem: string
 }
 
 const MAX_NODES = 500
@@ -82,13 +84,14 @@ export function textOf(value: unknown): string {
 
 /** Throws if it is no answer at all, such as that of another server. */
 export function readNodes(answer: unknown): Nodes {
-  const { nodes, expected, complete } = fieldsOf(answer)
+  const { nodes, expected, complete, problem } = fieldsOf(answer)
   if (!Array.isArray(nodes))
     throw new Error('the answer has no nodes: does a proxy lead this address to something else?')
   return {
     nodes: listOf(nodes, MAX_NODES).map(readNode),
     expected: typeof expected === 'number' ? expected : undefined,
     complete: complete === true,
+    problem: textOf(problem),
   }
 }
 

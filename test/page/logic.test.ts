@@ -4,7 +4,7 @@ import { bytesText, clockText, durationText, millisecondsText, numberText, short
 import { areaPath, HEIGHT, highestOf, linePath, niceCeiling, WIDTH } from '../../src/page/path.ts'
 import { EVERY, Poll } from '../../src/page/poll.ts'
 import { outcomeOf, publishBody } from '../../src/page/publication.ts'
-import { RateWindow, ratesBetween, rateOf, reasonsOf } from '../../src/page/rates.ts'
+import { RateWindow, rateOf, ratesBetween, reasonsOf } from '../../src/page/rates.ts'
 import { busiestOf, type NodeReport, onePerProcess, readNodes } from '../../src/page/reports.ts'
 import { POINTS, STEP, timelineOf } from '../../src/page/series.ts'
 
@@ -14,20 +14,41 @@ const report = (more: object = {}): NodeReport =>
 const sample = (at: number, more: object = {}) => ({ at, connections: 0, received: 0, ...more })
 
 test('numbers, sizes and times are short', () => {
-  assert.deepEqual([0, 0.04, 9.94, 9.96, 12.4, 12_345, Number.NaN].map(numberText), ['0', '0', '9.9', '10', '12', '12,345', '–'])
-  assert.deepEqual([0, 999, 1000, 48_211, 999_600, 2.5e9].map(bytesText), ['0 B', '999 B', '1 kB', '48 kB', '1 MB', '2.5 GB'])
+  assert.deepEqual([0, 0.04, 9.94, 9.96, 12.4, 12_345, Number.NaN].map(numberText), [
+    '0',
+    '0',
+    '9.9',
+    '10',
+    '12',
+    '12,345',
+    '–',
+  ])
+  assert.deepEqual([0, 999, 1000, 48_211, 999_600, 2.5e9].map(bytesText), [
+    '0 B',
+    '999 B',
+    '1 kB',
+    '48 kB',
+    '1 MB',
+    '2.5 GB',
+  ])
   assert.deepEqual([0.44, 12.2, 999.6].map(millisecondsText), ['0.4 ms', '12 ms', '1 s'])
-  assert.deepEqual(
-    [-5, 59_999, 60_000, 3_600_000, 3_900_000, 180_000_000].map(durationText),
-    ['0 s', '59 s', '1 min', '1 h', '1 h 5 min', '2 d 2 h'],
-  )
+  assert.deepEqual([-5, 59_999, 60_000, 3_600_000, 3_900_000, 180_000_000].map(durationText), [
+    '0 s',
+    '59 s',
+    '1 min',
+    '1 h',
+    '1 h 5 min',
+    '2 d 2 h',
+  ])
   assert.match(clockText(0), /^\d\d:\d\d:\d\d$/)
   assert.equal(clockText(1e300), '–')
   assert.equal(shortText('x'.repeat(500)).length, 40)
 })
 
 test('a report may lack everything, lie about everything and have no end', () => {
-  const empty = readNodes({ nodes: [null, [], 'x', { counters: [1], samples: {}, busiest: [7], latency: 3, now: '1' }] })
+  const empty = readNodes({
+    nodes: [null, [], 'x', { counters: [1], samples: {}, busiest: [7], latency: 3, now: '1' }],
+  })
   assert.equal(empty.nodes.length, 4)
   assert.equal(empty.complete, false)
   for (const node of empty.nodes) {
@@ -36,7 +57,8 @@ test('a report may lack everything, lie about everything and have no end', () =>
   const long = readNodes({ nodes: new Array(5000).fill({ samples: new Array(5000).fill({}), node: 'x'.repeat(9999) }) })
   assert.deepEqual([long.nodes.length, long.nodes[0]!.samples.length, long.nodes[0]!.node.length], [500, 240, 2000])
   assert.equal(report({ connections: Number.POSITIVE_INFINITY }).connections, 0)
-  for (const answer of [undefined, null, [], '<html>', {}, { nodes: {} }]) assert.throws(() => readNodes(answer), /nodes/)
+  for (const answer of [undefined, null, [], '<html>', {}, { nodes: {} }])
+    assert.throws(() => readNodes(answer), /nodes/)
 })
 
 test('rates of two reports: of the same process, and of what grew', () => {
@@ -82,7 +104,10 @@ test('reasons: of all nodes, those that happen now first, and nothing that went 
 
 test('topics: every node gets every publication, and has connections of its own', () => {
   const busy = (topic: string, connections: number, publications: number) => ({ topic, connections, publications })
-  const nodes = [report({ busiest: [busy('all', 3, 10), busy('user:1', 1, 50)] }), report({ busiest: [busy('all', 4, 11)] })]
+  const nodes = [
+    report({ busiest: [busy('all', 3, 10), busy('user:1', 1, 50)] }),
+    report({ busiest: [busy('all', 4, 11)] }),
+  ]
   assert.deepEqual(busiestOf(nodes, 5), [busy('user:1', 1, 50), busy('all', 7, 11)])
   assert.equal(busiestOf(nodes, 1).length, 1)
 })
@@ -98,7 +123,10 @@ test('series: amounts are spread over their time, whoever samples when', () => {
   const timeline = timelineOf([one, two], at)
   assert.equal(timeline.end, end)
   const rates = timeline.rate('received').slice(2, -1)
-  assert.ok(rates.every(rate => Math.abs(rate! - 20) < 1e-6), `${rates}`)
+  assert.ok(
+    rates.every(rate => Math.abs(rate! - 20) < 1e-6),
+    `${rates}`,
+  )
   assert.deepEqual(new Set(timeline.sum('connections').slice(2, -1)), new Set([14]))
   assert.deepEqual(new Set(timeline.most('connections').slice(2, -1)), new Set([7]))
 })
@@ -142,14 +170,21 @@ test('paths: the whole width, the right height, and holes stay holes', () => {
 })
 
 test('scales end at round numbers', () => {
-  assert.deepEqual([0, -1, Number.NaN, 0.22, 1, 1.01, 2.2, 42, 99, 100, 9_300].map(niceCeiling), [1, 1, 1, 0.25, 1, 1.2, 2.5, 50, 100, 100, 10_000])
+  assert.deepEqual(
+    [0, -1, Number.NaN, 0.22, 1, 1.01, 2.2, 42, 99, 100, 9_300].map(niceCeiling),
+    [1, 1, 1, 0.25, 1, 1.2, 2.5, 50, 100, 100, 10_000],
+  )
   assert.equal(highestOf([undefined, 3, 1]), 3)
 })
 
 test('what is published is what was typed, and a payload that is no JSON is said before anything is sent', () => {
   const form = { to: ' user:42 ', type: 'notice', payload: '{"n":1}', receipt: true, trace: false }
   assert.deepEqual(publishBody(form), { to: 'user:42', type: 'notice', payload: { n: 1 }, receipt: true })
-  assert.deepEqual(publishBody({ ...form, payload: ' ', receipt: false, trace: true }), { to: 'user:42', type: 'notice', trace: true })
+  assert.deepEqual(publishBody({ ...form, payload: ' ', receipt: false, trace: true }), {
+    to: 'user:42',
+    type: 'notice',
+    trace: true,
+  })
   assert.throws(() => publishBody({ ...form, payload: '{n:1}' }), /the payload is no JSON/)
 })
 

@@ -57,7 +57,11 @@ test('page: a policy that lets nothing in and nothing out', async t => {
     assert.equal(headers.get('access-control-allow-origin'), null)
   }
   const html = await (await get(node, '/push/page')).text()
-  assert.doesNotMatch(html, /<script(?![^>]*\ssrc=)|<style|\sstyle=|\son\w+=|https?:|\/\//, 'nothing inline, nothing of others')
+  assert.doesNotMatch(
+    html,
+    /<script(?![^>]*\ssrc=)|<style|\sstyle=|\son\w+=|https?:|\/\//,
+    'nothing inline, nothing of others',
+  )
   const script = await (await get(node, '/push/page/page.js')).text()
   assert.doesNotMatch(script, /innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|localStorage/)
 })
