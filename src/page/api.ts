@@ -29,11 +29,14 @@ const MAX_BYTES = 64 * 1024 * 1024
 export class Api {
   readonly #base: URL
   readonly #publishing: URL
+  readonly #header: { name: string; scheme: string }
   /** The key is nowhere but here, and in sessionStorage if its owner asked for it. */
   #key: string | undefined
 
-  /** `publishing`: where `POST <api.path>` is, seen from this page. */
-  constructor(page: string, publishing: string) {
+  /** `publishing`: where `POST <api.path>` is, seen from this page. `isOurs`: whether a key is one of `api.keys`. */
+  constructor(page: string, publishing: string, isOurs: boolean) {
+    // Authorization may be that of a proxy in front, which the browser sends by itself.
+    this.#header = isOurs ? { name: 'x-push-key', scheme: '' } : { name: 'authorization', scheme: 'Bearer ' }
     this.#base = new URL('./', page)
     this.#publishing = new URL(publishing, this.#base)
     // A folder without its slash can only be named by its last part, which a proxy may have changed.
@@ -55,16 +58,18 @@ export class Api {
     return this.#call(this.#publishing, { method: 'POST', headers, body: JSON.stringify(body) })
   }
 
+  #proof(): Record<string, string> {
+    const { name, scheme } = this.#header
+    return this.#key === undefined ? {} : { [name]: scheme + headerText(this.#key) }
+  }
+
   async #call(url: URL, init: RequestInit): Promise<unknown> {
     let response: Response
     let text: string
     try {
       response = await fetch(url, {
         ...init,
-        headers: {
-          ...(init.headers as Record<string, string>),
-          ...(this.#key && { authorization: bearer(this.#key) }),
-        },
+        headers: { ...(init.headers as Record<string, string>), ...this.#proof() },
         cache: 'no-store',
         credentials: 'same-origin',
         // A key that went along with a redirect would be in the hands of somebody else.
@@ -100,8 +105,8 @@ function refusalOf({ status, ok, headers }: Response, answer: unknown): Refused 
 }
 
 /** A header has one character for each byte of the key. */
-function bearer(key: string): string {
-  return `Bearer ${String.fromCharCode(...new TextEncoder().encode(key))}`
+function headerText(key: string): string {
+  return String.fromCharCode(...new TextEncoder().encode(key))
 }
 
 /** What is shown to people. */

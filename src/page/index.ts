@@ -23,11 +23,12 @@ const { guard, publishing = '' } = document.documentElement.dataset
 const isOpen = guard === 'application'
 
 class Page {
-  readonly #api = new Api(location.href, publishing)
+  readonly #api = new Api(location.href, publishing, !isOpen)
   readonly #overview = new Overview(topic => this.#explain(topic))
   readonly #poll = new Poll({ ask: () => this.#ask(), isHidden: () => document.hidden })
   /** Answers to what was asked with another key are dropped. */
   #turn = 0
+  readonly #calls = new Map<string, number>()
   #answeredAt: number | undefined
   #chartsAt = 0
   #isFailing = false
@@ -76,6 +77,7 @@ class Page {
     sessionStorage.removeItem(STORED)
     this.#overview.forget()
     for (const id of ['answer', 'outcome']) byId(id).replaceChildren()
+    for (const id of ['explain', 'who', 'publish']) byId<HTMLFormElement>(id).reset()
     for (const id of ['board', 'overview', 'notice', 'actions', 'live']) byId(id).hidden = true
     byId('entry').hidden = false
     setText(byId('entry-problem'), problem)
@@ -153,12 +155,13 @@ class Page {
 
   #explain(topic: string): Promise<void> {
     input('topic').value = topic
-    return this.#look(topic.trim(), showExplanation, true)
+    return this.#look(topic.trim(), showExplanation)
   }
 
-  async #look(topic: string, show: (answer: unknown) => Child[], isFollowed = false): Promise<void> {
+  /** The answer may be far from what was pressed, and long: focus goes there. */
+  async #look(topic: string, show: (answer: unknown) => Child[]): Promise<void> {
     await this.#answerIn('answer', () => this.#api.get('explain', { topic }), show)
-    if (isFollowed) byId('answer').scrollIntoView({ block: 'nearest' })
+    byId('answer').focus()
   }
 
   async #publish(): Promise<void> {
@@ -170,13 +173,17 @@ class Page {
   /** Shows in `place` what a call gives, or why it gives nothing. */
   async #answerIn(place: string, call: () => Promise<unknown>, show: (answer: unknown) => Child[]): Promise<void> {
     const turn = this.#turn
+    const number = (this.#calls.get(place) ?? 0) + 1
+    this.#calls.set(place, number)
+    // Whatever was asked last is shown, and not what is answered last.
+    const isWanted = () => turn === this.#turn && number === this.#calls.get(place)
     const element = byId(place)
     element.setAttribute('aria-busy', 'true')
     try {
       const answer = await call()
-      if (turn === this.#turn) element.replaceChildren(...show(answer))
+      if (isWanted()) element.replaceChildren(...show(answer))
     } catch (error) {
-      if (turn !== this.#turn) return
+      if (!isWanted()) return
       if (error instanceof Refused && error.status === 401) return this.#leave(sentenceOf(error))
       const more = error instanceof NoAnswer ? ' Nobody knows whether it was done.' : ''
       const sentence = sentenceOf(error) + (place === 'outcome' ? more : '')
@@ -201,9 +208,12 @@ function onSubmit(id: string, run: () => Promise<void>): void {
     if (form.dataset.busy !== undefined) return
     form.dataset.busy = ''
     button.setAttribute('aria-disabled', 'true')
-    await run()
-    button.removeAttribute('aria-disabled')
-    delete form.dataset.busy
+    try {
+      await run()
+    } finally {
+      button.removeAttribute('aria-disabled')
+      delete form.dataset.busy
+    }
   })
 }
 
