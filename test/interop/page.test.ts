@@ -129,3 +129,36 @@ test('the page: a kept key outlives a reload, and a server that is gone is said'
   await shows(page, '#age', /^as of \d\d:\d\d:\d\d, \d+ s ago$/)
   assert.ok(await page.locator('#nodes tbody tr').first().isVisible(), 'the last numbers stay, with their age')
 })
+
+test('the page: whatever is answered is shown as text, or as what is wrong with it', async t => {
+  const node = await buildPush(t, { redis: redis.url, api })
+  const { page, said } = await openPage(t, node.port)
+  const html = '<img src=x onerror=a()>'
+  const strange = { now: 'x', members: [{ id: html, user: 5, since: 1e308 }, null], dropped: [1], problem: html }
+  let answers: Record<string, unknown> = {
+    nodes: { nodes: [{ node: html, counters: { [`gaps_total{${html}}`]: 3 }, busiest: [{ topic: html }, 7] }, null] },
+    explain: {
+      topic: html,
+      findings: [html, 5],
+      nodes: [{ node: html, publications: [{ at: 1e300, type: html, skipped: { [html]: 1 } }], ...strange }, 'x'],
+      rejected: { length: 5 },
+    },
+  }
+  await page.route(/\/push\/(nodes|explain)/, (route, request) => {
+    const answer = answers[/\/push\/(\w+)/.exec(request.url())![1]!]
+    return route.fulfill({ body: typeof answer === 'string' ? answer : JSON.stringify(answer) })
+  })
+  await enter(page, KEY)
+  await shows(page, '#nodes th', html)
+  await shows(page, '#reasons td', html)
+  await page.locator('#topics button', { hasText: html }).click()
+  await shows(page, '#answer li', html)
+  await shows(page, '#answer td', `1 ${html}`)
+  assert.equal(await page.locator('img').count(), 0)
+  assert.equal(await page.title(), 'Push nodes')
+  answers = { nodes: html }
+  await shows(page, '#notice', 'The answer is no JSON: does a proxy lead here?')
+  answers = { nodes: { nodes: 7 } }
+  await shows(page, '#notice', 'The answer has no nodes: does a proxy lead this address to something else?')
+  assert.deepEqual(said, [])
+})
