@@ -2,6 +2,7 @@ import pushBridge from './plugin.ts'
 
 export default pushBridge
 export type { Connections, PushBridge, Status } from './bridge.ts'
+export type { TraceStep } from './broker/trace-steps.ts'
 export type { PushConnection } from './connection/identity.ts'
 export type { NodesQuery } from './node/monitoring/inquirer.ts'
 export type {

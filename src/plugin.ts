@@ -85,7 +85,12 @@ const pushBridge: FastifyPluginAsync<PushBridgeOptions> = async (app, input) => 
 function openReporter(app: FastifyInstance, hub: Hub, pendingUpgrades: () => number): void {
   const { broker, registry, metrics, rounds, delivery, options } = hub
   const reporter = new Reporter({
-    ...{ name: options.name, broker, registry, metrics, rounds, pendingUpgrades },
+    name: options.name,
+    broker,
+    registry,
+    metrics,
+    rounds,
+    pendingUpgrades,
     recent: delivery.recent,
     limitNotes: delivery.limitNotes,
     state: () => ({ isDraining: hub.isDraining, ...hub.waiting }),

@@ -5,7 +5,7 @@ import { refusalOf } from './helpers/app.ts'
 import { type NodeProcess, startNode } from './helpers/nodes.ts'
 import { cleanups } from './helpers/processes.ts'
 import { type RedisServer, startRedis } from './helpers/redis.ts'
-import { PATIENCE, within } from './helpers/waiting.ts'
+import { PATIENCE, until, within } from './helpers/waiting.ts'
 
 /** Two processes and one Redis for all tests of this file; users and channels keep the tests apart. */
 const all = cleanups()
@@ -205,4 +205,27 @@ test('a ticket that one node made is good at the other, once', async () => {
   const client = await there.connect(`/ws/nine?ticket=${body.ticket}`)
   assert.equal(client.welcome.user, 'nine')
   assert.equal((await refusalOf(`ws://127.0.0.1:${here.port}/ws?ticket=${body.ticket}`)).status, 401)
+})
+
+test('a node that is frozen is missed, and nobody waits for it for long', async t => {
+  const [a, b] = await bothConnect(t, '/ws?user=frozen')
+  const frozen = nodes[1].process
+  t.after(() => frozen.kill('SIGCONT'))
+  frozen.kill('SIGSTOP')
+  const began = performance.now()
+  const asked = await publisher.nodes()
+  const explained = await publisher.explain('user:frozen')
+  const took = performance.now() - began
+  frozen.kill('SIGCONT')
+  const names = asked.nodes.map(({ node }) => node)
+  assert.deepEqual([asked.complete, asked.expected, names.includes(b!.welcome.node)], [false, 2, false])
+  assert.ok(explained.nodes.every(({ node }) => node === a!.welcome.node))
+  assert.match(explained.findings[0]!, /^[12] of 2 nodes did not answer in time/)
+  // Both nodes are asked twice, for a second each.
+  assert.ok(took >= 1900, `${took} ms`)
+  const both = async () => {
+    const { complete, nodes: reports } = await publisher.explain('user:frozen')
+    return complete && reports.every(({ connections }) => connections === 1)
+  }
+  await until(both, 'both nodes answer again')
 })

@@ -7,6 +7,7 @@ import type { Slice } from '../protocol/slice.ts'
 import type { Topic } from '../protocol/topic.ts'
 import type { Inquiry, TopicTrouble } from './inquiry.ts'
 import type { PresenceStore } from './presence.ts'
+import type { NodeStep } from './trace-steps.ts'
 
 /** A publication or control message for the nodes. */
 export interface Outgoing {
@@ -15,6 +16,8 @@ export interface Outgoing {
   envelope: string
   /** The token inside the envelope, if the publisher wants a receipt. */
   receipt?: string | undefined
+  /** Whether the publisher wants to know when it was taken. */
+  trace?: boolean | undefined
   /** Present if the publication is to be recorded. */
   history?: HistoryRule | undefined
   /** A repeat with the same key is recognised and not published again; only if it is recorded. */
@@ -38,6 +41,8 @@ export interface NodeAnswer {
   reasons?: Record<string, number>
   /** Why the node could not use the envelope. */
   rejected?: { reason: string; message: string }
+  /** What happened when, if the publisher asked for that. */
+  trace?: readonly NodeStep[]
 }
 
 /** `answers` and `complete` come with a receipt. `complete` is false if a node had not answered by the deadline. */
@@ -45,6 +50,8 @@ export interface Sent {
   nodes: number
   answers?: NodeAnswer[]
   complete?: boolean
+  /** When the broker had taken it, in milliseconds since 1970, if that was asked for. */
+  takenAt?: number
   /** Its position, if it was recorded. */
   position?: Position
   /** True if it had been recorded before with the same idempotency key: nothing was published now. */
@@ -156,6 +163,8 @@ export interface Broker {
   readonly refused: number
   /** Why it is not connected, if that is known. */
   readonly problem: string | undefined
+  /** When it was connected last, in milliseconds since 1970; undefined while it is, and before it was for the first time. */
+  readonly downSince?: number | undefined
 
   attach(subscriber: Subscriber): void
   detach(subscriber: Subscriber): void

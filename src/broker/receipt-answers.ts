@@ -47,5 +47,6 @@ function sum(a: NodeAnswer, b: OwnAnswer): NodeAnswer {
     skipped: a.skipped + b.skipped,
     ...(Object.keys(reasons).length > 0 && { reasons }),
     ...(rejected && { rejected }),
+    ...((a.trace || b.trace) && { trace: [...(a.trace ?? []), ...(b.trace ?? [])] }),
   }
 }

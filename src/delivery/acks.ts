@@ -9,11 +9,12 @@ interface Waiting<C> {
 
 /** Counts the connections that acknowledge a publication, by its receipt token, until all have or the time is up. */
 export class Acknowledgements<C> {
-  readonly #timeout: number
+  /** Milliseconds that clients have. */
+  readonly timeout: number
   readonly #waiting = new Map<string, Waiting<C>>()
 
   constructor(timeout: number) {
-    this.#timeout = timeout
+    this.timeout = timeout
   }
 
   /** Resolves with how many of `connections` acknowledged. Does not wait for those that close meanwhile. */
@@ -26,7 +27,7 @@ export class Acknowledgements<C> {
         resolve(waiting.acknowledged)
       }
       const waiting: Waiting<C> = { missing: new Set(connections), acknowledged: 0, settle }
-      const timer = setTimeout(settle, this.#timeout)
+      const timer = setTimeout(settle, this.timeout)
       this.#waiting.set(token, waiting)
     })
   }

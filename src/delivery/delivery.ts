@@ -10,10 +10,11 @@ import type { Misquestion, Question } from '../protocol/question.ts'
 import { isOwnTopic, type Topic } from '../protocol/topic.ts'
 import type { HistoryRules } from '../publish/history-rules.ts'
 import type { Acknowledgements } from './acks.ts'
-import { FanOut, type FanOutParts, isForAll, type Skipped } from './fan-out.ts'
+import { FanOut, type FanOutParts, isForAll } from './fan-out.ts'
 import type { Flow } from './flush-scheduler.ts'
 import { GapNotice } from './gap-notice.ts'
 import { LimitNotes } from './limit-notes.ts'
+import { ReceiptWriter } from './receipt-writer.ts'
 import type { RecentPublications } from './recent.ts'
 import { Rounds } from './rounds.ts'
 import { traceDeliver, traceReceive } from './trace.ts'
@@ -62,6 +63,7 @@ export class Delivery implements Subscriber {
   readonly #parts: DeliveryParts
   readonly #events: DeliveryEvents
   readonly #fanOut: FanOut
+  readonly #receipts: ReceiptWriter
   /** A gap that is being sent to clients, and what arrived after it. */
   #waiting: (Incoming | GapNotice)[] = []
   #waitingBytes = 0
@@ -76,6 +78,7 @@ export class Delivery implements Subscriber {
   constructor(parts: DeliveryParts, events: DeliveryEvents) {
     this.#parts = parts
     this.#fanOut = new FanOut(parts)
+    this.#receipts = new ReceiptWriter(parts)
     this.#events = events
     this.rounds = new Rounds(parts.writeQueue)
     parts.metrics.follow('publications_received_bytes_total', () => this.#receivedBytes)
@@ -106,6 +109,7 @@ export class Delivery implements Subscriber {
 
   misdirected(incoming: Incoming): void {
     this.#fanOut.endRun()
+    this.recent.now = performance.now()
     try {
       this.#reject(incoming, { ...MISDIRECTED, receipt: receiptOf(incoming.envelope) })
     } catch (error) {
@@ -135,9 +139,14 @@ export class Delivery implements Subscriber {
   }
 
   asked(question: Question): object | undefined {
-    const answer = this.#events.asked?.(question)
-    if (answer) this.#parts.metrics.count('questions_answered_total')
-    return answer
+    try {
+      const answer = this.#events.asked?.(question)
+      if (answer) this.#parts.metrics.count('questions_answered_total')
+      return answer
+    } catch (error) {
+      this.#events.failed(error)
+      return undefined
+    }
   }
 
   misasked(reason: Misquestion['reason']): void {
@@ -191,6 +200,7 @@ export class Delivery implements Subscriber {
   clear(): void {
     clearTimeout(this.#timer)
     this.#fanOut.clear()
+    this.#receipts.close()
     this.#waiting = []
     this.#waitingBytes = 0
   }
@@ -199,6 +209,9 @@ export class Delivery implements Subscriber {
   #overload(incoming: Incoming): void {
     this.#parts.metrics.count('messages_dropped_total', 1, 'overload')
     this.#events.missed?.(false)
+    // A run on the same topic is noted before it.
+    this.#fanOut.endRun()
+    this.recent.now = performance.now()
     this.recent.rejected(incoming.topic, 'overload', incoming.position?.id)
     this.limitNotes.add([incoming.topic], 'overload')
     const last = this.#waiting.at(-1)
@@ -255,31 +268,9 @@ export class Delivery implements Subscriber {
     if (decoded.kind === 'rejected') return this.#reject(incoming, decoded)
     if (decoded.kind === 'presence') return this.#events.presence(incoming.topic, decoded.delta)
     if (decoded.kind !== 'publication') return void this.#obey(incoming, decoded)
+    const receivedAt = Date.now()
     const { reached, skipped } = this.#fanOut.toSome(incoming, decoded)
-    if (decoded.ack && decoded.receipt !== undefined)
-      void this.#answerAcknowledged(incoming, decoded.receipt, reached, skipped)
-    else this.#answer(incoming, decoded.receipt, { delivered: reached.length }, skipped)
-  }
-
-  async #answerAcknowledged(
-    incoming: Incoming,
-    receipt: string,
-    reached: Connection[],
-    skipped: Skipped,
-  ): Promise<void> {
-    const acknowledged = await this.#parts.acks.collect(receipt, reached)
-    this.#answer(incoming, receipt, { delivered: reached.length, acknowledged }, skipped)
-  }
-
-  #answer(
-    incoming: Incoming,
-    receipt: string | undefined,
-    counts: { delivered: number; acknowledged?: number },
-    reasons: Skipped,
-  ): void {
-    if (receipt === undefined) return
-    const skipped = Object.values(reasons).reduce((sum, count) => sum + count, 0)
-    this.#parts.broker.answer(incoming, receipt, { ...counts, skipped, ...(skipped > 0 && { reasons }) })
+    this.#receipts.publication(incoming, decoded, { reached, skipped }, receivedAt)
   }
 
   #reject(incoming: Incoming, rejection: Rejection): void {
@@ -304,7 +295,7 @@ export class Delivery implements Subscriber {
     const closing = members.length - open.length
     try {
       const obeyed = await this.#events.control(open, control)
-      this.#answer(incoming, control.receipt, { delivered: obeyed }, closing > 0 ? { closing } : {})
+      this.#receipts.write(incoming, control.receipt, { delivered: obeyed }, closing > 0 ? { closing } : {})
     } catch (error) {
       this.#events.failed(error)
     }

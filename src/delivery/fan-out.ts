@@ -144,9 +144,14 @@ export class FanOut {
     if (run === undefined) return
     this.#run = undefined
     this.#parts.writeQueue.delivered(run.bytes)
-    const done = { reached: 0, closing: 0, slow: 0 }
-    for (const connection of this.#parts.registry.members(run.topic!)) done[this.#give(connection, run) ?? 'reached']++
-    this.recent.ended(run.topic!, run.count, done)
+    let [reached, closing, slow] = [0, 0, 0]
+    for (const connection of this.#parts.registry.members(run.topic!)) {
+      const skip = this.#give(connection, run)
+      if (skip === undefined) reached++
+      else if (skip === 'closing') closing++
+      else slow++
+    }
+    this.recent.ended(run.topic!, run.count, { reached, closing, slow })
   }
 
   #give(connection: Connection, segment: Segment): 'closing' | 'slow' | undefined {

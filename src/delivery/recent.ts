@@ -19,7 +19,13 @@ export interface Busy {
 /** Powers of two: topics share places by a hash of their names, and a place keeps its newest publications. */
 const PLACES = 2048
 const EACH = 16
-const SIZE = PLACES * EACH
+
+/** Topics that people have asked for lately have a place of their own each, behind the others, for so many milliseconds. */
+const WATCHED = 32
+const WATCHED_FOR = 10 * 60_000
+
+const ALL_PLACES = PLACES + WATCHED
+const SIZE = ALL_PLACES * EACH
 
 /** Characters at the end of a name that tell topics apart. */
 const HASHED = 16
@@ -35,7 +41,7 @@ const REJECTED = '!'
 
 /** Memory is taken when the first publication comes, and never more later, but for the texts. */
 class Store {
-  readonly next = new Uint8Array(PLACES)
+  readonly next = new Uint8Array(ALL_PLACES)
   readonly at = new Float64Array(SIZE)
   readonly counts = new Uint32Array(SIZE * COUNTS)
   readonly topics = new Array<Topic | undefined>(SIZE).fill(undefined)
@@ -43,8 +49,8 @@ class Store {
   readonly kinds = new Array<string | undefined>(SIZE).fill(undefined)
   readonly ids = new Array<string | undefined>(SIZE).fill(undefined)
   /** Publications in each place since the last rotation, and in the period before. */
-  present = new Uint32Array(PLACES)
-  before = new Uint32Array(PLACES)
+  present = new Uint32Array(ALL_PLACES)
+  before = new Uint32Array(ALL_PLACES)
 }
 
 /**
@@ -59,6 +65,8 @@ export class RecentPublications {
   #lastPlace = 0
   #rotatedAt = 0
   #rotatedBefore = 0
+  /** The places of topics that were asked for, and until when; who was asked for longest ago comes first. */
+  readonly #watched = new Map<Topic, { place: number; until: number }>()
 
   /** Returns its index, under which more is noted before anything else comes. */
   note(topic: Topic, kind: string | undefined, id: string | undefined): number {
@@ -121,10 +129,54 @@ export class RecentPublications {
     return found
   }
 
+  /** Somebody asks for `topic`: for a while, no other topic pushes out what comes. */
+  watch(topic: Topic, now: number): void {
+    this.#store ??= new Store()
+    const known = this.#watched.get(topic)
+    this.#watched.delete(topic)
+    if (!known && this.#watched.size === WATCHED) this.#unwatch(this.#watched.keys().next().value!)
+    const place = known?.place ?? this.#freePlace()
+    if (!known) this.#move(this.#store, topic, place)
+    this.#watched.set(topic, { place, until: now + WATCHED_FOR })
+    this.#lastTopic = undefined
+  }
+
+  #freePlace(): number {
+    const taken = new Set([...this.#watched.values()].map(({ place }) => place))
+    let place = PLACES
+    while (taken.has(place)) place++
+    return place
+  }
+
+  #unwatch(topic: Topic): void {
+    const { place } = this.#watched.get(topic)!
+    this.#watched.delete(topic)
+    this.#lastTopic = undefined
+    this.#move(this.#store!, topic, this.#placeOf(topic), place)
+  }
+
+  /** Moves what is known of a topic, the oldest first, so that it is in order there too. */
+  #move(store: Store, topic: Topic, to: number, from = this.#placeOf(topic)): void {
+    for (let back = EACH; back >= 1; back--) {
+      const index = from * EACH + ((store.next[from]! - back) & (EACH - 1))
+      if (store.topics[index] !== topic) continue
+      const next = store.next[to]!
+      const target = to * EACH + next
+      store.next[to] = (next + 1) & (EACH - 1)
+      store.at[target] = store.at[index]!
+      store.topics[target] = topic
+      store.kinds[target] = store.kinds[index]
+      store.ids[target] = store.ids[index]
+      store.counts.copyWithin(target * COUNTS, index * COUNTS, (index + 1) * COUNTS)
+      store.topics[index] = undefined
+    }
+  }
+
   /** Begins a new period of counting, and forgets the one before the last. */
   rotate(now: number): void {
     this.#rotatedBefore = this.#rotatedAt
     this.#rotatedAt = now
+    for (const [topic, { until }] of this.#watched) if (until <= now) this.#unwatch(topic)
     const store = this.#store
     if (!store) return
     const oldest = store.before
@@ -160,13 +212,19 @@ export class RecentPublications {
 
   #placeOf(topic: Topic): number {
     if (topic === this.#lastTopic) return this.#lastPlace
-    const { length } = topic
-    let hash = length
-    for (let i = Math.max(0, length - HASHED); i < length; i++) hash = (Math.imul(hash, 31) + topic.charCodeAt(i)) | 0
+    const watched = this.#watched.size > 0 ? this.#watched.get(topic) : undefined
     this.#lastTopic = topic
-    this.#lastPlace = (hash ^ (hash >>> 11) ^ (hash >>> 22)) & (PLACES - 1)
+    this.#lastPlace = watched ? watched.place : hashOf(topic)
     return this.#lastPlace
   }
+}
+
+/** The place that a topic shares with others. */
+function hashOf(topic: Topic): number {
+  const { length } = topic
+  let hash = length
+  for (let i = Math.max(0, length - HASHED); i < length; i++) hash = (Math.imul(hash, 31) + topic.charCodeAt(i)) | 0
+  return (hash ^ (hash >>> 11) ^ (hash >>> 22)) & (PLACES - 1)
 }
 
 function entryAt(store: Store, index: number): Recent {

@@ -1,4 +1,5 @@
 import type { Connection } from '../connection/connection.ts'
+import { topicsOf } from '../connection/registry.ts'
 import type { Options } from '../options/options.ts'
 import { errors, isPushError, type PushError } from '../protocol/errors.ts'
 import {
@@ -138,6 +139,7 @@ export class Dispatcher {
     const isCheap = message && 'type' in message && (message.type === 'ping' || message.type === 'ack')
     if (!this.#pay(conversation, isCheap ? CHEAP_COST : 1)) {
       this.#hub.metrics.count('messages_refused_total', 1, 'rate')
+      this.#hub.delivery.limitNotes.add(topicsOf(connection), 'rate')
       return connection.close(CLOSE.ABUSE, `more than ${this.#options.limits.messages} messages a second`)
     }
     if (!message) return this.#takeBinary(conversation, data)

@@ -273,11 +273,12 @@ export interface EnvelopeParts {
   except?: string | readonly string[] | undefined
   receipt?: string | undefined
   ack?: boolean | undefined
+  ext?: object | undefined
 }
 
 /** The JSON text for the broker. Throws what JSON.stringify throws, for a cycle or a BigInt. */
-export function encodeEnvelope({ type, payload, from, seq, except, receipt, ack }: EnvelopeParts): string {
-  return JSON.stringify({ type, payload, from, seq, except, receipt, ack })
+export function encodeEnvelope({ type, payload, from, seq, except, receipt, ack, ext }: EnvelopeParts): string {
+  return JSON.stringify({ type, payload, from, seq, except, receipt, ack, ext })
 }
 
 export function encodeControl({ kind, ...fields }: Control): string {

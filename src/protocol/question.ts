@@ -33,6 +33,8 @@ export const MAX_BUSIEST = 100
 const KEYS = { nodes: ['samples', 'topics'], explain: ['topic'] } as const
 const TOKEN = /^[A-Za-z0-9_-]{16,64}$/
 
+const decoder = new TextDecoder('utf-8', { fatal: true })
+
 export function encodeQuestion(question: Question, token: string): string {
   return JSON.stringify({ ...question, token })
 }
@@ -44,7 +46,7 @@ export function parseQuestion(bytes: Uint8Array): { question: Question; token: s
   }
   let value: unknown
   try {
-    value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes))
+    value = JSON.parse(decoder.decode(bytes))
   } catch {
     return { reason: 'json', message: 'the question is no JSON' }
   }

@@ -41,6 +41,8 @@ export interface PublishOptions {
   receipt?: boolean | undefined
   /** Ask clients to acknowledge; the result counts those that did in time. Implies `receipt`. */
   ack?: boolean | undefined
+  /** Tell what each node did when, as `trace` of the result. Implies `receipt`. */
+  trace?: boolean | undefined
   /**
    * Record the publication: the newest `size` entries of the topic are kept, for `ttl` seconds. Default: the rule for
    * the topic in the option `history`, if there is one.
@@ -91,6 +93,7 @@ export const PublishRequestSchema = Type.Object(
     except: Type.Optional(Type.Union([Type.String(), Type.Array(Type.String(), { maxItems: 100 })])),
     receipt: Type.Optional(Type.Boolean()),
     ack: Type.Optional(Type.Boolean()),
+    trace: Type.Optional(Type.Boolean()),
     history: Type.Optional(HistoryRuleSchema),
     idempotencyKey: Type.Optional(Type.String({ minLength: 1, maxLength: 200 })),
   },
@@ -101,7 +104,7 @@ const requestKeys = Object.keys(PublishRequestSchema.properties)
 const messageKeys = requestKeys.filter(key => key !== 'to')
 
 /** The part of a broker that publishes: a script without Fastify has no more. */
-export type PublishingBroker = Pick<Broker, 'publish'>
+export type PublishingBroker = Pick<Broker, 'publish'> & { readonly node?: string }
 
 /** Every way to publish goes through this class: the same checks, the same results. */
 export class Publisher {
@@ -196,17 +199,17 @@ export class Publisher {
    * takes milliseconds.
    */
   #write(message: unknown): Written | PushError {
-    const { receipt: wanted, ack } = (message ?? {}) as PublishOptions
-    const first = wanted || ack ? newToken() : undefined
+    const { receipt: wanted, ack, trace } = (message ?? {}) as PublishOptions
+    const first = wanted || ack || trace ? newToken() : undefined
     try {
       const envelope = this.#envelope(message, first)
       if (first === undefined) return () => ({ envelope, receipt: undefined })
-      // Only ack follows the token, so the last match is the token, whatever the payload contains.
+      // Only ack and ext follow the token, so the last match is the token, whatever the payload contains.
       const at = envelope.lastIndexOf(first)
       const [before, after] = [envelope.slice(0, at), envelope.slice(at + first.length)]
       return () => {
         const receipt = newToken()
-        return { envelope: `${before}${receipt}${after}`, receipt }
+        return { envelope: `${before}${receipt}${after}`, receipt, ...(trace && { trace }) }
       }
     } catch (error) {
       if (!isPushError(error)) throw error
@@ -232,10 +235,11 @@ export class Publisher {
     }
     const unknown = unknownKey(message, messageKeys)
     if (unknown) throw new errors.UNKNOWN_KEY(unknown)
-    const { type, payload, from, seq, except, ack } = checkFields(message as Record<string, unknown>)
+    const { type, payload, from, seq, except, ack, trace } = checkFields(message as Record<string, unknown>)
     const mismatch = this.#schemas.problem(type, payload)
     if (mismatch) throw new errors.SCHEMA(mismatch)
-    const envelope = encode({ type, payload, from, seq, except, receipt: token, ack: ack || undefined })
+    const ext = trace ? { trace } : undefined
+    const envelope = encode({ type, payload, from, seq, except, receipt: token, ack: ack || undefined, ext })
     const bytes = Buffer.byteLength(envelope)
     if (bytes > this.#maxBytes) {
       throw new errors.TOO_LARGE(`the publication has ${bytes} bytes; limits.publication allows ${this.#maxBytes}`)
@@ -252,9 +256,12 @@ export class Publisher {
   async #send(drafts: readonly Draft[], kind?: 'command'): Promise<Result[]> {
     const outgoing = drafts.filter(draft => !('error' in draft)) as Outgoing[]
     if (tracing.publish.hasSubscribers) tracePublish(outgoing)
+    const begun = { node: this.#broker.node ?? 'publisher', at: Date.now() }
     const sent = outgoing.length > 0 ? await this.#broker.publish(outgoing) : []
     let next = 0
-    const results = drafts.map(draft => ('error' in draft ? draft : resultOf(draft.topic, sent[next++]!)))
+    const results = drafts.map(draft =>
+      'error' in draft ? draft : resultOf(draft.topic, sent[next++]!, draft.trace ? begun : undefined),
+    )
     this.#tally?.count(results, kind)
     return results
   }
@@ -269,19 +276,21 @@ function sizeOf(request: unknown): number {
 type Draft = Outgoing | Failed
 
 /** Gives the message for one more topic, with a new token if it has one. */
-type Written = () => Pick<Outgoing, 'envelope' | 'receipt'>
+type Written = () => Pick<Outgoing, 'envelope' | 'receipt' | 'trace'>
 type Fields = Omit<Static<typeof PublishRequestSchema>, 'to'>
 
 function checkFields(message: Record<string, unknown>): Fields {
   const badType = typeProblem(message.type)
   if (badType) throw new errors.TYPE(badType)
   if (isReservedType(message.type as string)) throw new errors.RESERVED_TYPE(message.type as string)
-  const { seq, receipt, ack, history, idempotencyKey } = message
+  const { seq, history, idempotencyKey } = message
   if (seq !== undefined && !(Number.isSafeInteger(seq) && (seq as number) >= 0)) {
     throw new errors.FIELD('seq is not an integer from 0 to 2^53 - 1')
   }
-  if (receipt !== undefined && typeof receipt !== 'boolean') throw new errors.FIELD('receipt is neither true nor false')
-  if (ack !== undefined && typeof ack !== 'boolean') throw new errors.FIELD('ack is neither true nor false')
+  const badFlag = ['receipt', 'ack', 'trace'].find(
+    key => message[key] !== undefined && typeof message[key] !== 'boolean',
+  )
+  if (badFlag) throw new errors.FIELD(`${badFlag} is neither true nor false`)
   const badTopics = exceptProblem(message.except) ?? fromProblem(message.from)
   if (badTopics) throw new errors.FIELD(badTopics)
   const badHistory = history === undefined ? undefined : historyRuleProblem(history)

@@ -1,4 +1,5 @@
 import type { NodeAnswer, Sent } from '../broker/broker.ts'
+import { MAX_STEPS, stepsOf, type TraceStep } from '../broker/trace-steps.ts'
 import type { PushError } from '../protocol/errors.ts'
 import type { Topic } from '../protocol/topic.ts'
 
@@ -25,6 +26,8 @@ export interface PublishResult {
   duplicate?: boolean
   /** Why nodes rejected it, for example because the payload does not match their schema. */
   rejected?: { node: string; reason: string; message: string }[]
+  /** With `trace`: its whole way, by the clocks of those who say so. */
+  trace?: TraceStep[]
 }
 
 export interface PublishFailure {
@@ -51,12 +54,13 @@ export class Failed implements PublishFailure {
   }
 }
 
-/** The answer of the broker as a result for the publisher. */
-export function resultOf(topic: Topic, sent: Sent | PushError): Result {
+/** The answer of the broker as a result for the publisher. `begun`: who published and when, if the way is to be told. */
+export function resultOf(topic: Topic, sent: Sent | PushError, begun?: Begun): Result {
   if (sent instanceof Error) return new Failed(topic, sent)
   const { answers, position, duplicate } = sent
   const recorded = position ? { ...position, ...(duplicate && { duplicate }) } : {}
-  if (!answers) return { topic, nodes: sent.nodes, ...recorded }
+  const traced = begun && { trace: traceOf(begun, sent) }
+  if (!answers) return { topic, nodes: sent.nodes, ...recorded, ...traced }
   const reasons: Record<string, number> = {}
   for (const answer of answers) {
     for (const [reason, count] of Object.entries(answer.reasons ?? {})) reasons[reason] = (reasons[reason] ?? 0) + count
@@ -74,7 +78,24 @@ export function resultOf(topic: Topic, sent: Sent | PushError): Result {
     ...recorded,
     ...(Object.keys(reasons).length > 0 && { reasons }),
     ...(rejected.length > 0 && { rejected }),
+    ...traced,
   }
+}
+
+type Begun = Pick<TraceStep, 'node' | 'at'>
+
+/** The steps of all, by time; clocks of different machines may disagree. */
+function traceOf({ node, at }: Begun, { nodes, answers = [], takenAt = Date.now() }: Sent): TraceStep[] {
+  const steps = answers.flatMap(answer => {
+    const { node: of, rejected, trace } = answer
+    if (!rejected) return stepsOf(of, trace)
+    return [{ node: of, at: takenAt, what: 'rejected' as const, reason: rejected.reason }]
+  })
+  const own: TraceStep[] = [
+    { node, at, what: 'published' },
+    { node, at: takenAt, what: 'taken', nodes },
+  ]
+  return [...own, ...steps].sort((a, b) => a.at - b.at).slice(0, MAX_STEPS)
 }
 
 function sum(answers: readonly NodeAnswer[], field: 'delivered' | 'skipped' | 'acknowledged'): number {

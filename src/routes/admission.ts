@@ -105,6 +105,7 @@ export class Admission {
   checkUser(identity: Identity): void {
     const { userConnections } = this.#options.limits
     if (this.#hub.registry.countOf(identity.user, userConnections) >= userConnections) {
+      this.#hub.delivery.limitNotes.add([`user:${identity.user}`], 'user_connections')
       throw new errors.USER_CONNECTIONS(
         `this user already has ${userConnections} connections on this node (limits.userConnections)`,
       )

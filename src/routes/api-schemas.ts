@@ -1,4 +1,5 @@
 import { type TSchema, Type } from 'typebox'
+import { STEPS } from '../broker/trace-steps.ts'
 import { ExplanationSchema as ExplainAnswer, NodesSchema as NodesAnswer } from '../node/monitoring/report-schemas.ts'
 import { MAX_TICKET_TTL, TICKET_TTL } from '../node/tickets.ts'
 import { MAX_BUSIEST } from '../protocol/question.ts'
@@ -95,6 +96,22 @@ export const ResultSchema = Type.Object(
     duplicate: Type.Optional(Type.Boolean({ description: 'it had been recorded before: nothing was published' })),
     rejected: Type.Optional(
       Type.Array(Type.Object({ node: Type.String(), reason: Type.String(), message: Type.String() }, closed)),
+    ),
+    trace: Type.Optional(
+      Type.Array(
+        Type.Object(
+          {
+            node: Type.String({ description: 'who says so' }),
+            at: Type.Number({ description: 'by its clock, in milliseconds since 1970' }),
+            what: Type.Enum([...STEPS]),
+            connections: Type.Optional(count('of how many connections that is said')),
+            reason: Type.Optional(Type.String({ description: 'why they were skipped, or why it was rejected' })),
+            nodes: Type.Optional(count('how many nodes were listening when it was taken')),
+          },
+          closed,
+        ),
+        { description: 'its whole way, by time' },
+      ),
     ),
   },
   closed,

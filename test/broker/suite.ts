@@ -5,8 +5,9 @@ import type { Broker, HistoryPage, Incoming, NodeAnswer, Sent, Subscriber } from
 import type { PushError } from '../../src/protocol/errors.ts'
 import type { GapReason } from '../../src/protocol/messages.ts'
 import { newest, type Position } from '../../src/protocol/position.ts'
+import type { Question } from '../../src/protocol/question.ts'
 import type { Topic } from '../../src/protocol/topic.ts'
-import { Inbox, within } from '../helpers/waiting.ts'
+import { Inbox, until, within } from '../helpers/waiting.ts'
 
 /** Brokers that form one cluster, and how a test looks behind them. */
 export interface Cluster {
@@ -39,6 +40,8 @@ export class FakeSubscriber implements Subscriber {
   /** How often everything was received again. */
   restorations = 0
   answer: Omit<NodeAnswer, 'node'> = { delivered: 1, skipped: 0 }
+  readonly questions: Question[] = []
+  readonly refusals: string[] = []
   readonly #broker: Broker
   readonly #events = new Inbox<Event>('a message of the broker')
 
@@ -68,6 +71,15 @@ export class FakeSubscriber implements Subscriber {
   }
 
   filled(): void {}
+
+  asked(question: Question): object {
+    this.questions.push(question)
+    return { asked: question }
+  }
+
+  misasked(reason: string): void {
+    this.refusals.push(reason)
+  }
 
   restored(topics?: readonly Topic[]): void {
     if (!topics) this.restorations++
@@ -382,6 +394,48 @@ export function brokerSuite(name: string, makeNodes: MakeNodes): void {
         { topic: 'user:1', reason: 'json', size: 1 },
       ],
     )
+  })
+
+  suiteTest('a question reaches every node, and one that answers is not missed', async (_t, { nodes }, subscribers) => {
+    const question: Question = { ask: 'explain', topic: 'channel:a' }
+    let asked = await nodes[0]!.inquiry.ask(question)
+    // A slow machine may need more than the second that nodes have.
+    await until(async () => {
+      if (!asked.complete) asked = await nodes[0]!.inquiry.ask(question)
+      return asked.complete
+    }, 'every node answers in time')
+    const names = asked.answers.map(({ node }) => node).toSorted()
+    assert.deepEqual([names, asked.expected, asked.problem], [nodes.map(({ node }) => node), nodes.length, undefined])
+    for (const { answer } of asked.answers) assert.deepEqual(answer, { asked: question })
+    for (const { questions, refusals } of subscribers) assert.deepEqual([questions[0], refusals], [question, []])
+  })
+
+  suiteTest(
+    'whoever asks at the same time shares the answers of the other nodes',
+    async (_t, { nodes }, subscribers) => {
+      const ask = () => nodes[0]!.inquiry.ask({ ask: 'nodes' })
+      const all = await Promise.all(Array.from({ length: 50 }, ask))
+      for (const { answers } of all) assert.ok(answers.some(({ node }) => node === nodes[0]!.node))
+      for (const { questions } of subscribers.slice(1))
+        assert.ok(questions.length <= 1, `asked ${questions.length} times`)
+    },
+  )
+
+  suiteTest('what is asked about a topic: nothing, its head and its size, and notes', async (_t, { nodes, notes }) => {
+    const [first] = nodes
+    const { inquiry } = nodes.at(-1)!
+    assert.deepEqual([await inquiry.recorded('channel:none'), await inquiry.rejected('channel:none')], [undefined, []])
+    for (let n = 1; n <= 5; n++) await record(first!, n)
+    const head = (await first!.history(R, newest(1), ALL)).head
+    assert.deepEqual(await inquiry.recorded(R), { head, size: 5 })
+    const note = { reason: 'json', message: 'broken', envelope: Buffer.from('{"secret') }
+    first!.note({ ...note, topic: 'channel:none' })
+    first!.note({ ...note, topic: 'all' })
+    await notes(2)
+    const [noted, ...more] = await inquiry.rejected('channel:none')
+    assert.deepEqual({ ...noted, at: 0 }, { at: 0, node: first!.node, reason: 'json', message: 'broken' })
+    assert.deepEqual([more, Math.abs(noted!.at - Date.now()) < 600_000], [[], true])
+    assert.deepEqual(first!.troubleWith('channel:none').refused ?? false, false)
   })
 
   // ── recorded ─────────────────────────────────────────────────────────────────────────────────────────────────────

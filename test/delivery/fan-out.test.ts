@@ -270,3 +270,26 @@ test('what comes while clients are being told of a gap waits behind it; beyond t
   }
   node.delivery.clear()
 })
+
+test('what became of each publication is remembered, whichever way it went', () => {
+  const { delivery, connect, publish, settle } = setUpNode()
+  const [, closing] = ['c0', 'c1', 'c2'].map(id => connect(id, ['channel:a']))
+  for (let n = 0; n < 40; n++) connect(`many${n}`, ['channel:b'])
+  publish('channel:a', 1)
+  for (let n = 0; n < 3; n++) publish('channel:b', n)
+  closing!.connection.close()
+  publish('channel:a', 2)
+  publish('channel:a', 3, ',"except":"connection:c0"')
+  publish('channel:nobody', 4)
+  settle()
+  const known = (topic: Topic) => delivery.recent.of(topic).map(({ delivered, skipped }) => ({ delivered, skipped }))
+  assert.deepEqual(known('channel:a'), [
+    { delivered: 1, skipped: { except: 1, closing: 1 } },
+    { delivered: 2, skipped: { closing: 1 } },
+    { delivered: 3, skipped: {} },
+  ])
+  const each = { delivered: 40, skipped: {} }
+  assert.deepEqual(known('channel:b'), [each, each, each])
+  assert.deepEqual(known('channel:nobody'), [{ delivered: 0, skipped: {} }])
+  assert.deepEqual(new Set(delivery.recent.of('channel:b').map(({ type }) => type)), new Set(['a']))
+})

@@ -68,7 +68,7 @@ test('what is no right has a reason', () => {
 
 test('what only keys may do can be granted to keys and to nobody else', () => {
   const only = KEY_ACTIONS.filter(action => !(ACTIONS as readonly string[]).includes(action))
-  assert.deepEqual(only, ['close', 'ticket', 'status', 'revoke'])
+  assert.deepEqual(only, ['close', 'ticket', 'status', 'revoke', 'explain'])
   for (const action of KEY_ACTIONS) {
     assert.equal(keyGrantProblem({ key: 'k', topics: 'all', actions: [action] }), undefined)
   }

@@ -129,7 +129,8 @@ export class MemoryBroker implements Broker {
     return this.#turn
   }
 
-  #publishOne({ topic, envelope, receipt, history, idempotencyKey }: Outgoing): Sent | PushError | Promise<Sent> {
+  #publishOne(item: Outgoing): Sent | PushError | Promise<Sent> {
+    const { topic, envelope, receipt, trace, history, idempotencyKey } = item
     const bytes = Buffer.from(envelope)
     const holders = [...this.#shared.subscribers].filter(subscriber => subscriber.holds(topic))
     const nodes = holders.length > 0 ? 1 : 0
@@ -147,7 +148,7 @@ export class MemoryBroker implements Broker {
     const answered = receipt === undefined ? undefined : this.#answered(receipt, nodes)
     const incoming = { topic, envelope: new Slice(bytes), sharers: holders.length, position }
     for (const holder of holders) holder.receive(incoming)
-    const sent = position ? { nodes, position } : { nodes }
+    const sent = { nodes, ...(position && { position }), ...(trace && { takenAt: Date.now() }) }
     return answered ? answered.then(answers => ({ ...sent, ...answers })) : sent
   }
 

@@ -61,6 +61,7 @@ export class RedisBroker {
   #attached: readonly Subscriber[] = []
   #onLive = () => {}
   #notes = { second: 0, count: 0 }
+  #downSince: number | undefined
   #wasUp = false
   #hasBeenUp = false
   #problem: string | undefined
@@ -144,6 +145,7 @@ export class RedisBroker {
   #changed(error: Error | undefined): void {
     const isUp = this.connected
     if (isUp) this.#onLive()
+    this.#downSince = isUp ? undefined : (this.#downSince ?? (this.#hasBeenUp ? Date.now() : undefined))
     this.#problem = isUp ? undefined : (error?.message ?? this.#problem)
     const isNews = isUp !== this.#wasUp || (!isUp && error !== undefined && this.#isNewReason(error))
     this.#hasBeenUp ||= isUp
@@ -163,6 +165,10 @@ export class RedisBroker {
   /** Why it is not connected, if that is known. */
   get problem(): string | undefined {
     return this.connected ? undefined : this.#problem
+  }
+
+  get downSince(): number | undefined {
+    return this.connected ? undefined : this.#downSince
   }
 
   /** The masters of a Cluster have other slots. */
@@ -194,6 +200,7 @@ export class RedisBroker {
       answers: question => this.#answersTo(question),
       expect: token => this.#questions.expect(token),
       forget: token => this.#questions.forget(token),
+      problem: () => this.problem,
     }
   }
 

@@ -15,8 +15,7 @@ import {
 } from '../inquiry.ts'
 import type { Command } from './commands.ts'
 import type { Masters } from './masters.ts'
-import type { Names } from './names.ts'
-import { keysOfTopic } from './names.ts'
+import { keysOfTopic, type Names } from './names.ts'
 
 /** The process that asks, if it is a node: it answers for itself, also while Redis is away. */
 export interface AskingNode {
@@ -24,6 +23,8 @@ export interface AskingNode {
   answers(question: Question): unknown[]
   expect(token: string): void
   forget(token: string): void
+  /** Why it is not connected, if that is known. */
+  problem(): string | undefined
 }
 
 /** Redis may take this long before its link is given up: a question is no reason to do so earlier than others do. */
@@ -33,17 +34,27 @@ const FIRST_WAIT = 1
 const LONGEST_WAIT = 50
 
 /** Answers read at once, and at most: so many nodes there are not. */
-const PAGE = 100
+const PAGE = 20
 const MAX_NODES = 1000
+const MAX_BYTES = 32 * 1024 * 1024
+
+/** Different questions that are asked at the same time. Each costs work on every node. */
+const MAX_PENDING = 20
 
 const MAX_NOTES = 10
 const MAX_TEXT = 300
+
+type Others = Omit<Asked, 'answers'> & { byNode: ReadonlyMap<string, unknown[]> }
+
+const NOBODY: ReadonlyMap<string, unknown[]> = new Map()
 
 /** Asks all nodes over the channel to which every node is subscribed. Each appends its answer to a list. */
 export class RedisInquiry implements Inquiry {
   readonly #masters: Masters
   readonly #names: Names
   readonly #self: AskingNode | undefined
+  /** Who asks the same at the same time gets the same answers. */
+  readonly #pending = new Map<string, Promise<Others>>()
 
   constructor(masters: Masters, names: Names, self?: AskingNode) {
     this.#masters = masters
@@ -54,47 +65,70 @@ export class RedisInquiry implements Inquiry {
   async ask(question: Question): Promise<Asked> {
     const self = this.#self
     const own = self ? self.answers(question).map(answer => ({ node: self.node, answer })) : []
-    const token = randomBytes(16).toString('base64url')
-    self?.expect(token)
-    try {
-      const { answers, ...about } = await this.#askOthers(question, token)
-      return { ...about, answers: [...own, ...answers.filter(({ node }) => node !== self?.node)] }
-    } finally {
-      self?.forget(token)
+    const { byNode, ...about } = await this.#shared(question)
+    const others = [...byNode].filter(([node]) => node !== self?.node)
+    return {
+      answers: [...own, ...others.flatMap(([node, list]) => list.map((answer): Answer => ({ node, answer })))],
+      ...about,
     }
   }
 
-  async #askOthers(question: Question, token: string): Promise<Asked> {
+  #shared(question: Question): Promise<Others> {
+    const text = JSON.stringify(question)
+    const known = this.#pending.get(text)
+    if (known) return known
+    const problem = this.#pending.size < MAX_PENDING ? this.#outage : 'too many questions are asked at the same time'
+    if (problem) return Promise.resolve({ byNode: NOBODY, expected: undefined, complete: false, problem })
+    const asking = this.#askOthers(question).finally(() => this.#pending.delete(text))
+    this.#pending.set(text, asking)
+    return asking
+  }
+
+  /** A node knows when it need not wait; the link of a script may only just be opening. */
+  get #outage(): string | undefined {
+    const isDown = this.#self && !this.#masters.of(this.#names.nodes)?.commands.isUp
+    return isDown ? (this.#self?.problem() ?? 'Redis cannot be reached') : undefined
+  }
+
+  async #askOthers(question: Question): Promise<Others> {
     const deadline = performance.now() + ANSWER_TIME
     const { nodes: channel } = this.#names
+    const token = randomBytes(16).toString('base64url')
     const commands: Command[] = [
       ['PUBSUB', 'NUMSUB', channel],
       ['PUBLISH', channel, encodeQuestion(question, token)],
     ]
-    const [listening, received] = await this.#run(channel, commands, deadline)
-    if (isPushError(received)) {
-      return { answers: [], expected: countIn(listening), complete: false, problem: received.message }
+    this.#self?.expect(token)
+    try {
+      const [listening, received] = await this.#run(channel, commands, deadline)
+      const counted = Array.isArray(listening) ? Number(listening[1]) : undefined
+      if (isPushError(received)) {
+        return { byNode: NOBODY, expected: counted, complete: false, problem: received.message }
+      }
+      // PUBLISH also counts pattern subscribers, which never answer.
+      const expected = Math.min(counted ?? Number(received), Number(received))
+      const byNode = await this.#collect(token, expected, deadline)
+      return { byNode, expected, complete: byNode.size >= expected }
+    } finally {
+      this.#self?.forget(token)
     }
-    // PUBLISH also counts pattern subscribers, which never answer.
-    const expected = Math.min(countIn(listening) ?? Number(received), Number(received))
-    const byNode = await this.#collect(token, expected, deadline)
-    const answers = [...byNode].flatMap(([node, list]) => list.map((answer): Answer => ({ node, answer })))
-    return { answers, expected, complete: byNode.size >= expected }
   }
 
   /** The answers of each node that has answered by the deadline. */
   async #collect(token: string, expected: number, deadline: number): Promise<Map<string, unknown[]>> {
     const key = this.#names.answers(token)
     const byNode = new Map<string, unknown[]>()
-    let read = 0
-    for (let wait = FIRST_WAIT; byNode.size < expected && read < MAX_NODES; wait = Math.min(wait * 2, LONGEST_WAIT)) {
+    let [read, bytes, wait] = [0, 0, FIRST_WAIT]
+    while (byNode.size < expected && read < MAX_NODES && bytes < MAX_BYTES) {
       const left = deadline - performance.now()
       if (left <= 0) break
       await sleep(Math.min(wait, left))
       const [page] = await this.#run(key, [['LRANGE', key, read, read + PAGE - 1]], deadline)
       if (!Array.isArray(page)) break
+      wait = page.length === PAGE ? FIRST_WAIT : Math.min(wait * 2, LONGEST_WAIT)
       read += page.length
-      for (const text of page) {
+      for (const text of page.map(String)) {
+        bytes += text.length
         const answer = parseAnswer(text)
         if (answer && !byNode.has(answer.node)) byNode.set(answer.node, answer.answers)
       }
@@ -105,11 +139,10 @@ export class RedisInquiry implements Inquiry {
   async recorded(topic: Topic): Promise<RecordedTopic | undefined> {
     const channel = this.#names.channel(topic)
     const [head, history] = keysOfTopic(channel) as [string, string]
-    const commands: Command[] = [
+    const [known, first] = await this.#read(channel, [
       ['HMGET', head, 'id', 'seq'],
       ['XRANGE', history, '-', '+', 'COUNT', 1],
-    ]
-    const [known, first] = (await this.#run(channel, commands, performance.now() + ANSWER_TIME)).map(resultOf)
+    ])
     const [id, seq] = known as [string | null, string | null]
     if (id === null || seq === null) return undefined
     const oldest = positionOf(oldestId(first))
@@ -118,32 +151,38 @@ export class RedisInquiry implements Inquiry {
 
   async rejected(topic: Topic): Promise<NotedRejection[]> {
     const { rejected: key } = this.#names
-    const [notes] = await this.#run(key, [['LRANGE', key, 0, -1]], performance.now() + ANSWER_TIME)
-    return (resultOf(notes) as string[]).flatMap(text => noteOn(topic, text)).slice(0, MAX_NOTES)
+    const [notes] = await this.#read(key, [['LRANGE', key, 0, -1]])
+    return (notes as unknown[]).flatMap(text => noteOn(topic, String(text))).slice(0, MAX_NOTES)
+  }
+
+  /** Throws the PushError of the first command that failed. */
+  async #read(key: string, commands: Command[]): Promise<unknown[]> {
+    const problem = this.#outage
+    if (problem) throw new errors.BROKER_AWAY(problem)
+    const replies = await this.#run(key, commands, performance.now() + ANSWER_TIME)
+    const failed = replies.find(isPushError)
+    if (failed) throw failed
+    return replies
   }
 
   /** One reply or PushError for each command, by the deadline. */
   async #run(key: string, commands: Command[], deadline: number): Promise<unknown[]> {
-    const late = commands.map(() => new errors.UNCONFIRMED('Redis did not answer in time'))
-    return Promise.race([
-      this.#masters.run(key, commands, COMMAND_TIMEOUT),
-      sleep(Math.max(0, deadline - performance.now()), late, { ref: false }),
-    ])
+    const late = commands.map(() => new errors.BROKER_AWAY('Redis did not answer in time'))
+    const waiting = new AbortController()
+    try {
+      return await Promise.race([
+        this.#masters.run(key, commands, COMMAND_TIMEOUT),
+        sleep(Math.max(0, deadline - performance.now()), late, { signal: waiting.signal }).catch(() => late),
+      ])
+    } finally {
+      waiting.abort()
+    }
   }
 }
 
-function resultOf(reply: unknown): unknown {
-  if (isPushError(reply)) throw reply
-  return reply
-}
-
-function countIn(listening: unknown): number | undefined {
-  return Array.isArray(listening) ? Number(listening[1]) : undefined
-}
-
 /** Any program can write to the list: whatever is not an answer is ignored. */
-function parseAnswer(text: unknown): { node: string; answers: unknown[] } | undefined {
-  if (typeof text !== 'string' || text.length > MAX_ANSWER_BYTES) return undefined
+function parseAnswer(text: string): { node: string; answers: unknown[] } | undefined {
+  if (text.length > MAX_ANSWER_BYTES) return undefined
   const value = parsed(text) as { node?: unknown; answers?: unknown } | undefined
   if (typeof value?.node !== 'string' || value.node.length > MAX_TEXT) return undefined
   return { node: value.node, answers: Array.isArray(value.answers) ? value.answers : [] }

@@ -48,7 +48,7 @@ export class PublishCommands {
     return Promise.all(items.map(item => this.#publishOne(item, deadline)))
   }
 
-  async #publishOne({ topic, envelope, receipt }: Outgoing, deadline: number): Promise<Result> {
+  async #publishOne({ topic, envelope, receipt, trace }: Outgoing, deadline: number): Promise<Result> {
     const channel = this.#names.channel(topic)
     const { publish: name } = this.#pubSub
     const publish: Command = [name, channel, envelope]
@@ -59,7 +59,8 @@ export class PublishCommands {
     const nodes = replies.at(-1)
     if (isPushError(nodes)) return nodes
     if (receipt === undefined) return { nodes: Number(nodes) }
-    return this.#withAnswers(receipt, Number(nodes), replies[0], deadline)
+    const taken = takenIf(trace)
+    return { ...(await this.#withAnswers(receipt, Number(nodes), replies[0], deadline)), ...taken }
   }
 
   async #record(items: readonly Outgoing[], deadline: number): Promise<Result[]> {
@@ -97,7 +98,7 @@ export class PublishCommands {
     return { name: 'push_publish', keys, args }
   }
 
-  async #recorded({ receipt }: Outgoing, attempts: Attempts, deadline: number): Promise<Result> {
+  async #recorded({ receipt, trace }: Outgoing, attempts: Attempts, deadline: number): Promise<Result> {
     const { reply, isUnconfirmed } = attempts
     if (isPushError(reply)) {
       return isUnconfirmed && isTransient(reply) ? new errors.UNCONFIRMED(UNANSWERED, { cause: reply }) : reply
@@ -109,7 +110,8 @@ export class PublishCommands {
     // Otherwise an earlier attempt of this call recorded it: the nodes have received it with this receipt.
     if (duplicate === 1 && !isUnconfirmed) return { nodes: Number(nodes), position, duplicate: true }
     if (receipt === undefined) return { nodes: Number(nodes), position }
-    return { ...(await this.#withAnswers(receipt, Number(nodes), undefined, deadline)), position }
+    const taken = takenIf(trace)
+    return { ...(await this.#withAnswers(receipt, Number(nodes), undefined, deadline)), position, ...taken }
   }
 
   async #withAnswers(token: string, nodes: number, listening: unknown, deadline: number): Promise<Sent> {
@@ -118,6 +120,10 @@ export class PublishCommands {
     const answers = await collectAnswers(this.#masters, this.#names, token, expected, deadline)
     return { nodes, answers, complete: answers.length >= expected }
   }
+}
+
+function takenIf(trace: boolean | undefined): Pick<Sent, 'takenAt'> {
+  return trace ? { takenAt: Date.now() } : {}
 }
 
 /** What is known of a call so far. */

@@ -3,11 +3,14 @@ import { MAX_ANSWER_BYTES } from '../inquiry.ts'
 import type { Command } from './commands.ts'
 import type { Names } from './names.ts'
 
-/** Seconds for which the answers of the nodes can be read. */
-const ANSWERS_TTL = 60
+/** Seconds for which the answers of the nodes can be read: nobody waits longer than one. */
+const ANSWERS_TTL = 10
 
 /** An answer costs work, and any program that may publish can ask. */
 const MAX_PER_SECOND = 20
+
+/** Nor is more than this read: in a Cluster each link brings the same question. */
+const MAX_READ_PER_SECOND = 1000
 
 /** Tokens that are remembered: in a Cluster a question comes over each link. */
 const REMEMBERED = 256
@@ -27,6 +30,7 @@ export class Questions {
   readonly #seen = new Set<string>()
   readonly #own = new Set<string>()
   #second = 0
+  #read = 0
   #count = 0
 
   constructor(parts: QuestionParts) {
@@ -44,12 +48,13 @@ export class Questions {
 
   /** Never throws: any program may have written it. */
   heard(bytes: Uint8Array): void {
+    if (!this.#mayRead()) return this.#parts.refused('rate')
     const read = parseQuestion(bytes)
     const { token } = read
     if (token === undefined) return this.#parts.refused((read as Misquestion).reason)
     if (this.#isRepeated(token)) return
     if (this.#own.has(token)) return this.#write(token, {})
-    if (!this.#isInTime()) return this.#parts.refused('rate')
+    if (++this.#count > MAX_PER_SECOND) return this.#parts.refused('rate')
     if ('reason' in read) {
       const { reason, message } = read
       this.#parts.refused(reason)
@@ -77,10 +82,13 @@ export class Questions {
     return false
   }
 
-  #isInTime(): boolean {
+  #mayRead(): boolean {
     const second = Math.floor(performance.now() / 1000)
-    if (second !== this.#second) this.#count = 0
-    this.#second = second
-    return ++this.#count <= MAX_PER_SECOND
+    if (second !== this.#second) {
+      this.#second = second
+      this.#read = 0
+      this.#count = 0
+    }
+    return ++this.#read <= MAX_READ_PER_SECOND
   }
 }

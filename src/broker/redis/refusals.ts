@@ -83,7 +83,7 @@ function targetOf(command: Command): string {
 
 /** `push:user:42` is one of `push:user:*`. */
 function patternOf(name: string): string {
-  return name.replace(/^(.*?(?:channel|user|connection|receipt|tickets?|revoked|node):).*$/s, '$1*')
+  return name.replace(/^(.*?(?:channel|user|connection|receipt|answers|tickets?|revoked|node):).*$/s, '$1*')
 }
 
 function rightIn(command: Command, message: string): string {
@@ -95,6 +95,7 @@ function rightIn(command: Command, message: string): string {
 function failsWithout(command: Command): string {
   const target = targetOf(command)
   if (/receipt:/.test(target)) return 'receipts fail'
+  if (/answers:/.test(target)) return 'this node does not answer when all nodes are asked'
   if (/ticket:/.test(target)) return 'tickets fail'
   if (/revoked:/.test(target)) return 'users who are revoked are not kept out'
   if (/tickets:/.test(target)) return 'the tickets of a user have no bound'

@@ -48,6 +48,9 @@ export function createRegistration(shared: RedisBroker, options: RedisRegistrati
       const problems = new Set(masters.all.flatMap(({ commands }) => commands.refusals.problems()))
       return problems.size > 0 ? [...problems].join('; ') : undefined
     },
+    get downSince() {
+      return shared.downSince
+    },
     get canRecord() {
       return masters.all.every(({ functions }) => functions.isSupported)
     },

@@ -1,5 +1,6 @@
 import type { TSchema } from 'typebox'
 import { Compile } from 'typebox/compile'
+import { Value } from 'typebox/value'
 import type { Answer, Asked, Inquiry, NotedRejection, RecordedTopic } from '../../broker/inquiry.ts'
 import { errors } from '../../protocol/errors.ts'
 import { nodesProblem } from '../../protocol/question.ts'
@@ -105,8 +106,9 @@ function readReports<R extends { node: string; registration: string }>(
   schema: TSchema,
 ) {
   const check = checkOf(schema)
+  const known = answers.map(({ node, answer }): Answer => ({ node, answer: Value.Clean(schema, answer) }))
   const isReport = ({ node, answer }: Answer) => check(answer) && (answer as R).node === node
-  const reports = answers.filter(isReport).map(({ answer }) => answer as R)
+  const reports = known.filter(isReport).map(({ answer }) => answer as R)
   const byName = (a: R, b: R) => compare(a.node, b.node) || compare(a.registration, b.registration)
   return {
     reports: reports.sort(byName),

@@ -22,7 +22,7 @@ export class Percentiles {
   }
 
   /** Undefined if nothing was observed. */
-  get both(): { p50: number; p99: number } | undefined {
+  get lately(): { p50: number; p99: number } | undefined {
     const all = this.#present.map((count, i) => count + this.#before[i]!)
     const total = all.reduce((sum, count) => sum + count, 0)
     if (total === 0) return undefined
@@ -43,5 +43,5 @@ function percentile(counts: Uint32Array, rank: number): number {
     sum += count
     return sum >= rank
   })
-  return bucket <= 0 ? 0 : Math.round(LEAST * 2 ** (bucket / STEPS) * 1000) / 1000
+  return bucket <= 0 ? 0 : Number((LEAST * 2 ** (bucket / STEPS)).toPrecision(4))
 }

@@ -11,13 +11,20 @@ import type { NodesQuestion, Question } from '../../protocol/question.ts'
 import type { Topic } from '../../protocol/topic.ts'
 import { loopDelay } from './loop-delay.ts'
 import { Percentiles } from './percentiles.ts'
-import { type BusyTopic, MAX_MEMBERS, MAX_PUBLICATIONS, type NodeReport, type TopicReport } from './report-schemas.ts'
+import {
+  type BusyTopic,
+  MAX_MEMBERS,
+  MAX_PROBLEM,
+  MAX_PUBLICATIONS,
+  type NodeReport,
+  type TopicReport,
+} from './report-schemas.ts'
 import { Samples } from './samples.ts'
 
 /** The registration that is reported on. */
 export interface Reported {
   readonly name: string
-  readonly broker: Pick<Broker, 'node' | 'connected' | 'problem' | 'lag' | 'troubleWith'>
+  readonly broker: Pick<Broker, 'node' | 'connected' | 'problem' | 'downSince' | 'lag' | 'troubleWith'>
   readonly registry: Registry<Connection>
   readonly metrics: Metrics
   readonly rounds: Pick<Rounds, 'watch'>
@@ -87,7 +94,8 @@ export class Reporter {
     const { name: registration, broker } = this.#of
     const { isDraining: draining } = this.#of.state()
     const { node, connected, problem } = broker
-    return { node, registration, now: Date.now(), draining, connected, ...(problem !== undefined && { problem }) }
+    const why = problem === undefined ? {} : { problem: problem.slice(0, MAX_PROBLEM) }
+    return { node, registration, now: Date.now(), draining, connected, ...why }
   }
 
   #reportNode({ samples, topics = 0 }: NodesQuestion): NodeReport {
@@ -95,7 +103,7 @@ export class Reporter {
     const { stalled, bytes } = this.#of.state()
     const { rss, heapUsed: heap } = process.memoryUsage()
     const { user, system } = process.cpuUsage()
-    const latency = this.#latencies.both
+    const latency = this.#latencies.lately
     return {
       ...this.#state,
       version,
@@ -108,7 +116,7 @@ export class Reporter {
       lag: Math.round(broker.lag),
       memory: { rss, heap },
       cpu: (user + system) / 1e6,
-      loopDelay: this.#delays.both ?? { p50: 0, p99: 0 },
+      loopDelay: this.#delays.lately ?? { p50: 0, p99: 0 },
       ...(latency && { latency }),
       counters: metrics.snapshot(),
       ...(samples && { samples: this.#samples.all }),
@@ -126,12 +134,15 @@ export class Reporter {
   #reportTopic(topic: Topic): TopicReport {
     const { registry, broker, recent, limitNotes } = this.#of
     const { refused, filling } = broker.troubleWith(topic)
+    if (registry.holds(topic)) recent.watch(topic, performance.now())
     const members: TopicReport['members'] = []
     for (const connection of registry.members(topic)) {
       if (members.push(this.#memberOf(connection)) === MAX_MEMBERS) break
     }
     return {
       ...this.#state,
+      ...(broker.downSince !== undefined && { cutOffSince: broker.downSince }),
+      lag: Math.round(broker.lag),
       ...(this.#of.isRecorded(topic) && { recorded: true }),
       connections: registry.countOn(topic),
       members,
@@ -155,7 +166,8 @@ export class Reporter {
 
 function publicationOf({ at, type, id, delivered, skipped, rejected }: Recent): TopicReport['publications'][number] {
   return {
-    at: Math.round(performance.timeOrigin + at),
+    // The clock may have been set since the process began.
+    at: Math.round(Date.now() - (performance.now() - at)),
     ...(type !== undefined && { type }),
     ...(id !== undefined && { id }),
     delivered,
