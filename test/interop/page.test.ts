@@ -3,7 +3,8 @@ import { after, before, type TestContext, test } from 'node:test'
 import { type Browser, chromium, type Page } from 'playwright-core'
 import type { PushBridgeOptions } from '../../src/index.ts'
 import { buildPush, KEY, openConnection } from '../helpers/app.ts'
-import { cleanups } from '../helpers/processes.ts'
+import { listenTo } from '../helpers/listener.ts'
+import { cleanups, startInteropNode } from '../helpers/processes.ts'
 import { findProgram } from '../helpers/programs.ts'
 import { type RedisServer, startRedis } from '../helpers/redis.ts'
 
@@ -61,12 +62,14 @@ async function publish(page: Page, topic: string): Promise<void> {
 }
 
 test('the page: a wrong key, the right one, numbers, publish, explain, and nothing that a policy forbids', async t => {
-  const nodes = [await buildPush(t, { redis: redis.url, api }), await buildPush(t, { redis: redis.url, api })]
-  for (const [n, { app }] of nodes.entries()) await openConnection(app, `/ws/room?user=user-${n}`)
-  const evil = await openConnection(nodes[0]!.app, `/ws?user=eve`)
+  const node = await buildPush(t, { redis: redis.url, api })
+  const other = await startInteropNode(t, redis.url)
+  await openConnection(node.app, '/ws/room?user=user-0')
+  await listenTo(t, `${other.url}/room?user=user-1`)
+  const evil = await openConnection(node.app, '/ws?user=eve')
   evil.send('subscribe', { topic: EVIL }, 1)
   await evil.next('subscribed')
-  const { page, urls, said } = await openPage(t, nodes[0]!.port)
+  const { page, urls, said } = await openPage(t, node.port)
 
   await enter(page, 'not-the-right-key')
   await shows(page, '#entry-problem', /missing or wrong/)
@@ -95,7 +98,7 @@ test('the page: a wrong key, the right one, numbers, publish, explain, and nothi
   assert.equal(await page.evaluate('sessionStorage.length + localStorage.length'), 0)
   assert.deepEqual(said, [])
   assert.deepEqual(
-    urls.filter(url => !url.startsWith(`http://127.0.0.1:${nodes[0]!.port}/push`) || url.includes(KEY)),
+    urls.filter(url => !url.startsWith(`http://127.0.0.1:${node.port}/push`) || url.includes(KEY)),
     [],
   )
 })
