@@ -43,7 +43,8 @@ export class Chart {
   show(series: Series, end: number, now: number | undefined): void {
     this.#series = series
     this.#end = end
-    const ceiling = niceCeiling(highestOf(series))
+    // A line that is flat and full would hide in the edge.
+    const ceiling = niceCeiling(highestOf(series) * 1.05)
     this.#line.setAttribute('d', linePath(series, ceiling))
     this.#area.setAttribute('d', areaPath(series, ceiling))
     setText(this.#scale, series.some(it => it !== undefined) ? this.#format(ceiling) : '')
