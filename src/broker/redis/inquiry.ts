@@ -44,9 +44,13 @@ const MAX_PENDING = 20
 const MAX_NOTES = 10
 const MAX_TEXT = 300
 
-type Others = Omit<Asked, 'answers'> & { byNode: ReadonlyMap<string, unknown[]> }
+/** What one process has written. It may have several links with other users: then each of them answers. */
+interface Line {
+  node: string
+  answers: unknown[]
+}
 
-const NOBODY: ReadonlyMap<string, unknown[]> = new Map()
+type Others = Omit<Asked, 'answers'> & { lines: readonly Line[] }
 
 /** Asks all nodes over the channel to which every node is subscribed. Each appends its answer to a list. */
 export class RedisInquiry implements Inquiry {
@@ -65,12 +69,9 @@ export class RedisInquiry implements Inquiry {
   async ask(question: Question): Promise<Asked> {
     const self = this.#self
     const own = self ? self.answers(question).map(answer => ({ node: self.node, answer })) : []
-    const { byNode, ...about } = await this.#shared(question)
-    const others = [...byNode].filter(([node]) => node !== self?.node)
-    return {
-      answers: [...own, ...others.flatMap(([node, list]) => list.map((answer): Answer => ({ node, answer })))],
-      ...about,
-    }
+    const { lines, ...about } = await this.#shared(question)
+    const others = lines.flatMap(({ node, answers }) => answers.map((answer): Answer => ({ node, answer })))
+    return { answers: [...own, ...others], ...about }
   }
 
   #shared(question: Question): Promise<Others> {
@@ -78,7 +79,7 @@ export class RedisInquiry implements Inquiry {
     const known = this.#pending.get(text)
     if (known) return known
     const problem = this.#pending.size < MAX_PENDING ? this.#outage : 'too many questions are asked at the same time'
-    if (problem) return Promise.resolve({ byNode: NOBODY, expected: undefined, complete: false, problem })
+    if (problem) return Promise.resolve({ lines: [], expected: undefined, complete: false, problem })
     const asking = this.#askOthers(question).finally(() => this.#pending.delete(text))
     this.#pending.set(text, asking)
     return asking
@@ -103,23 +104,23 @@ export class RedisInquiry implements Inquiry {
       const [listening, received] = await this.#run(channel, commands, deadline)
       const counted = Array.isArray(listening) ? Number(listening[1]) : undefined
       if (isPushError(received)) {
-        return { byNode: NOBODY, expected: counted, complete: false, problem: received.message }
+        return { lines: [], expected: counted, complete: false, problem: received.message }
       }
       // PUBLISH also counts pattern subscribers, which never answer.
       const expected = Math.min(counted ?? Number(received), Number(received))
-      const byNode = await this.#collect(token, expected, deadline)
-      return { byNode, expected, complete: byNode.size >= expected }
+      const lines = await this.#collect(token, expected, deadline)
+      return { lines, expected, complete: lines.length >= expected }
     } finally {
       this.#self?.forget(token)
     }
   }
 
-  /** The answers of each node that has answered by the deadline. */
-  async #collect(token: string, expected: number, deadline: number): Promise<Map<string, unknown[]>> {
+  /** What has been answered by the deadline. The line of this node is empty: what it says is known. */
+  async #collect(token: string, expected: number, deadline: number): Promise<Line[]> {
     const key = this.#names.answers(token)
-    const byNode = new Map<string, unknown[]>()
+    const lines: Line[] = []
     let [read, bytes, wait] = [0, 0, FIRST_WAIT]
-    while (byNode.size < expected && read < MAX_NODES && bytes < MAX_BYTES) {
+    while (lines.length < expected && read < MAX_NODES && bytes < MAX_BYTES) {
       const left = deadline - performance.now()
       if (left <= 0) break
       await sleep(Math.min(wait, left))
@@ -130,10 +131,10 @@ export class RedisInquiry implements Inquiry {
       for (const text of page.map(String)) {
         bytes += text.length
         const answer = parseAnswer(text)
-        if (answer && !byNode.has(answer.node)) byNode.set(answer.node, answer.answers)
+        if (answer) lines.push(answer)
       }
     }
-    return byNode
+    return lines
   }
 
   async recorded(topic: Topic): Promise<RecordedTopic | undefined> {
@@ -181,7 +182,7 @@ export class RedisInquiry implements Inquiry {
 }
 
 /** Any program can write to the list: whatever is not an answer is ignored. */
-function parseAnswer(text: string): { node: string; answers: unknown[] } | undefined {
+function parseAnswer(text: string): Line | undefined {
   if (text.length > MAX_ANSWER_BYTES) return undefined
   const value = parsed(text) as { node?: unknown; answers?: unknown } | undefined
   if (typeof value?.node !== 'string' || value.node.length > MAX_TEXT) return undefined

@@ -20,22 +20,22 @@ export function findingsOn(known: Known): string[] {
 }
 
 /** Who could not be asked: what they hold may be the answer. */
-function askedIn({ nodes, expected, problem }: Known): string[] {
+function askedIn({ nodes, expected, complete, problem }: Known): string[] {
   const answered = new Set(nodes.map(({ node }) => node)).size
   const findings: string[] = []
   if (problem !== undefined) findings.push(`Other nodes could not be asked: ${problem}.`)
   else if (expected === 0 && answered === 0) {
     findings.push('No node runs with this Redis and this prefix: start one, or look at the settings of both.')
-  } else if (expected !== undefined && answered < expected) {
-    const are = expected === 1 ? 'The node' : `${expected - answered} of ${expected} nodes`
+  } else if (!complete && expected !== undefined) {
+    const missing = Math.max(1, expected - answered)
+    const are = expected === 1 ? 'The node' : `${missing} of ${expected} nodes`
     findings.push(`${are} did not answer in time: frozen, overloaded, or just gone. What is there is not known.`)
   }
   return findings
 }
 
-function nobodyIn({ topic, nodes, expected }: Known): string {
-  const answered = new Set(nodes.map(({ node }) => node)).size
-  const who = answered < (expected ?? 0) ? 'No node that answered' : 'No node'
+function nobodyIn({ topic, complete }: Known): string {
+  const who = complete ? 'No node' : 'No node that answered'
   if (topic.startsWith('user:')) return `${who} has a connection of this user: a client has to connect first.`
   if (topic.startsWith('connection:')) return `${who} has this connection: it is closed.`
   if (topic === 'all') return `${who} has a connection.`

@@ -14,7 +14,8 @@ function setUp(answer: (question: Question) => unknown[] = () => [{ ok: true }])
     names: new Names('push:'),
     answers: answer,
     refused: reason => refusals.push(reason),
-    write: (key, [[, , text], ...more]: Command[]) => {
+    write: (key, commands: Command[]) => {
+      const [[, , text], ...more] = commands as [Command, ...Command[]]
       assert.deepEqual(more, [['EXPIRE', key, 10]])
       written.push({ key, answer: JSON.parse(String(text)) })
     },
