@@ -91,6 +91,8 @@ async function serve(settings: ServeSettings): Promise<void> {
     if (ticket && apiKey) {
       app.log.warn('--dev: without Redis, for this machine only; whoever has the printed ticket or key gets in')
       process.stderr.write(devLines(origin, path, ticket, apiKey))
+      if (settings.page)
+        process.stderr.write(`  To look at the node, open ${origin}/push/page with the key ${apiKey}\n\n`)
     }
   } catch (error) {
     // The links to Redis would keep a process alive that serves nobody.

@@ -21,6 +21,7 @@ import { SchemaTable } from './publish/schemas.ts'
 import { Tally } from './publish/tally.ts'
 import { Admission } from './routes/admission.ts'
 import { healthRoutes } from './routes/health.ts'
+import { pageRoutes } from './routes/page.ts'
 import { pushRoutes } from './routes/push.ts'
 import { socketRoutes } from './routes/socket.ts'
 import { shareWebSocketServer } from './routes/websocket-server.ts'
@@ -70,6 +71,7 @@ const pushBridge: FastifyPluginAsync<PushBridgeOptions> = async (app, input) => 
   if (api) {
     const counted = uncounted.countedBy(new Tally(metrics, 'http'))
     await app.register(pushRoutes, { prefix: api.path, api, push, publisher: counted, histories, limits, metrics })
+    if (api.page) await app.register(pageRoutes, { prefix: api.path, api })
   }
   await openMonitoring(app, hub, events)
   const problem = descriptorProblem(limits.connections)

@@ -31,9 +31,9 @@ export function registerOptions(
 }
 
 /** The key of the environment is one more beside those of the file, which may have fewer rights. */
-function apiOf({ apiKey, config }: ServeSettings): PushBridgeOptions['api'] {
+function apiOf({ apiKey, page, config }: ServeSettings): PushBridgeOptions['api'] {
   const { api } = config.options
   const keys = [...(api?.keys ?? []), ...(apiKey ? [apiKey] : [])]
   if (!api && keys.length === 0) return undefined
-  return { path: '/push', ...api, ...(keys.length > 0 && { keys }) }
+  return { path: '/push', ...api, ...(keys.length > 0 && { keys }), ...(page && { page }) }
 }

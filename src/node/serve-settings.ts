@@ -15,6 +15,7 @@ export const USAGE = `fastify-push-bridge serve: WebSocket push for backends tha
   HOST          --host 127.0.0.1 address to listen on
   WS_PATH       --path /ws       path of the WebSocket route
   PUSH_API_KEY  --api-key KEY    secret of 16 characters or more; opens POST /push and its other routes
+  PAGE          --page           a page to look at the nodes with that key, at /push/page
   ORIGINS       --origins LIST   origins whose pages may connect, separated by commas; default: the same host
   REDIS_PREFIX  --prefix push:   begins every Redis channel and key
   PRESENCE      --presence JSON  who is on which topics: '{"users":true,"channel:room.*":{"info":true}}'
@@ -59,6 +60,7 @@ export const SERVE_FLAGS = {
   host: { type: 'string' },
   path: { type: 'string' },
   'api-key': { type: 'string' },
+  page: { type: 'boolean' },
   origins: { type: 'string' },
   presence: { type: 'string' },
   'trust-proxy': { type: 'boolean' },
@@ -107,6 +109,7 @@ export function readSettings(argv: readonly string[], environment: NodeJS.Proces
     host: values.host || env.HOST || '127.0.0.1',
     path: values.path || env.WS_PATH || '/ws',
     apiKey: values['api-key'] || env.PUSH_API_KEY || undefined,
+    page: values.page ?? isOn(env.PAGE),
     origins: origins?.split(',').map(origin => origin.trim()),
     prefix: readPrefix(values, env),
     presence: readPresence(values.presence || env.PRESENCE || undefined),
@@ -128,7 +131,7 @@ export function readSettings(argv: readonly string[], environment: NodeJS.Proces
 }
 
 /** What does not go together. Without Redis there are no tickets, and then nobody could ever connect. */
-function problemOf({ redis, host, apiKey, dev }: ServeSettings): string | undefined {
+function problemOf({ redis, host, apiKey, page, config, dev }: ServeSettings): string | undefined {
   if (redis === undefined && !dev)
     return 'REDIS_URL (--redis) is not set: set it to the URL of your Redis, or try it without with --dev'
   if (redis && dev) return '--dev runs without Redis: leave out --dev, or REDIS_URL (--redis)'
@@ -136,6 +139,8 @@ function problemOf({ redis, host, apiKey, dev }: ServeSettings): string | undefi
   if (apiKey && apiKey.length < MIN_KEY_LENGTH) {
     return `PUSH_API_KEY (--api-key) has ${apiKey.length} characters and can be guessed: use ${MIN_KEY_LENGTH} or more`
   }
+  if (page && !apiKey && !config.options.api && !dev)
+    return 'PAGE (--page) is set, but not PUSH_API_KEY (--api-key): it shows nothing without'
   return undefined
 }
 

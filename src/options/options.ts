@@ -121,6 +121,7 @@ export const ApiSchema = Type.Object(
       default: 1000,
       description: 'requests a second of each key, twice as many in a burst',
     }),
+    page: Type.Boolean({ default: false, description: 'serve a page to look at the nodes, at <api.path>/page' }),
   },
   { additionalProperties: false },
 )
@@ -224,6 +225,8 @@ export interface PushBridgeOptions extends Given<Omit<ParsedOptions, Groups>> {
     path?: string
     keys?: readonly ApiKey[]
     rate?: number
+    /** Serve a page to look at the nodes, at `<api.path>/page`. */
+    page?: boolean
     onRequest?(request: FastifyRequest, reply: FastifyReply): unknown
   }
   /** What backends are told of, in streams or over HTTP, and what they are asked. */
@@ -261,6 +264,7 @@ export type Options = ParsedOptions & {
         path: string
         keys: readonly ApiKey[]
         rate: number
+        page: boolean
         onRequest: NonNullable<PushBridgeOptions['api']>['onRequest']
       }
     | undefined

@@ -159,13 +159,13 @@ function keyProblem(key: unknown): string | undefined {
 }
 
 function parseApi(given: Record<string, unknown>, socketPath: unknown): NonNullable<Options['api']> {
-  const unknown = unknownKey(given, ['path', 'keys', 'rate', 'onRequest'])
+  const unknown = unknownKey(given, ['path', 'keys', 'rate', 'page', 'onRequest'])
   if (unknown) throw new errors.OPTIONS(`api: ${unknown}`)
   const { onRequest } = given
-  const plain = withDefaults(ApiSchema, pick(given, ['path', 'keys', 'rate']))
+  const plain = withDefaults(ApiSchema, pick(given, ['path', 'keys', 'rate', 'page']))
   if (!apiCheck.Check(plain)) refuse(ApiSchema, apiCheck.Errors(plain), plain, 'api.')
   if (onRequest !== undefined && typeof onRequest !== 'function') fail('api.onRequest', 'must be a function')
-  const { path, keys, rate } = plain as Static<typeof ApiSchema>
+  const { path, keys, rate, page } = plain as Static<typeof ApiSchema>
   // A channel in the URL could have the name of a route.
   if (path.replace(/\/$/, '') === socketPath) fail('api.path', 'is the path of the WebSocket route: choose another')
   for (const [i, key] of (keys ?? []).entries()) {
@@ -176,5 +176,5 @@ function parseApi(given: Record<string, unknown>, socketPath: unknown): NonNulla
   if (!keys && !onRequest) fail('api', 'needs keys or onRequest: the push API is never open to everybody by default')
   if (onRequest && given.rate !== undefined) fail('api.rate', 'is that of each key: limit the rate in onRequest')
   const guard = onRequest as NonNullable<Options['api']>['onRequest']
-  return { path, keys: (keys ?? []) as ApiKey[], rate, onRequest: guard }
+  return { path, keys: (keys ?? []) as ApiKey[], rate, page, onRequest: guard }
 }

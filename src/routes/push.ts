@@ -11,6 +11,7 @@ import { KeyRates } from './api-rates.ts'
 import { API_ROUTES } from './api-routes.ts'
 import { leaveRequestHooks } from './host-hooks.ts'
 import { answerError, answerJson } from './json-reply.ts'
+import { PAGE_PATHS } from './page.ts'
 
 /** Room for the keys around the payloads of a batch. */
 const BATCH_ROOM = 4
@@ -24,6 +25,12 @@ const RIGHTS = Symbol('push.rights')
 type Guarded = FastifyRequest & { [RIGHTS]?: KeyRights }
 
 type Api = NonNullable<Options['api']>
+
+/** A route, for those who ask for something else. */
+interface Named {
+  method: string
+  path: string
+}
 
 interface PushRoutes {
   api: Api
@@ -43,7 +50,9 @@ export async function pushRoutes(
   { api, push, publisher, histories, limits, metrics }: PushRoutes,
 ): Promise<void> {
   refuseShortKeys(api.keys)
-  const guard = guardOf(app, api)
+  const pages = api.page ? PAGE_PATHS.map(path => ({ method: 'GET', path })) : []
+  const routes = [...API_ROUTES, ...pages]
+  const guard = guardOf(app, api, routes)
   if (!api.onRequest && !leaveRequestHooks(app, guard)) {
     app.log.warn('push: this version of Fastify does not let the push API out of the request hooks of its host')
   }
@@ -58,7 +67,7 @@ export async function pushRoutes(
   })
   // Of this prefix alone, and only where the host has no route of its own. The guard has answered by then.
   app.setNotFoundHandler((request, reply) => {
-    throw unknownRoute(app, request, reply)
+    throw unknownRoute(app, request, { reply, routes })
   })
   for (const route of API_ROUTES) {
     app.route({
@@ -81,7 +90,7 @@ function publisherFor(publisher: Publisher, rights: KeyRights): Publisher {
 }
 
 /** Nobody learns anything without a key, not even which routes there are. */
-function guardOf(app: FastifyInstance, { keys, rate, onRequest }: Api) {
+function guardOf(app: FastifyInstance, { keys, rate, onRequest }: Api, routes: readonly Named[]) {
   const keysIn = keyFinder(keys)
   const rates = new KeyRates(keys, rate)
   return async (request: Guarded, reply: FastifyReply): Promise<void> => {
@@ -101,17 +110,21 @@ function guardOf(app: FastifyInstance, { keys, rate, onRequest }: Api) {
       }
       request[RIGHTS] = new KeyRights(given)
     }
-    if (request.is404) throw unknownRoute(app, request, reply)
+    if (request.is404) throw unknownRoute(app, request, { reply, routes })
   }
 }
 
 /** Before the body is looked at: 405 for a route that has other methods, else 404. */
-function unknownRoute({ prefix }: FastifyInstance, request: FastifyRequest, reply: FastifyReply): PushError {
+function unknownRoute(
+  { prefix }: FastifyInstance,
+  request: FastifyRequest,
+  { reply, routes }: { reply: FastifyReply; routes: readonly Named[] },
+): PushError {
   const path = request.url.split('?', 1)[0]!
   const base = prefix.replace(/\/$/, '')
-  const methods = API_ROUTES.filter(route => path === (route.path === '' ? prefix : base + route.path)).flatMap(
-    ({ method }) => (method === 'GET' ? ['GET', 'HEAD'] : [method]),
-  )
+  const methods = routes
+    .filter(route => path === (route.path === '' ? prefix : base + route.path))
+    .flatMap(({ method }) => (method === 'GET' ? ['GET', 'HEAD'] : [method]))
   if (methods.length === 0) return new errors.NOT_FOUND(`the push API has nothing at ${path.slice(0, 200)}`)
   const allowed = methods.join(', ')
   reply.header('allow', allowed)

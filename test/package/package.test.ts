@@ -51,13 +51,17 @@ async function runProgram(name: string): Promise<string> {
 
 test('the package holds only what users need', () => {
   const allowed =
-    /^(dist\/.+\.(js|d\.ts)|dist\/broker\/redis\/push\.lua|docs\/(.+\.md|openapi\.json)|[A-Z]+\.md|LICENSE|package\.json)$/
+    /^(dist\/.+\.(js|d\.ts)|dist\/page\/[a-z]+\.(html|css|svg)|dist\/broker\/redis\/push\.lua|docs\/(.+\.md|openapi\.json)|[A-Z]+\.md|LICENSE|package\.json)$/
   assert.deepEqual(
     files.filter(file => !allowed.test(file)),
     [],
   )
   for (const file of [
     'dist/client.module.js',
+    'dist/page/page.html',
+    'dist/page/page.js',
+    'dist/page/page.css',
+    'dist/page/icon.svg',
     'dist/broker/redis/push.lua',
     'docs/openapi.json',
     'LICENSE',
