@@ -1,0 +1,62 @@
+<?php
+
+declare(strict_types=1);
+
+namespace FastifyPushBridge\Redis;
+
+use FastifyPushBridge\PushException;
+
+/**
+ * The extension redis. `rawCommand` adds no prefix and uses no serializer, so a connection of Laravel or ThinkPHP will
+ * do as it is.
+ */
+final class PhpRedis implements Commands
+{
+    public function __construct(private readonly \Redis $redis)
+    {
+    }
+
+    public function run(array $calls): array
+    {
+        if ($this->redis->getMode() !== \Redis::ATOMIC) {
+            $sentence = 'this Redis connection is in a transaction or pipeline: publish before multi() or after exec()';
+            throw new PushException('PUSH_ERR_OPTIONS', $sentence);
+        }
+        // Not a pipeline: there, phpredis replaces errors by false and does not tell which was whose.
+        $replies = [];
+        foreach ($calls as $call) {
+            $replies[] = $this->runOne($call['command']);
+            if (end($replies) instanceof PushException && end($replies)->isUnconfirmed()) {
+                // What waits behind a broken link would wait for it once more each.
+                return array_pad($replies, count($calls), $this->notSent());
+            }
+        }
+        return $replies;
+    }
+
+    private function runOne(array $command): mixed
+    {
+        try {
+            $this->redis->clearLastError();
+            $reply = $this->redis->rawCommand(...$command);
+        } catch (\RedisException $problem) {
+            return $this->failure($problem);
+        }
+        $error = $reply === false ? $this->redis->getLastError() : null;
+        return $error !== null ? Failure::ofReply($error) : ($reply === false ? null : $reply);
+    }
+
+    /** phpredis throws the same class for an error of Redis and for a broken connection. */
+    private function failure(\RedisException $problem): PushException
+    {
+        $text = $problem->getMessage();
+        // A reply begins with a word in capitals, such as NOPERM, OOM or PUSH_ERR_TYPE.
+        return preg_match('/^[A-Z][A-Z_]+( |\z)/', $text) === 1 ? Failure::ofReply($text) : Failure::ofLink($problem);
+    }
+
+    private function notSent(): PushException
+    {
+        $sentence = 'the connection to Redis broke before this was sent: publish it again';
+        return new PushException('PUSH_ERR_BROKER_AWAY', $sentence);
+    }
+}
