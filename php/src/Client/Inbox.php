@@ -21,18 +21,26 @@ final class Inbox
         $this->frames = new \SplQueue();
     }
 
-    /** Before more is read: what is read must have room. */
-    public function checkRoom(): void
+    /** Reads until the answer with this ref comes, and keeps what else does. @throws LinkLost */
+    public function await(Link $link, int $ref, float $timeout): Answer
     {
-        if (count($this->frames) >= self::MAX_FRAMES || $this->bytes >= self::MAX_BYTES) {
-            throw new PushException('BUSY', 'too many messages came during this request: take them with next() first');
-        }
-    }
-
-    public function push(Frame $frame): void
-    {
-        $this->frames->enqueue($frame);
-        $this->bytes += strlen($frame->payload);
+        $until = hrtime(true) / 1e9 + $timeout;
+        do {
+            // What is read must have room.
+            if (count($this->frames) >= self::MAX_FRAMES || $this->bytes >= self::MAX_BYTES) {
+                throw new PushException('BUSY', 'too many messages came during this request: take them with next() first');
+            }
+            $frame = $link->read(max(0.0, $until - hrtime(true) / 1e9));
+            $answer = $frame === null ? null : Answer::in($frame, $ref);
+            if ($answer !== null) {
+                return $answer;
+            }
+            if ($frame !== null) {
+                $this->frames->enqueue($frame);
+                $this->bytes += strlen($frame->payload);
+            }
+        } while (hrtime(true) / 1e9 < $until);
+        throw new PushException('TIMEOUT', "no answer came in $timeout s");
     }
 
     public function shift(): ?Frame

@@ -114,24 +114,12 @@ final class Session
         if ($this->state !== 'open' || !$this->send($type, $payload, $ref)) {
             throw new PushException('CLOSED', 'the client is not connected');
         }
-        $until = self::now() + $timeout;
-        do {
-            $this->inbox->checkRoom();
-            try {
-                $frame = $this->link->read(max(0.0, $until - self::now()));
-            } catch (LinkLost $lost) {
-                $this->lost = $lost;
-                throw new PushException('CLOSED', "the connection was lost before the answer to $type", $lost);
-            }
-            $answer = $frame === null ? null : Answer::in($frame, $ref);
-            if ($answer !== null) {
-                return $answer->payload;
-            }
-            if ($frame !== null) {
-                $this->inbox->push($frame);
-            }
-        } while (self::now() < $until);
-        throw new PushException('TIMEOUT', "no answer to $type in $timeout s");
+        try {
+            return $this->inbox->await($this->link, $ref, $timeout)->payload;
+        } catch (LinkLost $lost) {
+            $this->lost = $lost;
+            throw new PushException('CLOSED', "the connection was lost before the answer to $type", $lost);
+        }
     }
 
     public function close(int $code, string $reason): void
