@@ -15,7 +15,7 @@ final class CurlHttp implements Http
     private readonly \CurlHandle $curl;
 
     /** `caFile`: the certificate of your own authority. */
-    public function __construct(private readonly float $timeout = 5.0, private readonly ?string $caFile = null)
+    public function __construct(private readonly float $timeout = 10.0, private readonly ?string $caFile = null)
     {
         $this->curl = curl_init();
     }

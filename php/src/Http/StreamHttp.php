@@ -10,7 +10,7 @@ use FastifyPushBridge\PushException;
 final class StreamHttp implements Http
 {
     /** `caFile`: the certificate of your own authority. */
-    public function __construct(private readonly float $timeout = 5.0, private readonly ?string $caFile = null)
+    public function __construct(private readonly float $timeout = 10.0, private readonly ?string $caFile = null)
     {
     }
 
@@ -22,8 +22,8 @@ final class StreamHttp implements Http
             throw $this->failure((string) (error_get_last()['message'] ?? ''));
         }
         try {
-            $status = $this->statusOf(stream_get_meta_data($stream)['wrapper_data'] ?? []);
-            return ['status' => $status, 'body' => $this->read($stream, $deadline)];
+            $lines = stream_get_meta_data($stream)['wrapper_data'] ?? [];
+            return ['status' => $this->statusOf($lines), 'body' => $this->read($stream, $this->lengthOf($lines), $deadline)];
         } finally {
             fclose($stream);
         }
@@ -51,11 +51,18 @@ final class StreamHttp implements Http
         return preg_match('~^HTTP/[\d.]+ (\d{3})~', (string) ($lines[0] ?? ''), $parts) === 1 ? (int) $parts[1] : 0;
     }
 
+    /** A proxy may keep the connection although the answer is whole. */
+    private function lengthOf(array $lines): int
+    {
+        $found = preg_grep('/^content-length: *\d+ *$/i', $lines);
+        return $found === false || $found === [] ? PHP_INT_MAX : (int) trim(substr((string) end($found), 15));
+    }
+
     /** @param resource $stream */
-    private function read($stream, float $deadline): string
+    private function read($stream, int $length, float $deadline): string
     {
         $body = '';
-        while (!feof($stream)) {
+        while (strlen($body) < $length && !feof($stream)) {
             $part = fread($stream, 65_536);
             $body .= $part;
             if ($part === false || stream_get_meta_data($stream)['timed_out'] || microtime(true) > $deadline) {

@@ -12,6 +12,9 @@ use FastifyPushBridge\PushException;
  */
 final class PhpRedis implements Commands
 {
+    /** The connection was closed, and the next one is not in our database yet. */
+    private bool $isAstray = false;
+
     public function __construct(private readonly \Redis $redis)
     {
     }
@@ -37,6 +40,11 @@ final class PhpRedis implements Commands
     private function runOne(array $command): mixed
     {
         try {
+            $this->comeBack();
+        } catch (\RedisException $problem) {
+            return Failure::ofConnecting($problem);
+        }
+        try {
             $this->redis->clearLastError();
             $reply = $this->redis->rawCommand(...$command);
         } catch (\RedisException $problem) {
@@ -51,7 +59,43 @@ final class PhpRedis implements Commands
     {
         $text = $problem->getMessage();
         // A reply begins with a word in capitals, such as NOPERM, OOM or PUSH_ERR_TYPE.
-        return preg_match('/^[A-Z][A-Z_]+( |\z)/', $text) === 1 ? Failure::ofReply($text) : Failure::ofLink($problem);
+        if (preg_match('/^[A-Z][A-Z_]+( |\z)/', $text) === 1) {
+            return Failure::ofReply($text);
+        }
+        $this->leave();
+        return Failure::ofLink($problem);
+    }
+
+    /** The answer that is late would be taken for that of the next command. */
+    private function leave(): void
+    {
+        $this->isAstray = true;
+        try {
+            $this->redis->close();
+            // At once, because the application may use this connection too.
+            $this->comeBack();
+        } catch (\RedisException) {
+            // The next command tries it again.
+        }
+    }
+
+    /** phpredis connects again by itself, but to database 0. */
+    private function comeBack(): void
+    {
+        if (!$this->isAstray) {
+            return;
+        }
+        try {
+            $database = $this->redis->getDbNum();
+            if ($database > 0 && !$this->redis->select($database)) {
+                throw new \RedisException("database $database cannot be selected");
+            }
+        } catch (\RedisException $problem) {
+            // Answers to AUTH or SELECT may be late as well.
+            $this->redis->close();
+            throw $problem;
+        }
+        $this->isAstray = false;
     }
 
     private function notSent(): PushException

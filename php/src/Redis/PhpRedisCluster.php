@@ -41,6 +41,11 @@ final class PhpRedisCluster implements Commands
         if (preg_match('/^[A-Z][A-Z_]+( |\z)/', $text) === 1) {
             return Failure::ofReply($text);
         }
-        return str_contains($text, 'CLUSTERDOWN') ? Failure::ofReply($text) : Failure::ofLink($problem);
+        if (str_contains($text, 'CLUSTERDOWN')) {
+            return Failure::ofReply($text);
+        }
+        // The answer that is late would be taken for that of the next command, which connects again by itself.
+        $this->redis->close();
+        return Failure::ofLink($problem);
     }
 }

@@ -44,6 +44,7 @@ final class Predis implements Commands
         try {
             return $this->replyOf($this->connection->executeCommand($command));
         } catch (PredisException $problem) {
+            $this->connection->disconnect();
             return Failure::ofLink($problem);
         }
     }
