@@ -12,7 +12,7 @@ use FastifyPushBridge\PushException;
  */
 final class PhpRedis implements Commands
 {
-    /** The connection was closed, and the next one is not in our database yet. */
+    /** The connection was given up, and nothing says that the next one is in our database and in step. */
     private bool $isAstray = false;
 
     public function __construct(private readonly \Redis $redis)
@@ -72,14 +72,12 @@ final class PhpRedis implements Commands
         $this->isAstray = true;
         try {
             $this->redis->close();
-            // At once, because the application may use this connection too.
-            $this->comeBack();
         } catch (\RedisException) {
-            // The next command tries it again.
+            // phpredis throws the failure of the command once more.
         }
     }
 
-    /** phpredis connects again by itself, but to database 0. */
+    /** phpredis connects again by itself, but to database 0, and not always in step: a late answer to AUTH is enough. */
     private function comeBack(): void
     {
         if (!$this->isAstray) {
@@ -87,15 +85,26 @@ final class PhpRedis implements Commands
         }
         try {
             $database = $this->redis->getDbNum();
-            if ($database > 0 && !$this->redis->select($database)) {
-                throw new \RedisException("database $database cannot be selected");
+            $isThere = $database === 0 || $this->redis->select($database);
+            if (!$isThere || !$this->isInStep()) {
+                throw new \RedisException('the connection of phpredis is out of step: connect() it again');
             }
         } catch (\RedisException $problem) {
-            // Answers to AUTH or SELECT may be late as well.
-            $this->redis->close();
+            $this->leave();
             throw $problem;
         }
         $this->isAstray = false;
+    }
+
+    private function isInStep(): bool
+    {
+        $token = bin2hex(random_bytes(8));
+        try {
+            return $this->redis->rawCommand('ECHO', $token) === $token;
+        } catch (\RedisException $problem) {
+            // A user without the right to ECHO is told so, which is an answer to this command as well.
+            return str_starts_with($problem->getMessage(), 'NOPERM') && str_contains($problem->getMessage(), "'echo'");
+        }
     }
 
     private function notSent(): PushException
