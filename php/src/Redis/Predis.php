@@ -45,7 +45,10 @@ final class Predis implements Commands
             return $this->replyOf($this->connection->executeCommand($command));
         } catch (PredisException $problem) {
             $this->connection->disconnect();
-            return Failure::ofLink($problem);
+            // Predis drops the servers of a Cluster that did not answer, and then has none to ask: make a new client.
+            return str_starts_with($problem->getMessage(), 'No connections available')
+                ? Failure::ofConnecting($problem)
+                : Failure::ofLink($problem);
         }
     }
 

@@ -25,6 +25,11 @@ $client->onError(fn (PushException $problem) => print("error {$problem->errorCod
 foreach (explode(',', $topics) as $topic) {
     $client->subscribe($topic);
 }
+// Only from here on nothing may be missed.
+while (array_diff(explode(',', $topics), array_keys($client->positions())) !== []) {
+    $client->next(0.05);
+}
+echo "ready\n";
 $connection = null;
 foreach ($client->messages() as $message) {
     if ($connection !== $client->welcome()['connection']) {

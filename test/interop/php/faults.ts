@@ -191,9 +191,7 @@ export async function runFaults(t: Cleanup, { seconds, seed }: { seconds: number
   const proxy = new Proxy(ports)
   await proxy.listen(t)
   const run = new Run(t, random, { redis, nodes, proxy })
-  // A topic that nobody has ever had has no position: the first messages come when the worker is there.
-  const isThere = async () => (await redis.admin.call('PUBSUB', 'NUMSUB', ...TOPICS.map(topic => `push:${topic}`))) as unknown[]
-  await until(async () => (await isThere()).filter(count => Number(count) === 1).length === TOPICS.length, () => 'the worker')
+  await run.worker.line(/^ready$/)
   const end = performance.now() + seconds * 1000
   const publishing = (async () => {
     while (performance.now() < end) {
