@@ -46,7 +46,7 @@ final class Publisher
     }
 
     /** Over HTTP: the url of `POST /push` and one of its keys. */
-    public static function http(string $url, string $key): self
+    public static function http(string $url, #[\SensitiveParameter] string $key): self
     {
         return new self(new HttpTransport($url, $key));
     }

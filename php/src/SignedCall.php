@@ -16,7 +16,7 @@ final class SignedCall
     private readonly array $secrets;
 
     /** Several secrets while one replaces the other. `tolerance`: seconds between the node's clock and ours. */
-    public function __construct(string|array $secrets, private readonly int $tolerance = 300)
+    public function __construct(#[\SensitiveParameter] string|array $secrets, private readonly int $tolerance = 300)
     {
         $list = array_values((array) $secrets);
         foreach ($list as $secret) {

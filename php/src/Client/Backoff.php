@@ -16,11 +16,17 @@ final class Backoff
     {
     }
 
-    /** Seconds until the next attempt. */
-    public function next(): float
+    /** Seconds until the next attempt, and no fewer than `least`, in which the server said that it has no room. */
+    public function next(float $least = 0.0): float
     {
         $most = min(self::MAX_DELAY, 2.0 ** min($this->failures++, 10));
-        return $most * ($this->random === null ? mt_rand() / mt_getrandmax() : ($this->random)());
+        return min($least, self::MAX_DELAY) + $most * ($this->random === null ? self::random() : ($this->random)());
+    }
+
+    /** From 0 to 1. Not mt_rand(): programs that were forked would have the same numbers. */
+    public static function random(): float
+    {
+        return random_int(0, 1 << 30) / (1 << 30);
     }
 
     /** The connection was stable for a while. */
@@ -29,8 +35,4 @@ final class Backoff
         $this->failures = 0;
     }
 
-    public function failures(): int
-    {
-        return $this->failures;
-    }
 }

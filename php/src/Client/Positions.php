@@ -9,6 +9,8 @@ final class Positions
 {
     /** Proxies accept 8 KB, and the rest of the request line needs space too. */
     private const MAX_IN_URL = 4_000;
+    /** Far more than a server gives a connection; one that goes on for ever must not fill the memory. */
+    private const MAX_TOPICS = 10_000;
 
     /** @var array<string, Place> */
     private array $places = [];
@@ -75,7 +77,7 @@ final class Positions
             $place->questions = 0;
         }
         $behind = [];
-        foreach ($topics as $topic => $state) {
+        foreach (array_slice($topics, 0, self::MAX_TOPICS, true) as $topic => $state) {
             $this->place((string) $topic)->own = (array) $state;
             if (!$this->answered((string) $topic, (array) $state)) {
                 $behind[] = (string) $topic;
@@ -163,7 +165,8 @@ final class Positions
      */
     public function answered(string $topic, array $state, bool $isNew = false): bool
     {
-        $place = $isNew ? $this->place($topic) : ($this->places[$topic] ?? null);
+        $isRoom = isset($this->places[$topic]) || count($this->places) < self::MAX_TOPICS;
+        $place = $isNew && $isRoom ? $this->place($topic) : ($this->places[$topic] ?? null);
         // The topic was left meanwhile.
         if ($place === null) {
             return true;

@@ -72,8 +72,8 @@ final class Roster
         foreach (['joined', 'updated'] as $kind) {
             $next = array_replace($next, self::byUser((array) ($message[$kind] ?? [])));
         }
-        foreach ((array) ($message['left'] ?? []) as $user) {
-            unset($next[(string) $user]);
+        foreach (array_filter((array) ($message['left'] ?? []), is_string(...)) as $user) {
+            unset($next[$user]);
         }
         $this->members = $next;
         $this->count = (int) ($message['count'] ?? 0);

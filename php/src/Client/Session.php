@@ -232,8 +232,9 @@ final class Session
         }
         $before = $this->welcome;
         $this->welcome = $welcome;
-        if ($before !== null && $before['user'] !== ($welcome['user'] ?? null)) {
-            $this->positions->forget("user:{$before['user']}");
+        $user = $before['user'] ?? null;
+        if (is_string($user) && $user !== ($welcome['user'] ?? null)) {
+            $this->positions->forget("user:$user");
         }
         $isWanted = fn (string $topic): bool => $this->topics->isWanted($topic);
         $behind = $this->positions->welcomed((array) ($welcome['topics'] ?? []), $isWanted, (array) ($welcome['features'] ?? []));
@@ -291,7 +292,7 @@ final class Session
         }
         $this->detach();
         $this->state = 'waiting';
-        $delay = $this->after ?? max($this->backoff->next(), min($lost->retryAfter ?? 0.0, Backoff::MAX_DELAY));
+        $delay = $this->after ?? $this->backoff->next($lost->retryAfter ?? 0.0);
         $this->after = null;
         $this->nextAttemptAt = self::now() + $delay;
         if (++$this->unwelcomed === self::UNREACHABLE_AFTER) {

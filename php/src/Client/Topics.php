@@ -107,8 +107,10 @@ final class Topics
     /** Who is on a topic, or what has changed of it. */
     public function present(mixed $message): void
     {
-        $roster = is_array($message) ? $this->rosters[(string) ($message['topic'] ?? '')] ?? null : null;
-        $roster?->take($message);
+        $topic = is_array($message) ? $message['topic'] ?? null : null;
+        if (is_string($topic) && isset($this->rosters[$topic])) {
+            $this->rosters[$topic]->take($message);
+        }
     }
 
     /** The server unsubscribed the topic. If a question about it is under way, the answer to that decides. */
@@ -247,6 +249,6 @@ final class Topics
     private function retryLater(): void
     {
         $most = min(self::MAX_DELAY, 2.0 ** min($this->refusals++, 10));
-        $this->retryAt ??= hrtime(true) / 1e9 + (1 + mt_rand() / mt_getrandmax()) / 2 * $most;
+        $this->retryAt ??= hrtime(true) / 1e9 + (1 + Backoff::random()) / 2 * $most;
     }
 }

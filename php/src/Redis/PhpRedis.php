@@ -41,11 +41,12 @@ final class PhpRedis implements Commands
     {
         try {
             $this->comeBack();
+            // It also connects, if there is no connection.
+            $this->redis->clearLastError();
         } catch (\RedisException $problem) {
             return Failure::ofConnecting($problem);
         }
         try {
-            $this->redis->clearLastError();
             $reply = $this->redis->rawCommand(...$command);
         } catch (\RedisException $problem) {
             return $this->failure($problem);

@@ -19,7 +19,7 @@ final class HttpTransport implements Transport
     private readonly Http $http;
 
     /** `url`: that of `POST /push`. `key`: one of the option `api.keys`. */
-    public function __construct(string $url, private readonly string $key, ?Http $http = null)
+    public function __construct(string $url, #[\SensitiveParameter] private readonly string $key, ?Http $http = null)
     {
         if (preg_match('~^https?://[^\s?#]+\z~i', $url) !== 1) {
             throw new PushException('PUSH_ERR_OPTIONS', 'the url is not one such as http://127.0.0.1:3000/push');
