@@ -1,4 +1,4 @@
-import { createServer as createPlain, type IncomingMessage } from 'node:http'
+import { createServer as createPlain, type IncomingMessage, type Server } from 'node:http'
 import { createServer as createSecure, type ServerOptions } from 'node:https'
 import type { Socket } from 'node:net'
 import { type WebSocket, WebSocketServer } from 'ws'
@@ -82,7 +82,7 @@ export class ScriptedServer {
 }
 
 export async function startScriptedServer(t: Cleanup, tls?: ServerOptions): Promise<ScriptedServer> {
-  const http = tls ? createSecure(tls) : createPlain()
+  const http: Server = tls ? (createSecure(tls) as unknown as Server) : createPlain()
   const sockets = new WebSocketServer({ noServer: true })
   const visits = new Inbox<Visit>('connections')
   http.listen(0, '127.0.0.1')
@@ -103,7 +103,7 @@ export async function startScriptedServer(t: Cleanup, tls?: ServerOptions): Prom
   t.after(() => {
     for (const socket of sockets.clients) socket.terminate()
     http.close()
-    if ('closeAllConnections' in http) http.closeAllConnections()
+    http.closeAllConnections()
   })
   return server
 }

@@ -110,8 +110,7 @@ class Run {
   }
 
   async fault(): Promise<void> {
-    const kinds = Object.keys(this.#kinds) as (keyof typeof this.faults)[]
-    const kind = kinds[Math.floor(this.#random() * kinds.length)]!
+    const kind = this.#pick(Object.keys(this.#kinds))
     this.faults[kind] = (this.faults[kind] ?? 0) + 1
     await this.#kinds[kind]!()
   }
@@ -193,17 +192,19 @@ export async function runFaults(t: Cleanup, { seconds, seed }: { seconds: number
   const run = new Run(t, random, { redis, nodes, proxy })
   await run.worker.line(/^ready$/)
   const end = performance.now() + seconds * 1000
-  const publishing = (async () => {
+  const publishing = async () => {
     while (performance.now() < end) {
       await run.publish()
       await pause(20)
     }
-  })()
-  while (performance.now() < end) {
-    await pause(random() * MOST_BETWEEN)
-    await run.fault()
   }
-  await publishing
+  const failing = async () => {
+    while (performance.now() < end) {
+      await pause(random() * MOST_BETWEEN)
+      await run.fault()
+    }
+  }
+  await Promise.all([publishing(), failing()])
   const total = Object.values(run.sent).reduce((sum, n) => sum + n, 0)
   await until(
     () => run.numbers.length >= total,

@@ -12,7 +12,8 @@ export class PhpClient {
     for (const input of [this.program.process.stdout!, this.program.process.stderr!]) {
       createInterface({ input }).on('line', line => this.#lines.put(line))
     }
-    this.program.exited.then(code => this.#lines.put(JSON.stringify({ exit: code })))
+    // Behind the last line.
+    this.program.process.once('close', code => this.#lines.put(JSON.stringify({ exit: code })))
   }
 
   get pid(): number {
