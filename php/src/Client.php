@@ -5,6 +5,7 @@ declare(strict_types=1);
 namespace FastifyPushBridge;
 
 use FastifyPushBridge\Client\Address;
+use FastifyPushBridge\Client\Clock;
 use FastifyPushBridge\Client\CloseCode;
 use FastifyPushBridge\Client\Link;
 use FastifyPushBridge\Client\Options;
@@ -37,7 +38,9 @@ final class Client
         $this->session = new Session(Address::of($url), $options, $report);
     }
 
-    /** Subscribes, again after every reconnect. `last`, 1 to 100: the newest messages of a recorded topic come first. */
+    /**
+     * Subscribes, again after every reconnect. `last`, 1 to 100: the newest messages of a recorded topic come first.
+     */
     public function subscribe(string $topic, ?int $last = null): void
     {
         Topic::check($topic);
@@ -91,19 +94,19 @@ final class Client
     {
         $this->acknowledge();
         $this->throwProblem();
-        $until = self::now() + $timeout;
+        $until = Clock::now() + $timeout;
         do {
             $end = $this->session->end();
             if ($end !== null) {
                 $sentence = "the client is closed: $end->closeCode {$end->getMessage()}";
                 throw new PushException('CLOSED', trim($sentence), $end, $end->closeCode);
             }
-            $message = $this->session->step(max(0.0, min($until - self::now(), self::SLICE)));
+            $message = $this->session->step(max(0.0, min($until - Clock::now(), self::SLICE)));
             if ($message !== null) {
                 return $this->handOut($message);
             }
             $this->throwProblem();
-        } while (self::now() < $until && !$this->isStopped);
+        } while (Clock::now() < $until && !$this->isStopped);
         return null;
     }
 
@@ -116,13 +119,13 @@ final class Client
     public function messages(?float $seconds = null): \Generator
     {
         $this->isStopped = false;
-        $until = $seconds === null ? INF : self::now() + $seconds;
+        $until = $seconds === null ? INF : Clock::now() + $seconds;
         do {
-            $message = $this->nextUnlessEnded(min(self::SLICE, max(0.0, $until - self::now())));
+            $message = $this->nextUnlessEnded(min(self::SLICE, max(0.0, $until - Clock::now())));
             if ($message !== null) {
                 yield $message;
             }
-        } while (self::now() < $until && !$this->isStopped && !$this->isEnded());
+        } while (Clock::now() < $until && !$this->isStopped && !$this->isEnded());
         // The last message was handled too.
         $this->acknowledge();
     }
@@ -180,7 +183,10 @@ final class Client
     public function close(int $code = CloseCode::NORMAL, string $reason = ''): void
     {
         if (($code !== CloseCode::NORMAL && ($code < 3000 || $code > 4999)) || strlen($reason) > 123) {
-            throw new PushException('PUSH_ERR_FIELD', 'code is not 1000 or 3000 to 4999, or reason is longer than 123 bytes');
+            throw new PushException(
+                'PUSH_ERR_FIELD',
+                'code is not 1000 or 3000 to 4999, or reason is longer than 123 bytes',
+            );
         }
         $this->acknowledge();
         $this->session->close($code, $reason);
@@ -226,10 +232,10 @@ final class Client
     /** Before the first welcome a request would always fail. */
     private function waitUntilOpen(float $timeout): void
     {
-        $until = self::now() + $timeout;
-        while ($this->session->welcome() === null && $this->session->end() === null && self::now() < $until) {
+        $until = Clock::now() + $timeout;
+        while ($this->session->welcome() === null && $this->session->end() === null && Clock::now() < $until) {
             // Nothing is handed out before the welcome.
-            $this->session->step(min(self::SLICE, max(0.0, $until - self::now())));
+            $this->session->step(min(self::SLICE, max(0.0, $until - Clock::now())));
         }
     }
 
@@ -269,10 +275,5 @@ final class Client
         if ($problem !== null) {
             throw $problem;
         }
-    }
-
-    private static function now(): float
-    {
-        return hrtime(true) / 1e9;
     }
 }

@@ -31,7 +31,8 @@ final class Identity
     {
         foreach (array_keys($identity) as $key) {
             if (!in_array($key, self::KEYS, true)) {
-                $sentence = 'unknown key ' . Topic::quote((string) $key) . ': a ticket has ' . implode(', ', self::KEYS);
+                $known = implode(', ', self::KEYS);
+                $sentence = 'unknown key ' . Topic::quote((string) $key) . ": a ticket has $known";
                 throw new PushException('PUSH_ERR_UNKNOWN_KEY', $sentence);
             }
         }
@@ -130,7 +131,9 @@ final class Identity
     private static function infoProblem(mixed $info): ?string
     {
         $bytes = $info === null ? 0 : strlen(Json::encode($info, 'info'));
-        return $bytes > self::MAX_INFO ? "an info of $bytes bytes: at most " . self::MAX_INFO . ' are shown to others' : null;
+        return $bytes > self::MAX_INFO
+            ? "an info of $bytes bytes: at most " . self::MAX_INFO . ' are shown to others'
+            : null;
     }
 
     private static function timeProblem(mixed $time, string $key): ?string

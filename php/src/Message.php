@@ -98,7 +98,8 @@ final class Message
     public function except(string ...$topics): self
     {
         if (count($topics) > self::MAX_EXCEPT) {
-            throw self::wrong('except names ' . count($topics) . ' topics; at most ' . self::MAX_EXCEPT . ' can be skipped');
+            $number = count($topics);
+            throw self::wrong("except names $number topics; at most " . self::MAX_EXCEPT . ' can be skipped');
         }
         foreach ($topics as $topic) {
             $problem = Topic::problem($topic);

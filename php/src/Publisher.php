@@ -69,7 +69,10 @@ final class Publisher
         $good = [];
         foreach ($batch as [$topic, $message]) {
             if (count($results) === self::MAX_BATCH) {
-                throw new PushException('PUSH_ERR_TOO_LARGE', 'the batch has more than 1,000 publications: publish the rest after it');
+                throw new PushException(
+                    'PUSH_ERR_TOO_LARGE',
+                    'the batch has more than 1,000 publications: publish the rest after it',
+                );
             }
             $problem = $this->problem($topic, $message);
             if ($problem === null) {
@@ -199,10 +202,16 @@ final class Publisher
             $isGood = match ($key) {
                 'since' => is_string($value),
                 'last', 'limit' => is_int($value) && $value >= 1 && $value <= 100,
-                default => throw new PushException('PUSH_ERR_UNKNOWN_KEY', "unknown key $key: write since, last or limit"),
+                default => throw new PushException(
+                    'PUSH_ERR_UNKNOWN_KEY',
+                    "unknown key $key: write since, last or limit",
+                ),
             };
             if (!$isGood) {
-                throw new PushException('PUSH_ERR_FIELD', $key === 'since' ? 'since is not a string' : "$key is not a whole number from 1 to 100");
+                throw new PushException(
+                    'PUSH_ERR_FIELD',
+                    $key === 'since' ? 'since is not a string' : "$key is not a whole number from 1 to 100",
+                );
             }
         }
         return $this->transport->history($topic, $query);
@@ -222,7 +231,10 @@ final class Publisher
     private static function checkChannel(string $channel): string
     {
         Topic::check($channel);
-        return Topic::isOf($channel, 'channel') ? $channel : throw new PushException('PUSH_ERR_TOPIC', "$channel is not a channel");
+        return Topic::isOf($channel, 'channel') ? $channel : throw new PushException(
+            'PUSH_ERR_TOPIC',
+            "$channel is not a channel",
+        );
     }
 
     private function problem(string $topic, Message $message): ?PushException
@@ -236,7 +248,10 @@ final class Publisher
         }
         $bytes = strlen($message->envelope($message->hasReceipt() ? str_repeat('-', 24) : null));
         return $bytes > $this->maxBytes
-            ? new PushException('PUSH_ERR_TOO_LARGE', "the publication has $bytes bytes; limits.publication allows $this->maxBytes")
+            ? new PushException(
+                'PUSH_ERR_TOO_LARGE',
+                "the publication has $bytes bytes; limits.publication allows $this->maxBytes",
+            )
             : null;
     }
 
@@ -252,7 +267,8 @@ final class Publisher
         $results = [];
         for ($wait = 0.02; $items !== []; $wait = min($wait * 2, 0.5)) {
             $results = array_replace($results, $this->sendOnce($items));
-            $items = array_filter($items, fn (array $item, int $i) => self::isToRepeat($item, $results[$i]), ARRAY_FILTER_USE_BOTH);
+            $isToRepeat = fn (array $item, int $i): bool => self::isToRepeat($item, $results[$i]);
+            $items = array_filter($items, $isToRepeat, ARRAY_FILTER_USE_BOTH);
             if (microtime(true) + $wait > $deadline) {
                 break;
             }

@@ -40,11 +40,17 @@ final class SignedCall
     public function verify(string $body, string $header, ?int $now = null): array
     {
         if (!$this->isSigned($body, $header, $now ?? time())) {
-            throw new PushException('PUSH_ERR_UNAUTHENTICATED', 'the signature is wrong or too old: answer 500, not 401');
+            throw new PushException(
+                'PUSH_ERR_UNAUTHENTICATED',
+                'the signature is wrong or too old: answer 500, not 401',
+            );
         }
         $call = Json::decodeArray($body);
         if ($call === null || !is_string($call['kind'] ?? null)) {
-            throw new PushException('PUSH_ERR_JSON', 'the signed body is no call: is it read from php://input unchanged?');
+            throw new PushException(
+                'PUSH_ERR_JSON',
+                'the signed body is no call: is it read from php://input unchanged?',
+            );
         }
         return $call;
     }

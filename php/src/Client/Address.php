@@ -26,7 +26,10 @@ final class Address
             throw new PushException('PUSH_ERR_OPTIONS', 'the url is not one such as ws://127.0.0.1:3000/ws');
         }
         if (isset($parts['user'])) {
-            throw new PushException('PUSH_ERR_OPTIONS', 'the url has a user: pass a ticket, or a header in the options');
+            throw new PushException(
+                'PUSH_ERR_OPTIONS',
+                'the url has a user: pass a ticket, or a header in the options',
+            );
         }
         $isSecure = in_array($scheme, ['wss', 'https'], true);
         $port = $parts['port'] ?? ($isSecure ? 443 : 80);

@@ -31,6 +31,12 @@ final class CloseCode
         };
     }
 
+    /** Whether this client ends the connection with it, because of what the server sent. */
+    public static function isOfClient(int $code): bool
+    {
+        return in_array($code, [self::PROTOCOL_ERROR, self::INVALID_TEXT, self::TOO_BIG], true);
+    }
+
     /** Whether it may stand in a frame (RFC 6455 section 7.4). */
     public static function isSendable(int $code): bool
     {

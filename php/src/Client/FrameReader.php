@@ -100,7 +100,8 @@ final class FrameReader
             ($second & 0x80) !== 0 => 'a masked frame',
             !in_array($opcode, [0x0, 0x1, 0x2, 0x8, 0x9, 0xA], true) => "a frame of the unknown kind $opcode",
             $isControl && (($first & 0x80) === 0 || $short > 125) => 'a control frame that is too long or in parts',
-            !$isControl && ($opcode === Frame::CONTINUATION) !== ($this->opcode !== null) => 'parts of messages in a wrong order',
+            !$isControl && ($opcode === Frame::CONTINUATION) !== ($this->opcode !== null) =>
+                'parts of messages in a wrong order',
             default => null,
         };
         if ($problem !== null) {

@@ -78,7 +78,8 @@ final class Handshake
     {
         $answer = json_decode($body, true);
         $said = is_string($answer['message'] ?? null) ? ": {$answer['message']}" : '';
-        $after = preg_match('/^\d{1,4}\z/', $headers['retry-after'] ?? '') === 1 ? (float) $headers['retry-after'] : null;
+        $wait = $headers['retry-after'] ?? '';
+        $after = preg_match('/^\d{1,4}\z/', $wait) === 1 ? (float) $wait : null;
         return new LinkLost(CloseCode::ofStatus($status), "the server answered $status$said", $after);
     }
 }

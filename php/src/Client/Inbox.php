@@ -24,13 +24,16 @@ final class Inbox
     /** Reads until the answer with this ref comes, and keeps what else does. @throws LinkLost */
     public function await(Link $link, int $ref, float $timeout): Answer
     {
-        $until = hrtime(true) / 1e9 + $timeout;
+        $until = Clock::now() + $timeout;
         do {
             // What is read must have room.
             if (count($this->frames) >= self::MAX_FRAMES || $this->bytes >= self::MAX_BYTES) {
-                throw new PushException('BUSY', 'too many messages came during this request: take them with next() first');
+                throw new PushException(
+                    'BUSY',
+                    'too many messages came during this request: take them with next() first',
+                );
             }
-            $frame = $link->read(max(0.0, $until - hrtime(true) / 1e9));
+            $frame = $link->read(max(0.0, $until - Clock::now()));
             $answer = $frame === null ? null : Answer::in($frame, $ref);
             if ($answer !== null) {
                 return $answer;
@@ -39,7 +42,7 @@ final class Inbox
                 $this->frames->enqueue($frame);
                 $this->bytes += strlen($frame->payload);
             }
-        } while (hrtime(true) / 1e9 < $until);
+        } while (Clock::now() < $until);
         throw new PushException('TIMEOUT', "no answer came in $timeout s");
     }
 

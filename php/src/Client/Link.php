@@ -27,7 +27,7 @@ final class Link
     private function __construct(private $stream, int $maxMessage)
     {
         $this->reader = new FrameReader($maxMessage);
-        $this->heardAt = self::now();
+        $this->heardAt = Clock::now();
     }
 
     /**
@@ -36,11 +36,17 @@ final class Link
      */
     public static function open(Address $address, array $parameters, Options $options): self
     {
-        $deadline = self::now() + $options->connectTimeout;
+        $deadline = Clock::now() + $options->connectTimeout;
         $context = stream_context_create(['ssl' => $options->tls($address)]);
-        $flags = STREAM_CLIENT_CONNECT;
         error_clear_last();
-        $stream = @stream_socket_client($address->socket(), $code, $message, $options->connectTimeout, $flags, $context);
+        $stream = @stream_socket_client(
+            $address->socket(),
+            $code,
+            $message,
+            $options->connectTimeout,
+            STREAM_CLIENT_CONNECT,
+            $context,
+        );
         if ($stream === false) {
             $said = trim($message !== '' ? $message : (string) (error_get_last()['message'] ?? ''));
             throw new LinkLost(CloseCode::ABNORMAL, "no connection to {$address->hostHeader()}: $said");
@@ -68,7 +74,7 @@ final class Link
      */
     public function read(float $timeout): ?Frame
     {
-        $until = self::now() + $timeout;
+        $until = Clock::now() + $timeout;
         while (true) {
             $frame = $this->reader->next();
             if ($frame !== null && ($frame->opcode === Frame::TEXT || $frame->opcode === Frame::BINARY)) {
@@ -78,11 +84,11 @@ final class Link
                 $this->obey($frame);
             }
             // Even if the server sends nothing but pings, or a message that never ends, this call does.
-            if (($frame !== null || $this->receive()) && self::now() < $until + self::OVERTIME) {
+            if (($frame !== null || $this->receive()) && Clock::now() < $until + self::OVERTIME) {
                 continue;
             }
             $this->checkLife();
-            $left = $until - self::now();
+            $left = $until - Clock::now();
             if ($left <= 0) {
                 return null;
             }
@@ -103,10 +109,10 @@ final class Link
             $this->writeBytes(Frame::encodeClose($code, $reason), self::CLOSE_WITHIN);
             // To close a socket with unread bytes in it would reset it, and the close frame would be lost.
             @stream_socket_shutdown($this->stream, STREAM_SHUT_WR);
-            $until = self::now() + self::CLOSE_WITHIN;
-            while (!feof($this->stream) && self::now() < $until) {
+            $until = Clock::now() + self::CLOSE_WITHIN;
+            while (!feof($this->stream) && Clock::now() < $until) {
                 if ((string) @fread($this->stream, self::READ_AT_ONCE) === '') {
-                    $this->wait(max(0.0, $until - self::now()));
+                    $this->wait(max(0.0, $until - Clock::now()));
                 }
             }
         } catch (LinkLost) {
@@ -125,7 +131,7 @@ final class Link
     private function shakeHands(Address $address, array $parameters, Options $options, float $deadline): void
     {
         $handshake = new Handshake();
-        $left = max(0.1, $deadline - self::now());
+        $left = max(0.1, $deadline - Clock::now());
         $this->writeBytes($handshake->request($address, $parameters, $options->headers), $left);
         $bytes = '';
         while (($end = strpos($bytes, "\r\n\r\n")) === false) {
@@ -147,7 +153,7 @@ final class Link
     private function readBody(float $deadline, string $rest): string
     {
         $body = '';
-        $until = min($deadline, self::now() + 0.5);
+        $until = min($deadline, Clock::now() + 0.5);
         try {
             while (strlen($body) < Handshake::MAX_HEAD && json_decode($rest . $body) === null) {
                 $body .= $this->readSome($until, '');
@@ -165,7 +171,7 @@ final class Link
             if ($bytes !== '') {
                 return $bytes;
             }
-            $left = $deadline - self::now();
+            $left = $deadline - Clock::now();
             if (feof($this->stream) || $left <= 0) {
                 throw new LinkLost(CloseCode::ABNORMAL, $left <= 0 ? $problem : 'the server ended the connection');
             }
@@ -186,7 +192,7 @@ final class Link
             $this->reader->push($bytes);
         }
         if ($hasCome) {
-            $this->heardAt = self::now();
+            $this->heardAt = Clock::now();
             $this->pingedAt = null;
             $this->unanswered = 0;
         } elseif (feof($this->stream)) {
@@ -204,14 +210,14 @@ final class Link
         if ($this->pingedAt !== null && ++$this->unanswered >= self::MISSED_PONGS) {
             throw new LinkLost(CloseCode::ABNORMAL, self::MISSED_PONGS . ' pings went unanswered');
         }
-        $this->pingedAt = self::now();
+        $this->pingedAt = Clock::now();
         $this->write(Frame::TEXT, '{"type":"ping"}');
     }
 
     private function untilPing(): float
     {
         $due = $this->pingedAt === null ? $this->heardAt + $this->pingEvery : $this->pingedAt + self::PONG_WITHIN;
-        return max(0.0, $due - self::now());
+        return max(0.0, $due - Clock::now());
     }
 
     private function obey(Frame $frame): void
@@ -235,12 +241,12 @@ final class Link
     /** Blocking, because a TLS stream must be given the same bytes again when it could not take them. */
     private function writeBytes(string $bytes, float $within): void
     {
-        $until = self::now() + $within;
+        $until = Clock::now() + $within;
         stream_set_blocking($this->stream, true);
         stream_set_timeout($this->stream, (int) $within, (int) (fmod($within, 1.0) * 1e6));
         for ($at = 0; $at < strlen($bytes);) {
             $written = @fwrite($this->stream, $at === 0 ? $bytes : substr($bytes, $at));
-            if ($written === false || $written === 0 || self::now() > $until) {
+            if ($written === false || $written === 0 || Clock::now() > $until) {
                 throw new LinkLost(CloseCode::ABNORMAL, 'the connection was lost while something was written');
             }
             $at += $written;
@@ -254,10 +260,5 @@ final class Link
         $none = null;
         // A signal interrupts it with a warning: the loop around it looks again.
         @stream_select($read, $none, $none, (int) $seconds, (int) (fmod($seconds, 1.0) * 1e6));
-    }
-
-    private static function now(): float
-    {
-        return hrtime(true) / 1e9;
     }
 }

@@ -12,13 +12,19 @@ final class Options
     public function __construct(
         /** @var (\Closure(): string)|null a ticket, asked for at every attempt, since each works once */
         public readonly ?\Closure $ticket = null,
-        /** @var (\Closure(): array)|null the payload of the first message, where the server takes the identity from that */
+        /**
+         * @var (\Closure(): array)|null the payload of the first message, where the server takes the identity from
+         * that
+         */
         public readonly ?\Closure $authenticate = null,
         /** @var array<string, string> headers of the upgrade, such as a cookie */
         public readonly array $headers = [],
         /** @var array<string, string> `positions()` of an earlier client of the same user */
         public readonly array $since = [],
-        /** @var array<string, mixed> SSL context options of PHP, such as cafile; the certificate is verified in any case */
+        /**
+         * @var array<string, mixed> SSL context options of PHP, such as cafile; the certificate is verified in any
+         * case
+         */
         public readonly array $ssl = [],
         /** Seconds for an attempt to connect, up to the answer to the upgrade. */
         public readonly float $connectTimeout = 10.0,
@@ -29,7 +35,8 @@ final class Options
     ) {
         foreach ($headers as $name => $value) {
             // A line break would begin another header.
-            if (preg_match('/^[A-Za-z0-9-]+\z/', (string) $name) !== 1 || preg_match('/[\x00-\x1f\x7f]/', $value) === 1) {
+            $isName = preg_match('/^[A-Za-z0-9-]+\z/', (string) $name) === 1;
+            if (!$isName || preg_match('/[\x00-\x1f\x7f]/', $value) === 1) {
                 throw new PushException('PUSH_ERR_OPTIONS', 'a header has a character that is not allowed in it');
             }
         }

@@ -4,7 +4,11 @@ declare(strict_types=1);
 
 namespace FastifyPushBridge\Client;
 
-/** The positions of the topics that the client has, or had on the connection before: what is a repeat, what is a hole. */
+use FastifyPushBridge\Json;
+
+/**
+ * The positions of the topics that the client has, or had on the connection before: what is a repeat, what is a hole.
+ */
 final class Positions
 {
     /** Proxies accept 8 KB, and the rest of the request line needs space too. */
@@ -31,8 +35,8 @@ final class Positions
     /** @return array<string, string> */
     public function ids(): array
     {
-        $held = array_filter($this->places, static fn (Place $place) => ($place->isHeld || $place->isRestored) && $place->id !== null);
-        return array_map(static fn (Place $place) => (string) $place->id, $held);
+        $isKept = static fn (Place $it): bool => ($it->isHeld || $it->isRestored) && $it->id !== null;
+        return array_map(static fn (Place $it) => (string) $it->id, array_filter($this->places, $isKept));
     }
 
     /** For each new connection: JSON for its URL, with as many topics of its own as fit; empty if there is none. */
@@ -40,7 +44,8 @@ final class Positions
     {
         $places = $this->places;
         // The topics of the user come first.
-        uksort($places, static fn ($a, $b) => str_starts_with((string) $a, 'channel:') <=> str_starts_with((string) $b, 'channel:'));
+        $rank = static fn ($topic): bool => str_starts_with((string) $topic, 'channel:');
+        uksort($places, static fn ($a, $b) => $rank($a) <=> $rank($b));
         $since = [];
         foreach ($places as $topic => $place) {
             $longer = $since + [$topic => $place->id];
@@ -50,7 +55,7 @@ final class Positions
                 $since = $longer;
             }
         }
-        return $since === [] ? '' : json_encode($since, JSON_THROW_ON_ERROR | JSON_UNESCAPED_UNICODE | JSON_UNESCAPED_SLASHES);
+        return $since === [] ? '' : Json::encode($since, 'since');
     }
 
     /**
@@ -240,7 +245,9 @@ final class Positions
         unset($this->places[$topic]);
     }
 
-    /** The newest messages follow. Until one is here, the head is no position to continue from, unless there are none. */
+    /**
+     * The newest messages follow. Until one is here, the head is no position to continue from, unless there are none.
+     */
     private function begun(Place $place, array $state): bool
     {
         $place->isBeginning = $place->isAhead = $place->hasLetGo = false;

@@ -94,7 +94,8 @@ final class Session
     /** Sends a message. False if there is no connection: then nothing was sent. */
     public function send(string $type, mixed $payload, ?int $ref = null): bool
     {
-        $text = Json::encode(['type' => $type, 'payload' => $payload] + ($ref === null ? [] : ['ref' => $ref]), 'payload');
+        $message = ['type' => $type, 'payload' => $payload] + ($ref === null ? [] : ['ref' => $ref]);
+        $text = Json::encode($message, 'payload');
         if ($this->link === null || $this->lost !== null) {
             return false;
         }
@@ -141,14 +142,13 @@ final class Session
 
     private function connectOrWait(float $seconds): void
     {
-        $wait = $this->nextAttemptAt - self::now();
-        if ($wait > 0) {
-            usleep((int) (min($wait, $seconds) * 1e6));
+        if ($this->nextAttemptAt > Clock::now()) {
+            usleep((int) (max(0.0, min($this->nextAttemptAt - Clock::now(), $seconds)) * 1e6));
             return;
         }
         $this->state = 'connecting';
         $this->after = null;
-        $this->welcomeBy = self::now() + self::WELCOME_WITHIN;
+        $this->welcomeBy = Clock::now() + self::WELCOME_WITHIN;
         $parameters = $this->credentials->parameters();
         $since = $this->positions->forUrl();
         if ($since !== '') {
@@ -163,7 +163,7 @@ final class Session
 
     private function readFrame(float $seconds): ?Frame
     {
-        $now = self::now();
+        $now = Clock::now();
         if ($this->state === 'connecting' && $now > $this->welcomeBy) {
             throw new LinkLost(CloseCode::ABNORMAL, 'no welcome came');
         }
@@ -237,12 +237,13 @@ final class Session
             $this->positions->forget("user:$user");
         }
         $isWanted = fn (string $topic): bool => $this->topics->isWanted($topic);
-        $behind = $this->positions->welcomed((array) ($welcome['topics'] ?? []), $isWanted, (array) ($welcome['features'] ?? []));
+        [$topics, $features] = [(array) ($welcome['topics'] ?? []), (array) ($welcome['features'] ?? [])];
+        $behind = $this->positions->welcomed($topics, $isWanted, $features);
         $interval = $welcome['heartbeat']['interval'] ?? null;
         $this->link->watch(is_int($interval) ? $interval / 1000 : 25.0);
         $this->state = 'open';
         $this->unwelcomed = 0;
-        $this->stableAt = self::now() + self::STABLE_AFTER;
+        $this->stableAt = Clock::now() + self::STABLE_AFTER;
         $this->topics->begin($behind);
     }
 
@@ -284,8 +285,7 @@ final class Session
             return;
         }
         $code = $lost->closeCode;
-        $isOurs = in_array($code, [CloseCode::PROTOCOL_ERROR, CloseCode::INVALID_TEXT, CloseCode::TOO_BIG], true);
-        $isOurs ? $this->link?->close($code, '') : $this->link?->drop();
+        CloseCode::isOfClient($code) ? $this->link?->close($code, '') : $this->link?->drop();
         if (!CloseCode::shouldReconnect($code)) {
             $this->finish($lost);
             return;
@@ -294,7 +294,7 @@ final class Session
         $this->state = 'waiting';
         $delay = $this->after ?? $this->backoff->next($lost->retryAfter ?? 0.0);
         $this->after = null;
-        $this->nextAttemptAt = self::now() + $delay;
+        $this->nextAttemptAt = Clock::now() + $delay;
         if (++$this->unwelcomed === self::UNREACHABLE_AFTER) {
             $sentence = "$this->unwelcomed attempts in a row brought no welcome: {$lost->getMessage()}";
             ($this->report)(new PushException('CONNECT', $sentence, $lost), false);
@@ -316,10 +316,5 @@ final class Session
         $this->renewal = null;
         $this->inbox->clear();
         $this->topics->reset();
-    }
-
-    private static function now(): float
-    {
-        return hrtime(true) / 1e9;
     }
 }

@@ -96,10 +96,11 @@ final class Topics
     public function answered(array $state, mixed $ref): void
     {
         $question = $this->questionOf($ref);
+        $topic = $state['topic'] ?? null;
         if (isset($state['presence']) || ($question['presence'] ?? false)) {
             $this->present($state['presence'] ?? null);
-        } elseif (is_string($state['topic'] ?? null) && !$this->positions->answered($state['topic'], $state, $ref === null)) {
-            $this->queue[$state['topic']] = true;
+        } elseif (is_string($topic) && !$this->positions->answered($topic, $state, $ref === null)) {
+            $this->queue[$topic] = true;
         }
         $this->askNext();
     }
@@ -200,7 +201,7 @@ final class Topics
     private function ask(string $topic, array $question, bool $isPresence): void
     {
         $ref = ($this->send)(['topic' => $topic] + $question);
-        $until = hrtime(true) / 1e9 + self::ANSWER_WITHIN;
+        $until = Clock::now() + self::ANSWER_WITHIN;
         $this->asked[$ref] = ['topic' => $topic, 'presence' => $isPresence, 'until' => $until];
     }
 
@@ -249,6 +250,6 @@ final class Topics
     private function retryLater(): void
     {
         $most = min(self::MAX_DELAY, 2.0 ** min($this->refusals++, 10));
-        $this->retryAt ??= hrtime(true) / 1e9 + (1 + Backoff::random()) / 2 * $most;
+        $this->retryAt ??= Clock::now() + (1 + Backoff::random()) / 2 * $most;
     }
 }

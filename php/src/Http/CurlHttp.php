@@ -26,11 +26,12 @@ final class CurlHttp implements Http
         $isTooLong = false;
         curl_reset($this->curl);
         curl_setopt_array($this->curl, $this->options($method, $url, $headers, $body));
-        curl_setopt($this->curl, CURLOPT_WRITEFUNCTION, static function ($curl, string $part) use (&$answer, &$isTooLong) {
+        $take = static function ($curl, string $part) use (&$answer, &$isTooLong): int {
             $isTooLong = strlen($answer) + strlen($part) > self::MAX_ANSWER;
             $answer .= $isTooLong ? '' : $part;
             return $isTooLong ? 0 : strlen($part);
-        });
+        };
+        curl_setopt($this->curl, CURLOPT_WRITEFUNCTION, $take);
         if (curl_exec($this->curl) === false) {
             throw $this->failure($isTooLong);
         }
@@ -64,6 +65,9 @@ final class CurlHttp implements Http
         $isConnected = curl_getinfo($this->curl, CURLINFO_PRETRANSFER_TIME) > 0;
         return in_array(curl_errno($this->curl), self::NOT_SENT, true) || !$isConnected
             ? new PushException('PUSH_ERR_BROKER_AWAY', "the push API cannot be reached, and nothing was sent: $said")
-            : new PushException('PUSH_ERR_UNCONFIRMED', "the push API gave no answer: it may or may not have been done ($said)");
+            : new PushException(
+                'PUSH_ERR_UNCONFIRMED',
+                "the push API gave no answer: it may or may not have been done ($said)",
+            );
     }
 }

@@ -23,7 +23,8 @@ final class StreamHttp implements Http
         }
         try {
             $lines = stream_get_meta_data($stream)['wrapper_data'] ?? [];
-            return ['status' => $this->statusOf($lines), 'body' => $this->read($stream, $this->lengthOf($lines), $deadline)];
+            $body = $this->read($stream, $this->lengthOf($lines), $deadline);
+            return ['status' => $this->statusOf($lines), 'body' => $body];
         } finally {
             fclose($stream);
         }
@@ -43,7 +44,8 @@ final class StreamHttp implements Http
             'follow_location' => 0,
         ];
         $ssl = ['verify_peer' => true, 'verify_peer_name' => true];
-        return stream_context_create(['http' => $http, 'ssl' => $ssl + ($this->caFile === null ? [] : ['cafile' => $this->caFile])]);
+        $ssl += $this->caFile === null ? [] : ['cafile' => $this->caFile];
+        return stream_context_create(['http' => $http, 'ssl' => $ssl]);
     }
 
     private function statusOf(array $lines): int
@@ -86,6 +88,9 @@ final class StreamHttp implements Http
 
     private function unconfirmed(string $said): PushException
     {
-        return new PushException('PUSH_ERR_UNCONFIRMED', "the push API gave no answer: it may or may not have been done ($said)");
+        return new PushException(
+            'PUSH_ERR_UNCONFIRMED',
+            "the push API gave no answer: it may or may not have been done ($said)",
+        );
     }
 }

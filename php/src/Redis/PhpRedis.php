@@ -78,7 +78,9 @@ final class PhpRedis implements Commands
         }
     }
 
-    /** phpredis connects again by itself, but to database 0, and not always in step: a late answer to AUTH is enough. */
+    /**
+     * phpredis connects again by itself, but to database 0, and not always in step: a late answer to AUTH is enough.
+     */
     private function comeBack(): void
     {
         if (!$this->isAstray) {

@@ -13,7 +13,7 @@ final class PhpRedisCluster implements Commands
     {
         if ((string) $redis->getOption(\RedisCluster::OPT_PREFIX) !== '') {
             // It would be added to the key by which the master is chosen, and to nothing else.
-            $sentence = 'this RedisCluster has OPT_PREFIX: use one without a prefix, and the option prefix of the publisher';
+            $sentence = 'this RedisCluster has OPT_PREFIX: use one without it, and RedisOptions(prefix: …)';
             throw new PushException('PUSH_ERR_OPTIONS', $sentence);
         }
     }

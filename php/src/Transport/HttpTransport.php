@@ -26,7 +26,10 @@ final class HttpTransport implements Transport
         }
         // A line break would begin another header.
         if (preg_match('/^[\x21-\x7e]+\z/', $key) !== 1) {
-            throw new PushException('PUSH_ERR_OPTIONS', 'the key of the push API is empty or no key: is PUSH_API_KEY set?');
+            throw new PushException(
+                'PUSH_ERR_OPTIONS',
+                'the key of the push API is empty or no key: is PUSH_API_KEY set?',
+            );
         }
         $this->url = rtrim($url, '/');
         $this->http = $http ?? (function_exists('curl_init') ? new CurlHttp() : new StreamHttp());
@@ -127,13 +130,18 @@ final class HttpTransport implements Transport
         }
         unset($answer['topic']);
         $error = $answer['error'] ?? null;
-        return is_array($error)
-            ? Result::failed($topic, new PushException((string) ($error['code'] ?? ''), (string) ($error['message'] ?? '')))
-            : Result::of($topic, $answer);
+        if (!is_array($error)) {
+            return Result::of($topic, $answer);
+        }
+        $problem = new PushException((string) ($error['code'] ?? ''), (string) ($error['message'] ?? ''));
+        return Result::failed($topic, $problem);
     }
 
     private static function unreadable(): PushException
     {
-        return new PushException('PUSH_ERR_INTERNAL', 'the push API gave an answer that is none of its own: is the url that of POST /push?');
+        return new PushException(
+            'PUSH_ERR_INTERNAL',
+            'the push API gave an answer that is none of its own: is the url that of POST /push?',
+        );
     }
 }

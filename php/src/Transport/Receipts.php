@@ -80,6 +80,6 @@ final class Receipts
                 $rejected[] = ['node' => $answer['node']] + $answer['rejected'];
             }
         }
-        return $sum + ($reasons === [] ? [] : ['reasons' => $reasons]) + ($rejected === [] ? [] : ['rejected' => $rejected]);
+        return $sum + array_filter(['reasons' => $reasons, 'rejected' => $rejected]);
     }
 }

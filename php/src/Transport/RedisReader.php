@@ -139,7 +139,10 @@ final class RedisReader
     {
         $entry = Json::decodeArray($text);
         if (!isset($entry['connections'])) {
-            throw new PushException('PUSH_ERR_INTERNAL', 'the presence of a topic in Redis does not have the format of push_v1');
+            throw new PushException(
+                'PUSH_ERR_INTERNAL',
+                'the presence of a topic in Redis does not have the format of push_v1',
+            );
         }
         return $entry;
     }

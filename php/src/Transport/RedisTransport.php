@@ -111,7 +111,8 @@ final class RedisTransport implements Transport
             return $this->plainCall($topic, $envelope);
         }
         $channel = $this->options->prefix . $topic;
-        $command = ['FCALL', 'push_publish', '1', $channel, $envelope, (string) $history['size'], (string) $history['ttl']];
+        [$size, $ttl] = [(string) $history['size'], (string) $history['ttl']];
+        $command = ['FCALL', 'push_publish', '1', $channel, $envelope, $size, $ttl];
         $key = $message->key();
         return ['key' => $channel, 'command' => $key === null ? $command : [...$command, $key]];
     }

@@ -29,7 +29,9 @@ interface Transport
     /** @param array<string, mixed> $identity */
     public function ticket(array $identity, int $ttl): string;
 
-    /** @return array{topic: string, count: int, anonymous: int, members: list<array<string, mixed>>, cursor?: string} */
+    /**
+     * @return array{topic: string, count: int, anonymous: int, members: list<array<string, mixed>>, cursor?: string}
+     */
     public function members(string $topic, string $cursor, int $count): array;
 
     /** @return array{user: string, online: bool, count: int, connections: list<array<string, mixed>>} */
