@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
-import { API_KEY, cleanups, type InteropNode, startInteropNode } from '../helpers/processes.ts'
-import { type RedisServer, startRedis } from '../helpers/redis.ts'
+import { API_KEY, cleanups, type InteropNode } from '../helpers/processes.ts'
+import type { RedisServer } from '../helpers/redis.ts'
 import { startScriptedServer, type Visit } from '../helpers/scripted-server.ts'
 import { createAuthority } from '../helpers/tls.ts'
-import { runFaults } from './php/faults.ts'
+import { runFaults, startNodes } from './php/faults.ts'
 import { PhpClient } from './php/worker.ts'
 
 interface Message {
@@ -17,11 +17,14 @@ interface Message {
 
 const all = cleanups()
 let redis: RedisServer
+let nodes: InteropNode[]
 let node: InteropNode
 
 before(async () => {
-  redis = await startRedis(all)
-  node = await startInteropNode(all, redis.url)
+  const started = await startNodes(all)
+  redis = started.redis
+  nodes = started.nodes
+  node = nodes[0]!
 })
 after(() => all.end())
 
@@ -208,8 +211,9 @@ test('TLS: only a certificate of a known authority and of this name', async t =>
   }
 })
 
-test('a few seconds of faults lose nothing and bring nothing twice', async t => {
-  const { problems, received, faults } = await runFaults(t, { seconds: 4, seed: 7 })
+// Behind the others, because it ends their nodes.
+test('a few seconds of faults lose nothing and bring nothing twice', async () => {
+  const { problems, received, faults } = await runFaults(all, { redis, nodes }, { seconds: 3, seed: 7 })
   assert.deepEqual(problems, [])
   assert.ok(received > 0 && Object.keys(faults).length > 0)
 })

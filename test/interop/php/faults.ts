@@ -180,16 +180,24 @@ function pause(milliseconds: number): Promise<void> {
   return new Promise(resolve => setTimeout(resolve, milliseconds))
 }
 
-/** A PHP client behind two nodes, and faults for so many seconds: it must get everything once and in order. */
-export async function runFaults(t: Cleanup, { seconds, seed }: { seconds: number; seed: number }): Promise<FaultRun> {
-  const random = randomOf(seed)
+/** Two nodes on a Redis, on ports that are still free when they are started again. */
+export async function startNodes(t: Cleanup): Promise<{ redis: RedisServer; nodes: InteropNode[] }> {
   const redis = await startRedis(t)
   const ports = [await freePort(), await freePort()]
   const start = (port: number) => startInteropNode(t, redis.url, { PORT: `${port}`, LOG_LEVEL: 'silent' })
-  const nodes = await Promise.all(ports.map(start))
-  const proxy = new Proxy(ports)
+  return { redis, nodes: await Promise.all(ports.map(start)) }
+}
+
+/** A PHP client behind two nodes, and faults for so many seconds: it must get everything once and in order. */
+export async function runFaults(
+  t: Cleanup,
+  servers: { redis: RedisServer; nodes: InteropNode[] },
+  { seconds, seed }: { seconds: number; seed: number },
+): Promise<FaultRun> {
+  const random = randomOf(seed)
+  const proxy = new Proxy(servers.nodes.map(({ port }) => port))
   await proxy.listen(t)
-  const run = new Run(t, random, { redis, nodes, proxy })
+  const run = new Run(t, random, { ...servers, proxy })
   await run.worker.line(/^ready$/)
   const end = performance.now() + seconds * 1000
   const publishing = async () => {
