@@ -38,19 +38,7 @@ final class Link
     {
         $deadline = Clock::now() + $options->connectTimeout;
         $context = stream_context_create(['ssl' => $options->tls($address)]);
-        error_clear_last();
-        $stream = @stream_socket_client(
-            $address->socket(),
-            $code,
-            $message,
-            $options->connectTimeout,
-            STREAM_CLIENT_CONNECT,
-            $context,
-        );
-        if ($stream === false) {
-            $said = trim($message !== '' ? $message : (string) (error_get_last()['message'] ?? ''));
-            throw new LinkLost(CloseCode::ABNORMAL, "no connection to {$address->hostHeader()}: $said");
-        }
+        $stream = self::connect($address, $options->connectTimeout, $context);
         $link = new self($stream, $options->maxMessage);
         try {
             $link->shakeHands($address, $parameters, $options, $deadline);
@@ -126,6 +114,32 @@ final class Link
         if (is_resource($this->stream)) {
             @fclose($this->stream);
         }
+    }
+
+    /**
+     * PHP tells why a certificate was refused in the first of several warnings.
+     *
+     * @param resource $context
+     * @return resource
+     */
+    private static function connect(Address $address, float $timeout, $context)
+    {
+        $warnings = [];
+        set_error_handler(static function (int $level, string $text) use (&$warnings): bool {
+            $warnings[] = (string) preg_replace('/^stream_socket_client\(\): /', '', $text);
+            return true;
+        });
+        try {
+            $flags = STREAM_CLIENT_CONNECT;
+            $stream = stream_socket_client($address->socket(), $code, $message, $timeout, $flags, $context);
+        } finally {
+            restore_error_handler();
+        }
+        if ($stream === false) {
+            $said = implode('; ', $warnings === [] ? [$message] : $warnings);
+            throw new LinkLost(CloseCode::ABNORMAL, "no connection to {$address->hostHeader()}: $said");
+        }
+        return $stream;
     }
 
     private function shakeHands(Address $address, array $parameters, Options $options, float $deadline): void
