@@ -93,7 +93,9 @@ export async function startScriptedServer(t: Cleanup, tls?: ServerOptions): Prom
     const refusal = server.refusals.shift()
     if (refusal) {
       const body = JSON.stringify({ code: 'PUSH_ERR_X', message: `refused with ${refusal.status}` })
-      socket.end(`HTTP/1.1 ${refusal.status} No\r\n${refusal.headers ?? ''}Content-Length: ${body.length}\r\n\r\n${body}`)
+      socket.end(
+        `HTTP/1.1 ${refusal.status} No\r\n${refusal.headers ?? ''}Content-Length: ${body.length}\r\n\r\n${body}`,
+      )
       return
     }
     sockets.handleUpgrade(request, socket, head, ws => visits.put(new Visit(ws, request)))

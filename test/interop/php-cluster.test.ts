@@ -115,7 +115,13 @@ for (const client of Object.keys(CLIENTS)) {
           $page = $publisher->history('user:${user}', ['last' => 1]);
           echo json_encode([$results, $again, $page['messages'][0]['type'], $publisher->nodes(), $publisher->ticket(['user' => '${user}'])]);`,
         )
-        const [results, again, last, nodes, ticket] = answers as [Record<string, unknown>[], boolean, string, number, string]
+        const [results, again, last, nodes, ticket] = answers as [
+          Record<string, unknown>[],
+          boolean,
+          string,
+          number,
+          string,
+        ]
         assert.deepEqual(
           results.map(({ nodes, delivered, complete }) => [nodes, delivered, complete]),
           [

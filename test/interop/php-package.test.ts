@@ -40,7 +40,8 @@ const PUBLISHERS: Record<string, () => string> = {
   Predis: () => `require '${PREDIS}';
     $publisher = Publisher::redis(new Predis\\Client('tcp://127.0.0.1:${redis.port}', ['prefix' => 'laravel_']));`,
   curl: () => `$publisher = Publisher::http('${node.origin}/push', '${API_KEY}');`,
-  streams: () => `$publisher = new Publisher(new HttpTransport('${node.origin}/push', '${API_KEY}', new StreamHttp()));`,
+  streams: () =>
+    `$publisher = new Publisher(new HttpTransport('${node.origin}/push', '${API_KEY}', new StreamHttp()));`,
 }
 
 /** Runs PHP that knows `$publisher` and returns what it prints, as JSON. */
@@ -79,10 +80,12 @@ for (const [index, name] of Object.keys(PUBLISHERS).entries()) {
     ]
     const topic = `user:${user}`
     assert.deepEqual(got, { topic, nodes: 1, delivered: 1, skipped: 0, complete: true })
-    assert.deepEqual(
-      [skipped!.delivered, skipped!.skipped, skipped!.reasons, plain!.nodes],
-      [0, 1, { except: 1 }, 1] as unknown[],
-    )
+    assert.deepEqual([skipped!.delivered, skipped!.skipped, skipped!.reasons, plain!.nodes], [
+      0,
+      1,
+      { except: 1 },
+      1,
+    ] as unknown[])
     assert.deepEqual([first!.seq, again!.seq, again!.id, again!.duplicate], [1, 1, first!.id, true] as unknown[])
     assert.equal(second!.seq, 2)
     assert.deepEqual([newest!.seq, newest!.messages!.map(({ payload }) => payload)], [2, [{ id: 8 }]] as unknown[])
@@ -101,7 +104,8 @@ for (const [index, name] of Object.keys(PUBLISHERS).entries()) {
       ],
     )
     assert.deepEqual([heard[1]!.from, heard[1]!.seq], [{ user: '7' }, 5])
-    assert.match(page.texts[2]!, /"payload":2\.0,/)
+    // A node that is asked over HTTP writes the numbers again.
+    assert.match(page.texts[2]!, name === 'curl' || name === 'streams' ? /"payload":2,/ : /"payload":2\.0,/)
   })
 
   test(`${name}: who is online, tickets and commands`, async t => {
@@ -129,7 +133,13 @@ for (const [index, name] of Object.keys(PUBLISHERS).entries()) {
         'gone' => $publisher->close('user:${id}', 4403, 'bye')->delivered(),
       ]);`,
     )
-    const { user: online, members, ticket, old, ...rest } = said as unknown as {
+    const {
+      user: online,
+      members,
+      ticket,
+      old,
+      ...rest
+    } = said as unknown as {
       user: { online: boolean; count: number; connections: { id: string }[] }
       members: string[]
       ticket: string
@@ -152,7 +162,7 @@ for (const [index, name] of Object.keys(PUBLISHERS).entries()) {
 
   test(`${name}: a batch, and what nodes refuse`, async t => {
     const page = await listenTo(t, `${node.url}?user=${user}b`)
-    const items = await php<Record<string, never>[]>(
+    const items = await php<Record<string, unknown>[]>(
       name,
       `$items = array_map(fn ($i) => ['user:${user}b', Message::of('n', $i)], range(0, 199));
       $items[] = ['users:x', Message::of('n')];

@@ -26,11 +26,19 @@ test('php/README.md: from nothing to the first message, as it is written', async
   assert.equal(blocks.length, 6, 'a block that no test runs')
 
   // No registry is asked: the package needs nothing but PHP.
-  const composer = { COMPOSER_DISABLE_NETWORK: '1', COMPOSER_ALLOW_SUPERUSER: '1', COMPOSER_NO_AUDIT: '1', COMPOSER_HOME: folder }
+  const composer = {
+    COMPOSER_DISABLE_NETWORK: '1',
+    COMPOSER_ALLOW_SUPERUSER: '1',
+    COMPOSER_NO_AUDIT: '1',
+    COMPOSER_HOME: folder,
+  }
   writeFileSync(join(project, 'composer.json'), '{}')
   succeeded(await run('bash', ['-e', '-c', install], { cwd: project, env: composer }))
 
-  const command = here(serve).replace('npx fastify-push-bridge', `exec ${process.execPath} --import tsx ${path('src/cli.ts')}`)
+  const command = here(serve).replace(
+    'npx fastify-push-bridge',
+    `exec ${process.execPath} --import tsx ${path('src/cli.ts')}`,
+  )
   assert.notEqual(command, here(serve))
   const server = new Program(t, 'bash', ['-c', command], { env: { PORT: `${port}` } })
   await server.line(/listening/i, START)
@@ -56,7 +64,9 @@ test('php/README.md: from nothing to the first message, as it is written', async
 
   write('verify.php', verify)
   const backend = ['-S', `127.0.0.1:${backendPort}`, '-t', project, join(project, 'verify.php')]
-  const web = new Program(t, 'bash', ['-c', `cd ${project} && exec php ${backend.join(' ')}`], { env: { BACKEND_SECRET: 'one,two' } })
+  const web = new Program(t, 'bash', ['-c', `cd ${project} && exec php ${backend.join(' ')}`], {
+    env: { BACKEND_SECRET: 'one,two' },
+  })
   await web.line(/started/)
   const body = '{"id":"1","kind":"connect","time":1,"node":"n"}'
   const seconds = Math.floor(Date.now() / 1000)

@@ -28,7 +28,7 @@ function randomOf(seed: number): () => number {
 }
 
 /** Passes bytes on to one of the nodes, and cuts connections on demand. */
-class Proxy {
+class CuttingProxy {
   readonly #pairs = new Set<[client: Socket, server: Socket]>()
   readonly #ports: readonly number[]
   #turn = 0
@@ -81,14 +81,18 @@ class Proxy {
 class Run {
   readonly redis: RedisServer
   readonly nodes: InteropNode[]
-  readonly proxy: Proxy
+  readonly proxy: CuttingProxy
   readonly worker: Program
   readonly faults: Record<string, number> = {}
   readonly sent: Record<string, number> = Object.fromEntries(TOPICS.map(topic => [topic, 0]))
   readonly #t: Cleanup
   readonly #random: () => number
 
-  constructor(t: Cleanup, random: () => number, parts: { redis: RedisServer; nodes: InteropNode[]; proxy: Proxy }) {
+  constructor(
+    t: Cleanup,
+    random: () => number,
+    parts: { redis: RedisServer; nodes: InteropNode[]; proxy: CuttingProxy },
+  ) {
     this.#t = t
     this.#random = random
     this.redis = parts.redis
@@ -123,7 +127,11 @@ class Run {
     'node frozen': () => this.#freeze(this.#node.program.process.pid!),
     'redis frozen': () => this.#freeze(this.redis.pid),
     'worker frozen': () => this.#freeze(this.worker.process.pid!),
-    closed: () => this.redis.admin.publish('push:user:worker', `{"control":"close","code":${this.#pick([4502, 4503, 4500, 3000])}}`),
+    closed: () =>
+      this.redis.admin.publish(
+        'push:user:worker',
+        `{"control":"close","code":${this.#pick([4502, 4503, 4500, 3000])}}`,
+      ),
   }
 
   get #node(): InteropNode {
@@ -195,7 +203,7 @@ export async function runFaults(
   { seconds, seed }: { seconds: number; seed: number },
 ): Promise<FaultRun> {
   const random = randomOf(seed)
-  const proxy = new Proxy(servers.nodes.map(({ port }) => port))
+  const proxy = new CuttingProxy(servers.nodes.map(({ port }) => port))
   await proxy.listen(t)
   const run = new Run(t, random, { ...servers, proxy })
   await run.worker.line(/^ready$/)

@@ -7,10 +7,15 @@ const { seconds, seed } = parseArgs({ options }).values
 
 const all = cleanups()
 try {
-  const { problems, ...run } = await runFaults(all, await startNodes(all), { seconds: Number(seconds), seed: Number(seed) })
+  const { problems, ...run } = await runFaults(all, await startNodes(all), {
+    seconds: Number(seconds),
+    seed: Number(seed),
+  })
   process.stdout.write(`${JSON.stringify(run)}\n`)
   for (const problem of problems) process.stdout.write(`${problem}\n`)
-  process.stdout.write(problems.length === 0 ? 'nothing lost, nothing twice\n' : `${problems.length} problems, seed ${seed}\n`)
+  process.stdout.write(
+    problems.length === 0 ? 'nothing lost, nothing twice\n' : `${problems.length} problems, seed ${seed}\n`,
+  )
   if (problems.length > 0) process.exitCode = 1
 } finally {
   await all.end()

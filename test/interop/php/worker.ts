@@ -23,9 +23,13 @@ export class PhpClient {
   /** What the next line of a kind says; lines of other kinds before it are passed over. */
   async next<T = unknown>(kind: string): Promise<T> {
     for (;;) {
-      const said = this.#read(await this.#lines.take())
+      const line = await this.#lines.take().catch(error => {
+        throw new Error(`${error.message}, "${kind}"; it said:\n${this.program.lines.slice(-20).join('\n')}`)
+      })
+      const said = this.#read(line)
       if (kind in said) return said[kind] as T
-      if ('exit' in said) throw new Error(`listen.php ended before ${kind}:\n${this.program.lines.slice(-20).join('\n')}`)
+      if ('exit' in said)
+        throw new Error(`listen.php ended before ${kind}:\n${this.program.lines.slice(-20).join('\n')}`)
     }
   }
 
