@@ -52,6 +52,7 @@ const DOCUMENTS = [
   ...CONTRACTS,
   'docs/events.md',
   'docs/php.md',
+  'php/README.md',
   'docs/guarantees.md',
   'docs/operations.md',
   'docs/cli.md',

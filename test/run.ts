@@ -12,6 +12,8 @@ const INTEROP_PACKAGES = [
   'php-redis',
   'php-predis',
   'php-curl',
+  'phpunit',
+  'composer',
   'nginx-light',
   'haproxy',
   'prometheus',
@@ -25,6 +27,8 @@ const INTEROP_PACKAGES = [
 const INTEROP_PROGRAMS = [
   'redis-cli',
   'php',
+  'phpunit',
+  'composer',
   'nginx',
   'haproxy',
   'prometheus',

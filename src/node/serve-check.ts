@@ -22,6 +22,7 @@ const SOURCES: readonly (readonly [option: string, flag: string, variable: strin
   ['host', 'host', 'HOST'],
   ['path', 'path', 'WS_PATH'],
   ['api.keys', 'api-key', 'PUSH_API_KEY'],
+  ['api.page', 'page', 'PAGE'],
   ['origins', 'origins', 'ORIGINS'],
   ['redisPrefix', 'prefix', 'REDIS_PREFIX'],
   ['presence', 'presence', 'PRESENCE'],

@@ -5,7 +5,7 @@ import pushBridge, { clientHandler } from '../../src/index.ts'
 /**
  * A node for the interop tests: any user by `?user=`, nobody for `?user=nobody`, any channel, tickets, a push API.
  * GET /status has also the upgrade requests by URL and how many requests came for /readyz, GET /page runs SCRIPT. Prints its address as the first line and its log behind it. HEARTBEAT: `interval,timeout` in milliseconds.
- * DRAIN_DELAY: for how long it drains before it closes connections.
+ * DRAIN_DELAY: for how long it drains before it closes connections. PRESENCE: the option, as JSON.
  */
 const {
   REDIS_URL,
@@ -16,6 +16,7 @@ const {
   API_KEY,
   SCRIPT,
   DRAIN_DELAY,
+  PRESENCE,
 } = process.env
 const [interval, timeout] = HEARTBEAT.split(',').map(Number) as [number, number]
 const upgrades: Record<string, number> = {}
@@ -37,6 +38,7 @@ await app.register(pushBridge, {
   handlers: { whoami: clientHandler(Type.Unknown(), (_payload, { data }) => data) },
   drain: { window: 1000, delay: Number(DRAIN_DELAY ?? 0) },
   health: true,
+  ...(PRESENCE && { presence: JSON.parse(PRESENCE) }),
 })
 app.server.on('upgrade', ({ url = '' }) => {
   upgrades[url] = (upgrades[url] ?? 0) + 1

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import { listenTo } from '../helpers/listener.ts'
-import { cleanups, type InteropNode, run, startInteropNode } from '../helpers/processes.ts'
+import { cleanups, type InteropNode, path, run, startInteropNode } from '../helpers/processes.ts'
 import { type RedisCluster, startCluster } from '../helpers/redis-cluster.ts'
 
 /** Where Debian has it; PREDIS names another one. */
@@ -95,6 +95,44 @@ for (const client of Object.keys(CLIENTS)) {
           const message = await page.next('b')
           assert.deepEqual([message.id, message.seq], [id, seq])
         }
+      }
+    })
+
+    test(`${client}: the package does the same, ${way}`, async t => {
+      const { node } = settings[way]
+      for (const user of await users(settings[way])) {
+        const page = await listenTo(t, `${node.url}?user=${user}`)
+        const answers = await php(
+          client,
+          way,
+          `require '${path('php/autoload.php')}';
+          $options = new FastifyPushBridge\\Transport\\RedisOptions(sharded: ${way === 'sharded'});
+          $publisher = FastifyPushBridge\\Publisher::redis($redis, $options);
+          $message = FastifyPushBridge\\Message::of('c', 1)->withReceipt();
+          $batch = [['user:${user}', $message], ['user:nobody', $message], ['user:${user}', $message->recorded(10, 60, 'p')]];
+          $results = array_map(fn ($result) => $result->toArray(), $publisher->publishAll($batch));
+          $again = $publisher->publish('user:${user}', $message->recorded(10, 60, 'p'))->isDuplicate();
+          $page = $publisher->history('user:${user}', ['last' => 1]);
+          echo json_encode([$results, $again, $page['messages'][0]['type'], $publisher->nodes(), $publisher->ticket(['user' => '${user}'])]);`,
+        )
+        const [results, again, last, nodes, ticket] = answers as [
+          Record<string, unknown>[],
+          boolean,
+          string,
+          number,
+          string,
+        ]
+        assert.deepEqual(
+          results.map(({ nodes, delivered, complete }) => [nodes, delivered, complete]),
+          [
+            [1, 1, true],
+            [0, 0, true],
+            [1, 1, true],
+          ],
+        )
+        assert.deepEqual([again, last, nodes], [true, 'c', 1])
+        for (let i = 0; i < 2; i++) assert.equal((await page.next('c')).payload, 1)
+        assert.equal((await listenTo(t, `${node.url}?ticket=${ticket}`)).welcome.user, user)
       }
     })
   }
