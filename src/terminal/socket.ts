@@ -39,8 +39,15 @@ export async function refusalIn(response: IncomingMessage): Promise<Refusal> {
   return { status: statusCode, location: headers.location, body: body.slice(0, MAX_BODY) }
 }
 
+export interface OpenSockets {
+  /** For the option `WebSocket` of the client. */
+  WebSocket: typeof WebSocket
+  /** Resolves when all are closed, in bounded time. */
+  end(): Promise<void>
+}
+
 /** The sockets of a command. Whoever only looks does not acknowledge: a publisher would count it as a client that got it. */
-export function openSockets(headers: Record<string, string> = {}, refused: (refusal: Refusal) => void = () => {}) {
+export function openSockets(headers: Record<string, string> = {}, refused: (refusal: Refusal) => void = () => {}): OpenSockets {
   const opened = new Set<WebSocket>()
   class CommandSocket extends WebSocket {
     constructor(url: string) {
@@ -60,8 +67,7 @@ export function openSockets(headers: Record<string, string> = {}, refused: (refu
     }
   }
   return {
-    WebSocket: CommandSocket,
-    /** Resolves when all are closed, in bounded time. */
+    WebSocket: CommandSocket as typeof WebSocket,
     async end(): Promise<void> {
       const closing = [...opened].map(socket => new Promise(resolve => socket.once('close', resolve)))
       const timer = setTimeout(() => {
