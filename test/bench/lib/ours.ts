@@ -18,7 +18,9 @@ export async function serveOurs(options: Pick<PushBridgeOptions, 'presence' | 'c
     redis: REDIS_URL,
     authenticate: request => {
       const { user, topics } = request.query as Query
-      const allow = options.presence ? [{ topics: 'channel:*', actions: ['subscribe', 'presence'] }] : ['channel:*']
+      const allow = options.presence
+        ? [{ topics: 'channel:*', actions: ['subscribe', 'presence'] as const }]
+        : ['channel:*']
       return { ...(user && { user }), join: topics?.split(',').filter(Boolean) ?? [], allow }
     },
     // A storm of clients is what is measured.

@@ -1,10 +1,12 @@
 import { connect, type Socket } from 'node:net'
+import { constants, inflateRawSync } from 'node:zlib'
 import { type Meter, now } from './meter.ts'
 import type { Kind } from './peers.ts'
 
 const TEXT = 0x81
 /** The same, compressed. */
 const DEFLATED = 0xc1
+const NOTHING = Buffer.alloc(0)
 const CLOSE = 8
 const PING = 9
 const PONG = 0x8a
@@ -32,7 +34,13 @@ interface Connection {
   skip: number
   /** the beginning of what could not be read yet */
   rest: Buffer | undefined
+  /** what came compressed before it was live: later messages may refer to it */
+  heard: Buffer
 }
+
+/** A compressed message that is not counted, such as a ping, has fewer bytes. */
+const LEAST_DEFLATED = 64
+const TRAILER = Buffer.from([0, 0, 0xff, 0xff])
 
 /**
  * Many raw WebSocket clients. The way of a counted message is a walk from header to header in a buffer that all share:
@@ -70,7 +78,7 @@ export class Pool {
   #dial(index: number, query: string): void {
     const onread = { buffer: shared, callback: (bytes: number) => this.#read(index, bytes) }
     const socket = connect({ host: '127.0.0.1', port: this.#port, noDelay: true, onread })
-    const connection: Connection = { socket, open: false, live: false, skip: 0, rest: undefined }
+    const connection: Connection = { socket, open: false, live: false, skip: 0, rest: undefined, heard: NOTHING }
     this.connections[index] = connection
     const path = this.#kind === 'socketio' ? `/socket.io/?EIO=4&transport=websocket&${query}` : `/ws?${query}`
     socket.write(
@@ -161,7 +169,7 @@ export class Pool {
         start = position + 10
       }
       const next = start + length
-      const isDeflated = data[position] === DEFLATED && meter !== undefined
+      const isDeflated = data[position] === DEFLATED && meter !== undefined && length >= LEAST_DEFLATED
       if (isDeflated || (length >= size && length <= most && data[position] === TEXT)) {
         if (isDeflated) this.compressed++
         if (next > end) {
@@ -174,7 +182,9 @@ export class Pool {
         hits++
       } else {
         if (next > end) break
-        this.#other(connection, data[position]! & 15, data.subarray(start, next))
+        const payload = data.subarray(start, next)
+        const isEarly = data[position] === DEFLATED && !connection.live
+        this.#other(connection, data[position]! & 15, isEarly ? this.#inflate(connection, payload) : payload)
       }
       position = next
     }
@@ -193,6 +203,15 @@ export class Pool {
     if (!head.startsWith('HTTP/1.1 101')) throw new Error(`upgrade refused: ${head.slice(0, 300)}`)
     connection.open = true
     return from + length + 4
+  }
+
+  /** `ws` with its defaults compresses even a welcome. */
+  #inflate(connection: Connection, payload: Buffer): Buffer {
+    const { heard } = connection
+    const options = heard.length > 0 ? { dictionary: heard } : {}
+    const text = inflateRawSync(Buffer.concat([payload, TRAILER]), { ...options, finishFlush: constants.Z_SYNC_FLUSH })
+    connection.heard = Buffer.concat([heard, text])
+    return text
   }
 
   #other(connection: Connection, opcode: number, payload: Buffer): void {
