@@ -47,7 +47,10 @@ export interface OpenSockets {
 }
 
 /** The sockets of a command. Whoever only looks does not acknowledge: a publisher would count it as a client that got it. */
-export function openSockets(headers: Record<string, string> = {}, refused: (refusal: Refusal) => void = () => {}): OpenSockets {
+export function openSockets(
+  headers: Record<string, string> = {},
+  refused: (refusal: Refusal) => void = () => {},
+): OpenSockets {
   const opened = new Set<WebSocket>()
   class CommandSocket extends WebSocket {
     constructor(url: string) {
