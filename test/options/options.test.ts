@@ -328,6 +328,7 @@ test('api: keys or a guard of the host’s own', () => {
     path: '/push',
     keys: ['k'],
     rate: 1000,
+    page: false,
     onRequest: undefined,
   })
   assert.equal(parseOptions({ ...PATH, api: { keys: ['k'], rate: 5 } }).api?.rate, 5)
@@ -337,6 +338,7 @@ test('api: keys or a guard of the host’s own', () => {
   ] as const) {
     assert.throws(() => parseOptions({ ...PATH, api }), { message })
   }
-  const guarded = { path: '/p', keys: [], rate: 1000, onRequest }
+  assert.equal(parseOptions({ ...PATH, api: { keys: ['k'], page: true } }).api?.page, true)
+  const guarded = { path: '/p', keys: [], rate: 1000, page: false, onRequest }
   assert.deepEqual(parseOptions({ ...PATH, api: { onRequest, path: '/p' } }).api, guarded)
 })
