@@ -184,11 +184,9 @@ test('help, and words that are not understood', async t => {
   assert.equal(help.code, 0)
   for (const name of ['REDIS_URL', 'PORT', 'HOST', 'WS_PATH', 'PUSH_API_KEY', 'ORIGINS', '--dev', ...OF_REDIS])
     assert.match(help.stdout, new RegExp(name))
-  const cases: [string[], Record<string, string>, RegExp][] = [
-    [['listen'], {}, /unknown command "listen"/],
+  const refused: [string[], Record<string, string>, RegExp][] = [
     [['serve', '--prot', '1'], {}, /--prot/],
     [['serve', '--dev'], { PORT: 'http' }, /PORT \(--port\) is "http": it must be a number/],
-    [['serve'], {}, /^REDIS_URL \(--redis\) is not set: set it to .*, or try it without with --dev \(.*\)\n$/],
     [['serve'], { REDIS_URL: '' }, /^REDIS_URL \(--redis\) is not set/],
     [['serve', '--dev'], { REDIS_URL: 'redis://127.0.0.1:1' }, /--dev runs without Redis: leave out/],
     [['serve', '--dev', '--host', '0.0.0.0'], {}, /HOST \(--host\) is "0\.0\.0\.0": --dev listens on 127\.0\.0\.1/],
@@ -197,8 +195,13 @@ test('help, and words that are not understood', async t => {
       { PUSH_API_KEY: 'fifteen-letters' },
       /PUSH_API_KEY \(--api-key\) has 15 characters .*: use 16/,
     ],
-    [['serve'], { REDIS_URL: 'localhost' }, /option redis must be a URL/],
     [['serve'], { REDIS_SENTINELS: 'a:1' }, /REDIS_SENTINEL_NAME \(--sentinel-name\) is not set: .* often mymaster/],
+  ]
+  for (const [args, env, message] of refused) assert.throws(() => readSettings(args, env), { message })
+  const cases: [string[], Record<string, string>, RegExp][] = [
+    [['listen'], {}, /unknown command "listen"/],
+    [['serve'], {}, /^REDIS_URL \(--redis\) is not set: set it to .*, or try it without with --dev \(.*\)\n$/],
+    [['serve'], { REDIS_URL: 'localhost' }, /option redis must be a URL/],
     [
       ['serve'],
       { REDIS_SENTINELS: 'http://a', REDIS_SENTINEL_NAME: 'm' },

@@ -92,14 +92,19 @@ function build(): void {
   if (status !== 0) stop('the build failed')
 }
 
+const LOADER = ['--import', 'tsx']
+
 /** What a Node needs to run TypeScript: nothing from 24 on, which saves a second for each of the files. */
 function loaderFor(node: string): string[] {
   const { stdout } = spawnSync(node, ['-p', 'process.features.typescript'], { encoding: 'utf8' })
-  return stdout.trim() === 'strip' ? [] : ['--import', 'tsx']
+  return stdout.trim() === 'strip' ? [] : LOADER
 }
 
-function run(files: string[], { node = process.execPath, through = [] as string[], env = {} }): never {
-  const flags = [...loaderFor(node), '--test', `--test-concurrency=${CONCURRENCY}`, `--test-timeout=${TIMEOUT}`]
+function run(
+  files: string[],
+  { node = process.execPath, through = [] as string[], env = {}, loader = loaderFor(node) },
+): never {
+  const flags = [...loader, '--test', `--test-concurrency=${CONCURRENCY}`, `--test-timeout=${TIMEOUT}`]
   const [program, ...args] = [...through, node, ...flags, ...files]
   const { status } = spawnSync(program!, args, { stdio: 'inherit', env: { ...process.env, ...env } })
   process.exit(status ?? 1)
@@ -130,8 +135,9 @@ const modes: Record<string, () => unknown> = {
     provideInterop()
     run(testFiles('interop'), {})
   },
-  // On the current line, where the whole suite runs once more anyway.
-  coverage: () => run(testFiles(), { node: installNode(CURRENT_NODE), through: ['npx', 'c8'] }),
+  // On the current line, where the whole suite runs once more anyway. Programs that tests start are loaded by tsx: coverage of
+  // one file that was loaded in two ways cannot be added up.
+  coverage: () => run(testFiles(), { node: installNode(CURRENT_NODE), through: ['npx', 'c8'], loader: LOADER }),
   package: () => run(testFiles('package'), {}),
   current: () => run(testFilesOfNode({ isWhole }), { node: installNode(CURRENT_NODE) }),
   latest: () => run(testFilesOfNode({ isWhole }), { node: installNode(LATEST_NODE) }),

@@ -17,12 +17,12 @@ const COUNTS: Record<string, number> = {
 
 /** A few connections each. Those that wait for a deadline have a test where the deadline is, and no short form. */
 const FLOOD_COUNTS: Record<string, number> = {
-  pings: 20_000,
-  fragments: 50_000,
-  empties: 2000,
-  closes: 2000,
-  churn: 300,
-  bombs: 60,
+  pings: 10_000,
+  fragments: 20_000,
+  empties: 1000,
+  closes: 1000,
+  churn: 150,
+  bombs: 30,
 }
 
 test('every target that needs no deadline has a short form', () => {

@@ -35,9 +35,9 @@ final class RedisReader
     public function members(string $topic, string $cursor, int $count): array
     {
         $reply = $this->call('push_members', $topic, [$cursor, (string) $count]);
-        [, , $users, $anonymous, $next] = array_pad($reply, 5, null);
+        [, , , $users, $anonymous, $next] = array_pad($reply, 6, null);
         $members = [];
-        foreach (array_chunk(array_slice($reply, 5), 2) as [$user, $entry]) {
+        foreach (array_chunk(array_slice($reply, 6), 2) as [$user, $entry]) {
             $members[] = self::member((string) $user, (string) $entry);
         }
         $page = ['topic' => $topic, 'count' => (int) $users, 'anonymous' => (int) $anonymous, 'members' => $members];
