@@ -40,8 +40,9 @@ export const fuzzMessages: Target = async (world, count, isOver) => {
     found.inputs += Math.max(0, most)
     if (most > 0) await converse(world, found, { most, state })
   })
-  // What is answered just before a violation of RFC 6455 ends the connection is not written any more.
-  const most = state.errors + state.broken * AHEAD
+  // What is answered just before a violation of RFC 6455 ends the connection is not written any more; what comes after it, the
+  // probe too, is refused.
+  const most = state.errors + state.broken * (AHEAD + 1)
   return found.of([{ counter: 'messages_refused_total', least: state.errors, most }])
 }
 
