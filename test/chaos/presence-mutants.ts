@@ -69,6 +69,7 @@ export const PRESENCE_MUTANTS: readonly Mutant[] = [
         find: 'if (delta.epoch !== this.#epoch || delta.version !== this.#version + 1) return false',
         replace: 'if (delta.epoch !== this.#epoch) return false',
       },
+      { file: WATCH, find: "if (delta.after !== (this.#marks.get(this.#version) ?? '')) return false", replace: '' },
     ],
     kinds: ['mass-disconnect', 'node-kill'],
     caughtAs: ['roster', 'ghost', 'absent'],
