@@ -181,24 +181,25 @@ async function main(): Promise<void> {
     process.exitCode ||= code
     return
   }
-  if (name === 'serve' && rest.includes('--check') && !rest.includes('--help')) {
-    process.exitCode = await check(argv)
-    return
-  }
   const settings = isCall(name) ? 'help' : await settingsOf(argv)
   if (settings === 'help') process.stdout.write(`${USAGE}\n${CALLS_USAGE}`)
+  else if (settings.check) process.exitCode = await check(settings, argv)
   else await serve(settings)
 }
 
 async function settingsOf(argv: readonly string[]) {
-  const path = configPath(argv, process.env)
+  const { values, positionals } = readFlags(argv)
+  // Neither help nor a word that is not understood needs the file, which may be a module that runs.
+  const isServe = positionals.length === 1 && positionals[0] === 'serve' && !values.help
+  const path = isServe ? configPath(argv, process.env) : undefined
   return readSettings(argv, process.env, path === undefined ? NO_CONFIG : await readConfig(path))
 }
 
 /** Prints what `serve` would use. Nothing is connected, and nothing listens. */
-async function check(argv: readonly string[]): Promise<number> {
+async function check(settings: ServeSettings, argv: readonly string[]): Promise<number> {
   const { values: flags } = readFlags(argv)
-  const settings = (await settingsOf(argv)) as ServeSettings
+  // Both refuse what they cannot use.
+  Fastify({ trustProxy: settings.trustProxy, logger: { level: settings.logLevel } })
   const metrics = settings.metrics && { register: (await openMetrics(Fastify(), settings.metrics)).register }
   const options = registerOptions(settings, settings.dev ? {} : await identificationOf(settings), metrics)
   const rows = usedSettings(settings, options, { flags, env: process.env })

@@ -74,6 +74,14 @@ final class ClientPartsTest extends TestCase
         }
     }
 
+    public function testAPingBetweenThePartsOfAMessageIsNoPartOfIt(): void
+    {
+        $reader = new FrameReader(1000);
+        $ping = str_repeat('p', 125);
+        $reader->push(self::bytes(0x02, str_repeat('x', 950)) . self::bytes(0x89, $ping) . self::bytes(0x80, 'yy'));
+        self::assertSame([[Frame::PING, $ping], [Frame::BINARY, str_repeat('x', 950) . 'yy']], self::read($reader));
+    }
+
     public function testWhatAServerMayNotSendEndsTheConnection(): void
     {
         $cases = [

@@ -69,9 +69,9 @@ export class ReceiptWriter {
 
   /** Looks until the sockets have taken all that waits for these connections, but no longer than clients may take. */
   async #written(reached: readonly Connection[]): Promise<NodeStep[]> {
-    let open = reached.slice(0, MAX_CONNECTIONS)
-    const followed = open.length
-    if (followed === 0 || this.#followed >= MAX_FOLLOWED) return []
+    const followed = reached.slice(0, MAX_CONNECTIONS)
+    let open = followed
+    if (followed.length === 0 || this.#followed >= MAX_FOLLOWED) return []
     this.#followed++
     const deadline = performance.now() + this.#acks.timeout
     for (let wait = FIRST_LOOK; open.length > 0; wait = Math.min(wait * 2, LONGEST_WAIT)) {
@@ -82,7 +82,10 @@ export class ReceiptWriter {
     }
     this.#followed--
     const at = Date.now()
-    const steps: NodeStep[] = [{ at, what: 'written', connections: followed - open.length }]
+    // What waited for them was discarded, not written.
+    const closed = followed.filter(connection => connection.isClosing).length
+    const steps: NodeStep[] = [{ at, what: 'written', connections: followed.length - open.length - closed }]
+    if (closed > 0) steps.push({ at, what: 'skipped', connections: closed, reason: 'closing' })
     if (open.length > 0) steps.push({ at, what: 'waiting', connections: open.length })
     return steps
   }

@@ -71,7 +71,7 @@ function readUrl(url: string, user: object, tls: ConnectionOptions | undefined):
   return tls || Object.keys(user).length > 0 ? { url, ...user, ...(tls && { tls }) } : url
 }
 
-function readTls(values: Values, env: NodeJS.ProcessEnv): ConnectionOptions | undefined {
+export function readTls(values: Values, env: NodeJS.ProcessEnv): ConnectionOptions | undefined {
   const text = (flag: string, variable: string) => (values[flag] as string) || env[variable] || undefined
   const read = (flag: string, variable: string) => {
     const path = text(flag, variable)

@@ -35,7 +35,7 @@ export class Revocations {
   readonly #registry: Pick<Registry<Connection>, 'values' | 'members'>
   readonly #failed: (error: unknown) => void
   /** Who asks in this turn of the event loop, by user. */
-  readonly #asked = new Map<string, Promise<Answer>>()
+  #asked = new Map<string, ((answer: Answer) => void)[]>()
   #timer: NodeJS.Timeout | undefined
   #isLooking = false
   #isClosed = false
@@ -83,22 +83,27 @@ export class Revocations {
     return !connection.isClosing
   }
 
-  /**
-   * Each user by itself, so that nobody waits for a shard that others need. What is asked in one turn is one write anyway.
-   */
+  /** All that ask in one turn are asked for together. */
   #ask(user: string): Promise<Answer> {
-    const known = this.#asked.get(user)
-    if (known) return known
-    const asked = this.#askFor(user)
-    this.#asked.set(user, asked)
-    // Whoever asks later may not be given an answer that is older than its question.
-    setImmediate(() => this.#asked.delete(user))
-    return asked
+    if (this.#asked.size === 0) setImmediate(() => this.#askAll())
+    return new Promise(resolve => {
+      const answers = this.#asked.get(user)
+      if (answers) answers.push(resolve)
+      else this.#asked.set(user, [resolve])
+    })
   }
 
-  async #askFor(user: string): Promise<Answer> {
+  /** Each user by itself, so that nobody waits for a shard that only others need. It is one write anyway. */
+  #askAll(): void {
+    const asked = this.#asked
+    this.#asked = new Map()
+    for (const [user, answers] of asked) void this.#askFor(user, answers)
+  }
+
+  async #askFor(user: string, answers: readonly ((answer: Answer) => void)[]): Promise<void> {
     const times = await within(PATIENCE, this.#broker.revokedAt([user]))
-    return times ? { revokedAt: times[0] } : 'unknown'
+    const answer = times ? { revokedAt: times[0] } : 'unknown'
+    for (const settle of answers) settle(answer)
   }
 
   /** The node may not have heard that users were revoked; `isOver`: it hears everything, or these topics, again. */

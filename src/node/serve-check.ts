@@ -85,9 +85,9 @@ function shown(setting: string, value: unknown): string {
   return withoutSecrets(text)
 }
 
-/** User and password of a URL, and its query, which may be a token. */
+/** User and password of a URL, up to the last @ of them, and its query, which may be a token. */
 function withoutSecrets(text: string): string {
-  return text.replaceAll(/:\/\/[^\s/@"]*@/g, '://…@').replaceAll(/(:\/\/[^\s"?]*)\?[^\s"]*/g, '$1?…')
+  return text.replaceAll(/:\/\/[^/?#\n]*@/g, '://…@').replaceAll(/(:\/\/[^\s"?]*)\?[^\s"]*/g, '$1?…')
 }
 
 function sourceOf(

@@ -8,6 +8,7 @@ import type { PushBridgeOptions } from '../options/options.ts'
 import { OPTION_KEYS, parseOptions } from '../options/parse.ts'
 import { isPlainObject, refuse } from '../options/values.ts'
 import { unknownKey } from '../protocol/unknown-keys.ts'
+import { readTls } from './redis-environment.ts'
 
 /** What a file may have besides the options of `register`. `metrics` is that of `serve`, which has the register itself. */
 const ServerSchema = Type.Object(
@@ -86,11 +87,22 @@ export async function readConfig(path: string): Promise<ServeConfig> {
 async function load(path: string): Promise<unknown> {
   const { size } = statSync(path)
   if (size > MAX_BYTES) throw new Error(`has ${size} bytes, and at most ${MAX_BYTES} are read`)
-  if (extname(path) === '.json') return JSON.parse(readFileSync(path, 'utf8'))
+  if (extname(path) === '.json') return parseJson(readFileSync(path, 'utf8'))
   if (!/^\.[cm]?js$/.test(extname(path))) throw new Error('must end in .json, .js or .mjs')
   const module = (await import(pathToFileURL(path).href)) as { default?: unknown }
   if (module.default === undefined) throw new Error('has no default export: write export default { … }')
   return module.default
+}
+
+/** What JSON.parse says of an error quotes what stands beside it, which may be a secret without its quotes. */
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch (error) {
+    const position = /at position (\d+)/.exec((error as Error).message)?.[1]
+    const line = position && text.slice(0, Number(position)).split('\n').length
+    throw new Error(`is not JSON: ${line ? `look at line ${line}` : 'a quote, a comma or a brace is missing'}`)
+  }
 }
 
 export function parseConfig(given: unknown): ServeConfig {
@@ -157,16 +169,28 @@ function upper(prefix: string, given: object, others: Record<string, string>): R
   return Object.fromEntries(Object.entries(given).map(([key, value]) => [nameOf(key), value]))
 }
 
-/** The redis of the file where neither flag nor environment has one; user and password may still be in the environment. */
-export function redisOf({ options: { redis } }: ServeConfig, env: NodeJS.ProcessEnv): PushBridgeOptions['redis'] {
-  // A client, or what has no user: nothing to add.
-  if (!isPlainObject(redis) || 'duplicate' in redis || 'username' in redis || 'password' in redis) return redis
-  if (String((redis as { url?: unknown }).url).includes('@')) return redis
-  const { REDIS_USERNAME: username, REDIS_PASSWORD: password } = env
+/** The redis of the file where neither flag nor environment has one; passwords and TLS may still be in the environment. */
+export function redisOf(
+  { options: { redis } }: ServeConfig,
+  values: Values,
+  env: NodeJS.ProcessEnv,
+): PushBridgeOptions['redis'] {
+  // A client of ioredis has what it needs.
+  if (!isPlainObject(redis) || 'duplicate' in redis) return redis
+  const given = redis as Record<string, unknown>
+  const { url, sentinels } = given
+  const isNamed = typeof url === 'string' && url.includes('@')
+  const tls = readTls(values, env)
+  if (tls && typeof url === 'string' && !/^(redis|valkey)s(\+cluster)?:/.test(url)) {
+    throw new Error('REDIS_TLS… is set, but redis.url does not begin with rediss://: nothing would be encrypted')
+  }
   return {
-    ...(redis as object),
-    ...(username && { username }),
-    ...(password && { password }),
+    ...given,
+    ...(!isNamed && env.REDIS_USERNAME && { username: env.REDIS_USERNAME }),
+    ...(!isNamed && env.REDIS_PASSWORD && { password: env.REDIS_PASSWORD }),
+    ...(sentinels !== undefined && env.REDIS_SENTINEL_USERNAME && { sentinelUsername: env.REDIS_SENTINEL_USERNAME }),
+    ...(sentinels !== undefined && env.REDIS_SENTINEL_PASSWORD && { sentinelPassword: env.REDIS_SENTINEL_PASSWORD }),
+    ...(tls && { tls, ...(sentinels !== undefined && { sentinelTLS: tls }) }),
   } as PushBridgeOptions['redis']
 }
 
@@ -179,6 +203,6 @@ export function eventsOf(
   if (!events) return own
   const { http } = events
   const secret = env.BACKEND_SECRET?.split(',').map(it => it.trim())
-  const called = http && { ...http, ...(secret && !http.secret && { secret }) }
+  const called = http && { ...http, ...(secret && { secret }) }
   return { ...events, ...(called && { http: called }), ...own } as EventsInput
 }

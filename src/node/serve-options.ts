@@ -35,5 +35,5 @@ function apiOf({ apiKey, page, config }: ServeSettings): PushBridgeOptions['api'
   const { api } = config.options
   const keys = [...(api?.keys ?? []), ...(apiKey ? [apiKey] : [])]
   if (!api && keys.length === 0) return undefined
-  return { path: '/push', ...api, ...(keys.length > 0 && { keys }), ...(page && { page }) }
+  return { path: '/push', ...api, ...(keys.length > 0 && { keys }), ...(page !== undefined && { page }) }
 }

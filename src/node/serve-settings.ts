@@ -104,12 +104,13 @@ export function readSettings(argv: readonly string[], environment: NodeJS.Proces
   const origins = values.origins || env.ORIGINS || undefined
   const settings = {
     /** Undefined with `dev` alone. */
-    redis: readRedis(values, env) ?? (values.dev ? undefined : redisOf(config, env)),
+    redis: readRedis(values, env) ?? (values.dev ? undefined : redisOf(config, values, env)),
     port: readPort(values.port || env.PORT || '3000'),
     host: values.host || env.HOST || '127.0.0.1',
     path: values.path || env.WS_PATH || '/ws',
     apiKey: values['api-key'] || env.PUSH_API_KEY || undefined,
-    page: values.page ?? isOn(env.PAGE),
+    /** Undefined where only the file may say something. */
+    page: values.page ?? (env.PAGE ? isOn(env.PAGE) : undefined),
     origins: origins?.split(',').map(origin => origin.trim()),
     prefix: readPrefix(values, env),
     presence: readPresence(values.presence || env.PRESENCE || undefined),

@@ -15,6 +15,24 @@ const OLD = 6000
 
 const STORED = 'push.key'
 
+/** Where the browser blocks site data, there is no sessionStorage: even to name it throws. */
+function stored(): string | null {
+  try {
+    return sessionStorage.getItem(STORED)
+  } catch {
+    return null
+  }
+}
+
+function store(key: string | null): void {
+  try {
+    if (key === null) sessionStorage.removeItem(STORED)
+    else sessionStorage.setItem(STORED, key)
+  } catch {
+    // Then it is asked for again.
+  }
+}
+
 const input = (id: string) => byId<HTMLInputElement>(id)
 
 const { guard, publishing = '' } = document.documentElement.dataset
@@ -36,7 +54,7 @@ class Page {
   begin(): void {
     this.#listen()
     // Stored text survives a reload of this tab and nothing else.
-    const key = sessionStorage.getItem(STORED)
+    const key = stored()
     if (key !== null || isOpen) this.#open(key ?? undefined)
     else this.#leave()
     setInterval(() => this.#showAge(), 1000)
@@ -54,7 +72,7 @@ class Page {
 
   async #enter(): Promise<void> {
     const key = input('key').value.trim()
-    if (input('keep').checked) sessionStorage.setItem(STORED, key)
+    if (input('keep').checked) store(key)
     this.#open(key)
   }
 
@@ -74,7 +92,7 @@ class Page {
     this.#turn++
     this.#poll.stop()
     this.#api.useKey(undefined)
-    sessionStorage.removeItem(STORED)
+    store(null)
     this.#overview.forget()
     for (const id of ['answer', 'outcome']) byId(id).replaceChildren()
     for (const id of ['explain', 'who', 'publish']) byId<HTMLFormElement>(id).reset()

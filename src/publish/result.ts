@@ -85,7 +85,7 @@ export function resultOf(topic: Topic, sent: Sent | PushError, begun?: Begun): R
 type Begun = Pick<TraceStep, 'node' | 'at'>
 
 /** The steps of all, by time; clocks of different machines may disagree. */
-function traceOf({ node, at }: Begun, { nodes, answers = [], takenAt = Date.now() }: Sent): TraceStep[] {
+function traceOf({ node, at }: Begun, { nodes, answers = [], takenAt = Date.now(), duplicate }: Sent): TraceStep[] {
   const steps = answers.flatMap(answer => {
     const { node: of, rejected, trace } = answer
     if (!rejected) return stepsOf(of, trace)
@@ -93,7 +93,8 @@ function traceOf({ node, at }: Begun, { nodes, answers = [], takenAt = Date.now(
   })
   const own: TraceStep[] = [
     { node, at, what: 'published' },
-    { node, at: takenAt, what: 'taken', nodes },
+    // What was published before with the same key is not taken again.
+    ...(duplicate ? [] : [{ node, at: takenAt, what: 'taken' as const, nodes }]),
   ]
   return [...own, ...steps].sort((a, b) => a.at - b.at).slice(0, MAX_STEPS)
 }

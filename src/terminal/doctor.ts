@@ -5,6 +5,7 @@ import { redisFindings } from './doctor-redis.ts'
 import { serverFindings } from './doctor-server.ts'
 import { type Finding, hint, mend, showFindings } from './findings.ts'
 import { urlOf } from './socket.ts'
+import { jsonOf } from './table.ts'
 
 async function diagnose(given: Given, desk: Desk): Promise<number> {
   const { flags } = given
@@ -16,7 +17,7 @@ async function diagnose(given: Given, desk: Desk): Promise<number> {
     ...(await ofRedis(desk)),
     ...(url ? await ofServer(url, given, desk) : []),
   ]
-  desk.terminal.out(`${desk.isJson ? JSON.stringify(findings) : showFindings(findings)}\n`)
+  desk.terminal.out(`${desk.isJson ? jsonOf(findings) : showFindings(findings)}\n`)
   return findings.some(({ level }) => level === 'mend') ? EXIT.failed : EXIT.done
 }
 

@@ -14,7 +14,7 @@ import {
   type Way,
 } from './command.ts'
 import { COMMANDS } from './commands.ts'
-import { printable } from './table.ts'
+import { jsonOf, printable } from './table.ts'
 
 export { EXIT, type Terminal }
 
@@ -65,7 +65,7 @@ async function ask(call: Call, given: Given, { isJson, parts, terminal }: Around
   const publisher = parts.open(given.flags)
   try {
     const result = await call.run(publisher, given)
-    terminal.out(`${isJson ? JSON.stringify(result) : call.show(result as never)}\n`)
+    terminal.out(`${isJson ? jsonOf(result) : call.show(result as never)}\n`)
     return EXIT.done
   } finally {
     await publisher.end()

@@ -2,7 +2,7 @@ import type { Client, ClientError, PublishedMessage } from '../client/index.ts'
 import type { ScriptPublisher } from '../publisher.ts'
 import { countIn, type Desk, EXIT, type Given, numberIn, on, type Task, text, UsageError } from './command.ts'
 import { connect, openSockets, type Refusal, urlOf, withoutQuery } from './socket.ts'
-import { printable } from './table.ts'
+import { jsonOf, printable } from './table.ts'
 
 /** As many as a node replays. */
 const MAX_LAST = 100
@@ -120,11 +120,11 @@ function print(client: Client, { terminal, isJson }: Desk, { count, done }: { co
   client.on('*', (_payload, message) => {
     // What was on its way when the last one was printed.
     if (printed >= count) return
-    terminal.out(`${isJson ? JSON.stringify(message) : lineOf(message)}\n`)
+    terminal.out(`${isJson ? jsonOf(message) : lineOf(message)}\n`)
     if (++printed >= count) done()
   })
   client.listen('gap', gap => {
-    if (isJson) terminal.out(`${JSON.stringify({ type: 'gap', payload: gap })}\n`)
+    if (isJson) terminal.out(`${jsonOf({ type: 'gap', payload: gap })}\n`)
     else terminal.err(`messages of ${printable(gap.topics.join(', '))} may be missing: ${printable(gap.reason)}\n`)
   })
 }
@@ -137,7 +137,7 @@ function watch(client: Client, desk: Desk, { url, reject }: { url: URL; reject(e
     err(printable(`connected to node ${node}${user ? ` as ${user}` : ''}`) + '\n'),
   )
   client.listen('state', ({ state, code = 0, reason = '', delay = 0 }) => {
-    if (state === 'closed' && !desk.ended.aborted && code !== 1000) reject(new Error(refusalOf(code, reason)))
+    if (state === 'closed' && !desk.ended.aborted) reject(new Error(refusalOf(code, reason)))
     if (state === 'waiting' && client.welcome) {
       err(`disconnected (${code} ${printable(reason)}), again in ${Math.round(delay)} ms\n`)
     }

@@ -26,6 +26,11 @@ export function printable(text: string): string {
   )
 }
 
+/** JSON for programs, which a person may look at as well: JSON.stringify leaves what steers a terminal from U+007F on. */
+export function jsonOf(value: unknown): string {
+  return printable(JSON.stringify(value))
+}
+
 export function timeOf(milliseconds: number): string {
   return new Date(milliseconds).toISOString().slice(0, 19).replace('T', ' ')
 }

@@ -14,6 +14,7 @@ import {
   UsageError,
 } from './command.ts'
 import { Rates, type Tick } from './rates.ts'
+import { jsonOf } from './table.ts'
 import { linesOf } from './top-view.ts'
 
 const ESCAPE = '\u001b['
@@ -64,10 +65,10 @@ async function watch(given: Given, desk: Desk): Promise<number> {
   const { screen } = desk.terminal
   const isOnce = flags.once === true || (!screen && !desk.isJson && count === Number.POSITIVE_INFINITY)
   if (isOnce) return once(publisher, seconds, desk)
-  if (screen && !desk.isJson) return live(publisher, { seconds, screen }, desk)
+  if (screen && !desk.isJson && count === Number.POSITIVE_INFINITY) return live(publisher, { seconds, screen }, desk)
   let left = count
   for await (const tick of ticks(publisher, seconds, desk.ended)) {
-    desk.terminal.out(desk.isJson ? `${JSON.stringify(tick)}\n` : `${linesOf(tick, PAPER).join('\n')}\n\n`)
+    desk.terminal.out(desk.isJson ? `${jsonOf(tick)}\n` : `${linesOf(tick, PAPER).join('\n')}\n\n`)
     if (--left <= 0) break
   }
   return EXIT.done
@@ -82,7 +83,7 @@ async function once(publisher: ScriptPublisher, seconds: number, desk: Desk): Pr
     if (++asked === 2) break
   }
   if (!last) return EXIT.done
-  desk.terminal.out(desk.isJson ? `${JSON.stringify(last)}\n` : `${linesOf(last, PAPER).join('\n')}\n`)
+  desk.terminal.out(desk.isJson ? `${jsonOf(last)}\n` : `${linesOf(last, PAPER).join('\n')}\n`)
   return last.nodes.length > 0 ? EXIT.done : EXIT.failed
 }
 

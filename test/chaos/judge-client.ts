@@ -40,7 +40,11 @@ class TopicView {
       this.#last = id
       this.#received = undefined
     }
-    if (recovered === false) this.#owesGap = true
+    if (recovered === false) {
+      this.#owesGap = true
+      // The node cannot say where the topic is, for example because its slot is under way: the gap covers what was before it.
+      if (id === undefined) this.#place = undefined
+    }
     return undefined
   }
 

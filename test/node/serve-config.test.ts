@@ -93,7 +93,8 @@ for (const [config, message] of WRONG) {
 
 test('a file that cannot be read says so, with its name', async t => {
   const cases: [name: string, text: string, message: RegExp][] = [
-    ['push.json', '{"port":', /^push\.json: .*JSON/],
+    ['push.json', '{"port":', /^push\.json: is not JSON: \w[^{]*$/],
+    ['push.json', '{\n "password": hunter2 }', /^push\.json: is not JSON: (?!.*hunter)\w/],
     ['push.yaml', 'port: 1', /^push\.yaml: must end in \.json, \.js or \.mjs$/],
     ['push.mjs', 'export const port = 1', /^push\.mjs: has no default export: write export default/],
     ['broken.mjs', 'throw new Error("on purpose")', /^broken\.mjs: on purpose$/],
@@ -177,14 +178,67 @@ test('what would be used, with where it comes from and without a secret', () => 
   assert.throws(() => usedSettings(broken, registerOptions(broken, {}), given), { message: /events/ })
 })
 
+test('passwords and TLS of the environment complete an object, and nothing is sent in plain text for want of an s', () => {
+  const env = { REDIS_TLS: '1', REDIS_PASSWORD: 'pw', REDIS_SENTINEL_PASSWORD: 'spw' }
+  const sentinels = { sentinels: ['a:1'], name: 'm', username: 'node' }
+  assert.deepEqual(settingsOf({ redis: sentinels }, env).redis, {
+    ...sentinels,
+    password: 'pw',
+    sentinelPassword: 'spw',
+    tls: {},
+    sentinelTLS: {},
+  })
+  assert.deepEqual(settingsOf({ redis: { url: 'rediss://h', username: 'n' } }, env).redis, {
+    url: 'rediss://h',
+    username: 'n',
+    password: 'pw',
+    tls: {},
+  })
+  assert.throws(() => settingsOf({ redis: { url: 'redis://h' } }, env), /nothing would be encrypted/)
+})
+
+test('the environment wins over the file also where it says no, and with a secret', () => {
+  const config = {
+    redis: REDIS,
+    api: { keys: ['a key of the file of many letters'], page: true },
+    events: { http: { url: 'https://backend.example/push', connect: true, secret: ['old'] } },
+  }
+  const used = (env: Record<string, string>) => registerOptions(settingsOf(config, env), {})
+  assert.equal(used({}).api?.page, true)
+  assert.equal(used({ PAGE: '0' }).api?.page, false)
+  assert.deepEqual(used({ BACKEND_SECRET: 'new' }).events?.http?.secret, ['new'])
+})
+
+test('no form of a URL shows a password', () => {
+  for (const url of [
+    'redis://:p@ss-hidden@h',
+    'redis://:a"hidden@h',
+    'redis://:my hidden@h',
+    'redis://u:hidden@h:6379/1',
+  ]) {
+    const settings = settingsOf({ redis: url })
+    const rows = usedSettings(settings, registerOptions(settings, {}), { flags: {}, env: {} })
+    const shown = rows.find(({ setting }) => setting === 'redis')?.value
+    assert.match(shown ?? '', /^redis:\/\/…@h/)
+    assert.doesNotMatch(JSON.stringify(rows), /hidden/)
+  }
+})
+
 test('serve --check as a process: 0 with a table, 1 with what is wrong, 2 for what is not understood', async t => {
   const file = write(t, 'push.json', JSON.stringify({ redis: REDIS, metrics: { path: '/metrics' }, port: 4711 }))
   const check = (args: string[]) =>
     run(process.execPath, ['--import', 'tsx', path('src/cli.ts'), 'serve', '--check', ...args], {
       env: { REDIS_URL: '', PUSH_CONFIG: '' },
     })
-  const [well, wrong, strange] = await Promise.all([
+  const [well, before, wrong, strange] = await Promise.all([
     check(['--config', file]),
+    run(
+      process.execPath,
+      ['--import', 'tsx', path('src/cli.ts'), '--config', file, 'serve', '--check', '--log-level', 'loud'],
+      {
+        env: { REDIS_URL: '', PUSH_CONFIG: '' },
+      },
+    ),
     check(['--config', write(t, 'push.json', '{"redis":"redis://a","drian":{}}'), '--json']),
     check(['--cofnig', file]),
   ])
@@ -192,6 +246,8 @@ test('serve --check as a process: 0 with a table, 1 with what is wrong, 2 for wh
   assert.match(well.stdout, /^setting +value +from\nport +4711 +file\n/)
   assert.match(well.stdout, /\nmetrics\.path +\/metrics +file\n/)
   assert.doesNotMatch(well.stdout, /hidden/)
+  assert.deepEqual([before.code, before.stdout], [1, ''], 'it is looked at wherever the word stands')
+  assert.match(before.stderr, /loud/)
   assert.deepEqual([wrong.code, wrong.stdout], [1, ''])
   assert.match(wrong.stderr, /^push\.json: unknown key "drian": did you mean "drain"\?/)
   assert.equal(strange.code, 2)

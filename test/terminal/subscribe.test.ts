@@ -106,6 +106,17 @@ test('subscribe: comes back when the connection is lost, with a new ticket, and 
   assert.deepEqual(await within(done, 'the end'), { code: EXIT.done, out: '', err: said.err })
 })
 
+test('subscribe: a server that closes with 1000 is the end, and what steers a terminal is escaped', async t => {
+  const { app, start, line, has } = await build(t)
+  const { said, done } = start(line('channel:a --json'))
+  const connection = await has('channel:a')
+  await app.push.publish('channel:a', { type: 'n' as never, payload: 'x\u009b31m' as never })
+  await until(() => said.out.includes('31m'), 'the message')
+  assert.ok(said.out.includes('x\\u009b31m'))
+  connection.close(1000)
+  assert.equal((await within(done, 'the end')).code, EXIT.failed)
+})
+
 test('subscribe: a token instead of a ticket, which is nowhere in what it prints', async t => {
   const { app, start, line, has } = await build(t)
   const { done } = start(`${line('channel:a --count 1')} --token let-me`)

@@ -72,7 +72,8 @@ final class FrameReader
             return null;
         }
         $length = $this->length($short);
-        if ($length < 0 || strlen($this->parts) + $length > $this->maxMessage) {
+        $before = $opcode < Frame::CLOSE ? strlen($this->parts) : 0;
+        if ($length < 0 || $before + $length > $this->maxMessage) {
             throw new LinkLost(CloseCode::TOO_BIG, "the server sent a message of more than $this->maxMessage bytes");
         }
         if ($there < $head + $length) {

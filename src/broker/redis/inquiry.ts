@@ -48,6 +48,8 @@ const MAX_TEXT = 300
 interface Line {
   node: string
   answers: unknown[]
+  /** Why there are none. */
+  refused: string | undefined
 }
 
 type Others = Omit<Asked, 'answers'> & { lines: readonly Line[] }
@@ -109,7 +111,13 @@ export class RedisInquiry implements Inquiry {
       // PUBLISH also counts pattern subscribers, which never answer.
       const expected = Math.min(counted ?? Number(received), Number(received))
       const lines = await this.#collect(token, expected, deadline)
-      return { lines, expected, complete: lines.length >= expected }
+      const refusal = lines.find(({ refused }) => refused !== undefined)
+      return {
+        lines,
+        expected,
+        complete: lines.length >= expected && !refusal,
+        ...(refusal && { problem: `node ${refusal.node} does not say: ${refusal.refused}` }),
+      }
     } finally {
       this.#self?.forget(token)
     }
@@ -184,9 +192,10 @@ export class RedisInquiry implements Inquiry {
 /** Any program can write to the list: whatever is not an answer is ignored. */
 function parseAnswer(text: string): Line | undefined {
   if (text.length > MAX_ANSWER_BYTES) return undefined
-  const value = parsed(text) as { node?: unknown; answers?: unknown } | undefined
+  const value = parsed(text) as { node?: unknown; answers?: unknown; refused?: { message?: unknown } } | undefined
   if (typeof value?.node !== 'string' || value.node.length > MAX_TEXT) return undefined
-  return { node: value.node, answers: Array.isArray(value.answers) ? value.answers : [] }
+  const refused = value.refused ? String(value.refused.message).slice(0, MAX_TEXT) : undefined
+  return { node: value.node, answers: Array.isArray(value.answers) ? value.answers : [], refused }
 }
 
 /** The field `i` of the only entry. */

@@ -52,9 +52,11 @@ export class Questions {
     const read = parseQuestion(bytes)
     const { token } = read
     if (token === undefined) return this.#parts.refused((read as Misquestion).reason)
-    if (this.#isRepeated(token)) return
-    if (this.#own.has(token)) return this.#write(token, {})
-    if (++this.#count > MAX_PER_SECOND) return this.#parts.refused('rate')
+    if (this.#seen.has(token)) return
+    const isOwn = this.#own.has(token)
+    if (!isOwn && ++this.#count > MAX_PER_SECOND) return this.#parts.refused('rate')
+    this.#remember(token)
+    if (isOwn) return this.#write(token, {})
     if ('reason' in read) {
       const { reason, message } = read
       this.#parts.refused(reason)
@@ -75,11 +77,13 @@ export class Questions {
     ])
   }
 
-  #isRepeated(token: string): boolean {
-    if (this.#seen.has(token)) return true
+  /**
+   * Only what is answered, which is so little in a second that a list of answers has ended before its token is forgotten:
+   * whoever asks again and again with one token cannot make the list grow.
+   */
+  #remember(token: string): void {
     this.#seen.add(token)
     if (this.#seen.size > REMEMBERED) this.#seen.delete(this.#seen.values().next().value!)
-    return false
   }
 
   #mayRead(): boolean {

@@ -47,6 +47,8 @@ function ofPlain(prefix: string, channel: string, token: string): Probe[] {
     [['RPUSH', list, 'x'], 'receipts'],
     [['EXPIRE', list, '1'], 'recording'],
     [['UNLINK', list], 'recording and presence'],
+    // Again, for whoever has neither of the two before: nothing may stay.
+    [['LTRIM', list, '1', '0'], 'the bound on lists: they grow'],
     [['SET', ticket, '{}', 'EX', '1', 'XX'], 'tickets, revocations and recovery'],
     [['GETDEL', ticket], 'tickets'],
     [['GET', ticket], 'keeping revoked users out, and recovery'],

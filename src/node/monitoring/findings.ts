@@ -74,7 +74,7 @@ function troubleOf(node: TopicReport, now: number): string[] {
 function limitsOf(node: TopicReport): string[] {
   return Object.entries(node.dropped).map(([reason, count]) => {
     const did = LIMITED[reason] ?? ((times: number) => `applied a limit ${times} times`)
-    return `In the last ten minutes ${nameOf(node)} ${did(count)} (${reason}).`
+    return `Lately ${nameOf(node)} ${did(count)} (${reason}).`
   })
 }
 

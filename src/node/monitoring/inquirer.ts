@@ -106,7 +106,7 @@ function readReports<R extends { node: string; registration: string }>(
   schema: TSchema,
 ) {
   const check = checkOf(schema)
-  const known = answers.map(({ node, answer }): Answer => ({ node, answer: Value.Clean(schema, answer) }))
+  const known = answers.map(({ node, answer }): Answer => ({ node, answer: cleaned(schema, answer) }))
   const isReport = ({ node, answer }: Answer) => check(answer) && (answer as R).node === node
   const reports = known.filter(isReport).map(({ answer }) => answer as R)
   const byName = (a: R, b: R) => compare(a.node, b.node) || compare(a.registration, b.registration)
@@ -115,6 +115,15 @@ function readReports<R extends { node: string; registration: string }>(
     ...(expected !== undefined && { expected }),
     complete: complete && reports.length === answers.length,
     ...(problem !== undefined && { problem }),
+  }
+}
+
+/** Without what the schema does not know. Of hostile depth it overflows the stack: then it is no report. */
+function cleaned(schema: TSchema, answer: unknown): unknown {
+  try {
+    return Value.Clean(schema, answer)
+  } catch {
+    return undefined
   }
 }
 

@@ -87,7 +87,7 @@ export class Presence<C extends Present & Watcher> {
 
   take(topic: Topic, delta: PresenceDelta): void {
     const share = this.#shares.get(topic)
-    if (share) share.heard = { epoch: delta.epoch, version: delta.version }
+    share?.hear(delta)
     this.#watches.take(topic, delta)
   }
 

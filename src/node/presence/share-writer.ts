@@ -150,7 +150,7 @@ export class ShareWriter {
 
   #written(share: Share, reply: PresenceReply, anonymous: number, now: number): void {
     share.base = reply.base
-    share.heard = { epoch: reply.epoch, version: reply.version }
+    share.hear(reply)
     share.writtenAt = now
     share.written(anonymous)
     this.#held.delete(share)

@@ -32,7 +32,7 @@ export class Share {
   readonly rule: PresenceRule
   /** The number of the last change that the broker has. */
   base = '0'
-  heard: PresencePlace = { epoch: '', version: 0 }
+  #heard: PresencePlace = { epoch: '', version: 0 }
   /** When the lease was last renewed. */
   writtenAt = 0
   isWriting = false
@@ -48,6 +48,16 @@ export class Share {
   constructor(topic: Topic, rule: PresenceRule) {
     this.topic = topic
     this.rule = rule
+  }
+
+  /** Where the list was, as far as was ever heard. */
+  get heard(): PresencePlace {
+    return this.#heard
+  }
+
+  /** Never back within an epoch: a broker that is behind what was heard has lost it, and only this node may know that. */
+  hear({ epoch, version }: PresencePlace): void {
+    if (epoch !== this.#heard.epoch || version > this.#heard.version) this.#heard = { epoch, version }
   }
 
   /** How many users are here, the anonymous ones included. */

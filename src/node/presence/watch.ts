@@ -82,6 +82,7 @@ export class Watch {
       this.#told = undefined
       return this.#difference(told)
     }
+    this.#waiting = []
     throw new errors.BUSY(`the members of ${this.topic} change faster than they can be read`)
   }
 

@@ -57,6 +57,17 @@ test('more than twenty questions in a second are not answered but counted, also 
   assert.equal(written.length, 21)
 })
 
+test('no flood makes a node forget what it has answered: the list of its answers would grow', t => {
+  t.mock.method(performance, 'now', () => 5000)
+  const { ask, written } = setUp()
+  ask(token(0))
+  for (let n = 1; n < 400; n++) ask(token(n))
+  assert.equal(written.length, 20)
+  t.mock.method(performance, 'now', () => 6000)
+  ask(token(0))
+  assert.equal(written.length, 20)
+})
+
 test('a flood is not even read', t => {
   t.mock.method(performance, 'now', () => 5000)
   const { hear, refusals } = setUp()

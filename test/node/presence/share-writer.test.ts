@@ -120,3 +120,11 @@ test('a shard that does not answer holds up no topic of another one', async t =>
   store.slow = ''
   store.letGo()
 })
+
+test('a share never hears that a list went back: only so the broker learns that it lost something', () => {
+  const share = new Share('channel:room' as Topic, RULE)
+  for (const version of [12, 11]) share.hear({ epoch: 'e', version })
+  assert.deepEqual(share.heard, { epoch: 'e', version: 12 })
+  share.hear({ epoch: 'f', version: 1 })
+  assert.deepEqual(share.heard, { epoch: 'f', version: 1 })
+})
