@@ -218,7 +218,7 @@ final class ClientPartsTest extends TestCase
         $positions->welcomed([$topic => ['id' => 't.4.4-0', 'seq' => 4, 'recovered' => true]], $no, []);
         self::assertSame([$topic => 't.2.2-0'], $positions->ids());
         self::assertTrue($positions->take($topic, 't.3.3-0'));
-        $positions->lost([$topic => ['id' => 'u.0.9-0', 'seq' => 0]]);
+        $positions->lost([$topic], [$topic => ['id' => 'u.0.9-0', 'seq' => 0]]);
         self::assertSame([$topic => 'u.0.9-0'], $positions->ids());
         self::assertTrue($positions->take($topic, 'u.1.10-0'));
         // The node could not say where the topic is: the place is kept.
@@ -240,6 +240,8 @@ final class ClientPartsTest extends TestCase
         $positions->welcomed([], static fn () => true, ['history']);
         $positions->ask($topic);
         self::assertTrue($positions->answered($topic, ['id' => 'u.0.5-0', 'seq' => 0, 'recovered' => false]));
+        self::assertSame([$topic => 't.3.3-0'], $positions->ids(), 'a connection that breaks now must bring the gap again');
+        $positions->lost([$topic], null);
         self::assertSame([$topic => 'u.0.5-0'], $positions->ids());
     }
 

@@ -16,6 +16,8 @@ const MAX_SAID = 100
 interface Place {
   /** Everything up to here was handled or told as a gap: recovery continues from it. */
   id?: string | undefined
+  /** Where the topic goes on after a gap that is announced. A connection that breaks before the gap must bring it again. */
+  next?: string | undefined
   /** The last message that was given to the handlers. */
   last?: Position | undefined
   /** The server was asked on this connection for the messages after `id`. */
@@ -74,7 +76,7 @@ export class Positions {
       // Topics that the server gave the last connection are kept for one more: it may give them again.
       if (!isHeld && !place.isHeld && !place.isRestored) this.places.delete(topic)
       place.isHeld = isHeld
-      place.own = undefined
+      place.own = place.next = undefined
       // The server may send live messages of a topic before it sends the position.
       place.isAhead = place.id !== undefined
       place.hasLetGo = place.isBeginning = false
@@ -164,15 +166,19 @@ export class Positions {
     if (place.isAhead) return false
     place.hasLetGo = false
     // If everything follows, `id` is the head: a lost connection would lose what has not arrived yet.
-    if (recovered === false || (recovered === undefined && !isAsked)) this.move(place, id)
+    if (recovered === false) {
+      place.next = typeof id === 'string' ? id : undefined
+      place.last = undefined
+    } else if (recovered === undefined && !isAsked) this.move(place, id)
     return true
   }
 
-  /** A gap was told: continues from its positions, because the missed messages will not come. */
-  lost(positions: unknown): void {
-    for (const [topic, position] of Object.entries(Object(positions))) {
+  /** A gap was told: continues from its positions, or from that of the answer before it: the missed messages will not come. */
+  lost(topics: readonly string[], positions: unknown): void {
+    for (const topic of topics) {
       const place = this.places.get(topic)
-      if (place) this.move(place, Object(position).id)
+      const id = Object(Object(positions)[topic]).id ?? place?.next
+      if (place && id !== undefined) this.move(place, id)
     }
   }
 
@@ -188,7 +194,7 @@ export class Positions {
     if (place.last && isCovered(position, place.last)) return false
     place.id = id
     place.last = position
-    place.first = undefined
+    place.first = place.next = undefined
     return !place.said?.delete(id)
   }
 
@@ -225,7 +231,7 @@ export class Positions {
   /** Forgets `last`, because the next message may belong to another history with lower numbers. */
   private move(place: Place, id: unknown): void {
     if (typeof id === 'string') place.id = id
-    place.last = undefined
+    place.last = place.next = undefined
   }
 }
 

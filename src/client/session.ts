@@ -284,7 +284,7 @@ export class PushClient {
 
   private gap(gap: Gap): boolean {
     if (!Array.isArray(gap.topics)) return false
-    this.places.lost(gap.positions)
+    this.places.lost(gap.topics, gap.positions)
     this.handlers.tell('gap', gap)
     return true
   }

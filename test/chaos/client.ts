@@ -39,6 +39,8 @@ export function hashOf(payload: unknown): string {
 export class ChaosClient {
   /** The last id held, by topic. */
   readonly last = new Map<string, string>()
+  /** Where topics go on after a gap that is announced. */
+  readonly #next = new Map<string, string>()
   /** Canaries that came, and positions a gap led to. */
   readonly canaries = new Set<string>()
   readonly #options: ClientOptions
@@ -131,6 +133,7 @@ export class ChaosClient {
 
   #welcomed({ node, topics }: Welcome, since: Record<string, string>): void {
     this.#note({ e: 'welcome', node })
+    this.#next.clear()
     for (const [topic, state] of Object.entries(topics)) {
       if (!topic.startsWith('connection:')) this.#started(topic, state, since[topic])
     }
@@ -141,7 +144,9 @@ export class ChaosClient {
     this.#note({ e: 'sub', topic, since, ...state })
     this.#joined.add(topic)
     // With what was missed still to come, the client holds no more than it did.
-    if (state.id !== undefined && state.recovered !== true) this.last.set(topic, state.id)
+    if (state.id !== undefined && state.recovered === undefined) this.last.set(topic, state.id)
+    // What it holds stays until the gap is told that is announced by this.
+    if (state.id !== undefined && state.recovered === false) this.#next.set(topic, state.id)
     this.#options.changed()
   }
 
@@ -149,6 +154,7 @@ export class ChaosClient {
     const { k } = payload as Payload
     this.#note({ e: 'msg', topic, id, seq, k, h: hashOf(payload) })
     if (id !== undefined) this.last.set(topic, id)
+    this.#next.delete(topic)
     if (type !== 'canary') return
     this.canaries.add(k)
     this.#options.changed()
@@ -157,8 +163,9 @@ export class ChaosClient {
   #gap({ topics, reason, positions }: Gap): void {
     this.#note({ e: 'gap', topics, reason, positions })
     for (const topic of topics) {
-      const position = positions?.[topic]
-      if (position) this.last.set(topic, position.id)
+      const id = positions?.[topic]?.id ?? this.#next.get(topic)
+      if (id !== undefined) this.last.set(topic, id)
+      this.#next.delete(topic)
     }
     this.#options.changed()
   }

@@ -35,20 +35,22 @@ class TopicView {
     if (recovered === true && this.#place && since !== undefined && since !== encodeLast(this.#last)) {
       return { invariant: 'history', what: `resumed from ${since}, but holds ${encodeLast(this.#last)}` }
     }
-    if (id !== undefined && (recovered === false || since === undefined) && recovered !== true) {
-      this.#place = placeOf(id)
-      this.#last = id
-      this.#received = undefined
-    }
-    if (recovered === false) {
-      this.#owesGap = true
-      // The node cannot say where the topic is, for example because its slot is under way: the gap covers what was before it.
-      if (id === undefined) this.#place = undefined
-    }
+    if (id !== undefined && since === undefined && recovered === undefined) this.#moveTo(id)
+    // What a client holds stays until the gap is told: a connection that breaks before it must bring it again.
+    this.#owesGap = recovered === false
+    this.#next = recovered === false ? id : undefined
     return undefined
   }
 
   #last: string | undefined
+  /** Where the topic goes on after the gap that is owed; unknown while its slot is under way. */
+  #next: string | undefined
+
+  #moveTo(id: string | undefined): void {
+    this.#place = id === undefined ? undefined : placeOf(id)
+    this.#last = id ?? this.#last
+    this.#received = undefined
+  }
 
   gap(t: number, position: { id: string } | undefined, facts: Facts): Problem {
     this.gaps.push(t)
@@ -58,14 +60,11 @@ class TopicView {
     if (isBack && !mayBeUndone(this.#topic, from.time, t, facts)) {
       return { invariant: 'order', what: `was told a gap that leads back from ${from.seq} to ${to!.seq}` }
     }
-    if (position) {
-      this.#place = to
-      this.#last = position.id
-      this.#received = undefined
-    } else if (!this.#owesGap) {
-      this.#place = undefined
-    }
+    if (position) this.#moveTo(position.id)
+    else if (this.#owesGap) this.#moveTo(this.#next)
+    else this.#place = undefined
     this.#owesGap = false
+    this.#next = undefined
     return undefined
   }
 

@@ -620,6 +620,23 @@ test('a gap moves the topics that have a place in it, and no others', LIMIT, asy
   assert.deepEqual(ids, ['t.7.0-0', 't.4.0-0'], 'a history that went back is not taken for a repeat')
 })
 
+test(
+  'a gap that was announced and did not come before the connection broke is told by the next one',
+  LIMIT,
+  async t => {
+    const { client, wire, broken } = await wired(t)
+    wire.welcome({ all: { id: 't.1.0-0', seq: 1 } })
+    const second = await broken(wire)
+    second.welcome({ all: { id: 'u.5.0-0', seq: 5, recovered: false } })
+    assert.deepEqual(client.positions, { all: 't.1.0-0' })
+    const third = await broken(second)
+    assert.deepEqual(third.since, { all: 't.1.0-0' }, 'otherwise nobody would know that something is missing')
+    third.welcome({ all: { id: 'u.6.0-0', seq: 6, recovered: false } })
+    third.tell('gap', { topics: ['all'], reason: 'history_trimmed' })
+    assert.deepEqual(client.positions, { all: 'u.6.0-0' })
+  },
+)
+
 test('only what every handler has handled is acknowledged', LIMIT, async t => {
   const { client, wire } = await wired(t)
   client.listen('error', () => {})

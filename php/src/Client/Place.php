@@ -9,6 +9,8 @@ final class Place
 {
     /** Everything up to here was handed out or told as a gap: recovery continues from it. */
     public ?string $id = null;
+    /** Where the topic goes on after a gap that is announced. A connection that breaks before the gap must bring it again. */
+    public ?string $next = null;
     /** The last message that was handed out. */
     public ?string $last = null;
     /** The server was asked on this connection for what comes after `id`. */

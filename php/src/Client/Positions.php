@@ -76,6 +76,7 @@ final class Positions
             }
             $place->isHeld = $isHeld;
             $place->own = null;
+            $place->next = null;
             // The server may send live messages of a topic before it sends the position.
             $place->isAhead = $place->id !== null;
             $place->hasLetGo = $place->isBeginning = false;
@@ -205,18 +206,24 @@ final class Positions
         }
         $place->hasLetGo = false;
         // If everything follows, `id` is the head: a lost connection would lose what has not arrived yet.
-        if ($recovered === false || ($recovered === null && !$isAsked)) {
+        if ($recovered === false) {
+            $place->next = is_string($id) ? $id : null;
+            $place->last = null;
+        } elseif ($recovered === null && !$isAsked) {
             $this->move($place, $id);
         }
         return true;
     }
 
-    /** A gap was told: continues from its positions, because the missed messages will not come. */
-    public function lost(mixed $positions): void
+    /** A gap was told: continues from its positions, or from that of the answer before it: the missed messages will not come. */
+    public function lost(mixed $topics, mixed $positions): void
     {
-        foreach (is_array($positions) ? $positions : [] as $topic => $position) {
-            if (isset($this->places[$topic])) {
-                $this->move($this->places[$topic], ((array) $position)['id'] ?? null);
+        foreach (is_array($topics) ? $topics : [] as $topic) {
+            $place = is_string($topic) ? ($this->places[$topic] ?? null) : null;
+            $position = is_array($positions) && $place !== null ? ($positions[$topic] ?? null) : null;
+            $id = ((array) $position)['id'] ?? $place?->next;
+            if ($place !== null && $id !== null) {
+                $this->move($place, $id);
             }
         }
     }
@@ -236,7 +243,7 @@ final class Positions
             return false;
         }
         $place->id = $place->last = $id;
-        $place->first = null;
+        $place->first = $place->next = null;
         return true;
     }
 
@@ -270,6 +277,6 @@ final class Positions
         if (is_string($id)) {
             $place->id = $id;
         }
-        $place->last = null;
+        $place->last = $place->next = null;
     }
 }

@@ -202,7 +202,7 @@ final class Session
             case 'error':
                 return $this->refused($payload, $ref);
             case 'gap':
-                $this->positions->lost($payload['positions'] ?? null);
+                $this->positions->lost($payload['topics'] ?? null, $payload['positions'] ?? null);
                 return $message;
             case 'push.presence':
                 $this->topics->present($payload);
