@@ -48,7 +48,8 @@ export const REGRESSIONS: readonly Regression[] = [
   {
     seed: 3003,
     topology: 'cluster-sharded',
-    found: 'a share that had begun anew had a change of the same number on a replica that was behind: its users stayed for ever',
+    found:
+      'a share that had begun anew had a change of the same number on a replica that was behind: its users stayed for ever',
   },
   {
     seed: 3004,
