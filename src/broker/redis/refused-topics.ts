@@ -1,4 +1,5 @@
 import type { Topic } from '../../protocol/topic.ts'
+import { within } from '../waiting.ts'
 import { isElsewhere } from './topic-commands.ts'
 
 export interface RefusedTopicsEvents {
@@ -6,6 +7,8 @@ export interface RefusedTopicsEvents {
   told(refusal: RefusedTopic): void
   /** Asks for these topics again; resolves when each has been granted or added again. */
   retry(topics: readonly Topic[]): Promise<unknown>
+  /** There was no answer for long: it may have been taken for that to another command, and then it never comes. */
+  silent(): void
 }
 
 export interface RefusedTopic {
@@ -23,6 +26,9 @@ const RETRY_AT_ONCE = 500
 /** The same for a topic whose slot has moved, until it is known which server has it; reported after so many attempts. */
 const MOVED_INTERVAL = 100
 const MOVED_ATTEMPTS = 20
+
+/** Milliseconds for the answer to an attempt. */
+const ANSWER_TIME = 5000
 
 /** For the log: the first line at once, then at most one line for new topics in this many milliseconds. */
 const TELL_INTERVAL = 10_000
@@ -77,8 +83,12 @@ export class RefusedTopics {
     const asked = [...this.#topics].slice(0, RETRY_AT_ONCE)
     this.#attempts++
     this.#isAsking = true
-    await this.#events.retry(asked)
+    const answered = await within(
+      ANSWER_TIME,
+      this.#events.retry(asked).then(() => true),
+    )
     this.#isAsking = false
+    if (answered === undefined && this.#topics.size > 0) this.#events.silent()
     if (this.#topics.size === 0) {
       this.#attempts = 0
       return

@@ -82,6 +82,7 @@ export class Subscriptions {
     this.refusedTopics = new RefusedTopics({
       told: refusal => events.refused(refusal),
       retry: topics => Promise.all(topics.map(topic => this.#send([topic]))),
+      silent: () => this.backlog === 0 && this.reset(new Error('no answer to SUBSCRIBE: answers are out of step')),
     })
     this.#kept = new KeptTopics({
       commands: this.#commands,

@@ -7,7 +7,7 @@ import { openConnection } from '../../../src/testing.ts'
 import { buildPush } from '../../helpers/app.ts'
 import { type RedisServer, startRedis } from '../../helpers/redis.ts'
 import { connect } from '../../helpers/redis-node.ts'
-import { Inbox, once } from '../../helpers/waiting.ts'
+import { until as eventually, Inbox, once } from '../../helpers/waiting.ts'
 import { envelope, FakeSubscriber } from '../suite.ts'
 
 const SLOW = { timeout: 30_000 }
@@ -184,6 +184,7 @@ test('thousands of refused topics are asked for a bounded number at a time, and 
   const told: number[] = []
   const refusals = new RefusedTopics({
     told: ({ topics }) => told.push(topics),
+    silent: () => assert.fail('every attempt was answered'),
     async retry(topics) {
       rounds.push(topics.length)
       for (const topic of topics) {
@@ -210,4 +211,20 @@ test('thousands of refused topics are asked for a bounded number at a time, and 
   }
   assert.deepEqual(rounds.slice(3), [500, 500, 200])
   assert.deepEqual([refusals.size, told], [0, [1200]])
+})
+
+test('an attempt that gets no answer does not keep a topic refused for ever', async t => {
+  let attempts = 0
+  let silences = 0
+  const refusals = new RefusedTopics({
+    told: () => {},
+    silent: () => void silences++,
+    retry: () => {
+      attempts++
+      return new Promise(() => {})
+    },
+  })
+  t.after(() => refusals.clear())
+  refusals.add('user:1', new Error('MOVED 1 127.0.0.1:1'))
+  await eventually(() => silences === 1 && attempts === 2, 'it is said, and asked for again')
 })
