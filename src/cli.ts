@@ -74,6 +74,7 @@ async function serve(settings: ServeSettings): Promise<void> {
   const { dev, path } = settings
   const ticket = dev ? newSecret() : undefined
   const apiKey = settings.apiKey ?? (dev ? newSecret() : undefined)
+  const apiPath = settings.config.options.api?.path ?? '/push'
   const app = await createServer({ ...settings, apiKey }, ticket)
   if (!apiKey && !settings.config.options.api)
     app.log.info('PUSH_API_KEY is not set: publishing goes through Redis only')
@@ -90,9 +91,9 @@ async function serve(settings: ServeSettings): Promise<void> {
     const origin = await app.listen({ port: settings.port, host: settings.host })
     if (ticket && apiKey) {
       app.log.warn('--dev: without Redis, for this machine only; whoever has the printed ticket or key gets in')
-      process.stderr.write(devLines(origin, path, ticket, apiKey))
+      process.stderr.write(devLines(origin, { path, apiPath }, { ticket, key: apiKey }))
       if (settings.page)
-        process.stderr.write(`  To look at the node, open ${origin}/push/page with the key ${apiKey}\n\n`)
+        process.stderr.write(`  To look at the node, open ${origin}${apiPath}/page with the key ${apiKey}\n\n`)
     }
   } catch (error) {
     // The links to Redis would keep a process alive that serves nobody.
@@ -127,7 +128,11 @@ function serveDevPage(app: FastifyInstance, path: string): void {
   app.get('/', async (_request, reply) => reply.type('text/html; charset=utf-8').send(page))
 }
 
-function devLines(origin: string, path: string, ticket: string, key: string): string {
+function devLines(
+  origin: string,
+  { path, apiPath }: { path: string; apiPath: string },
+  { ticket, key }: { ticket: string; key: string },
+): string {
   const authorization = `Authorization: Bearer ${key.replaceAll("'", "'\\''")}`
   const body = '{"to":"channel:demo","type":"notice","payload":{"text":"hello"}}'
   return `
@@ -136,7 +141,7 @@ fastify-push-bridge serve --dev: one node without Redis, for this machine only
   1. Open this page:
      ${origin}/?ticket=${ticket}
   2. Paste this into another terminal and watch the message arrive:
-     curl ${origin}/push -H '${authorization}' -H 'Content-Type: application/json' -d '${body}'
+     curl ${origin}${apiPath} -H '${authorization}' -H 'Content-Type: application/json' -d '${body}'
 
   A client of your own connects to ${origin.replace('http', 'ws')}${path}/demo?ticket=${ticket}
 

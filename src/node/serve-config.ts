@@ -3,7 +3,6 @@ import { basename, extname, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { Type } from 'typebox'
 import { Compile } from 'typebox/compile'
-import type { EventsInput } from '../options/events.ts'
 import type { PushBridgeOptions } from '../options/options.ts'
 import { OPTION_KEYS, parseOptions } from '../options/parse.ts'
 import { isPlainObject, refuse } from '../options/values.ts'
@@ -192,17 +191,4 @@ export function redisOf(
     ...(sentinels !== undefined && env.REDIS_SENTINEL_PASSWORD && { sentinelPassword: env.REDIS_SENTINEL_PASSWORD }),
     ...(tls && { tls, ...(sentinels !== undefined && { sentinelTLS: tls }) }),
   } as PushBridgeOptions['redis']
-}
-
-/** Both where both say something of it: the environment wins. The secret of calls may be in the environment alone. */
-export function eventsOf(
-  { options: { events } }: ServeConfig,
-  own: EventsInput | undefined,
-  env: NodeJS.ProcessEnv,
-): EventsInput | undefined {
-  if (!events) return own
-  const { http } = events
-  const secret = env.BACKEND_SECRET?.split(',').map(it => it.trim())
-  const called = http && { ...http, ...(secret && { secret }) }
-  return { ...events, ...(called && { http: called }), ...own } as EventsInput
 }

@@ -6,7 +6,7 @@ import { EVENT_FLAGS, EVENT_USAGE, readEvents } from './events/environment.ts'
 import { JWT_FLAGS, JWT_USAGE, readJwt } from './jwt-environment.ts'
 import { METRICS_FLAGS, METRICS_USAGE, readMetrics } from './monitoring/environment.ts'
 import { isOn, REDIS_FLAGS, REDIS_USAGE, readPrefix, readRedis } from './redis-environment.ts'
-import { eventsOf, NO_CONFIG, redisOf, type ServeConfig, withConfig } from './serve-config.ts'
+import { NO_CONFIG, redisOf, type ServeConfig, withConfig } from './serve-config.ts'
 
 export const USAGE = `fastify-push-bridge serve: WebSocket push for backends that cannot hold sockets
 
@@ -118,7 +118,7 @@ export function readSettings(argv: readonly string[], environment: NodeJS.Proces
     logLevel: values['log-level'] || env.LOG_LEVEL || 'info',
     handshake: readHandshake(values.handshake || env.HANDSHAKE || '10000'),
     dev: values.dev ?? false,
-    events: eventsOf(config, readEvents(values, env), env),
+    events: readEvents(values, env, config.options.events),
     metrics: readMetrics(values, env),
     jwt: readJwt(values, env),
     isByMessage: readAuthenticate(values.authenticate || env.AUTHENTICATE),

@@ -1,4 +1,4 @@
-import { createPublisher } from '../../src/publisher.ts'
+import { type CreatePublisherOptions, createPublisher } from '../../src/publisher.ts'
 import type { Terminal } from '../../src/terminal/command.ts'
 import { runCall } from '../../src/terminal/run.ts'
 
@@ -17,7 +17,7 @@ export interface Started {
 }
 
 /** Commands in this process, with a Redis or without. An underscore stands for a blank. */
-export function commands(way: { redis: string; redisPrefix: string } | undefined, env: NodeJS.ProcessEnv = {}) {
+export function commands(way: { redis: CreatePublisherOptions['redis']; redisPrefix: string } | undefined, env: NodeJS.ProcessEnv = {}) {
   const parts = {
     flags: { redis: { type: 'string' } as const },
     env,

@@ -4,11 +4,13 @@ import { after, before, type TestContext, test } from 'node:test'
 import { type ClientOptions, WebSocket } from 'ws'
 import { connect } from '../../src/client/index.ts'
 import { createPublisher, type ScriptPublisher } from '../../src/publisher.ts'
+import type { Finding } from '../../src/terminal/findings.ts'
 import { refusalOf } from '../helpers/app.ts'
 import { type Listener, listenTo } from '../helpers/listener.ts'
 import { type NginxOptions, startNginx } from '../helpers/nginx.ts'
 import { API_KEY, cleanups, type InteropNode, startInteropNode } from '../helpers/processes.ts'
 import { type RedisServer, startRedis } from '../helpers/redis.ts'
+import { commands } from '../helpers/terminal.ts'
 import { until, within } from '../helpers/waiting.ts'
 
 const all = cleanups()
@@ -186,4 +188,25 @@ test('TLS: http:// is sent to https://', async t => {
     })
   })
   assert.deepEqual(status, [301, 'https://localhost/page?x=1'])
+})
+
+test('doctor: whether an upgrade comes through nginx, with which Host, and the lines that mend it', async t => {
+  const diagnose = async (url: string) => {
+    const { run } = commands({ redis: redis.url, redisPrefix: 'push:' })
+    const { out } = await within(run(`doctor --json --quick --url ${url}`), 'the end of doctor')
+    return JSON.parse(out) as Finding[]
+  }
+  const about = (findings: Finding[], what: string) => findings.find(it => it.about === what)!
+  const whole = await diagnose((await proxy(t)).url)
+  for (const what of ['upgrade', 'host', 'buffering']) assert.equal(about(whole, what).level, 'ok', JSON.stringify(whole))
+  const without = (line: RegExp) => (conf: string) => {
+    assert.match(conf, line)
+    return conf.replaceAll(line, '')
+  }
+  const noUpgrade = await proxy(t, { edit: without(/^ *proxy_set_header Upgrade .*$/gm) })
+  assert.match(about(await diagnose(noUpgrade.url), 'upgrade').mend!, /proxy_set_header Upgrade \$http_upgrade;/)
+  const noHost = await proxy(t, { edit: without(/^ *proxy_set_header (?:Host|X-Forwarded-Host) .*$/gm) })
+  const findings = await diagnose(noHost.url)
+  assert.equal(about(findings, 'upgrade').level, 'ok')
+  assert.match(about(findings, 'host').mend!, /^proxy_set_header Host \$http_host;/)
 })

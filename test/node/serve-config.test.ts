@@ -209,6 +209,23 @@ test('the environment wins over the file also where it says no, and with a secre
   assert.deepEqual(used({ BACKEND_SECRET: 'new' }).events?.http?.secret, ['new'])
 })
 
+test('what the environment says of a backend goes over what the file says, one by one', () => {
+  const http = { url: 'https://backend.example/push', connect: true, headers: ['cookie'], concurrency: 5, secret: 'old' }
+  const eventsWith = (env: Record<string, string>, events: object = { http, queue: { count: 7 } }) =>
+    settingsOf({ redis: REDIS, events }, env).events
+  assert.deepEqual(eventsWith({}), { http, queue: { count: 7 } })
+  const called = eventsWith({ BACKEND_CALLS: 'subscribe', BACKEND_TIMEOUT: '500' })
+  assert.deepEqual(called?.http, { ...http, connect: false, subscribe: true, timeout: 500 })
+  assert.deepEqual(called?.queue, { count: 7 })
+  const moved = eventsWith({ BACKEND_URL: 'https://other.example/', BACKEND_SECRET: 'new' })
+  assert.deepEqual(moved?.http, { ...http, url: 'https://other.example/', secret: ['new'] })
+  const stream = { name: 'events:shop', maxLength: 9 }
+  const kinds = eventsWith({ EVENTS_KINDS: 'message' }, { stream })
+  assert.deepEqual(kinds?.stream, { ...stream, include: ['message'] })
+  const messages = eventsWith({ EVENTS_MESSAGES: 'chat.*' }, { stream })
+  assert.deepEqual(messages, { stream, messages: ['chat.*'] })
+})
+
 test('no form of a URL shows a password', () => {
   for (const url of [
     'redis://:p@ss-hidden@h',

@@ -12,6 +12,7 @@ import { EXIT } from '../../src/terminal/run.ts'
 import { buildPush } from '../helpers/app.ts'
 import { cleanups } from '../helpers/processes.ts'
 import { freePort, type RedisServer, startRedis } from '../helpers/redis.ts'
+import { startCluster } from '../helpers/redis-cluster.ts'
 import { rightsOfNode } from '../helpers/rights.ts'
 import { commands } from '../helpers/terminal.ts'
 import { once, within } from '../helpers/waiting.ts'
@@ -110,6 +111,23 @@ test('doctor: no Redis there, a wrong password, a replica, an old version', asyn
   const base = { server: 's', user: 'default', missing: [], ownLibrary: LIBRARY_VERSION }
   const replica = redisFindings({ ...base, info: { redis_version: '6.0.1', role: 'slave', master_host: 'm' } })
   assert.deepEqual([one(replica, 'redis').level, one(replica, 'role').level], ['mend', 'mend'])
+})
+
+test('doctor: each master of a Cluster, and what one of them lacks', async t => {
+  const { masters, urls } = await startCluster(t)
+  const way = { redis: { cluster: urls }, redisPrefix: 'push:' }
+  const diagnosis = async () => {
+    const { out } = await within(commands(way).run('doctor --json'), 'the end of doctor')
+    return JSON.parse(out) as Finding[]
+  }
+  const findings = await diagnosis()
+  const about = (wanted: string) => of(findings, wanted).map(({ level }) => level)
+  assert.deepEqual([about('redis'), about('rights')], [Array(3).fill('ok'), Array(3).fill('ok')], JSON.stringify(findings))
+  assert.ok(findings.every(({ level }) => level !== 'mend'))
+  for (const { port } of masters) assert.ok(of(findings, 'redis').some(({ found }) => found.includes(`:${port}`)))
+  await masters[1]!.admin.call('CONFIG', 'SET', 'client-output-buffer-limit', 'pubsub 1mb 1mb 5')
+  const mends = (await diagnosis()).filter(({ level }) => level === 'mend')
+  assert.deepEqual(mends.map(it => it.about), ['buffers'])
 })
 
 test('doctor: limits of the machine', () => {

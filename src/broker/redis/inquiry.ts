@@ -115,7 +115,7 @@ export class RedisInquiry implements Inquiry {
       return {
         lines,
         expected,
-        complete: lines.length >= expected && !refusal,
+        complete: this.#countOf(lines) >= expected && !refusal,
         ...(refusal && { problem: `node ${refusal.node} does not say: ${refusal.refused}` }),
       }
     } finally {
@@ -143,6 +143,12 @@ export class RedisInquiry implements Inquiry {
       }
     }
     return lines
+  }
+
+  /** A node that asks has answered itself, also if its own link is late and the question has not come back to it. */
+  #countOf(lines: readonly Line[]): number {
+    const isSelfMissing = this.#self && !lines.some(({ node }) => node === this.#self?.node)
+    return lines.length + Number(isSelfMissing ?? false)
   }
 
   async recorded(topic: Topic): Promise<RecordedTopic | undefined> {

@@ -30,63 +30,69 @@ export const EVENT_USAGE = `
 
 type Values = Record<string, string | boolean | undefined>
 
-/** The option `events` out of flags and environment; undefined if nothing is set. Flags win, and what is empty is not set. */
-export function readEvents(values: Values, env: NodeJS.ProcessEnv): EventsInput | undefined {
-  const text = (name: string) => {
+/** What the file of `serve` says of events, on which flags and environment build. */
+type Base = EventsInput | undefined
+
+/** The option `events` out of flags and environment, over `base`. Flags win, and what is empty is not set. */
+export function readEvents(values: Values, env: NodeJS.ProcessEnv, base?: Base): EventsInput | undefined {
+  const text: Text = name => {
     const flag = name.toLowerCase().replaceAll('_', '-')
     return (values[flag] as string | undefined) || env[name] || undefined
   }
-  const list = (name: string) =>
-    text(name)
-      ?.split(',')
-      .map(item => item.trim())
-  const messages = list('EVENTS_MESSAGES')
-  const stream = readStream(text('EVENTS_STREAM'), list('EVENTS_KINDS'))
-  const http = readBackend(text, list, values['backend-allow-http'] === true, env)
+  const messages = listOf(text('EVENTS_MESSAGES'))
+  const stream = readStream(text, base?.stream)
+  const isHttpAllowed = values['backend-allow-http'] === true || ['1', 'true'].includes(env.BACKEND_ALLOW_HTTP ?? '')
+  const http = readBackend(text, { secret: env.BACKEND_SECRET, isHttpAllowed }, base?.http)
   if (!stream && !http) {
     if (messages) throw new Error('EVENTS_MESSAGES is set, but neither EVENTS_STREAM nor BACKEND_URL')
-    return undefined
+    return base
   }
-  return { ...(messages && { messages }), ...(stream && { stream }), ...(http && { http }) }
+  return { ...base, ...(messages && { messages }), ...(stream && { stream }), ...(http && { http }) }
 }
 
-type List<T extends string = string> = T[] | undefined
+type Text = (name: string) => string | undefined
 
-function readStream(name: string | undefined, kinds: List): EventsInput['stream'] {
-  if (name) return { name, ...(kinds && { include: kinds as never }) }
-  if (kinds) throw new Error('EVENTS_KINDS (--events-kinds) is set, but not EVENTS_STREAM (--events-stream)')
+function listOf<T extends string>(text: string | undefined): T[] | undefined {
+  return text?.split(',').map(item => item.trim() as T)
+}
+
+function readStream(text: Text, base: EventsInput['stream']): EventsInput['stream'] {
+  const name = text('EVENTS_STREAM')
+  const include = listOf<never>(text('EVENTS_KINDS'))
+  if (name || base) return { ...base, ...(name && { name }), ...(include && { include }) }
+  if (include) throw new Error('EVENTS_KINDS (--events-kinds) is set, but not EVENTS_STREAM (--events-stream)')
   return undefined
 }
 
-/** The secret comes from the environment alone: what stands in a command is seen by every user of the machine. */
+/** The secret comes from the environment or a file: what stands in a command is seen by every user of the machine. */
 function readBackend(
-  text: (name: string) => string | undefined,
-  list: (name: string) => List,
-  isHttpAllowed: boolean,
-  env: NodeJS.ProcessEnv,
+  text: Text,
+  { secret, isHttpAllowed }: { secret: string | undefined; isHttpAllowed: boolean },
+  base: EventsInput['http'],
 ): EventsInput['http'] {
-  const url = text('BACKEND_URL')
-  const calls = list('BACKEND_CALLS')
+  const url = text('BACKEND_URL') ?? base?.url
+  const calls = listOf(text('BACKEND_CALLS'))
   if (!url) {
     if (calls) throw new Error('BACKEND_CALLS (--backend-calls) is set, but not BACKEND_URL (--backend-url)')
     return undefined
   }
-  if (!env.BACKEND_SECRET) throw new Error('BACKEND_SECRET is not set: calls to BACKEND_URL are signed with it')
+  const secrets = listOf(secret || undefined) ?? base?.secret
+  // A file without a secret is refused like any other option that is incomplete.
+  if (!secrets && !base) throw new Error('BACKEND_SECRET is not set: calls to BACKEND_URL are signed with it')
   const unknown = calls?.find(call => call !== 'connect' && call !== 'subscribe')
   if (unknown !== undefined) {
     throw new Error(`BACKEND_CALLS (--backend-calls) has "${unknown}": known are connect and subscribe`)
   }
-  const [headers, message, events] = ['BACKEND_HEADERS', 'BACKEND_MESSAGES', 'BACKEND_EVENTS'].map(list)
-  const timeout = text('BACKEND_TIMEOUT')
-  return {
-    url,
-    secret: env.BACKEND_SECRET.split(',').map(secret => secret.trim()),
+  const given = {
+    secret: secrets,
     connect: calls?.includes('connect'),
     subscribe: calls?.includes('subscribe'),
-    headers,
-    message,
-    events: events as never,
-    timeout: timeout === undefined ? undefined : Number(timeout),
-    allowHttp: isHttpAllowed || ['1', 'true'].includes(env.BACKEND_ALLOW_HTTP ?? ''),
+    headers: listOf(text('BACKEND_HEADERS')),
+    message: listOf(text('BACKEND_MESSAGES')),
+    events: listOf<never>(text('BACKEND_EVENTS')),
+    timeout: text('BACKEND_TIMEOUT') === undefined ? undefined : Number(text('BACKEND_TIMEOUT')),
+    allowHttp: isHttpAllowed || undefined,
   }
+  const set = Object.entries(given).filter(([, value]) => value !== undefined)
+  return { ...base, url, ...Object.fromEntries(set) } as EventsInput['http']
 }
