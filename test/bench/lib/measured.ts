@@ -5,6 +5,7 @@ import { Type } from 'typebox'
 import type pushBridge from '../../../src/index.ts'
 import type { PushBridgeOptions } from '../../../src/index.ts'
 import { announce, BACKLOG, PORT, REDIS_URL } from './contract.ts'
+import { endProfile, startProfile } from './cpu-share.ts'
 
 interface Query {
   user?: string
@@ -48,5 +49,6 @@ export async function serveMeasured({ hasMetrics = false, hasLimits = false } = 
   })
   app.get('/metrics', async (_request, reply) => reply.type(register.contentType).send(await register.metrics()))
   await app.listen({ port: PORT, host: '127.0.0.1', backlog: BACKLOG })
-  announce((app.server.address() as AddressInfo).port, { connections: () => app.push.connections.size })
+  const connections = () => app.push.connections.size
+  announce((app.server.address() as AddressInfo).port, { connections, startProfile, endProfile })
 }

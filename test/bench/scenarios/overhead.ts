@@ -1,3 +1,4 @@
+import type { Shares } from '../lib/cpu-share.ts'
 import { BARE_NODE } from '../lib/peers.ts'
 import { middleOf, quantile } from '../lib/ratios.ts'
 import type { Result } from '../lib/report.ts'
@@ -17,6 +18,9 @@ const COMPARED = ['metrics', 'limits', 'control']
 /** A multiple of four, so that each side is at each place of a cycle equally often. */
 const CYCLES = 8
 
+/** Cycles in which the node with metrics and limits has its processor time sampled. */
+const PROFILED = 4
+
 /** What metrics and limits cost: nodes that live at the same time and work in turns, for less than a second each. */
 export const scenario: Scenario = {
   id: 'm',
@@ -25,13 +29,16 @@ export const scenario: Scenario = {
     'the defaults, and once more without: CPU and time as multiples of off',
   variants: Object.keys(LOADS),
   peers: [BARE_NODE],
-  deadline: 240,
+  deadline: 300,
   hasNoPubsubLimit: true,
   columns: [
     { key: 'off', label: 'off: µs CPU each', digits: 2 },
     ...COMPARED.map(name => ({ key: `${name} CPU`, label: `${name}: CPU`, digits: 3 })),
     ...COMPARED.map(name => ({ key: `${name} time`, label: `${name}: time`, digits: 3 })),
     { key: 'scrapeMs', label: 'scrape ms', digits: 1 },
+    { key: 'metrics share', label: 'metrics: % of samples', digits: 2 },
+    { key: 'limits share', label: 'limits: % of samples', digits: 2 },
+    { key: 'both shares', label: 'both: % of samples', digits: 2 },
   ],
   async run(run, variant) {
     const sides: Side[] = []
@@ -55,7 +62,25 @@ async function compare(run: Run, sides: Side[], load: Load): Promise<Outcome> {
   const cycles = run.quick ? 1 : CYCLES
   for (let count = 1; count <= cycles; count++) await cycle(sides, load, count)
   for (const side of sides) side.dropFirst()
-  return report(run, sides)
+  const outcome = report(run, sides)
+  const { metrics, limits } = await profile(sides, load)
+  Object.assign(outcome.metrics, {
+    'metrics share': metrics,
+    'limits share': limits,
+    'both shares': metrics! + limits!,
+  })
+  return outcome
+}
+
+/**
+ * After everything is measured, since sampling takes time as well. The others go on taking their turns: alone, this node would soon be
+ * asked for more connections than a second may have.
+ */
+async function profile(sides: Side[], load: Load): Promise<Shares> {
+  const { server } = sides.find(({ name }) => name === 'limits')!.processes
+  await server.request('startProfile')
+  for (let count = 1; count <= PROFILED; count++) await cycle(sides, load, count)
+  return server.request<Shares>('endProfile')
 }
 
 /**
