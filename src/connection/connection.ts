@@ -59,6 +59,10 @@ export class Connection extends Writer implements PushConnection {
     this.renewals++
   }
 
+  get transport(): 'websocket' | 'sse' {
+    return this.wire.kind
+  }
+
   get topics(): ReadonlySet<Topic> {
     return new Set(topicsOf(this))
   }
@@ -74,7 +78,7 @@ export class Connection extends Writer implements PushConnection {
 
   /** Bytes received; undefined if the socket does not count them. */
   get received(): number | undefined {
-    return this.transport.received
+    return this.wire.received
   }
 
   /** Sends the welcome, then what was queued until now. */
@@ -122,7 +126,7 @@ export class Connection extends Writer implements PushConnection {
   protected finish(code: number, reason: string): void {
     if (this.state === 'closing') return
     this.state = 'closing'
-    this.transport.close(code, reason)
+    this.wire.close(code, reason)
     this.outlet.closing(this)
     this.tellDrained()
   }
@@ -138,11 +142,11 @@ export class Connection extends Writer implements PushConnection {
   }
 
   ping(): void {
-    this.transport.ping()
+    this.wire.ping()
   }
 
   terminate(): void {
-    this.transport.terminate()
+    this.wire.terminate()
   }
 
   /** The socket has closed. What is still queued counts as dropped. */

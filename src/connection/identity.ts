@@ -5,6 +5,8 @@ import type { Topic } from '../protocol/topic.ts'
 /** What the application sees of one socket. */
 export interface PushConnection<Data = unknown> {
   readonly id: string
+  /** `sse`: an event stream, over which a client gets messages and cannot send any. */
+  readonly transport: 'websocket' | 'sse'
   /** The authenticated identity; null for an anonymous connection. */
   readonly user: string | null
   /** Whatever `authenticate` gave as `data`. */

@@ -21,6 +21,8 @@ export function partBytes(part: Part): number {
 
 /** How a connection writes to its socket. No other file knows how `ws` writes. */
 export interface Transport {
+  /** What carries the messages: see `PushConnection.transport`. */
+  readonly kind: 'websocket' | 'sse'
   /** Bytes that were written but not yet taken by the kernel, as far as this process can see. */
   readonly buffered: number
   /** Bytes received so far: every one is a sign of life. Undefined if the socket does not count them. */
@@ -66,6 +68,10 @@ class FrameTransport implements Transport {
   constructor(ws: ServerSocket, socket: Socket) {
     this.ws = ws
     this.socket = socket
+  }
+
+  get kind(): 'websocket' {
+    return 'websocket'
   }
 
   get buffered(): number {

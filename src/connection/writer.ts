@@ -49,14 +49,14 @@ export abstract class Writer {
   /** Takes all that is pushed, instead of the queue, while the socket is full or before the welcome. */
   #backlog: Backlog | undefined
   protected outlet: WriterOutlet
-  protected transport: Transport
+  protected wire: Transport
   /** Replays that wait for the socket. */
   #onDrained: (() => void)[] = NOBODY
   /** The socket is full. */
   isStalled = false
 
   constructor(transport: Transport, outlet: WriterOutlet) {
-    this.transport = transport
+    this.wire = transport
     this.outlet = outlet
     this.#backlog = new Backlog(outlet.held)
   }
@@ -70,7 +70,7 @@ export abstract class Writer {
 
   /** Bytes that wait here and in the socket. */
   get buffered(): number {
-    return this.#waiting + this.transport.buffered
+    return this.#waiting + this.wire.buffered
   }
 
   get #waiting(): number {
@@ -218,15 +218,15 @@ export abstract class Writer {
     this.#tail = undefined
     const isWritten = this.#write(tail)
     // The socket reads its memory until it has taken everything.
-    tail.leave(!isWritten || this.transport.buffered > 0)
+    tail.leave(!isWritten || this.wire.buffered > 0)
     if (isWritten) this.tellDrained()
   }
 
   /** False when the socket is full: what it did not take then waits. */
   #write(queue: Queue): boolean {
-    const parts = this.transport.parts(queue)
+    const parts = this.wire.parts(queue)
     for (let i = 0; i < parts.length; i++) {
-      if (this.transport.write(parts[i]!)) continue
+      if (this.wire.write(parts[i]!)) continue
       this.#stall(queue, parts.slice(i + 1))
       return false
     }
@@ -243,7 +243,7 @@ export abstract class Writer {
     this.#backlog.putBack(queue, left)
     if (this.#backlog.bytes > 0) this.outlet.slow.progressed(this)
     else this.outlet.slow.forget(this)
-    this.transport.drained(() => this.#resume())
+    this.wire.drained(() => this.#resume())
   }
 
   #resume(): void {
@@ -308,7 +308,7 @@ export abstract class Writer {
 
   /** Writes `queue` even if the socket is full: only the close follows. */
   protected writeAll(queue: Queue): void {
-    for (const part of this.transport.parts(queue)) this.transport.write(part)
+    for (const part of this.wire.parts(queue)) this.wire.write(part)
     this.#wrote(queue, queue.bytes)
   }
 

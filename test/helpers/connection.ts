@@ -25,6 +25,7 @@ export function messagesIn(bytes: Buffer): (string | Buffer)[] {
 
 /** A socket whose reader the test plays: it takes `room` more parts, the last of which fills it until `drain`. */
 export class FakeTransport implements Transport {
+  readonly kind = 'websocket'
   buffered = 0
   received: number | undefined = 0
   room = Number.POSITIVE_INFINITY
