@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import type { FastifyBaseLogger } from 'fastify'
 import type { Metrics } from '../broker/metrics.ts'
 import { RareLine } from '../broker/rare-line.ts'
+import { isTransient } from '../broker/waiting.ts'
 import { errors, isPushError } from '../protocol/errors.ts'
 import { isTopic, matchesPattern } from '../protocol/topic.ts'
 import { unknownKey } from '../protocol/unknown-keys.ts'
@@ -43,11 +44,6 @@ const MAX_KEY_BYTES = 200
 
 /** Those of `POST /push` but for what asks for an answer: nobody waits for one. */
 const KEYS = ['to', 'type', 'payload', 'from', 'seq', 'except', 'history', 'idempotencyKey'] as const
-
-const TEMPORARY = new Set(['BROKER_AWAY', 'UNCONFIRMED', 'BUSY', 'CLOSED'].map(code => `PUSH_ERR_${code}`))
-
-/** What Redis says to this publication and not to others: it is no outage, and would hold up the queue for ever. */
-const REFUSED_BY_REDIS = /^(NOPERM|WRONGTYPE|CROSSSLOT|ERR) /
 
 const decoder = new TextDecoder('utf-8', { fatal: true })
 
@@ -157,8 +153,7 @@ function verdictOn(error: unknown): Verdict {
   if (!isPushError(error)) {
     return { outcome: 'failed', code: 'PUSH_ERR_INTERNAL', message: 'the bridge failed', isTemporary: false }
   }
-  const { code, message, cause } = error
+  const { code, message } = error
   if (isFinal(new Failed('', error))) return { outcome: 'refused', code, message }
-  const isRefused = cause instanceof Error && REFUSED_BY_REDIS.test(cause.message)
-  return { outcome: 'failed', code, message, isTemporary: TEMPORARY.has(code) && !isRefused }
+  return { outcome: 'failed', code, message, isTemporary: isTransient(error) || code === 'PUSH_ERR_CLOSED' }
 }

@@ -182,6 +182,13 @@ export const GAUGES: Readonly<Record<string, GaugeSeries>> = {
     help: 'Topics whose presence clients of this node follow.',
     read: ({ presence }) => presence?.counts.followed,
   },
+  ingress_lag: {
+    help: 'Messages that wait in queues from which publications come in.',
+    label: 'ingress',
+    read: ({ ingress }) => ingress.lag,
+    // Every registration sees the same queue.
+    merge: most,
+  },
   events_waiting: { help: 'Events that have not arrived yet.', label: 'way', read: ({ events }) => events?.waiting },
 }
 
