@@ -184,6 +184,14 @@ test('only the metrics know prom-client, and load it when somebody wants them', 
   )
 })
 
+test('the libraries of queues are loaded in one place each, when a road is opened', () => {
+  assert.deepEqual(importers(/^(rabbitmq-client|kafkajs)$/, 'with types'), [])
+  const naming = (library: string) =>
+    rooms.map(({ name }) => name).filter(name => readFileSync(join(SRC, name), 'utf8').includes(`= '${library}'`))
+  assert.deepEqual(naming('rabbitmq-client'), ['ingress/rabbitmq/library.ts'])
+  assert.deepEqual(naming('kafkajs'), ['ingress/kafka/library.ts'])
+})
+
 test('what the browser imports knows no Node and no package', () => {
   const seen = new Set(
     ['protocol/topic.ts', 'protocol/messages.ts', 'client/index.ts', 'page/index.ts'].filter(name =>

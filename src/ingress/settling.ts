@@ -121,7 +121,7 @@ export class Settling {
   }
 }
 
-/** The road named in errors, its log lines and its status has this to say of an error of a library. */
+/** What an error of a library says, for a log line or a status. */
 export function messageOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error)
   // Node gives no message to an error that stands for one at each address.

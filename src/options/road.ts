@@ -1,8 +1,8 @@
 import { type Static, type TObject, Type } from 'typebox'
 import { Compile } from 'typebox/compile'
 import { errors } from '../protocol/errors.ts'
-import { patternProblem } from '../protocol/topic.ts'
-import { fail, isPlainObject, refuse, withDefaults } from './values.ts'
+import { refuseTopics } from './ingress.ts'
+import { isPlainObject, refuse, withDefaults } from './values.ts'
 
 /** The options that every road from a queue has. */
 export const ROAD_OPTIONS = {
@@ -31,11 +31,8 @@ export function nameOption(name: string) {
 export function parseRoad<S extends TObject>(schema: S, given: unknown, road: string): Static<S> {
   if (!isPlainObject(given)) throw new errors.OPTIONS(`${road} needs options: write topics, and where the queue is`)
   const options = withDefaults(schema, given)
+  refuseTopics(`${road}.topics`, options.topics)
   const check = Compile(schema)
   if (!check.Check(options)) refuse(schema, check.Errors(options), options, `${road}.`)
-  for (const pattern of (options as { topics: string[] }).topics) {
-    const problem = patternProblem(pattern)
-    if (problem) fail(`${road}.topics`, `is not allowed: ${problem}`)
-  }
   return options as Static<S>
 }

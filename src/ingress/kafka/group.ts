@@ -18,6 +18,11 @@ const LONGEST_WAIT = 5000
 /** Few: a consumer that fails makes room for another one, which looks for the brokers anew. */
 const RETRY = { retries: 2, initialRetryTime: 200, maxRetryTime: 1000, restartOnFailure: async () => false }
 
+interface Session {
+  hasJoined: boolean
+  end?: () => Promise<void>
+}
+
 /** Opens the road. Rejects only for what will never work. */
 export async function openGroup(parts: IngressParts, options: KafkaOptions): Promise<OpenIngress> {
   const { kafka } = options
@@ -38,6 +43,7 @@ class KafkaGroup implements OpenIngress {
   readonly #deadLetters: DeadLetterTopic | undefined
   readonly #lag = new Lag()
   readonly #closing = waitingRoom()
+  readonly #closed: Promise<unknown>
   /** One for each fetched batch: aborted when the group may give its partition to another node. */
   readonly #held = new Set<AbortController>()
   readonly #ended: Promise<void>
@@ -50,6 +56,7 @@ class KafkaGroup implements OpenIngress {
     this.#link = new QueueLink(name, 'Kafka', parts.log)
     this.#settling = new Settling(parts, options)
     this.#deadLetters = deadLetters === undefined ? undefined : new DeadLetterTopic(client, deadLetters)
+    this.#closed = new Promise(resolve => this.#closing.signal.addEventListener('abort', resolve, { once: true }))
     this.#ended = this.#live()
   }
 
@@ -82,25 +89,28 @@ class KafkaGroup implements OpenIngress {
 
   /** From the beginning of a consumer to its end. Whether it became a member of the group. Never rejects. */
   async #session(): Promise<boolean> {
-    let hasJoined = false
-    const consumer = this.#consumer()
-    const crash = new Promise<never>((_resolve, reject) => {
-      consumer.on('consumer.crash', ({ payload }) => reject((payload as { error: unknown }).error))
-    })
-    consumer.on('consumer.group_join', () => {
-      hasJoined = true
-      this.#lag.restart()
-      this.#link.found()
-    })
-    const closed = new Promise(resolve => this.#closing.signal.addEventListener('abort', resolve, { once: true }))
+    const session: Session = { hasJoined: false }
     try {
-      await Promise.race([Promise.all([this.#run(consumer), crash]), closed])
+      const consumer = this.#consumer()
+      const crash = new Promise<never>((_resolve, reject) => {
+        consumer.on('consumer.crash', ({ payload }) => reject((payload as { error: unknown }).error))
+      })
+      consumer.on('consumer.group_join', () => {
+        session.hasJoined = true
+        this.#lag.restart()
+        this.#link.found()
+      })
+      // Whatever ends it, it is disconnected only once it runs: what is disconnected while it joins the group joins it yet,
+      // and nobody would ever stop it.
+      const running = this.#run(consumer)
+      session.end = () => running.catch(() => {}).then(() => consumer.disconnect())
+      await Promise.race([Promise.all([running, crash]), this.#closed])
     } catch (error) {
       this.#link.lost(`Kafka gives no messages of ${this.#options.kafkaTopics.join(', ')}: ${messageOf(error)}`)
     }
     this.#lag.forget()
-    await consumer.disconnect().catch(() => {})
-    return hasJoined
+    await session.end?.().catch(() => {})
+    return session.hasJoined
   }
 
   #consumer(): KafkaConsumer {
