@@ -17,7 +17,7 @@ const FLOORS: string[][] = [
   ['broker/memory', 'broker/redis', 'publish', 'connection'],
   ['ingress'],
   ['delivery', 'options'],
-  ['node/events', 'node/presence', 'node/monitoring'],
+  ['node/events', 'node/presence', 'node/monitoring', 'ingress/streams'],
   ['node'],
   ['bridge.ts'],
   ['routes'],
@@ -38,6 +38,7 @@ const FIRST = {
   'broker/redis': 'broker.ts',
   publish: 'publish.ts',
   ingress: 'ingress.ts',
+  'ingress/streams': 'streams.ts',
   connection: 'connection.ts',
   delivery: 'delivery.ts',
   options: 'options.ts',
@@ -157,7 +158,15 @@ test('only broker/redis/ and the publisher know ioredis, and the options its typ
 test('only the plugin, its routes and the command know Fastify; some know its types', () => {
   const FASTIFY = /^(fastify|fastify-plugin|@fastify\/(?!error$).*)$/
   assert.deepEqual(except(importers(FASTIFY, 'run time'), /^plugin\.ts$/, /^routes\//, /^cli\.ts$/), [])
-  const types = [/^plugin\.ts$/, /^routes\//, /^cli\.ts$/, /^node\/broker-choice\.ts$/, /^options\//, /^testing\.ts$/, /^ingress\//]
+  const types = [
+    /^plugin\.ts$/,
+    /^routes\//,
+    /^cli\.ts$/,
+    /^node\/broker-choice\.ts$/,
+    /^options\//,
+    /^testing\.ts$/,
+    /^ingress\//,
+  ]
   assert.deepEqual(except(importers(FASTIFY, 'with types'), ...types), [])
 })
 
