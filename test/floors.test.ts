@@ -17,13 +17,13 @@ const FLOORS: string[][] = [
   ['broker/memory', 'broker/redis', 'publish', 'connection'],
   ['ingress'],
   ['delivery', 'options'],
-  ['node/events', 'node/presence', 'node/monitoring', 'ingress/rabbitmq', 'ingress/kafka'],
+  ['node/events', 'node/presence', 'node/monitoring', 'ingress/streams', 'ingress/rabbitmq', 'ingress/kafka'],
   ['node'],
   ['bridge.ts'],
   ['routes'],
   ['plugin.ts'],
   // Entries of the package, each on its own. A page has `client/`.
-  ['index.ts', 'publisher.ts', 'testing.ts', 'ingress-rabbitmq.ts', 'ingress-kafka.ts'],
+  ['index.ts', 'publisher.ts', 'testing.ts'],
   ['terminal'],
   ['cli.ts'],
 ]
@@ -38,8 +38,9 @@ const FIRST = {
   'broker/redis': 'broker.ts',
   publish: 'publish.ts',
   ingress: 'ingress.ts',
-  'ingress/rabbitmq': 'queue.ts',
-  'ingress/kafka': 'group.ts',
+  'ingress/streams': 'streams.ts',
+  'ingress/rabbitmq': 'rabbitmq.ts',
+  'ingress/kafka': 'kafka.ts',
   connection: 'connection.ts',
   delivery: 'delivery.ts',
   options: 'options.ts',
@@ -120,7 +121,7 @@ test('every place has a floor, every folder a file to begin with, and src/ is se
     assert.ok(rooms.some(({ name }) => name === `${folder}/${first}`))
   assert.deepEqual(Object.keys(FIRST).sort(), [...floorOf.keys()].filter(place => !place.endsWith('.ts')).sort())
   const names = readdirSync(SRC)
-  assert.ok(names.length <= 21, `${names.length} names in src/: ${names.join(' ')}`)
+  assert.ok(names.length <= 18, `${names.length} names in src/: ${names.join(' ')}`)
 })
 
 for (const room of rooms) {
@@ -159,7 +160,15 @@ test('only broker/redis/ and the publisher know ioredis, and the options its typ
 test('only the plugin, its routes and the command know Fastify; some know its types', () => {
   const FASTIFY = /^(fastify|fastify-plugin|@fastify\/(?!error$).*)$/
   assert.deepEqual(except(importers(FASTIFY, 'run time'), /^plugin\.ts$/, /^routes\//, /^cli\.ts$/), [])
-  const types = [/^plugin\.ts$/, /^routes\//, /^cli\.ts$/, /^node\/broker-choice\.ts$/, /^options\//, /^testing\.ts$/, /^ingress\//]
+  const types = [
+    /^plugin\.ts$/,
+    /^routes\//,
+    /^cli\.ts$/,
+    /^node\/broker-choice\.ts$/,
+    /^options\//,
+    /^testing\.ts$/,
+    /^ingress\//,
+  ]
   assert.deepEqual(except(importers(FASTIFY, 'with types'), ...types), [])
 })
 
@@ -214,15 +223,7 @@ const ITS_OWN = ['publisher.ts', 'client/index.ts']
 const SCRIPTS = /^(cli\.ts|terminal\/.*)$/
 
 test('nothing imports the index, and entries stand alone', () => {
-  const entries = [
-    'index.ts',
-    'publisher.ts',
-    'client/index.ts',
-    'testing.ts',
-    'cli.ts',
-    'ingress-rabbitmq.ts',
-    'ingress-kafka.ts',
-  ]
+  const entries = ['index.ts', 'publisher.ts', 'client/index.ts', 'testing.ts', 'cli.ts']
   const wrong = rooms.flatMap(room =>
     room.imports
       .filter(isRelative)

@@ -25,7 +25,7 @@ export interface IngressParts {
   /** The id of this node, new at every boot. */
   readonly node: string
   /** What carries publications here. A road waits while it is not `connected`: everything that it took would fail. */
-  readonly broker: Pick<Broker, 'kind' | 'connected'>
+  readonly broker: Pick<Broker, 'kind' | 'connected' | 'openStreamQueue'>
   /** How long `close` may take, in milliseconds. */
   readonly closeTimeout: number
 }

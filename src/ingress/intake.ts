@@ -113,9 +113,9 @@ export class Intake {
     return others.length > 0 ? [keyed, { ...request, to: others }] : [keyed]
   }
 
-  /** Two roads may have messages with the same number. */
+  /** Two roads may have messages with the same number, and publishers have keys of their own. */
   #keyOf(key: string): string {
-    const whole = `${this.#parts.name} ${key}`
+    const whole = `ingress:${this.#parts.name} ${key}`
     if (Buffer.byteLength(whole) <= MAX_KEY_BYTES) return whole
     return createHash('sha256').update(whole).digest('base64url')
   }

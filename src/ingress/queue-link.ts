@@ -14,7 +14,7 @@ export class QueueLink {
     this.#log = log
     this.#problem = `${system} has not answered yet`
     this.#losses = new RareLine((fields, more) =>
-      log.warn({ ingress: name, ...fields, more }, 'push: an ingress does not reach its queue'),
+      log.warn({ ingress: name, ...fields, more }, 'push: an ingress does not get on; it tries again'),
     )
   }
 

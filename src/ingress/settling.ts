@@ -61,10 +61,10 @@ export class Settling {
     this.#tries = tries
     const { log } = parts
     this.#failures = new RareLine((fields, more) =>
-      log.warn({ ingress: name, ...fields, more }, 'push: a message of an ingress is held and tried again'),
+      log.warn({ ingress: name, ...fields, more }, 'push: an ingress does not get on; it tries again'),
     )
     this.#deadLetters = new RareLine((fields, more) =>
-      log.warn({ ingress: name, ...fields, more }, 'push: an ingress has a dead letter'),
+      log.warn({ ingress: name, ...fields, more }, 'push: messages of an ingress are dead letters now'),
     )
   }
 

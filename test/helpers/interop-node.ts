@@ -1,8 +1,8 @@
 import Fastify from 'fastify'
 import { Type } from 'typebox'
 import pushBridge, { clientHandler } from '../../src/index.ts'
-import { kafkaIngress } from '../../src/ingress-kafka.ts'
-import { rabbitmqIngress } from '../../src/ingress-rabbitmq.ts'
+import { kafkaIngress } from '../../src/ingress/kafka/kafka.ts'
+import { rabbitmqIngress } from '../../src/ingress/rabbitmq/rabbitmq.ts'
 
 /**
  * A node for the interop tests: any user by `?user=`, nobody for `?user=nobody`, any channel, tickets, a push API.

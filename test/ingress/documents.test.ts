@@ -3,8 +3,8 @@ import { test } from 'node:test'
 import type { TObject } from 'typebox'
 import { KafkaSchema } from '../../src/ingress/kafka/options.ts'
 import { RabbitmqSchema } from '../../src/ingress/rabbitmq/options.ts'
-import { kafkaIngress } from '../../src/ingress-kafka.ts'
-import { rabbitmqIngress } from '../../src/ingress-rabbitmq.ts'
+import { kafkaIngress } from '../../src/ingress/kafka/kafka.ts'
+import { rabbitmqIngress } from '../../src/ingress/rabbitmq/rabbitmq.ts'
 import { blocksOf, sectionOf } from '../helpers/ingress-page.ts'
 
 /** The options of a section, with what their table says of the default. */

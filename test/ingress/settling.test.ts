@@ -48,7 +48,7 @@ test('an outage is waited for, however long, with one key, and told meanwhile', 
   assert.deepEqual([taken, it.problem], [['a', 'a', 'a', 'a', 'a'], undefined])
   assert.deepEqual(
     lines.map(({ msg, fields }) => [msg, fields.ingress, fields.code]),
-    [['push: a message of an ingress is held and tried again', 'road', 'PUSH_ERR_BROKER_AWAY']],
+    [['push: an ingress does not get on; it tries again', 'road', 'PUSH_ERR_BROKER_AWAY']],
   )
 })
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import type { Status } from '../../src/index.ts'
-import { type KafkaIngressOptions, kafkaIngress } from '../../src/ingress-kafka.ts'
+import { type KafkaIngressOptions, kafkaIngress } from '../../src/ingress/kafka/kafka.ts'
 import { buildPush, type TestApp } from '../helpers/app.ts'
 import { blocksOf } from '../helpers/ingress-page.ts'
 import { KafkaCluster } from '../helpers/kafka.ts'
@@ -169,7 +169,7 @@ test('without a dead letter topic what is refused is counted, told and passed ov
   const road = await openRoad(t, { kafkaTopics: [topic] }, at)
   await hasAll(listener, 1)
   assert.equal(await road.counted('dead_letters_total'), 1)
-  const line = road.log.find(({ msg }) => msg === 'push: an ingress has a dead letter')
+  const line = road.log.find(({ msg }) => msg === 'push: messages of an ingress are dead letters now')
   assert.match(JSON.stringify(line), new RegExp(`nowhere, without the option deadLetters: ${topic}/\\d at 0`))
 })
 

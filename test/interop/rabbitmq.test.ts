@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto'
 import { after, before, test } from 'node:test'
 import type { Connection } from 'rabbitmq-client'
 import type { Status } from '../../src/index.ts'
-import { type RabbitmqIngressOptions, rabbitmqIngress } from '../../src/ingress-rabbitmq.ts'
+import { type RabbitmqIngressOptions, rabbitmqIngress } from '../../src/ingress/rabbitmq/rabbitmq.ts'
 import { buildPush, type TestApp } from '../helpers/app.ts'
 import { blocksOf } from '../helpers/ingress-page.ts'
 import { type Listener, listenTo } from '../helpers/listener.ts'
@@ -172,7 +172,7 @@ test('a body is taken whatever its content type says, and what is refused is a d
   assert.equal(await road.counted('dead_letters_total'), 4)
   assert.equal((await admin.basicGet(road.queue)) ?? undefined, undefined)
   // The log says that there are dead letters, and nothing of what is in them.
-  assert.ok(road.log.some(({ msg }) => msg === 'push: an ingress has a dead letter'))
+  assert.ok(road.log.some(({ msg }) => msg === 'push: messages of an ingress are dead letters now'))
   assert.doesNotMatch(JSON.stringify(road.log), /tenant|4711/)
 })
 

@@ -51,6 +51,7 @@ const DEFAULTS = {
   api: undefined,
   events: undefined,
   compression: undefined,
+  ingress: [],
   metrics: undefined,
   health: undefined,
 }

@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import { Kafka } from 'kafkajs'
 import { isClient, type KafkaClient } from '../../../src/ingress/kafka/library.ts'
 import { parseKafka } from '../../../src/ingress/kafka/options.ts'
-import { type KafkaIngressOptions, kafkaIngress } from '../../../src/ingress-kafka.ts'
+import { type KafkaIngressOptions, kafkaIngress } from '../../../src/ingress/kafka/kafka.ts'
 
 const LEAST = { kafka: { brokers: ['127.0.0.1:9092'] }, kafkaTopics: ['orders'], topics: ['channel:*'] }
 

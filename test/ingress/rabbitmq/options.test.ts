@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Connection } from 'rabbitmq-client'
-import { type RabbitmqIngressOptions, rabbitmqIngress } from '../../../src/ingress-rabbitmq.ts'
+import { type RabbitmqIngressOptions, rabbitmqIngress } from '../../../src/ingress/rabbitmq/rabbitmq.ts'
 import { isClient, type RabbitClient } from '../../../src/ingress/rabbitmq/library.ts'
 import { parseRabbitmq } from '../../../src/ingress/rabbitmq/options.ts'
 

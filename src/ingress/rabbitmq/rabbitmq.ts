@@ -1,6 +1,6 @@
-import type { Ingress } from './ingress/ingress.ts'
-import { parseRabbitmq, type RabbitmqIngressOptions } from './ingress/rabbitmq/options.ts'
-import { openQueue } from './ingress/rabbitmq/queue.ts'
+import type { Ingress } from '../ingress.ts'
+import { parseRabbitmq, type RabbitmqIngressOptions } from './options.ts'
+import { openQueue } from './queue.ts'
 
 export type { RabbitmqIngressOptions }
 

@@ -1,6 +1,6 @@
-import type { Ingress } from './ingress/ingress.ts'
-import { openGroup } from './ingress/kafka/group.ts'
-import { type KafkaIngressOptions, parseKafka } from './ingress/kafka/options.ts'
+import type { Ingress } from '../ingress.ts'
+import { openGroup } from './group.ts'
+import { type KafkaIngressOptions, parseKafka } from './options.ts'
 
 export type { KafkaIngressOptions }
 
