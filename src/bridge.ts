@@ -1,6 +1,7 @@
 import type { Connection } from './connection/connection.ts'
 import type { PushConnection } from './connection/identity.ts'
 import { topicsOf } from './connection/registry.ts'
+import type { IngressStatus } from './ingress/roads.ts'
 import { checkInfo } from './node/authentication.ts'
 import type { Hub } from './node/hub.ts'
 import { askNodes, explain, type NodesQuery } from './node/monitoring/inquirer.ts'
@@ -50,6 +51,8 @@ export interface Status {
   pendingUpgrades: number
   /** Addresses that are limited, and have connections or had upgrades lately. */
   addresses: number
+  /** The queues from which publications come in: how much waits there, and why nothing comes, if nothing does. */
+  ingress: IngressStatus[]
   /** The option `limits` with its defaults. */
   limits: Readonly<Record<string, number>>
   metrics: Record<string, number>
@@ -70,9 +73,14 @@ export class PushBridge {
   readonly #commands: Commands
   readonly #histories: HistoryReader
   readonly #publisher: Publisher
-  readonly #entrance: () => Entrance
+  readonly #entrance: () => Entrance & Pick<Status, 'ingress'>
 
-  constructor(hub: Hub, publisher: Publisher, histories: HistoryReader, entrance: () => Entrance) {
+  constructor(
+    hub: Hub,
+    publisher: Publisher,
+    histories: HistoryReader,
+    entrance: () => Entrance & Pick<Status, 'ingress'>,
+  ) {
     this.#hub = hub
     this.#publisher = publisher
     this.#entrance = entrance

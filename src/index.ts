@@ -4,6 +4,9 @@ export default pushBridge
 export type { Connections, PushBridge, Status } from './bridge.ts'
 export type { TraceStep } from './broker/trace-steps.ts'
 export type { PushConnection } from './connection/identity.ts'
+export type { Ingress, IngressParts, OpenIngress } from './ingress/ingress.ts'
+export type { Intake, Verdict } from './ingress/intake.ts'
+export type { IngressStatus } from './ingress/roads.ts'
 export type { NodesQuery } from './node/monitoring/inquirer.ts'
 export type {
   BusyTopic,

@@ -3,6 +3,8 @@ import fp from 'fastify-plugin'
 import { PushBridge } from './bridge.ts'
 import type { Broker } from './broker/broker.ts'
 import { Metrics } from './broker/metrics.ts'
+import { Intake } from './ingress/intake.ts'
+import { Roads } from './ingress/roads.ts'
 import { openBroker } from './node/broker-choice.ts'
 import { descriptorProblem } from './node/descriptors.ts'
 import { Events } from './node/events/events.ts'
@@ -62,7 +64,8 @@ const pushBridge: FastifyPluginAsync<PushBridgeOptions> = async (app, input) => 
   const histories = new HistoryReader(broker, schemas, options.limits.publication)
   const admission = new Admission(hub, options, app.log)
   openReporter(app, hub, () => admission.gate.pending)
-  const push = new PushBridge(hub, publisher, histories, () => admission.status())
+  const roads = openIngress(app, options, { broker, publisher: uncounted, rules, metrics })
+  const push = new PushBridge(hub, publisher, histories, () => ({ ...admission.status(), ingress: roads.status }))
   app.decorate(options.name, push as never)
   await app.register(async scope => {
     const server = await shareWebSocketServer(scope, options, admission.gate)
@@ -75,7 +78,7 @@ const pushBridge: FastifyPluginAsync<PushBridgeOptions> = async (app, input) => 
     await app.register(pushRoutes, { prefix: api.path, api, push, publisher: counted, histories, limits, metrics })
     if (api.page) await app.register(pageRoutes, { prefix: api.path, api })
   }
-  await openMonitoring(app, hub, events)
+  await openMonitoring(app, hub, { events, ingress: roads })
   const problem = descriptorProblem(limits.connections)
   if (problem) app.log.warn(`push: too few descriptors: ${problem}`)
   // In preClose, since the server then waits for its sockets, and ours would never close.
@@ -104,10 +107,14 @@ function openReporter(app: FastifyInstance, hub: Hub, pendingUpgrades: () => num
 }
 
 /** What the options `metrics` and `health` ask for. */
-async function openMonitoring(app: FastifyInstance, hub: Hub, events: Events | undefined): Promise<void> {
+async function openMonitoring(
+  app: FastifyInstance,
+  hub: Hub,
+  ways: { events: Events | undefined; ingress: Roads },
+): Promise<void> {
   const { metrics, health } = hub.options
   if (metrics) {
-    const conceal = await expose(hub, metrics, events)
+    const conceal = await expose(hub, metrics, ways)
     app.addHook('onClose', async () => conceal())
   }
   if (health) await app.register(healthRoutes, { hub, health })
@@ -125,6 +132,28 @@ function openEvents(
   // Runs before the broker is released, and after the last socket has closed.
   app.addHook('onClose', () => opened.close())
   return opened
+}
+
+/** What the option `ingress` asks for. Connections drain afterwards, so that they get what was still taken. */
+function openIngress(
+  app: FastifyInstance,
+  options: Options,
+  parts: { broker: Broker; publisher: Publisher; rules: HistoryRules; metrics: Metrics },
+): Roads {
+  const { broker, rules, metrics } = parts
+  const { log } = app
+  const publisher = parts.publisher.countedBy(new Tally(metrics, 'ingress'))
+  const maxBytes = options.limits.publication
+  const roads = new Roads(options.ingress, {
+    intakeOf: ({ name, topics }) => new Intake({ name, topics, publisher, rules, maxBytes, metrics, log }),
+    broker,
+    log,
+    node: broker.node,
+    closeTimeout: options.drain.timeout,
+  })
+  app.addHook('onReady', () => roads.open())
+  app.addHook('preClose', () => roads.close())
+  return roads
 }
 
 function hubEvents(app: FastifyInstance, life: Events | undefined): HubEvents {

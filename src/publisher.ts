@@ -112,7 +112,7 @@ export function createPublisher(options: CreatePublisherOptions): ScriptPublishe
   const target = targetOf(checkSource(redis))
   const table = new SchemaTable(schemas)
   // What throws comes before: nobody could end these links.
-  const masters = mastersFor(target, redisPrefix)
+  const masters = mastersFor(target, redisPrefix, 'publisher')
   const names = new Names(redisPrefix)
   const plain = new PlainCommands(masters, names, publishTimeout)
   const publishing = new PublishCommands(masters, names, { publishTimeout, maxBytes, pubSub: pubSubOf(target) })

@@ -14,6 +14,8 @@ import { type TSchema, Type } from 'typebox'
 import { WebSocket } from 'ws'
 import { tracing } from '../src/broker/tracing.ts'
 import pushBridge, { clientHandler, type PushBridgeOptions } from '../src/index.ts'
+import { StreamsIngressSchema } from '../src/ingress/streams/options.ts'
+import { streamsIngress } from '../src/ingress/streams/streams.ts'
 import { EVENT_FLAGS, EVENT_USAGE } from '../src/node/events/environment.ts'
 import { METRICS_FLAGS } from '../src/node/monitoring/environment.ts'
 import { COUNTERS, GAUGES, HISTOGRAMS, LOOP_DELAY } from '../src/node/monitoring/series.ts'
@@ -54,6 +56,7 @@ const CONTRACTS = ['README.md', 'docs/options.md', 'docs/api.md', 'docs/protocol
 const DOCUMENTS = [
   ...CONTRACTS,
   'docs/events.md',
+  'docs/ingress.md',
   'docs/php.md',
   'php/README.md',
   'docs/guarantees.md',
@@ -154,6 +157,7 @@ let server: Program
 const ENTRIES: Record<string, string> = {
   'fastify-push-bridge': 'src/index.ts',
   'fastify-push-bridge/client': 'src/client/index.ts',
+  'fastify-push-bridge/ingress-streams': 'src/ingress/streams/streams.ts',
   'fastify-push-bridge/publisher': 'src/publisher.ts',
   'fastify-push-bridge/testing': 'src/testing.ts',
 }
@@ -1156,6 +1160,54 @@ test('events: every kind and every setting of serve is named, and the example is
   }
   const flags = settings.filter(([, flag]) => flag.startsWith('--')).map(([, flag]) => flag.slice(2))
   assert.deepEqual(flags.toSorted(), Object.keys(EVENT_FLAGS).toSorted())
+})
+
+// ── docs/ingress.md ────────────────────────────────────────────────────────────────────────────────────────────────
+
+const INGRESS = 'docs/ingress.md'
+
+test('ingress: the table of options is the schema, the commands are publications, and the rights are enough', async t => {
+  const rows = tableOf(INGRESS, 'Redis Streams').map(([name, fallback]) => [without(name!), fallback!] as const)
+  const options = Object.entries(StreamsIngressSchema.properties) as [string, { default?: unknown }][]
+  const expected = options.map(([name, schema]) => [
+    name,
+    schema.default === undefined ? 'required' : `\`${JSON.stringify(schema.default)}\``,
+  ])
+  assert.deepEqual(rows, expected)
+  const requestKeys = rowsOf(sectionOf(INGRESS, 'The request'), 'key').flatMap(([keys]) => without(keys!).split(' '))
+  const foreign = ['receipt', 'ack', 'trace']
+  assert.deepEqual(
+    requestKeys.toSorted(),
+    Object.keys(PublishRequestSchema.properties)
+      .filter(key => !foreign.includes(key))
+      .toSorted(),
+  )
+
+  const [register] = blocksOf(INGRESS).filter(({ lang }) => lang === 'js') as [Block]
+  const app = Fastify()
+  t.after(() => app.close())
+  const code = register.code
+    .replaceAll(/^import .*\n/gm, '')
+    .replace("path: '/ws',", "path: '/ws', authenticate: () => ({ join: ['channel:orders.7'] }),")
+  const AsyncFunction = (async () => {}).constructor as new (
+    ...parts: string[]
+  ) => (...args: unknown[]) => Promise<void>
+  await new AsyncFunction('app', 'pushBridge', 'streamsIngress', localise(code))(app, pushBridge, streamsIngress)
+  await app.ready()
+  const connection = await openConnection(app, '/ws')
+  const [bash, php, predis] = blocksOf(INGRESS).filter(({ lang }) => lang !== 'js') as [Block, Block, Block]
+  const connect = `$redis = new Redis(); $redis->connect('127.0.0.1', 6379);\n`
+  const autoload = process.env.PREDIS ?? '/usr/share/php/Predis/autoload.php'
+  const connectPredis = `require '${autoload}'; $predis = new Predis\\Client('tcp://127.0.0.1:6379');\n`
+  const said = [
+    await run(t, 'redis-cli', bash.code),
+    await run(t, 'php', `<?php ${connect}${php.code}`),
+    existsSync(autoload) ? await run(t, 'php', `<?php ${connectPredis}${predis.code}`) : undefined,
+  ]
+  for (const it of said) {
+    if (it === undefined) continue
+    assert.deepEqual((await connection.next('order.created')).payload, { id: 7 })
+  }
 })
 
 // ── docs/cli.md ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -15,8 +15,9 @@ const FLOORS: string[][] = [
   // What browsers load is bundled.
   ['client', 'broker', 'page'],
   ['broker/memory', 'broker/redis', 'publish', 'connection'],
+  ['ingress'],
   ['delivery', 'options'],
-  ['node/events', 'node/presence', 'node/monitoring'],
+  ['node/events', 'node/presence', 'node/monitoring', 'ingress/streams', 'ingress/rabbitmq', 'ingress/kafka'],
   ['node'],
   ['bridge.ts'],
   ['routes'],
@@ -36,6 +37,10 @@ const FIRST = {
   'broker/memory': 'broker.ts',
   'broker/redis': 'broker.ts',
   publish: 'publish.ts',
+  ingress: 'ingress.ts',
+  'ingress/streams': 'streams.ts',
+  'ingress/rabbitmq': 'rabbitmq.ts',
+  'ingress/kafka': 'kafka.ts',
   connection: 'connection.ts',
   delivery: 'delivery.ts',
   options: 'options.ts',
@@ -116,7 +121,7 @@ test('every place has a floor, every folder a file to begin with, and src/ is se
     assert.ok(rooms.some(({ name }) => name === `${folder}/${first}`))
   assert.deepEqual(Object.keys(FIRST).sort(), [...floorOf.keys()].filter(place => !place.endsWith('.ts')).sort())
   const names = readdirSync(SRC)
-  assert.ok(names.length <= 17, `${names.length} names in src/: ${names.join(' ')}`)
+  assert.ok(names.length <= 18, `${names.length} names in src/: ${names.join(' ')}`)
 })
 
 for (const room of rooms) {
@@ -155,7 +160,15 @@ test('only broker/redis/ and the publisher know ioredis, and the options its typ
 test('only the plugin, its routes and the command know Fastify; some know its types', () => {
   const FASTIFY = /^(fastify|fastify-plugin|@fastify\/(?!error$).*)$/
   assert.deepEqual(except(importers(FASTIFY, 'run time'), /^plugin\.ts$/, /^routes\//, /^cli\.ts$/), [])
-  const types = [/^plugin\.ts$/, /^routes\//, /^cli\.ts$/, /^node\/broker-choice\.ts$/, /^options\//, /^testing\.ts$/]
+  const types = [
+    /^plugin\.ts$/,
+    /^routes\//,
+    /^cli\.ts$/,
+    /^node\/broker-choice\.ts$/,
+    /^options\//,
+    /^testing\.ts$/,
+    /^ingress\//,
+  ]
   assert.deepEqual(except(importers(FASTIFY, 'with types'), ...types), [])
 })
 
@@ -178,6 +191,14 @@ test('only the metrics know prom-client, and load it when somebody wants them', 
     statements?.filter(line => !line.startsWith('import type')),
     [],
   )
+})
+
+test('the libraries of queues are loaded in one place each, when a road is opened', () => {
+  assert.deepEqual(importers(/^(rabbitmq-client|kafkajs)$/, 'with types'), [])
+  const naming = (library: string) =>
+    rooms.map(({ name }) => name).filter(name => readFileSync(join(SRC, name), 'utf8').includes(`= '${library}'`))
+  assert.deepEqual(naming('rabbitmq-client'), ['ingress/rabbitmq/library.ts'])
+  assert.deepEqual(naming('kafkajs'), ['ingress/kafka/library.ts'])
 })
 
 test('what the browser imports knows no Node and no package', () => {

@@ -12,14 +12,17 @@ const INTEROP_PACKAGES = [
   'php-redis',
   'php-predis',
   'php-curl',
+  'php-amqplib',
   'phpunit',
   'composer',
   'nginx-light',
   'haproxy',
   'prometheus',
+  'rabbitmq-server',
   'python3',
   'python3-redis',
   'python3-websockets',
+  'python3-confluent-kafka',
   'chromium',
   'curl',
   'openssl',
@@ -33,6 +36,7 @@ const INTEROP_PROGRAMS = [
   'haproxy',
   'prometheus',
   'promtool',
+  'rabbitmq-server',
   'python3',
   'chromium',
   'curl',
@@ -59,10 +63,11 @@ function provideInterop(): void {
 }
 
 function hasModules(): boolean {
-  const code = `@include 'Predis/autoload.php';
-    exit(extension_loaded('redis') && extension_loaded('curl') && class_exists('Predis\\Client') ? 0 : 1);`
+  const code = `@include 'Predis/autoload.php'; @include 'PhpAmqpLib/autoload.php';
+    $has = extension_loaded('redis') && extension_loaded('curl') && class_exists('Predis\\Client');
+    exit($has && class_exists('PhpAmqpLib\\Message\\AMQPMessage') ? 0 : 1);`
   const php = spawnSync('php', ['-r', code])
-  const python = spawnSync(findSystemPython(), ['-c', 'import redis, websockets'])
+  const python = spawnSync(findSystemPython(), ['-c', 'import redis, websockets, confluent_kafka'])
   return php.status === 0 && python.status === 0
 }
 

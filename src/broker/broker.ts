@@ -7,6 +7,7 @@ import type { Slice } from '../protocol/slice.ts'
 import type { Topic } from '../protocol/topic.ts'
 import type { Inquiry, TopicTrouble } from './inquiry.ts'
 import type { PresenceStore } from './presence.ts'
+import type { StreamQueue, StreamQueueOptions } from './stream-queue.ts'
 import type { NodeStep } from './trace-steps.ts'
 
 /** A publication or control message for the nodes. */
@@ -200,6 +201,9 @@ export interface Broker {
     events: readonly EncodedEvent[],
     limits: StreamLimits,
   ): Promise<(PushError | undefined)[]>
+
+  /** A stream that all nodes read together. Only a broker with streams has it. The links of its own end with it. */
+  openStreamQueue?(options: StreamQueueOptions): StreamQueue
 
   /** How many nodes are running. */
   nodes(): Promise<number>

@@ -70,3 +70,8 @@ export type CounterName =
   | 'events_lost_total'
   | 'backend_calls_total'
   | 'backend_failures_total'
+  | 'ingress_taken_total'
+  | 'ingress_published_total'
+  | 'ingress_refused_total'
+  | 'ingress_failed_total'
+  | 'ingress_dead_letters_total'

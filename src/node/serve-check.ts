@@ -35,6 +35,7 @@ const SOURCES: readonly (readonly [option: string, flag: string, variable: strin
   ['jwt', 'jwt-*', 'JWT_*'],
   ['events', 'events-*', 'EVENTS_*'],
   ['events', 'backend-*', 'BACKEND_*'],
+  ['ingress', 'ingress-*', 'INGRESS_*'],
 ]
 
 /**
@@ -51,7 +52,8 @@ export function usedSettings(
   if (typeof redis === 'string' || isPlainObject(redis)) checkSource(redis)
   new SchemaTable(parsed.schemas)
   for (const [type, { schema }] of Object.entries(parsed.handlers)) compilePayloadCheck(`handlers["${type}"]`, schema)
-  const named = { schemas: namesOf(parsed.schemas), handlers: namesOf(parsed.handlers) }
+  const ingress = parsed.ingress.map(({ name, topics }) => ({ name, topics }))
+  const named = { schemas: namesOf(parsed.schemas), handlers: namesOf(parsed.handlers), ingress }
   const file = { ...config.server, ...config.options }
   const all = { port, host, trustProxy, logLevel, redis, ...parsed, ...named, ...callbacks, metrics, jwt }
   return leaves(all).map(([setting, value]) => ({

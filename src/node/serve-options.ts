@@ -1,5 +1,6 @@
 import type { PushBridgeOptions } from '../options/options.ts'
 import { isPlainObject } from '../options/values.ts'
+import { withRoadsOf } from './ingress-environment.ts'
 import type { ServeSettings } from './serve-settings.ts'
 
 type Identification = Pick<PushBridgeOptions, 'tickets' | 'authenticate' | 'onAuthenticate'>
@@ -11,6 +12,7 @@ export function registerOptions(
   metrics?: PushBridgeOptions['metrics'],
 ): PushBridgeOptions {
   const { origins, events, presence, config } = settings
+  const ingress = withRoadsOf(config.options.ingress, settings.ingress)
   const { authenticate: _, onAuthenticate: __, tickets: ___, events: ____, health, ...file } = config.options
   const api = apiOf(settings)
   return {
@@ -24,6 +26,7 @@ export function registerOptions(
     ...(presence && { presence }),
     ...(origins && { origins }),
     ...(events && { events }),
+    ...(ingress.length > 0 && { ingress }),
     ...(metrics && { metrics }),
     ...(health !== false && { health: { details: true, ...(isPlainObject(health) && health) } }),
     ...(api && { api }),

@@ -3,6 +3,7 @@ import { REVOCATION_TTL } from '../options/identity.ts'
 import type { PushBridgeOptions } from '../options/options.ts'
 import type { PresenceOption } from '../options/presence.ts'
 import { EVENT_FLAGS, EVENT_USAGE, readEvents } from './events/environment.ts'
+import { INGRESS_FLAGS, INGRESS_USAGE, readIngress } from './ingress-environment.ts'
 import { JWT_FLAGS, JWT_USAGE, readJwt } from './jwt-environment.ts'
 import { METRICS_FLAGS, METRICS_USAGE, readMetrics } from './monitoring/environment.ts'
 import { isOn, REDIS_FLAGS, REDIS_USAGE, readPrefix, readRedis } from './redis-environment.ts'
@@ -30,7 +31,7 @@ export const USAGE = `fastify-push-bridge serve: WebSocket push for backends tha
 
 A flag wins over the environment, the environment over the file, and the file over the default.
 
-${REDIS_USAGE}${EVENT_USAGE}${METRICS_USAGE}${JWT_USAGE}
+${REDIS_USAGE}${EVENT_USAGE}${INGRESS_USAGE}${METRICS_USAGE}${JWT_USAGE}
 Settings that go together
   to try it             --dev, and no REDIS_URL
   to run it             REDIS_URL, which your backend must reach too: it writes tickets and publishes there
@@ -68,6 +69,7 @@ export const SERVE_FLAGS = {
   handshake: { type: 'string' },
   dev: { type: 'boolean' },
   ...EVENT_FLAGS,
+  ...INGRESS_FLAGS,
   ...METRICS_FLAGS,
   ...JWT_FLAGS,
   authenticate: { type: 'string' },
@@ -119,6 +121,7 @@ export function readSettings(argv: readonly string[], environment: NodeJS.Proces
     handshake: readHandshake(values.handshake || env.HANDSHAKE || '10000'),
     dev: values.dev ?? false,
     events: readEvents(values, env, config.options.events),
+    ingress: readIngress(values, env),
     metrics: readMetrics(values, env),
     jwt: readJwt(values, env),
     isByMessage: readAuthenticate(values.authenticate || env.AUTHENTICATE),
@@ -132,10 +135,12 @@ export function readSettings(argv: readonly string[], environment: NodeJS.Proces
 }
 
 /** What does not go together. Without Redis there are no tickets, and then nobody could ever connect. */
-function problemOf({ redis, host, apiKey, page, config, dev }: ServeSettings): string | undefined {
+function problemOf({ redis, host, apiKey, page, config, dev, ingress }: ServeSettings): string | undefined {
   if (redis === undefined && !dev)
     return 'REDIS_URL (--redis) is not set: set it to the URL of your Redis, or try it without with --dev'
   if (redis && dev) return '--dev runs without Redis: leave out --dev, or REDIS_URL (--redis)'
+  if (dev && ingress.length > 0)
+    return 'INGRESS_STREAMS_TOPICS (--ingress-streams-topics) needs Redis, which --dev runs without: leave out one of them'
   if (dev && !isLoopback(host)) return `HOST (--host) is "${host}": --dev listens on 127.0.0.1, ::1 or localhost only`
   if (apiKey && apiKey.length < MIN_KEY_LENGTH) {
     return `PUSH_API_KEY (--api-key) has ${apiKey.length} characters and can be guessed: use ${MIN_KEY_LENGTH} or more`

@@ -2,6 +2,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import { type Static, type TSchema, Type } from 'typebox'
 import type { RedisSource } from '../broker/redis/client.ts'
 import type { PushConnection } from '../connection/identity.ts'
+import type { Ingress } from '../ingress/ingress.ts'
 import type { Action, KeyGrant } from '../protocol/rights.ts'
 import { PREFIX_PATTERN, type Topic } from '../protocol/topic.ts'
 import type { PublicationSchemas } from '../publish/schemas.ts'
@@ -234,6 +235,8 @@ export interface PushBridgeOptions extends Given<Omit<ParsedOptions, Groups>> {
   }
   /** What backends are told of, in streams or over HTTP, and what they are asked. */
   events?: EventsInput
+  /** Queues from which publications come in: `[streamsIngress({ topics })]` of `fastify-push-bridge/ingress-streams`. */
+  ingress?: readonly Ingress[]
   /** Puts the metrics of this registration into a register of prom-client, which must be installed. */
   metrics?: MetricsInput
   /** Answers `livez` and `readyz`, for load balancers and Kubernetes. */
@@ -273,6 +276,7 @@ export type Options = ParsedOptions & {
       }
     | undefined
   events: EventsOptions | undefined
+  ingress: readonly Ingress[]
   metrics: MetricsOptions | undefined
   health: HealthOptions | undefined
 }

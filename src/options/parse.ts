@@ -13,6 +13,7 @@ import { parseClientPublications } from './client-publications.ts'
 import { parseCompression } from './compression.ts'
 import { parseEvents } from './events.ts'
 import { parseAuthenticate } from './identity.ts'
+import { parseIngress } from './ingress.ts'
 import { parseHealth, parseMetrics } from './monitoring.ts'
 import {
   type ApiKey,
@@ -37,6 +38,7 @@ export const OPTION_KEYS: readonly string[] = [
   ...OBJECTS,
   'compression',
   'sse',
+  'ingress',
   'metrics',
   'health',
 ]
@@ -74,6 +76,7 @@ export function parseOptions(input: unknown): Options {
     presence: parsePresence((given.presence ?? {}) as PresenceOption, fail),
     handlers: parseHandlers((given.handlers ?? {}) as Record<string, unknown>),
     clientPublications: parseClientPublications((given.clientPublications ?? {}) as Record<string, unknown>),
+    ingress: parseIngress(given.ingress),
     metrics: parseMetrics(given.metrics),
     health: parseHealth(given.health),
     api: given.api === undefined ? undefined : parseApi(given.api as Record<string, unknown>, given.path),

@@ -113,6 +113,7 @@ export class Publisher {
   readonly #rules: HistoryRules
   readonly #maxBytes: number
   #mayPublish: (topic: Topic) => boolean = () => true
+  #whyNot: (topic: Topic) => string = topic => `this key may not publish on ${topic}`
   #tally: Tally | undefined
 
   constructor(broker: PublishingBroker, schemas: SchemaTable, rules: HistoryRules, maxBytes: number) {
@@ -122,10 +123,11 @@ export class Publisher {
     this.#maxBytes = maxBytes
   }
 
-  /** A publisher that may publish on some topics only. */
-  restrictedTo(mayPublish: (topic: Topic) => boolean): Publisher {
+  /** A publisher that may publish on some topics only. `whyNot`: what it says of others. */
+  restrictedTo(mayPublish: (topic: Topic) => boolean, whyNot = this.#whyNot): Publisher {
     const restricted = new Publisher(this.#broker, this.#schemas, this.#rules, this.#maxBytes)
     restricted.#mayPublish = mayPublish
+    restricted.#whyNot = whyNot
     restricted.#tally = this.#tally
     return restricted
   }
@@ -182,7 +184,7 @@ export class Publisher {
       try {
         const badTopic = topicProblem(topic)
         if (badTopic) throw new errors.TOPIC(badTopic)
-        if (!this.#mayPublish(topic as Topic)) throw new errors.FORBIDDEN(`this key may not publish on ${topic}`)
+        if (!this.#mayPublish(topic as Topic)) throw new errors.FORBIDDEN(this.#whyNot(topic as Topic))
         written ??= this.#write(message)
         if (isPushError(written)) throw written
         const recording = this.#recording(topic as Topic, message as PublishOptions)

@@ -3,8 +3,8 @@ import type { Metrics } from '../broker/metrics.ts'
 import { tracing } from '../broker/tracing.ts'
 import { Failed, type Result } from './result.ts'
 
-/** Who published: the application itself, a caller of the HTTP push API, or a client. */
-export type Source = 'app' | 'http' | 'client'
+/** Who published: the application itself, a caller of the HTTP push API, a client, or somebody through a queue. */
+export type Source = 'app' | 'http' | 'client' | 'ingress'
 
 /** Counts what was published, and why what was not. */
 export class Tally {

@@ -253,6 +253,17 @@ export const StatusAnswer = Type.Object(
     heldBytes: count('bytes queued for them'),
     pendingUpgrades: count('upgrades that are not finished'),
     addresses: count('addresses that are limited, and have connections or had upgrades lately'),
+    ingress: Type.Array(
+      Type.Object(
+        {
+          name: Type.String({ description: 'name of the road' }),
+          lag: Type.Optional(count('messages that wait in the queue; left out while that is not known')),
+          problem: Type.Optional(Type.String({ description: 'why nothing comes in' })),
+        },
+        closed,
+      ),
+      { description: 'the queues from which publications come in' },
+    ),
     limits: Type.Record(Type.String(), Type.Number(), { description: 'the option limits with its defaults' }),
     metrics: Type.Record(Type.String(), Type.Number()),
   },

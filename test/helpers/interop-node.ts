@@ -1,10 +1,13 @@
 import Fastify from 'fastify'
 import { Type } from 'typebox'
 import pushBridge, { clientHandler } from '../../src/index.ts'
+import { kafkaIngress } from '../../src/ingress/kafka/kafka.ts'
+import { rabbitmqIngress } from '../../src/ingress/rabbitmq/rabbitmq.ts'
 
 /**
  * A node for the interop tests: any user by `?user=`, nobody for `?user=nobody`, any channel, tickets, a push API.
  * GET /status has also the upgrade requests by URL and how many requests came for /readyz, GET /page runs SCRIPT. Prints its address as the first line and its log behind it. HEARTBEAT: `interval,timeout` in milliseconds.
+ * HISTORY: the option, as JSON. INGRESS_RABBITMQ and INGRESS_KAFKA: the options of these roads, as JSON.
  * DRAIN_DELAY: for how long it drains before it closes connections. PRESENCE: the option, as JSON.
  */
 const {
@@ -17,6 +20,9 @@ const {
   SCRIPT,
   DRAIN_DELAY,
   PRESENCE,
+  HISTORY,
+  INGRESS_RABBITMQ,
+  INGRESS_KAFKA,
 } = process.env
 const [interval, timeout] = HEARTBEAT.split(',').map(Number) as [number, number]
 const upgrades: Record<string, number> = {}
@@ -41,6 +47,11 @@ await app.register(pushBridge, {
   drain: { window: 1000, delay: Number(DRAIN_DELAY ?? 0) },
   health: true,
   ...(PRESENCE && { presence: JSON.parse(PRESENCE) }),
+  ...(HISTORY && { history: JSON.parse(HISTORY) }),
+  ingress: [
+    ...(INGRESS_RABBITMQ ? [rabbitmqIngress(JSON.parse(INGRESS_RABBITMQ))] : []),
+    ...(INGRESS_KAFKA ? [kafkaIngress(JSON.parse(INGRESS_KAFKA))] : []),
+  ],
 })
 app.server.on('upgrade', ({ url = '' }) => {
   upgrades[url] = (upgrades[url] ?? 0) + 1

@@ -1,6 +1,7 @@
 import Fastify from 'fastify'
 import { Type } from 'typebox'
 import pushBridge from '../../src/index.ts'
+import { streamsIngress } from '../../src/ingress/streams/streams.ts'
 
 /** One node in a process of its own: `REDIS_URL=… node --import tsx node-process.ts` prints its port as JSON. */
 const app = Fastify({ logger: { level: process.env.LOG_LEVEL ?? 'silent' } })
@@ -9,6 +10,7 @@ await app.register(pushBridge, {
   redis: process.env.REDIS_URL!,
   history: { 'channel:chat*': { size: 100, ttl: 60 } },
   clientPublications: { said: { schema: Type.Object({ text: Type.String() }), rate: 1000 } },
+  ingress: process.env.INGRESS ? [streamsIngress(JSON.parse(process.env.INGRESS))] : [],
   schemas: { order: Type.Object({ id: Type.Integer() }) },
   api: { keys: ['0123456789abcdef'] },
   presence: { users: { grace: 300 }, lease: 1500, 'channel:room.*': { info: true, grace: 300 } },

@@ -29,11 +29,11 @@ export interface Client {
   readonly closed: Promise<{ code: number; reason: string }>
 }
 
-/** Starts a node as a process of its own, which is killed with the test. */
-export async function startNode(t: Cleanup, redisUrl: string): Promise<NodeProcess> {
+/** Starts a node as a process of its own, which is killed with the test. `INGRESS`: options of `streamsIngress`, as JSON. */
+export async function startNode(t: Cleanup, redisUrl: string, more: { INGRESS?: string } = {}): Promise<NodeProcess> {
   const script = fileURLToPath(new URL('./node-process.ts', import.meta.url))
   const child = spawn(process.execPath, ['--import', 'tsx', script], {
-    env: { ...process.env, REDIS_URL: redisUrl, PORT: '0' },
+    env: { ...process.env, ...more, REDIS_URL: redisUrl, PORT: '0' },
     stdio: ['ignore', 'pipe', 'inherit'],
   })
   t.after(() => stop(child))

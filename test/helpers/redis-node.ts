@@ -85,7 +85,7 @@ function brokerOver(t: TestContext, open: (maker: ShardMaker) => Masters<Shard>,
       blind: error => void blind.push(error),
     },
   )
-  const broker = createRegistration(links, { publishTimeout, noteRejected, maxBytes: 262_144 })
+  const broker = createRegistration(links, { publishTimeout, noteRejected, maxBytes: 262_144 }, () => links.masters)
   t.after(() => within(broker.close(), 'the end of a broker'))
   return {
     broker,

@@ -19,3 +19,11 @@ export function rightsAtSentinel(): string[] {
   if (!rights) throw new Error('docs/redis.md has no rights at a Sentinel')
   return rights.split(' ')
 }
+
+/** The further rights of a node that reads an ingress stream, as docs/ingress.md prints them. */
+export function rightsOfIngress(): string[] {
+  const text = readFileSync(path('docs/ingress.md'), 'utf8')
+  const [, rights] = /^redis-cli ACL SETUSER node (\+.*)$/m.exec(text) ?? []
+  if (!rights) throw new Error('docs/ingress.md has no rights of a node')
+  return rights.replaceAll("'", '').split(' ')
+}

@@ -52,6 +52,7 @@ const DEFAULTS = {
   events: undefined,
   compression: undefined,
   sse: undefined,
+  ingress: [],
   metrics: undefined,
   health: undefined,
 }

@@ -3,7 +3,7 @@ import { errors, type PushError } from '../../protocol/errors.ts'
 import { type Address, Link } from './link.ts'
 import { Refusals } from './refusals.ts'
 
-export type Command = [name: string, ...args: (string | number)[]]
+export type Command = [name: string, ...args: (string | number | Buffer)[]]
 
 interface Waiting {
   commands: Command[]
@@ -13,6 +13,7 @@ interface Waiting {
   timeout: number
   attempt: number
   patience: number
+  asBytes: boolean
   resolve(replies: (unknown | PushError)[]): void
 }
 
@@ -24,6 +25,8 @@ export interface Patience {
    * Default: 0, for commands that the node sends on its own account and can repeat.
    */
   patience?: number
+  /** Texts in replies are bytes, as they were written: what is no UTF-8 would be changed. Default: false. */
+  asBytes?: boolean
 }
 
 /** Calls that were sent in one write. `open` are those that have no answer and have not timed out. */
@@ -90,7 +93,7 @@ export class CommandLink {
   run(
     commands: Command[],
     timeout: number,
-    { attempt = timeout, patience = 0 }: Patience = {},
+    { attempt = timeout, patience = 0, asBytes = false }: Patience = {},
   ): Promise<(unknown | PushError)[]> {
     if (this.#closed) return Promise.resolve(commands.map(() => new errors.CLOSED()))
     if (this.#waiting.length >= MAX_WAITING) {
@@ -98,7 +101,7 @@ export class CommandLink {
     }
     return new Promise(resolve => {
       const deadline = performance.now() + timeout
-      this.#waiting.push({ commands, deadline, timeout, attempt, patience, resolve })
+      this.#waiting.push({ commands, deadline, timeout, attempt, patience, asBytes, resolve })
       if (this.#mayWrite) this.#schedule()
       else this.#sweepBy(deadline)
     })
@@ -126,7 +129,9 @@ export class CommandLink {
 
   async #send(calls: Waiting[]): Promise<void> {
     const pipeline = this.#link.client.pipeline()
-    for (const { commands } of calls) for (const command of commands) pipeline.call(...command)
+    for (const { commands, asBytes } of calls) {
+      for (const command of commands) pipeline[asBytes ? 'callBuffer' : 'call'](...command)
+    }
     const replying = execOrFail(pipeline)
     const batch: Batch = { open: calls, timer: undefined }
     this.#batches.add(batch)

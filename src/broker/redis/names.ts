@@ -73,6 +73,11 @@ export class Names {
     return this.prefix + name
   }
 
+  /** A stream of publication requests: `name` is `ingress`, or begins with `ingress:`. */
+  ingress(name: string): string {
+    return this.prefix + name
+  }
+
   /** When the user was revoked. */
   revoked(user: string): string {
     return `${this.prefix}revoked:${user}`

@@ -10,6 +10,7 @@ import {
   targetOf,
 } from './client.ts'
 import { ClusterMasters, OneMaster } from './masters.ts'
+import { mastersFor } from './publisher-links.ts'
 import type { Refusal } from './refusals.ts'
 import { createRegistration, type RedisRegistration, type RedisRegistrationOptions } from './registration.ts'
 
@@ -43,7 +44,7 @@ export function acquireBroker(
   const user = { news }
   entry.users.add(user)
   return {
-    broker: createRegistration(entry.broker, options),
+    broker: createRegistration(entry.broker, options, () => mastersFor(targetOf(redis), options.prefix, 'ingress')),
     async release() {
       if (!entry.users.delete(user) || entry.users.size > 0) return
       shared.delete(key)

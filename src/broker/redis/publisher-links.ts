@@ -4,9 +4,9 @@ import { Functions } from './functions.ts'
 import { ClusterMasters, type Masters, OneMaster } from './masters.ts'
 import { Names } from './names.ts'
 
-/** The links of a script that only publishes: one to each master. */
-export function mastersFor(target: Target, prefix: string): Masters {
-  const name = `${prefix}publisher`
+/** Links of their own, one to each master. `purpose` is in their name, as CLIENT LIST shows it. */
+export function mastersFor(target: Target, prefix: string, purpose: 'publisher' | 'ingress'): Masters {
+  const name = `${prefix}${purpose}`
   if (!target.isCluster) return new OneMaster(linkTo(target.one, name, prefix, {}))
   const { seeds, at } = target
   const masters: Masters = new ClusterMasters(

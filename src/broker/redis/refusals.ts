@@ -1,5 +1,5 @@
 /** A command as it is sent. */
-type Command = readonly [name: string, ...args: (string | number)[]]
+type Command = readonly [name: string, ...args: (string | number | Buffer)[]]
 
 /** A right that the user of this node lacks, and what does not work without it. */
 export interface Refusal {
@@ -69,7 +69,7 @@ function nameOf([name, sub]: Command): string {
   return SUBCOMMANDS.test(name) ? `${name} ${sub}` : name
 }
 
-const SUBCOMMANDS = /^(PUBSUB|CLUSTER)$/
+const SUBCOMMANDS = /^(PUBSUB|CLUSTER|XGROUP|XINFO)$/
 
 /** One for each command and kind of name: receipts and tickets have names that nobody may read in a log. */
 function kindOf(command: Command): string {
@@ -78,6 +78,7 @@ function kindOf(command: Command): string {
 
 /** The key or channel of a command. */
 function targetOf(command: Command): string {
+  if (command[0] === 'XREADGROUP') return String(command[command.indexOf('STREAMS') + 1])
   return String(command[SUBCOMMANDS.test(command[0]) ? 2 : 1] ?? '')
 }
 
@@ -99,8 +100,26 @@ function failsWithout(command: Command): string {
   if (/ticket:/.test(target)) return 'tickets fail'
   if (/revoked:/.test(target)) return 'users who are revoked are not kept out'
   if (/tickets:/.test(target)) return 'the tickets of a user have no bound'
+  if (command[0].startsWith('X') && INGRESS.test(target)) return ofIngress(command, target)
   if (/rejected$/.test(target)) return 'no note of a rejected envelope is kept'
   return FAILS[nameOf(command)] ?? `${nameOf(command)} fails`
+}
+
+const INGRESS = /:?ingress(:[\w.-]*)?(:dead)?$/
+
+function ofIngress(command: Command, target: string): string {
+  if (target.endsWith(':dead')) return 'dead letters of an ingress stream are not written, and it is read no further'
+  return FAILS_OF_INGRESS[nameOf(command)] ?? 'an ingress stream is not read'
+}
+
+const FAILS_OF_INGRESS: Record<string, string> = {
+  XACK: 'an ingress stream is read no further',
+  XAUTOCLAIM: 'what a node that is gone has left of an ingress stream is not published',
+  XTRIM: 'an ingress stream grows',
+  'XGROUP DELCONSUMER': 'consumers of an ingress stream that are gone stay in its group',
+  'XINFO CONSUMERS': 'consumers of an ingress stream that are gone stay in its group',
+  'XINFO GROUPS': 'an ingress stream grows, and nobody knows how much waits there',
+  XCLAIM: 'what a node takes long for may be published twice',
 }
 
 const KEEPS_ALL = 'this node goes on receiving what none of its connections wants any more'

@@ -2,10 +2,12 @@ import type { Broker } from '../broker.ts'
 import type { RedisBroker } from './broker.ts'
 import { EventAppender } from './event-streams.ts'
 import { RedisInquiry } from './inquiry.ts'
+import type { Masters } from './masters.ts'
 import { PlainCommands } from './plain-commands.ts'
 import { RedisPresence } from './presence.ts'
 import { PublishCommands } from './publish-commands.ts'
 import { RedisRevocations } from './revocations.ts'
+import { RedisStreamQueue } from './stream-queue.ts'
 import type { RedisSubscriber } from './subscriber.ts'
 
 /** Options that each registration has for itself, although the links are shared. */
@@ -22,8 +24,15 @@ export interface RedisRegistration extends Broker {
   readonly whenLive: Promise<void>
 }
 
+/** Registrations of a process share the name of the node, and none may have the messages of another. */
+let consumers = 0
+
 /** The broker of one registration, over Redis pub/sub: `docs/redis.md` is the contract. */
-export function createRegistration(shared: RedisBroker, options: RedisRegistrationOptions): RedisRegistration {
+export function createRegistration(
+  shared: RedisBroker,
+  options: RedisRegistrationOptions,
+  openLinks: () => Masters,
+): RedisRegistration {
   const { publishTimeout, noteRejected } = options
   const { masters, names, pubSub } = shared
   const publishing = new PublishCommands(masters, names, { ...options, pubSub })
@@ -80,6 +89,11 @@ export function createRegistration(shared: RedisBroker, options: RedisRegistrati
     answer: (incoming, token, answer) => shared.answer(incoming, token, answer),
     note: rejected => shared.note(rejected, noteRejected),
     appendEvents: (stream, events, limits) => appender.append(names.events(stream), events, limits),
+    openStreamQueue: queue =>
+      new RedisStreamQueue(
+        { masters, reading: openLinks(), key: names.ingress(queue.stream), consumer: `${shared.node}.${++consumers}` },
+        queue,
+      ),
     nodes: () => plain.nodes(),
     putTicket: (token, identity, ttlSeconds, bound) => plain.putTicket(token, identity, ttlSeconds, bound),
     takeTicket: token => plain.takeTicket(token),

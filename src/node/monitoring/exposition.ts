@@ -22,7 +22,7 @@ const expositions = new WeakMap<object, Map<string, Exposition>>()
 export async function expose(
   hub: MeasuredHub,
   { prefix, register }: MetricsOptions,
-  events: Measured['events'],
+  ways: Pick<Measured, 'events' | 'ingress'>,
 ): Promise<() => void> {
   const client = await load()
   const into = register ?? (client.register as MetricsRegister)
@@ -30,7 +30,7 @@ export async function expose(
   expositions.set(into, byPrefix)
   const exposition = byPrefix.get(prefix) ?? new Exposition(client, into, prefix)
   byPrefix.set(prefix, exposition)
-  const source = new Source(hub, events)
+  const source = new Source(hub, ways)
   exposition.add(source)
   return () => {
     exposition.delete(source)
@@ -58,13 +58,14 @@ class Source implements Measured {
   readonly options: MeasuredHub['options']
   readonly presence: MeasuredHub['presence']
   readonly events: Measured['events']
+  readonly ingress: Measured['ingress']
   nodes: number | undefined
   /** Ends what rounds of writes tell. */
   unwatch = () => {}
   #counts: Counts | undefined
   #asking: Promise<void> | undefined
 
-  constructor(hub: MeasuredHub, events: Measured['events']) {
+  constructor(hub: MeasuredHub, { events, ingress }: Pick<Measured, 'events' | 'ingress'>) {
     const { broker, registry, options, presence } = hub
     this.#hub = hub
     this.name = options.name
@@ -73,6 +74,7 @@ class Source implements Measured {
     this.options = options
     this.presence = presence
     this.events = events
+    this.ingress = ingress
   }
 
   get isDraining(): boolean {

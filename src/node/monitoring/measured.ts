@@ -25,4 +25,5 @@ export interface Measured
   /** Undefined while the broker cannot be asked. */
   readonly nodes: number | undefined
   readonly events: { readonly waiting: Readonly<Record<string, number>> } | undefined
+  readonly ingress: { readonly lag: Readonly<Record<string, number>> }
 }

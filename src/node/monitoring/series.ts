@@ -32,7 +32,7 @@ export const COUNTERS: Readonly<Record<CounterName, CounterSeries>> = {
   publications_sent_total: {
     help: 'Publications that this node handed to the broker, by who published.',
     label: 'source',
-    known: ['app', 'http', 'client', 'command'],
+    known: ['app', 'http', 'client', 'command', 'ingress'],
   },
   publications_failed_total: { help: 'Publications that were refused or failed, by error code.', label: 'reason' },
   publications_received_total: { help: 'Envelopes that the broker delivered to this node.' },
@@ -105,6 +105,11 @@ export const COUNTERS: Readonly<Record<CounterName, CounterSeries>> = {
     label: 'reason',
     known: ['timeout', 'network', 'status', 'answer', 'circuit', 'busy'],
   },
+  ingress_taken_total: { help: 'Messages taken from queues, once for each try.', label: 'ingress' },
+  ingress_published_total: { help: 'Messages of queues that were published.', label: 'ingress' },
+  ingress_refused_total: { help: 'Messages of queues that will never be right.', label: 'ingress' },
+  ingress_failed_total: { help: 'Messages of queues that are tried again later, once for each try.', label: 'ingress' },
+  ingress_dead_letters_total: { help: 'Messages of queues put among the dead letters.', label: 'ingress' },
 }
 
 type Values = Readonly<Record<string, number>>
@@ -187,6 +192,13 @@ export const GAUGES: Readonly<Record<string, GaugeSeries>> = {
   presence_followed_topics: {
     help: 'Topics whose presence clients of this node follow.',
     read: ({ presence }) => presence?.counts.followed,
+  },
+  ingress_lag: {
+    help: 'Messages that wait in queues from which publications come in.',
+    label: 'ingress',
+    read: ({ ingress }) => ingress.lag,
+    // Every registration sees the same queue.
+    merge: most,
   },
   events_waiting: { help: 'Events that have not arrived yet.', label: 'way', read: ({ events }) => events?.waiting },
 }

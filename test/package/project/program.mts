@@ -2,6 +2,8 @@
 import Fastify from 'fastify'
 import pushBridge, { clientHandler, type PushBridgeOptions, type PushConnection } from 'fastify-push-bridge'
 import { type Client, connect } from 'fastify-push-bridge/client'
+import { kafkaIngress } from 'fastify-push-bridge/ingress-kafka'
+import { rabbitmqIngress } from 'fastify-push-bridge/ingress-rabbitmq'
 import { createPublisher } from 'fastify-push-bridge/publisher'
 import { openConnection } from 'fastify-push-bridge/testing'
 
@@ -39,6 +41,10 @@ export async function compiled(): Promise<void> {
   await app.push.publish('user:42', { type: 'order.created', payload: { id: '1' } })
   // @ts-expect-error: there is no such option
   options.redisPrefx = 'push:'
+  options.ingress = [
+    rabbitmqIngress({ rabbitmq: { hostname: '127.0.0.1' }, topics: ['channel:*'], arguments: { 'x-queue-type': 'quorum' } }),
+    kafkaIngress({ kafka: { brokers: ['127.0.0.1:9092'] }, kafkaTopics: ['push'], topics: ['channel:*'], group: undefined }),
+  ]
   const client: Client<{ 'order.created': { id: number } }> = connect('/ws')
   client.on('order.created', order => order.id.toFixed())
   const publisher = createPublisher({ redis: 'redis://127.0.0.1' })

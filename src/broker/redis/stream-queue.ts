@@ -1,0 +1,247 @@
+import { isPushError } from '../../protocol/errors.ts'
+import type { DeathCause, QueuedMessage, StreamQueue, StreamQueueOptions } from '../stream-queue.ts'
+import type { Command } from './commands.ts'
+import { Lease } from './lease.ts'
+import type { Masters } from './masters.ts'
+import { StreamGroups } from './stream-groups.ts'
+
+/** Milliseconds that Redis has for a command, besides those for which it waits for a message. */
+const TIMEOUT = 2000
+
+/**
+ * Milliseconds for which a read waits. A link that hears nothing for two seconds is taken for dead, and while Redis waits
+ * on it, it answers nothing else.
+ */
+const BLOCK = 1000
+
+/** More messages than a node ever holds: what it left behind when an answer was lost is among them. */
+const MAX_PENDING = 10_000
+
+export interface StreamQueueParts {
+  /** Where everything but reading goes. */
+  masters: Masters
+  /** Links of its own: a read that waits lets nothing else through. Ended by `stopReading`. */
+  reading: Masters
+  /** Of the stream, with the prefix. */
+  key: string
+  /** The name of this node in the group; nobody else has it. */
+  consumer: string
+}
+
+/** A consumer group on a stream of Redis. */
+export class RedisStreamQueue implements StreamQueue {
+  readonly #parts: StreamQueueParts
+  readonly #options: StreamQueueOptions
+  readonly #groups: StreamGroups
+  readonly #lease: Lease
+  #isKnown = false
+  /** Where the next search for messages of nodes that are gone begins. */
+  #cursor = '0-0'
+
+  constructor(parts: StreamQueueParts, options: StreamQueueOptions) {
+    this.#parts = parts
+    this.#options = options
+    const { masters, key, consumer } = parts
+    this.#lease = new Lease(masters, { key: `${key}:lead`, owner: consumer, ttl: options.claimAfter })
+    this.#groups = new StreamGroups(
+      { ...parts, ask: command => this.#ask(command) },
+      { group: options.group, trim: options.trim, consumersKept: options.claimAfter * 10 },
+    )
+  }
+
+  async read(count: number): Promise<QueuedMessage[]> {
+    const { reading, key, consumer } = this.#parts
+    const { group } = this.#options
+    const how = { by: reading, timeout: BLOCK + TIMEOUT, asBytes: true }
+    const command: Command = [
+      'XREADGROUP',
+      'GROUP',
+      group,
+      consumer,
+      'COUNT',
+      count,
+      'BLOCK',
+      BLOCK,
+      'STREAMS',
+      key,
+      '>',
+    ]
+    const reply = await this.#inGroup(() => this.#ask(command, how))
+    return messagesIn(entriesOfStream(reply)).map(message => ({ ...message, tries: 1 }))
+  }
+
+  async claim(count: number, whose?: 'all'): Promise<QueuedMessage[]> {
+    const { key, consumer } = this.#parts
+    const { group, claimAfter } = this.#options
+    const idle = whose === 'all' ? 0 : claimAfter
+    const claimed: QueuedMessage[] = []
+    do {
+      const command: Command = ['XAUTOCLAIM', key, group, consumer, idle, this.#cursor, 'COUNT', count - claimed.length]
+      const reply = (await this.#inGroup(() => this.#ask(command, { asBytes: true }))) as [Buffer, unknown]
+      this.#cursor = String(reply[0])
+      claimed.push(...(await this.#withTries(messagesIn(reply[1]))))
+      // Redis looks at a part of what is pending only, and may find nothing there although there is more.
+    } while (this.#cursor !== '0-0' && claimed.length < count)
+    return claimed
+  }
+
+  async lead(): Promise<'no' | 'new' | 'still'> {
+    const answer = await this.#lease.hold()
+    // Whatever is pending now, from the oldest on.
+    if (answer === 'new') this.#cursor = '0-0'
+    return answer
+  }
+
+  /** Redis counts to how many nodes a message was given, and says so to those who ask about it. */
+  async #withTries(messages: readonly Omit<QueuedMessage, 'tries'>[]): Promise<QueuedMessage[]> {
+    if (messages.length === 0) return []
+    const { masters, key } = this.#parts
+    const { group } = this.#options
+    const commands = messages.map(({ id }): Command => ['XPENDING', key, group, id, id, 1])
+    const replies = await masters.run(key, commands, TIMEOUT)
+    return messages.map((message, i) => {
+      const reply = replies[i]
+      const [[, , , tries] = []] = Array.isArray(reply) ? (reply as Pending[]) : []
+      return { ...message, tries: Number(tries ?? 1) }
+    })
+  }
+
+  async keep(ids: readonly string[]): Promise<ReadonlySet<string>> {
+    const own = new Set(await this.#pending())
+    const kept = ids.filter(id => own.has(id))
+    // Only its own: to claim what another node has claimed meanwhile would have both publish it.
+    if (kept.length > 0) await this.#reclaim(kept, [])
+    return new Set(kept)
+  }
+
+  async noteTries(id: string, tries: number): Promise<void> {
+    await this.#reclaim([id], ['RETRYCOUNT', tries])
+  }
+
+  async acknowledge(ids: readonly string[]): Promise<void> {
+    if (ids.length > 0) await this.#ask(['XACK', this.#parts.key, this.#options.group, ...ids])
+  }
+
+  /** First written, then acknowledged: a failure between the two makes a second letter, and never none. */
+  async bury({ id, body }: QueuedMessage, { code, message, tries }: DeathCause): Promise<void> {
+    const { masters, key } = this.#parts
+    const dead = `${key}:dead`
+    const fields = ['body', Buffer.from(body ?? ''), 'id', id, 'code', code, 'reason', message, 'tries', tries]
+    // In a Cluster it may be elsewhere than the stream.
+    const [reply] = await masters.run(
+      dead,
+      [['XADD', dead, 'MAXLEN', '~', this.#options.deadLetters, '*', ...fields]],
+      TIMEOUT,
+    )
+    if (isPushError(reply)) throw reply
+    await this.acknowledge([id])
+  }
+
+  async tend(): Promise<number | undefined> {
+    const waiting = await this.#inGroup(() => this.#groups.tend())
+    await this.#groups.removeConsumers()
+    return waiting
+  }
+
+  stopReading(): void {
+    this.#parts.reading.close()
+  }
+
+  async close(): Promise<void> {
+    this.stopReading()
+    try {
+      // Those whose answer was lost with the link as well.
+      const ids = await this.#pending()
+      if (ids.length > 0) await this.#reclaim(ids, ['IDLE', this.#options.claimAfter])
+      await this.#lease.release()
+    } catch {
+      // All that is another node's after claimAfter.
+    }
+  }
+
+  /** Ids of what this node has not acknowledged. */
+  async #pending(): Promise<string[]> {
+    const { key, consumer } = this.#parts
+    const reply = await this.#ask(['XPENDING', key, this.#options.group, '-', '+', MAX_PENDING, consumer])
+    return (reply as Pending[]).map(([id]) => id)
+  }
+
+  async #reclaim(ids: readonly string[], how: (string | number)[]): Promise<void> {
+    const { key, consumer } = this.#parts
+    await this.#ask(['XCLAIM', key, this.#options.group, consumer, 0, ...ids, ...how, 'JUSTID'])
+  }
+
+  async #ask(
+    command: Command,
+    {
+      by = this.#parts.masters,
+      timeout = TIMEOUT,
+      asBytes = false,
+    }: { by?: Masters; timeout?: number; asBytes?: boolean } = {},
+  ): Promise<unknown> {
+    const [reply] = await by.run(this.#parts.key, [command], timeout, { asBytes })
+    if (isPushError(reply)) throw reply
+    return reply
+  }
+
+  /** Makes the group if it is not there: the first node does, and whoever notices that it was lost. */
+  async #inGroup<T>(ask: () => Promise<T>): Promise<T> {
+    try {
+      const answer = await ask()
+      this.#isKnown = true
+      return answer
+    } catch (error) {
+      if (!isWithoutGroup(error)) throw error
+      await this.#create()
+      return ask()
+    }
+  }
+
+  /** From the beginning of the stream: what was written before, or while there was no group, is published too. */
+  async #create(): Promise<void> {
+    try {
+      await this.#ask(['XGROUP', 'CREATE', this.#parts.key, this.#options.group, '0', 'MKSTREAM'])
+    } catch (error) {
+      // Another node was faster.
+      if (!saidBy(error).startsWith('BUSYGROUP')) throw error
+      return
+    }
+    this.#options.created(!this.#isKnown)
+    this.#cursor = '0-0'
+  }
+}
+
+type Pending = [id: string, consumer: string, idle: number, tries: number]
+
+/** What Redis said, if it said something. */
+function saidBy(error: unknown): string {
+  return isPushError(error) && error.cause instanceof Error ? error.cause.message : ''
+}
+
+/** UNBLOCKED: the stream was removed while a read waited. */
+function isWithoutGroup(error: unknown): boolean {
+  return /^(NOGROUP|UNBLOCKED|ERR no such key)/.test(saidBy(error))
+}
+
+/** RESP2 has a list of streams, RESP3 a map; there is one in either. Null: nothing came in time. */
+function entriesOfStream(reply: unknown): unknown {
+  if (!Array.isArray(reply)) return []
+  const [first, second] = reply as unknown[]
+  return Array.isArray(first) ? first[1] : second
+}
+
+/** An entry that was deleted is null, or has no fields. */
+function messagesIn(entries: unknown): Omit<QueuedMessage, 'tries'>[] {
+  return ((entries ?? []) as ([Buffer, Buffer[] | null] | null)[]).flatMap(entry => {
+    if (!entry) return []
+    const [id, fields] = entry
+    return [{ id: String(id), body: fields ? bodyIn(fields) : undefined }]
+  })
+}
+
+function bodyIn(fields: readonly Buffer[]): Buffer | undefined {
+  const at = fields.findIndex((field, i) => i % 2 === 0 && field.equals(BODY))
+  return at < 0 ? undefined : fields[at + 1]
+}
+
+const BODY = Buffer.from('body')

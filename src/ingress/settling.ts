@@ -1,0 +1,130 @@
+import { setMaxListeners } from 'node:events'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { RareLine } from '../broker/rare-line.ts'
+import type { IngressParts } from './ingress.ts'
+import type { Verdict } from './intake.ts'
+
+/** Milliseconds between two attempts: the first wait, doubled each time, and the longest. */
+const FIRST_WAIT = 200
+const LONGEST_WAIT = 2000
+
+/** What a message ended as. Undefined instead: it is still in its queue, and comes again. */
+export type Settled = 'published' | DeadLetter
+
+/** A message that will not be published, and why. */
+export interface DeadLetter {
+  code: string
+  reason: string
+}
+
+/** Nothing is sent to a broker that is known to be away. */
+const AWAY: Verdict = {
+  outcome: 'failed',
+  code: 'PUSH_ERR_BROKER_AWAY',
+  message: 'the broker cannot be reached',
+  isTemporary: true,
+}
+
+/** An `AbortSignal` on which any number of messages may wait: the road bounds how many it holds. */
+export function waitingRoom(): AbortController {
+  const controller = new AbortController()
+  setMaxListeners(0, controller.signal)
+  return controller
+}
+
+/** Resolves after a while, or at once when `signal` is aborted. Keeps no process alive. */
+export function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
+  return sleep(milliseconds, undefined, { signal, ref: false }).catch(() => {})
+}
+
+/** The next wait after one of `milliseconds`. */
+export function longer(milliseconds: number, most = LONGEST_WAIT): number {
+  return Math.min(milliseconds * 2, most)
+}
+
+/**
+ * For queues whose messages stay where they are until they are acknowledged: a message is held, and tried again, until it
+ * is known what becomes of it. So none is skipped, and memory has as many as the road takes at once.
+ */
+export class Settling {
+  readonly #parts: IngressParts
+  readonly #name: string
+  readonly #tries: number
+  readonly #failures: RareLine
+  readonly #deadLetters: RareLine
+  #problem: string | undefined
+
+  /** `tries`: how often a message may fail by its own fault before it is a dead letter. */
+  constructor(parts: IngressParts, { name, tries }: { name: string; tries: number }) {
+    this.#parts = parts
+    this.#name = name
+    this.#tries = tries
+    const { log } = parts
+    this.#failures = new RareLine((fields, more) =>
+      log.warn({ ingress: name, ...fields, more }, 'push: an ingress does not get on; it tries again'),
+    )
+    this.#deadLetters = new RareLine((fields, more) =>
+      log.warn({ ingress: name, ...fields, more }, 'push: messages of an ingress are dead letters now'),
+    )
+  }
+
+  /** Why messages are held; undefined while they come through. */
+  get problem(): string | undefined {
+    return this.#problem
+  }
+
+  /** Publishes a message, however long that takes. Undefined when `signal` ends it first. Never rejects. */
+  async settle(body: Uint8Array | string, key: string, signal: AbortSignal): Promise<Settled | undefined> {
+    let tries = 0
+    for (let wait = FIRST_WAIT; !signal.aborted; wait = longer(wait)) {
+      const verdict = this.#parts.broker.connected ? await this.#parts.intake.take(body, key) : AWAY
+      if (verdict.outcome === 'published') return this.#isWell('published')
+      const { code, message: reason } = verdict
+      if (verdict.outcome === 'refused') return this.#isWell({ code, reason })
+      if (!verdict.isTemporary && ++tries >= this.#tries) return this.#isWell({ code, reason })
+      this.#problem = `a message waits, since it could not be published: ${reason} (${code})`
+      this.#failures.tell({ code, reason })
+      await pause(wait, signal)
+    }
+    return undefined
+  }
+
+  /**
+   * Puts a dead letter where it goes, however often that fails first: until then it stays in its queue. False when `signal`
+   * ends it. `to` names the place in the log.
+   */
+  async bury(
+    letter: DeadLetter,
+    { to, put }: { to: string; put(): Promise<void> },
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    for (let wait = FIRST_WAIT; !signal.aborted; wait = longer(wait)) {
+      try {
+        await put()
+        this.#parts.intake.countDeadLetters()
+        this.#deadLetters.tell({ ...letter, to })
+        return this.#isWell(true)
+      } catch (error) {
+        const reason = (error as Error).message
+        this.#problem = `a dead letter waits, since it could not be put into ${to}: ${reason}`
+        this.#failures.tell({ code: letter.code, reason: `${to} does not take the dead letter: ${reason}` })
+        await pause(wait, signal)
+      }
+    }
+    return false
+  }
+
+  /** Says what `problem` has to say no longer. */
+  #isWell<T>(result: T): T {
+    this.#problem = undefined
+    return result
+  }
+}
+
+/** What an error of a library says, for a log line or a status. */
+export function messageOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error)
+  // Node gives no message to an error that stands for one at each address.
+  const { message, errors } = error as AggregateError
+  return message || (errors?.[0] instanceof Error ? errors[0].message : error.name)
+}

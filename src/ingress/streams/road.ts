@@ -1,0 +1,287 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { RareLine } from '../../broker/rare-line.ts'
+import type { QueuedMessage, StreamQueue } from '../../broker/stream-queue.ts'
+import { within } from '../../broker/waiting.ts'
+import type { IngressParts, OpenIngress } from '../ingress.ts'
+import type { Verdict } from '../intake.ts'
+import type { StreamsIngressOptions } from './options.ts'
+
+/** Milliseconds before something is tried again: the first time, and at most. */
+const RETRY_FIRST = 250
+const RETRY_MAX = 5000
+
+/** Milliseconds between two looks at how much waits and what can be removed. */
+const TEND_INTERVAL = 2000
+
+/** How often a node says within `claimAfter` that it is at work: two of three signs of life may fail. */
+const SIGNS = 3
+
+const AWAY = 'Redis is away: what waits in the stream stays there'
+
+type Failure = Extract<Verdict, { outcome: 'failed' }>
+
+/** What is to be done with messages that were tried. */
+interface Sorted {
+  done: QueuedMessage[]
+  dead: { message: QueuedMessage; code: string; reason: string }[]
+  again: QueuedMessage[]
+  failure: Failure | undefined
+}
+
+/**
+ * Reads, publishes, acknowledges, in this order, and takes no more before that is finished. So never more than `count`
+ * messages are this node's, and those of one topic are published in the order of the stream.
+ */
+export class StreamRoad implements OpenIngress {
+  readonly #queue: StreamQueue
+  readonly #options: StreamsIngressOptions
+  readonly #parts: IngressParts
+  readonly #stuck: RareLine
+  readonly #died: RareLine
+  readonly #closing = new AbortController()
+  readonly #timers: NodeJS.Timeout[]
+  readonly #ended: Promise<void>
+  /** What this node has taken and not finished, by id. */
+  readonly #held = new Map<string, QueuedMessage>()
+  #claimAt = 0
+  #lag: number | undefined
+  #problem: string | undefined
+  /** With `strictOrder`: this node is the one that reads. */
+  #isLeading = false
+  /** With `strictOrder`: it leads since lately, and others may have left messages, which are older than what is new. */
+  #isHeir = false
+  /** With `strictOrder`: messages may be this node's of which it does not know, because an answer did not come. */
+  #isUnsure = false
+  #isTending = false
+  #isKeeping = false
+
+  constructor(queue: StreamQueue, options: StreamsIngressOptions, parts: IngressParts) {
+    this.#queue = queue
+    this.#options = options
+    this.#parts = parts
+    const { log } = parts
+    const ingress = options.name
+    this.#stuck = new RareLine((fields, more) =>
+      log.warn({ ingress, ...fields, more }, 'push: an ingress does not get on; it tries again'),
+    )
+    this.#died = new RareLine((fields, more) =>
+      log.warn({ ingress, ...fields, more }, 'push: messages of an ingress are dead letters now'),
+    )
+    this.#timers = [
+      setInterval(() => void this.#tend(), TEND_INTERVAL).unref(),
+      setInterval(() => void this.#keep(), options.claimAfter / SIGNS).unref(),
+    ]
+    this.#ended = this.#run()
+  }
+
+  get lag(): number | undefined {
+    return this.#lag
+  }
+
+  get problem(): string | undefined {
+    return this.#problem
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort()
+    for (const timer of this.#timers) clearInterval(timer)
+    this.#queue.stopReading()
+    await within(this.#parts.closeTimeout, this.#ended)
+    await this.#queue.close()
+  }
+
+  get #isClosing(): boolean {
+    return this.#closing.signal.aborted
+  }
+
+  async #run(): Promise<void> {
+    while (!this.#isClosing) await this.#persist(() => this.#round())
+  }
+
+  async #round(): Promise<void> {
+    const { strictOrder } = this.#options
+    const messages = await (strictOrder ? this.#nextInOrder() : this.#next())
+    for (const message of messages) this.#held.set(message.id, message)
+    if (!strictOrder) return this.#handle(messages)
+    for (const { id } of messages) {
+      const message = this.#held.get(id)
+      if (message && !this.#isClosing) await this.#handle([message])
+    }
+  }
+
+  /** What nodes that are gone have left comes first: it is older. */
+  async #next(): Promise<QueuedMessage[]> {
+    const { count, claimAfter } = this.#options
+    const now = performance.now()
+    if (now < this.#claimAt) return this.#queue.read(count)
+    const claimed = await this.#queue.claim(count)
+    if (claimed.length < count) this.#claimAt = now + claimAfter / 2
+    return claimed
+  }
+
+  /** Only the leader has any. It begins with what the one before it left, and with what was lost on the way to itself. */
+  async #nextInOrder(): Promise<QueuedMessage[]> {
+    const { count, claimAfter } = this.#options
+    if (!this.#isLeading) await this.#lead()
+    if (!this.#isLeading) {
+      await this.#wait(claimAfter / SIGNS)
+      return []
+    }
+    if (this.#isHeir || this.#isUnsure) {
+      this.#isHeir = false
+      this.#isUnsure = true
+      const left = await this.#queue.claim(count, 'all')
+      this.#isUnsure = left.length > 0
+      return left
+    }
+    this.#isUnsure = true
+    const messages = await this.#queue.read(count)
+    this.#isUnsure = false
+    return messages
+  }
+
+  async #lead(): Promise<void> {
+    const answer = await this.#queue.lead()
+    this.#isLeading = answer !== 'no'
+    if (answer === 'new') this.#isHeir = true
+  }
+
+  /** Tries messages until none is left, or this node closes. */
+  async #handle(messages: readonly QueuedMessage[]): Promise<void> {
+    this.#problem = undefined
+    let pause = RETRY_FIRST
+    for (let open = messages; open.length > 0; pause = Math.min(pause * 2, RETRY_MAX)) {
+      const verdicts = await Promise.all(open.map(message => this.#judge(message)))
+      const { done, dead, again, failure } = this.#sort(open, verdicts)
+      await this.#persist(() => this.#finish(done))
+      for (const letter of dead) await this.#persist(() => this.#bury(letter))
+      if (failure) this.#tell(failure.message)
+      if (again.length > 0) await this.#wait(pause)
+      if (this.#isClosing) return
+      // Another node may have claimed some of them while this one did nothing.
+      open = again.flatMap(({ id }) => this.#held.get(id) ?? [])
+    }
+    this.#problem = undefined
+  }
+
+  /** A message that ended so many nodes is not given to this one. */
+  #judge(message: QueuedMessage): Promise<Verdict> | Verdict {
+    const { id, body, tries } = message
+    if (tries > this.#options.tries) {
+      const reason = `${tries - 1} nodes took it and did not finish it`
+      return { outcome: 'failed', code: 'PUSH_ERR_INTERNAL', message: reason, isTemporary: false }
+    }
+    if (!body) return this.#refuseWithoutBody(message)
+    return this.#parts.intake.take(body, this.#keyOf(id))
+  }
+
+  /** Another stream may have an entry with the same id. */
+  #keyOf(id: string): string {
+    return `${this.#options.stream}/${id}`
+  }
+
+  async #refuseWithoutBody({ id }: QueuedMessage): Promise<Verdict> {
+    const verdict = await this.#parts.intake.take('', this.#keyOf(id))
+    const message = `the entry has no field body: XADD … * body '{"to":"user:42","type":"notice"}'`
+    return verdict.outcome === 'refused' ? { ...verdict, message } : verdict
+  }
+
+  #sort(messages: readonly QueuedMessage[], verdicts: readonly Verdict[]): Sorted {
+    const sorted: Sorted = { done: [], dead: [], again: [], failure: undefined }
+    for (const [i, message] of messages.entries()) {
+      const verdict = verdicts[i]!
+      if (verdict.outcome === 'published') sorted.done.push(message)
+      else if (this.#isDead(message, verdict)) {
+        sorted.dead.push({ message, code: verdict.code, reason: verdict.message })
+      } else {
+        sorted.again.push(message)
+        sorted.failure ??= verdict as Failure
+      }
+    }
+    return sorted
+  }
+
+  /** Counts the try. */
+  #isDead(message: QueuedMessage, verdict: Exclude<Verdict, { outcome: 'published' }>): boolean {
+    if (verdict.outcome === 'refused') return true
+    if (verdict.isTemporary) return false
+    if (message.tries >= this.#options.tries) return true
+    const tries = message.tries + 1
+    this.#held.set(message.id, { ...message, tries })
+    // If that fails, the message is tried a little more often.
+    this.#queue.noteTries(message.id, tries).catch(() => {})
+    return false
+  }
+
+  async #finish(messages: readonly QueuedMessage[]): Promise<void> {
+    await this.#queue.acknowledge(messages.map(({ id }) => id))
+    for (const { id } of messages) this.#held.delete(id)
+  }
+
+  async #bury({ message, code, reason }: Sorted['dead'][number]): Promise<void> {
+    const { id, tries } = message
+    await this.#queue.bury(message, { code, message: reason, tries })
+    this.#held.delete(id)
+    this.#parts.intake.countDeadLetters()
+    this.#died.tell({ id, code, reason })
+  }
+
+  // ── waiting ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Does it again and again until it succeeds, or this node closes. Never rejects. */
+  async #persist(act: () => Promise<void>): Promise<void> {
+    for (let pause = RETRY_FIRST; ; pause = Math.min(pause * 2, RETRY_MAX)) {
+      try {
+        return await act()
+      } catch (error) {
+        if (this.#isClosing) return
+        this.#tell((error as Error).message)
+      }
+      await this.#wait(pause)
+      if (this.#isClosing) return
+    }
+  }
+
+  #tell(problem: string): void {
+    if (this.#isClosing) return
+    this.#problem = problem
+    this.#stuck.tell({ reason: problem })
+  }
+
+  /** At least for so many milliseconds, and while Redis is away. */
+  async #wait(milliseconds: number): Promise<void> {
+    const { signal } = this.#closing
+    do {
+      await sleep(milliseconds, undefined, { signal, ref: false }).catch(() => {})
+      if (!this.#parts.broker.connected) this.#problem = AWAY
+    } while (!this.#isClosing && !this.#parts.broker.connected)
+  }
+
+  // ── now and then ───────────────────────────────────────────────────────────────────────────────────────────────
+
+  async #tend(): Promise<void> {
+    if (this.#isTending) return
+    this.#isTending = true
+    try {
+      this.#lag = await this.#queue.tend()
+    } catch {
+      this.#lag = undefined
+    }
+    this.#isTending = false
+  }
+
+  /** Forgets what another node has claimed meanwhile: it is published there. */
+  async #keep(): Promise<void> {
+    const ids = [...this.#held.keys()]
+    if (this.#isKeeping) return
+    this.#isKeeping = true
+    try {
+      if (this.#isLeading) await this.#lead()
+      const own = ids.length > 0 ? await this.#queue.keep(ids) : new Set<string>()
+      for (const id of ids) if (!own.has(id)) this.#held.delete(id)
+    } catch {
+      // Tried again at the next sign. If none succeeds, other nodes take them: Redis thinks that this one is gone.
+    }
+    this.#isKeeping = false
+  }
+}

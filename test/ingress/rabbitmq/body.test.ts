@@ -1,0 +1,37 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import { bodyOf, isDeadLetter } from '../../../src/ingress/rabbitmq/body.ts'
+
+const message = (body: unknown, contentType?: string, contentEncoding?: string) => ({
+  body,
+  contentType,
+  contentEncoding,
+  exchange: '',
+  routingKey: '',
+})
+
+test('bytes and text are what they were', () => {
+  const bytes = Buffer.from([0xff, 1])
+  assert.equal(bodyOf(message(bytes)), bytes)
+  assert.equal(bodyOf(message(bytes, 'application/json')), bytes, 'broken JSON, which the library leaves alone')
+  assert.equal(bodyOf(message('{"a":1}', 'text/plain')), '{"a":1}')
+})
+
+test('what the library has decoded is JSON again, also a string', () => {
+  fc.assert(
+    fc.property(fc.jsonValue(), value => {
+      const decoded = JSON.parse(JSON.stringify(value))
+      assert.deepEqual(JSON.parse(bodyOf(message(decoded, 'application/json')) as string), decoded)
+    }),
+  )
+  assert.equal(bodyOf(message('text', 'application/json')), '"text"')
+})
+
+test('what nests too deep is refused in words', () => {
+  const deep = JSON.parse('['.repeat(200_000) + ']'.repeat(200_000))
+  const body = bodyOf(message(deep, 'application/json'))
+  assert.ok(isDeadLetter(body))
+  assert.equal(body.code, 'PUSH_ERR_JSON')
+  assert.equal(isDeadLetter(Buffer.from('a')), false)
+})
