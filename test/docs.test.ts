@@ -65,6 +65,10 @@ const DOCUMENTS = [
   'docs/architecture.md',
   'docs/comparison.md',
   'docs/scale.md',
+  'docs/tutorial.md',
+  'docs/choose.md',
+  ...readdirSync(new URL('../docs/coming-from', import.meta.url)).map(name => `docs/coming-from/${name}`),
+  'README.zh-CN.md',
   'CHANGELOG.md',
   'CONTRIBUTING.md',
   'SECURITY.md',
@@ -1392,7 +1396,7 @@ test('what README and its pages link to relatively is in the package', async () 
   const { stdout } = await execute('npm', ['pack', '--dry-run', '--json', '--ignore-scripts'], { cwd: ROOT })
   const [{ files }] = JSON.parse(stdout) as [{ files: { path: string }[] }]
   const packed = new Set(files.map(({ path }) => path))
-  for (const file of ['README.md', 'docs/options.md', 'docs/api.md', 'docs/comparison.md']) {
+  for (const file of ['README.md', 'README.zh-CN.md', 'docs/options.md', 'docs/api.md', 'docs/comparison.md']) {
     for (const [, target] of read(file).matchAll(/\]\(([^)\s#:]+)[^)\s]*\)/g)) {
       if (!target!.startsWith('https')) assert.ok(packed.has(join(dirname(file), target!)), `${file}: ${target}`)
     }

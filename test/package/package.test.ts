@@ -56,7 +56,7 @@ async function runProgram(name: string): Promise<string> {
 
 test('the package holds only what users need', () => {
   const allowed =
-    /^(dist\/.+\.(js|d\.ts)|dist\/page\/[a-z]+\.(html|css|svg)|dist\/broker\/redis\/push\.lua|docs\/(.+\.md|openapi\.json)|[A-Z]+\.md|LICENSE|package\.json)$/
+    /^(dist\/.+\.(js|d\.ts)|dist\/page\/[a-z]+\.(html|css|svg)|dist\/broker\/redis\/push\.lua|docs\/(.+\.md|openapi\.json)|[A-Z]+(\.zh-CN)?\.md|LICENSE|package\.json)$/
   assert.deepEqual(
     files.filter(file => !allowed.test(file)),
     [],
