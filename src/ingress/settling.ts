@@ -48,7 +48,6 @@ export function longer(milliseconds: number, most = LONGEST_WAIT): number {
  */
 export class Settling {
   readonly #parts: IngressParts
-  readonly #name: string
   readonly #tries: number
   readonly #failures: RareLine
   readonly #deadLetters: RareLine
@@ -57,7 +56,6 @@ export class Settling {
   /** `tries`: how often a message may fail by its own fault before it is a dead letter. */
   constructor(parts: IngressParts, { name, tries }: { name: string; tries: number }) {
     this.#parts = parts
-    this.#name = name
     this.#tries = tries
     const { log } = parts
     this.#failures = new RareLine((fields, more) =>

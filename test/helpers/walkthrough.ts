@@ -191,7 +191,12 @@ export class Walkthrough {
     let shown: string[] = []
     const isThere = async () => {
       // A page that is just being loaded again shows nothing.
-      shown = (await this.window.locator('ol li').allTextContents().catch(() => [])).map(line => line.trim())
+      shown = (
+        await this.window
+          .locator('ol li')
+          .allTextContents()
+          .catch(() => [])
+      ).map(line => line.trim())
       const tail = shown.slice(-patterns.length)
       return tail.length === patterns.length && patterns.every((pattern, i) => pattern.test(tail[i]!))
     }

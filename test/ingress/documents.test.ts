@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { TObject } from 'typebox'
+import { kafkaIngress } from '../../src/ingress/kafka/kafka.ts'
 import { KafkaSchema } from '../../src/ingress/kafka/options.ts'
 import { RabbitmqSchema } from '../../src/ingress/rabbitmq/options.ts'
-import { kafkaIngress } from '../../src/ingress/kafka/kafka.ts'
 import { rabbitmqIngress } from '../../src/ingress/rabbitmq/rabbitmq.ts'
 import { blocksOf, sectionOf } from '../helpers/ingress-page.ts'
 

@@ -59,8 +59,7 @@ async function openRoad(t: Cleanup, options: Given, at: Place): Promise<Road> {
 const roadOptions = (group: string) => ({ topics: ['channel:*'], group, fromBeginning: true })
 
 /** The first member of a group of the mock waits for others, and kafkajs for what is wrong by its own times. */
-const isOpen = (road: Road) =>
-  until(async () => (await road.status()).problem === undefined, 'the road is open', START)
+const isOpen = (road: Road) => until(async () => (await road.status()).problem === undefined, 'the road is open', START)
 
 const request = (n: number, to = 'channel:orders') => JSON.stringify({ to, type: 'order', payload: { n } })
 
@@ -86,7 +85,8 @@ test('requests from librdkafka and kafkajs are published in the order of their p
   const road = await openRoad(t, { kafkaTopics: [topic] }, at)
   await hasAll(listener, 20)
   const producer = await cluster.producer(t)
-  for (const n of range(20, 40)) await producer.send({ topic, messages: [{ key: 'channel:orders', value: request(n) }] })
+  for (const n of range(20, 40))
+    await producer.send({ topic, messages: [{ key: 'channel:orders', value: request(n) }] })
   await hasAll(listener, 40)
   // Two producers may hash a key to different partitions, but each keeps to its own.
   assert.deepEqual(numbersOf(listener), range(0, 40))
@@ -150,7 +150,8 @@ test('what is refused goes to the dead letter topic, and the partition goes on',
   await consumer.run({
     eachMessage: async ({ message: { key, value, headers } }) => {
       const entries = Object.entries(headers ?? {}).map(([name, text]) => [name, String(text)])
-      if (entries.length > 0) letters.put({ key: String(key), value: String(value), headers: Object.fromEntries(entries) })
+      if (entries.length > 0)
+        letters.put({ key: String(key), value: String(value), headers: Object.fromEntries(entries) })
     },
   })
   const [broken, secret] = [await letters.take(START), await letters.take(START)]
@@ -199,7 +200,12 @@ test('two nodes share the partitions; one is killed, and clients see each messag
   const hearing = await startInteropNode(t, own.url, { HISTORY: JSON.stringify(HISTORY) })
   const listeners = await Promise.all(kinds.map(to => listenTo(t, `${hearing.url}/${to.slice('channel:'.length)}`)))
   for (const n of range(0, 100)) for (const to of kinds) await produce(topic, [n], to)
-  const options = { kafka: { brokers: cluster.brokers }, kafkaTopics: [topic], ...roadOptions(group), sessionTimeout: 6000 }
+  const options = {
+    kafka: { brokers: cluster.brokers },
+    kafkaTopics: [topic],
+    ...roadOptions(group),
+    sessionTimeout: 6000,
+  }
   const env = { INGRESS_KAFKA: JSON.stringify(options), HISTORY: JSON.stringify(HISTORY) }
   const dying = await startInteropNode(t, own.url, env)
   await listeners[0]!.until(() => numbersOf(listeners[0]!, kinds[0]).length > 10, 'the first orders', START)
@@ -224,7 +230,7 @@ test('two living nodes have some partitions each, and one that leaves gives its 
   await hasAll(listener, 16)
   const second = await openRoad(t, { kafkaTopics: [topic], group }, at)
   await isOpen(second)
-  const before = await first.counted("published_total")
+  const before = await first.counted('published_total')
   let rounds = 0
   await until(
     async () => {

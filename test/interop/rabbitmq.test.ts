@@ -120,7 +120,8 @@ test('without an id a repeat is published again, also on a recorded topic', asyn
   const road = await openRoad(t)
   const listener = await listenTo(t, urlOf(road))
   await isOpen(road)
-  for (const n of [1, 1, 2]) await publish(t, { routingKey: road.queue }, { to: 'channel:orders', type: 'order', payload: { n } })
+  for (const n of [1, 1, 2])
+    await publish(t, { routingKey: road.queue }, { to: 'channel:orders', type: 'order', payload: { n } })
   await hasAll(listener, 2)
   assert.deepEqual(numbersOf(listener), [1, 1, 2])
 })
@@ -153,7 +154,10 @@ test('a body is taken whatever its content type says, and what is refused is a d
   const bodies = [
     [{ routingKey: road.queue, contentType: 'application/json' }, Buffer.from(good.replace('1', '2'))],
     [{ routingKey: road.queue, messageId: 'broken', contentType: 'application/json' }, Buffer.from('{"to":')],
-    [{ routingKey: road.queue, headers: { tenant: 'a' } }, { to: 'channel:secret', type: 'order', payload: { pin: '4711' } }],
+    [
+      { routingKey: road.queue, headers: { tenant: 'a' } },
+      { to: 'channel:secret', type: 'order', payload: { pin: '4711' } },
+    ],
     [{ routingKey: road.queue }, Buffer.from([0xff, 0xfe])],
     [{ routingKey: road.queue }, { to: 'channel:orders', type: 'order', payload: {}, tpye: 1 }],
     [{ routingKey: road.queue }, good],
@@ -202,7 +206,10 @@ test('while Redis is away messages stay in RabbitMQ, up to prefetch of them with
   await until(async () => !(await road.app.push.status()).connected, 'Redis is missed')
   await send(t, road.queue, range(5, 105))
   await until(async () => (await road.status()).problem !== undefined, 'the status says so')
-  assert.match((await road.status()).problem!, /^a message waits, since it could not be published: .*PUSH_ERR_BROKER_AWAY/)
+  assert.match(
+    (await road.status()).problem!,
+    /^a message waits, since it could not be published: .*PUSH_ERR_BROKER_AWAY/,
+  )
   await until(async () => (await rabbitmq.count(admin, road.queue)) === 92, 'all but prefetch wait in RabbitMQ')
   await own.start()
   await hasAll(listener, 105)

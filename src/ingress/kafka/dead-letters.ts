@@ -19,7 +19,8 @@ export class DeadLetterTopic {
 
   /** Rejects unless Kafka has the letter. */
   async put(message: KafkaMessage, from: { topic: string; partition: number }, { code, reason }: DeadLetter) {
-    const producer = await (this.#producer ??= this.#connect())
+    this.#producer ??= this.#connect()
+    const producer = await this.#producer
     const why = {
       'push-code': code,
       'push-reason': reason.slice(0, MAX_REASON),

@@ -4,7 +4,14 @@ import { QueueLink } from '../queue-link.ts'
 import { longer, messageOf, pause, Settling, waitingRoom } from '../settling.ts'
 import { DeadLetterTopic } from './dead-letters.ts'
 import { Lag } from './lag.ts'
-import { type BatchPayload, isClient, type KafkaClient, type KafkaConsumer, type KafkaMessage, newClient } from './library.ts'
+import {
+  type BatchPayload,
+  isClient,
+  type KafkaClient,
+  type KafkaConsumer,
+  type KafkaMessage,
+  newClient,
+} from './library.ts'
 import type { KafkaOptions } from './options.ts'
 
 /** How long a fetch waits for messages, in milliseconds: closing waits for it too. */

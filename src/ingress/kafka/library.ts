@@ -18,7 +18,12 @@ interface ConsumerSettings {
   maxBytes: number
   maxBytesPerPartition: number
   allowAutoTopicCreation: boolean
-  retry: { retries: number; initialRetryTime: number; maxRetryTime: number; restartOnFailure(error: Error): Promise<boolean> }
+  retry: {
+    retries: number
+    initialRetryTime: number
+    maxRetryTime: number
+    restartOnFailure(error: Error): Promise<boolean>
+  }
 }
 
 export interface KafkaConsumer {
@@ -63,7 +68,11 @@ export interface KafkaMessage {
 export interface KafkaProducer {
   connect(): Promise<void>
   disconnect(): Promise<void>
-  send(record: { topic: string; acks: number; messages: Omit<KafkaMessage, 'offset' | 'timestamp'>[] }): Promise<unknown>
+  send(record: {
+    topic: string
+    acks: number
+    messages: Omit<KafkaMessage, 'offset' | 'timestamp'>[]
+  }): Promise<unknown>
 }
 
 interface LogEntry {
@@ -88,7 +97,8 @@ export function isClient(value: object): value is KafkaClient {
  */
 export async function newClient(settings: object, clientId: string, log: FastifyBaseLogger): Promise<KafkaClient> {
   const Kafka = await load()
-  const logCreator = () => (entry: LogEntry) => log.debug({ kafkajs: entry.log.message, error: entry.log.error }, 'kafkajs')
+  const logCreator = () => (entry: LogEntry) =>
+    log.debug({ kafkajs: entry.log.message, error: entry.log.error }, 'kafkajs')
   try {
     return new Kafka({ clientId, logLevel: WARN, logCreator, ...settings })
   } catch (error) {

@@ -46,7 +46,10 @@ export class DeadLetterQueue {
       'x-push-routing-key': routingKey,
     }
     const properties = { messageId, contentType, contentEncoding, headers: { ...headers, ...why } }
-    await this.#publisher.send({ ...properties, routingKey: queue, durable: true, mandatory: true, correlationId }, body)
+    await this.#publisher.send(
+      { ...properties, routingKey: queue, durable: true, mandatory: true, correlationId },
+      body,
+    )
     // The library tells that a message came back in a turn of its own, after it was confirmed.
     await nextTurn()
     if (this.#returned.delete(correlationId)) throw new Error('the queue does not exist')

@@ -34,7 +34,10 @@ export interface RabbitConsumer {
 
 export interface RabbitPublisher {
   send(envelope: Record<string, unknown>, body: Buffer): Promise<void>
-  on(event: 'basic.return', listener: (message: { messageId?: string | undefined; correlationId?: string | undefined }) => void): unknown
+  on(
+    event: 'basic.return',
+    listener: (message: { messageId?: string | undefined; correlationId?: string | undefined }) => void,
+  ): unknown
   close(): Promise<void>
 }
 

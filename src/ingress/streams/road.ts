@@ -16,6 +16,9 @@ const TEND_INTERVAL = 2000
 /** How often a node says within `claimAfter` that it is at work: two of three signs of life may fail. */
 const SIGNS = 3
 
+/** With `strictOrder`: milliseconds between two questions of a node that does not lead. */
+const LEAD_INTERVAL = 1000
+
 const AWAY = 'Redis is away: what waits in the stream stays there'
 
 type Failure = Extract<Verdict, { outcome: 'failed' }>
@@ -124,7 +127,7 @@ export class StreamRoad implements OpenIngress {
     const { count, claimAfter } = this.#options
     if (!this.#isLeading) await this.#lead()
     if (!this.#isLeading) {
-      await this.#wait(claimAfter / SIGNS)
+      await this.#wait(Math.min(LEAD_INTERVAL, claimAfter / SIGNS))
       return []
     }
     if (this.#isHeir || this.#isUnsure) {

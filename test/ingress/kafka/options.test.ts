@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Kafka } from 'kafkajs'
+import { type KafkaIngressOptions, kafkaIngress } from '../../../src/ingress/kafka/kafka.ts'
 import { isClient, type KafkaClient } from '../../../src/ingress/kafka/library.ts'
 import { parseKafka } from '../../../src/ingress/kafka/options.ts'
-import { type KafkaIngressOptions, kafkaIngress } from '../../../src/ingress/kafka/kafka.ts'
 
 const LEAST = { kafka: { brokers: ['127.0.0.1:9092'] }, kafkaTopics: ['orders'], topics: ['channel:*'] }
 

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Connection } from 'rabbitmq-client'
-import { type RabbitmqIngressOptions, rabbitmqIngress } from '../../../src/ingress/rabbitmq/rabbitmq.ts'
 import { isClient, type RabbitClient } from '../../../src/ingress/rabbitmq/library.ts'
 import { parseRabbitmq } from '../../../src/ingress/rabbitmq/options.ts'
+import { type RabbitmqIngressOptions, rabbitmqIngress } from '../../../src/ingress/rabbitmq/rabbitmq.ts'
 
 const LEAST = { rabbitmq: 'amqp://127.0.0.1', topics: ['channel:*'] }
 
@@ -57,9 +57,12 @@ test('a Connection of the library is known as one', t => {
 
 test('a URL that cannot be used ends the start, without what it contains', async () => {
   const road = rabbitmqIngress({ ...LEAST, rabbitmq: 'http://user:secret@127.0.0.1' })
-  await assert.rejects(async () => road.open({ node: 'n', log: { warn() {} } } as never), (error: Error) => {
-    assert.match(error.message, /option rabbitmqIngress\.rabbitmq cannot be used/)
-    assert.doesNotMatch(String(error.stack), /secret/)
-    return true
-  })
+  await assert.rejects(
+    async () => road.open({ node: 'n', log: { warn() {} } } as never),
+    (error: Error) => {
+      assert.match(error.message, /option rabbitmqIngress\.rabbitmq cannot be used/)
+      assert.doesNotMatch(String(error.stack), /secret/)
+      return true
+    },
+  )
 })

@@ -42,8 +42,17 @@ export async function compiled(): Promise<void> {
   // @ts-expect-error: there is no such option
   options.redisPrefx = 'push:'
   options.ingress = [
-    rabbitmqIngress({ rabbitmq: { hostname: '127.0.0.1' }, topics: ['channel:*'], arguments: { 'x-queue-type': 'quorum' } }),
-    kafkaIngress({ kafka: { brokers: ['127.0.0.1:9092'] }, kafkaTopics: ['push'], topics: ['channel:*'], group: undefined }),
+    rabbitmqIngress({
+      rabbitmq: { hostname: '127.0.0.1' },
+      topics: ['channel:*'],
+      arguments: { 'x-queue-type': 'quorum' },
+    }),
+    kafkaIngress({
+      kafka: { brokers: ['127.0.0.1:9092'] },
+      kafkaTopics: ['push'],
+      topics: ['channel:*'],
+      group: undefined,
+    }),
   ]
   const client: Client<{ 'order.created': { id: number } }> = connect('/ws')
   client.on('order.created', order => order.id.toFixed())
