@@ -3,7 +3,7 @@ import { CLOSE, isReservedType, MAX_CLOSE_REASON_BYTES, shouldReconnect } from '
 import { Credentials } from './credentials.ts'
 import { ClientError, type Handler, Handlers } from './handlers.ts'
 import { Link } from './link.ts'
-import { type Message, parse } from './message.ts'
+import type { Message } from './message.ts'
 import type {
   Binary,
   ClientOptions,
@@ -38,7 +38,7 @@ export class PushClient {
   private handlers = new Handlers()
   private places: Positions
   private topics: Topics
-  private requests = new Requests(text => this.write(text))
+  private requests = new Requests(message => this.say(message))
   private credentials: Credentials
   private rosters = new Rosters(this.handlers, topic => this.requests.ask('subscribe', { topic, presence: true }))
   private link: Link | undefined
@@ -91,14 +91,12 @@ export class PushClient {
     this.topics.forget(topic)
     this.rosters.forget(topic)
     // Without a ref the answer would look like an unsubscription by the server.
-    if (this.state === 'open')
-      this.write(JSON.stringify({ type: 'unsubscribe', payload: { topic }, ref: this.requests.nextRef() }))
+    if (this.state === 'open') this.say({ type: 'unsubscribe', payload: { topic }, ref: this.requests.nextRef() })
   }
 
   send(what: string | Binary, payload?: unknown): boolean {
-    return (
-      this.state === 'open' && this.write(typeof what === 'string' ? JSON.stringify({ type: what, payload }) : what)
-    )
+    if (this.state !== 'open') return false
+    return typeof what === 'string' ? this.say({ type: what, payload }) : (this.link?.sayBinary(what) ?? false)
   }
 
   async request(type: string, payload?: unknown, { timeout }: { timeout?: number } = {}): Promise<never> {
@@ -134,7 +132,7 @@ export class PushClient {
   }
 
   private async open(attempt: number): Promise<void> {
-    const { WebSocket } = this.options
+    const { WebSocket, codec } = this.options
     let failure: [code: string, message: string] = ['TICKET', 'ticket() failed']
     try {
       // The caller of connect() can add listeners before anything happens.
@@ -146,7 +144,8 @@ export class PushClient {
       const since = this.places.forUrl()
       if (since) url.searchParams.set('since', since)
       failure = ['CONNECT', 'the WebSocket could not be created']
-      this.attach(new WebSocket(url.href), first)
+      // An older server selects the other one.
+      this.attach(codec ? new WebSocket(url.href, [codec.protocol, 'push.json']) : new WebSocket(url.href), first)
     } catch (cause) {
       if (attempt !== this.attempt) return
       this.lose(ABNORMAL, failure[1])
@@ -154,13 +153,19 @@ export class PushClient {
     }
   }
 
-  private attach(socket: WebSocketLike, first: string | undefined): void {
-    if (first !== undefined) socket.onopen = () => socket.send(first)
-    this.link = new Link(socket, {
-      received: data => this.receive(data),
-      closed: (code, reason) => (shouldReconnect(code) ? this.lose(code, reason) : this.end(code, reason)),
-      silent: reason => this.lose(ABNORMAL, reason),
-    })
+  private attach(socket: WebSocketLike, first: object | undefined): void {
+    const events = {
+      received: (message: Message | undefined, data: unknown) => {
+        if (!message || !this.dispatch(message)) this.handlers.tell('invalid', { data })
+      },
+      binary: (data: unknown) => this.handlers.emit('event binary', data),
+      closed: (code: number, reason: string) =>
+        shouldReconnect(code) ? this.lose(code, reason) : this.end(code, reason),
+      silent: (reason: string) => this.lose(ABNORMAL, reason),
+    }
+    const link = new Link(socket, events, this.options.codec)
+    if (first) socket.onopen = () => link.say(first)
+    this.link = link
   }
 
   private lose(code: number, reason: string): void {
@@ -201,15 +206,6 @@ export class PushClient {
     if (this.state === 'open') this.link?.wake()
     // Not before the delay that the server asked for: it spreads reconnects.
     else if (this.state === 'waiting' && this.after === undefined) this.connect()
-  }
-
-  private receive(data: unknown): void {
-    if (typeof data !== 'string') {
-      this.handlers.emit('event binary', data)
-      return
-    }
-    const message = parse(data)
-    if (!message || !this.dispatch(message)) this.handlers.tell('invalid', { data })
   }
 
   /** False if it is not a valid message of the protocol. */
@@ -312,7 +308,7 @@ export class PushClient {
     if (isHandled && typeof message.ack === 'string') this.send('ack', { token: message.ack })
   }
 
-  private write(data: string | Binary): boolean {
-    return this.link?.write(data) ?? false
+  private say(message: object): boolean {
+    return this.link?.say(message) ?? false
   }
 }

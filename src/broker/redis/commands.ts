@@ -5,6 +5,15 @@ import { Refusals } from './refusals.ts'
 
 export type Command = [name: string, ...args: (string | number)[]]
 
+/** Functions whose answers have envelopes in them, which need not be text. */
+const OF_ENVELOPES: ReadonlySet<unknown> = new Set(['push_history', 'push_newest'])
+
+function answersInBytes([name, first, keys, ...rest]: Command): boolean {
+  if (name === 'FCALL') return OF_ENVELOPES.has(first)
+  // The script gets the name of the function behind its keys.
+  return name === 'EVALSHA' && OF_ENVELOPES.has(rest[Number(keys)])
+}
+
 interface Waiting {
   commands: Command[]
   /** Until when it waits, first for the link and then for the answer. */
@@ -126,7 +135,9 @@ export class CommandLink {
 
   async #send(calls: Waiting[]): Promise<void> {
     const pipeline = this.#link.client.pipeline()
-    for (const { commands } of calls) for (const command of commands) pipeline.call(...command)
+    for (const { commands } of calls) {
+      for (const command of commands) pipeline[answersInBytes(command) ? 'callBuffer' : 'call'](...command)
+    }
     const replying = execOrFail(pipeline)
     const batch: Batch = { open: calls, timer: undefined }
     this.#batches.add(batch)
