@@ -90,6 +90,15 @@ test('an envelope in MessagePack is like one in JSON, whoever writes it', async 
     const { delivered, skipped, reasons } = JSON.parse(answer)
     assert.deepEqual([delivered, skipped, reasons], [0, 3, { except: 3 }])
   }
+  const { body } = await nodes[0].call('/push/explain?topic=channel:mixed2')
+  const { nodes: reports } = body as { nodes: { publications: { type: string; delivered: number }[] }[] }
+  assert.deepEqual(
+    reports.map(({ publications }) => publications.map(({ type, delivered }) => `${type} ${delivered}`)),
+    [
+      ['notice 0', 'notice 3'],
+      ['notice 0', 'notice 3'],
+    ],
+  )
   // As a shell would write it: a map of one, the key of four letters, the text of four.
   await redis.admin.publish('push:user:7', Buffer.from('\x81\xa4type\xa4bare', 'latin1'))
   for (const client of clients)
