@@ -33,6 +33,7 @@ export {
   type WorkerHandler,
 } from './options/options.ts'
 export type { PresenceOption } from './options/presence.ts'
+export { binaryForm, bytesOf } from './protocol/binary.ts'
 export type { PushError } from './protocol/errors.ts'
 export type { EventKind } from './protocol/event.ts'
 export { CLOSE, type From, shouldReconnect } from './protocol/messages.ts'

@@ -3,9 +3,11 @@ import fp from 'fastify-plugin'
 import { PushBridge } from './bridge.ts'
 import type { Broker } from './broker/broker.ts'
 import { Metrics } from './broker/metrics.ts'
+import { Decoder } from './delivery/decoder.ts'
 import { Intake } from './ingress/intake.ts'
 import { Roads } from './ingress/roads.ts'
 import { openBroker } from './node/broker-choice.ts'
+import { Codecs } from './node/codecs.ts'
 import { descriptorProblem } from './node/descriptors.ts'
 import { Events } from './node/events/events.ts'
 import { Hub, type HubEvents } from './node/hub.ts'
@@ -45,12 +47,15 @@ const pushBridge: FastifyPluginAsync<PushBridgeOptions> = async (app, input) => 
   }
   const schemas = new SchemaTable(options.schemas)
   const rules = new HistoryRules(options.history)
+  const codecs = await Codecs.open(options.codecs)
   const { broker, release } = await openBroker(app, options)
   // At once: a registration that fails further down must not leave links to Redis behind.
   app.addHook('onClose', release)
   const metrics = new Metrics()
   const events = openEvents(app, options, { broker, metrics })
-  const hub = new Hub(broker, options, { schemas, rules }, metrics, hubEvents(app, events))
+  const reports = hubEvents(app, events)
+  const decoder = new Decoder(schemas, options.limits.publication, reports.failed, codecs.readMsgpack)
+  const hub = new Hub(broker, options, { decoder, rules }, metrics, reports)
   const uncounted = new Publisher(broker, schemas, rules, options.limits.publication)
   const publisher = uncounted.countedBy(new Tally(metrics, 'app'))
   const workers = await Workers.open(options, error => app.log.error({ err: error }, 'push: a worker failed'))
@@ -61,7 +66,7 @@ const pushBridge: FastifyPluginAsync<PushBridgeOptions> = async (app, input) => 
     taker: events,
     workers,
   })
-  const histories = new HistoryReader(broker, schemas, options.limits.publication)
+  const histories = new HistoryReader(broker, schemas, options.limits.publication, codecs.readMsgpack)
   const admission = new Admission(hub, options, app.log)
   openReporter(app, hub, () => admission.gate.pending)
   const roads = openIngress(app, options, { broker, publisher: uncounted, rules, metrics })
@@ -69,7 +74,7 @@ const pushBridge: FastifyPluginAsync<PushBridgeOptions> = async (app, input) => 
   app.decorate(options.name, push as never)
   await app.register(async scope => {
     const server = await shareWebSocketServer(scope, options, admission.gate)
-    socketRoutes(scope, { hub, options, dispatcher, server, admission })
+    socketRoutes(scope, { hub, options, dispatcher, server, admission, codecs })
     if (options.sse) streamRoutes(scope, { hub, options, admission, sse: options.sse })
   })
   const { api, limits } = options

@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import { type RawData, WebSocket } from 'ws'
+import { BINARY_TYPE, type Codec } from './protocol/codecs/codec.ts'
 import type { From, Welcome } from './protocol/messages.ts'
 
 /** One message of the server. A binary message has the type `binary` and its bytes as payload. */
@@ -29,6 +30,8 @@ export interface TestConnection {
 
 export interface OpenOptions {
   headers?: Record<string, string>
+  /** What to speak instead of JSON: `msgpack` or `protobuf` of the client. Rejects if the server does not select it. */
+  codec?: Codec
   /** How long `next` waits, in milliseconds. Default 5000. */
   timeout?: number
 }
@@ -40,27 +43,28 @@ export interface OpenOptions {
 export async function openConnection(
   app: FastifyInstance,
   path: string,
-  { headers = {}, timeout = 5000 }: OpenOptions = {},
+  { headers = {}, codec, timeout = 5000 }: OpenOptions = {},
 ): Promise<TestConnection> {
   if (!app.server.listening) await app.listen({ port: 0, host: '127.0.0.1' })
   const { port } = app.server.address() as AddressInfo
-  const socket = new WebSocket(`ws://127.0.0.1:${port}${path}`, { headers })
+  const socket = new WebSocket(`ws://127.0.0.1:${port}${path}`, codec ? [codec.protocol] : [], { headers })
   const inbox = new Inbox(timeout)
-  socket.on('message', (data, isBinary) => inbox.push(toMessage(data, isBinary)))
+  socket.on('message', (data, isBinary) => inbox.push(toMessage(data, isBinary, codec)))
   const closed = new Promise<{ code: number; reason: string }>(resolve => {
     socket.on('close', (code, reason) => {
       resolve({ code, reason: reason.toString() })
       inbox.end(`the connection was closed with ${code} ${reason}`)
     })
   })
+  const say = (message: object) => socket.send(codec?.encodeMessage(message) ?? JSON.stringify(message))
   socket.on('error', () => {})
   await once(socket, 'open')
   const { payload } = await inbox.next('welcome')
   return {
     welcome: payload as Welcome,
     next: type => inbox.next(type),
-    send: (type, body, ref) => socket.send(JSON.stringify({ type, payload: body, ref })),
-    sendBinary: bytes => socket.send(bytes),
+    send: (type, body, ref) => say({ type, payload: body, ref }),
+    sendBinary: bytes => (codec ? say({ type: BINARY_TYPE, payload: bytes }) : socket.send(bytes)),
     closed,
     async close() {
       socket.close(1000)
@@ -69,7 +73,11 @@ export async function openConnection(
   }
 }
 
-function toMessage(data: RawData, isBinary: boolean): TestMessage {
+function toMessage(data: RawData, isBinary: boolean, codec: Codec | undefined): TestMessage {
+  if (codec) {
+    const message = codec.decodeMessage(data as Buffer) as TestMessage
+    return message.type === BINARY_TYPE ? { type: 'binary', payload: message.payload } : message
+  }
   return isBinary ? { type: 'binary', payload: data } : (JSON.parse(String(data)) as TestMessage)
 }
 

@@ -13,6 +13,7 @@ import { Registry } from 'prom-client'
 import { type TSchema, Type } from 'typebox'
 import { WebSocket } from 'ws'
 import { tracing } from '../src/broker/tracing.ts'
+import { msgpack } from '../src/client/msgpack.ts'
 import pushBridge, { clientHandler, type PushBridgeOptions } from '../src/index.ts'
 import { StreamsIngressSchema } from '../src/ingress/streams/options.ts'
 import { streamsIngress } from '../src/ingress/streams/streams.ts'
@@ -162,6 +163,7 @@ const ENTRIES: Record<string, string> = {
   'fastify-push-bridge': 'src/index.ts',
   'fastify-push-bridge/client': 'src/client/index.ts',
   'fastify-push-bridge/ingress-streams': 'src/ingress/streams/streams.ts',
+  'fastify-push-bridge/client/msgpack': 'src/client/msgpack.ts',
   'fastify-push-bridge/publisher': 'src/publisher.ts',
   'fastify-push-bridge/testing': 'src/testing.ts',
 }
@@ -486,6 +488,22 @@ test('api: the publisher, the client and the test of an application', async () =
   await client.stop()
 })
 
+test('api: a client with another codec', async t => {
+  const app = await buildApp(t, { codecs: ['json', 'msgpack'] })
+  const { port: own } = app.server.address() as { port: number }
+  const client = runModule(take(API, 'Another codec', 'js')[0]!.replace('3000', `${own}`))
+  const message = { type: 'thumbnail', payload: { id: 7, png: new Uint8Array(8) } }
+  const isThere = () => [...app.push.connections.values()].some(({ topics }) => topics.has('channel:orders'))
+  await until(
+    () => isThere() || client.hasEnded,
+    () => `its subscription; it said ${client.output}`,
+    START,
+  )
+  await app.push.publish('channel:orders', message)
+  await client.until(/^thumbnail 8 bytes$/m)
+  await client.stop()
+})
+
 /** The names that a table gives to what it lists; several may share a row. */
 const namesIn = (rows: string[][]) =>
   [...new Set(rows.flatMap(([cell]) => [...cell!.matchAll(/`(\w+)/g)].map(([, name]) => name!)))].toSorted()
@@ -779,6 +797,45 @@ const noted = () => until(() => redis.admin.exists('push:rejected'), 'a note of 
 
 const decode = (text: string): Decoded => decodeEnvelope(Buffer.from(text), 262_144)
 const keysOf = (text: string) => Object.keys(JSON.parse(text)).toSorted()
+
+test('protocol: other codecs, byte for byte, and bytes in JSON', async t => {
+  const app = await buildApp(t, { codecs: ['json', 'msgpack', 'protobuf'] })
+  const { port: own } = app.server.address() as { port: number }
+  const PROTOCOL = 'docs/protocol.md'
+  for (const [name] of tableOf(PROTOCOL, 'Other codecs')) {
+    const socket = new WebSocket(`ws://127.0.0.1:${own}/ws`, [without(name!)])
+    t.after(() => socket.terminate())
+    const [, isBinary] = await once(socket, 'message')
+    assert.deepEqual([socket.protocol, isBinary], [without(name!), name !== '`push.json`'])
+    if (name !== '`push.msgpack`') continue
+    for (const line of take(PROTOCOL, 'Other codecs', 'hex')[0]!.trim().split('\n')) {
+      const [, arrow, hex, json] = /^(.) ([0-9a-f ]+?) {2,}(.*)$/.exec(line)!
+      const bytes = Buffer.from(hex!.replaceAll(' ', ''), 'hex')
+      assert.deepEqual(msgpack.decodeMessage(bytes), JSON.parse(json!))
+      if (arrow === '→') socket.send(bytes)
+      else assert.deepEqual((await once(socket, 'message'))[0], bytes)
+    }
+  }
+  const [written] = take(PROTOCOL, 'Bytes in JSON', 'json') as [string]
+  const connection = await openConnection(app, '/ws/orders')
+  const coded = await openConnection(app, '/ws/orders', { codec: msgpack })
+  const { type, payload } = JSON.parse(written) as { type: string; payload: { id: number; png: { $binary: string } } }
+  const png = Buffer.from(payload.png.$binary, 'base64')
+  await app.push.publish('channel:orders', { type, payload: { ...payload, png } })
+  assert.deepEqual(await connection.next(), JSON.parse(written))
+  assert.deepEqual(Buffer.from(((await coded.next()).payload as { png: Uint8Array }).png), png)
+})
+
+test('redis: an envelope in MessagePack, from PHP', async t => {
+  const [script] = take(REDIS, 'Envelopes in MessagePack', 'php') as [string]
+  const app = await buildApp(t, { codecs: ['json', 'msgpack'] })
+  const connection = await openConnection(app, '/ws')
+  const answer = await run(t, 'php', script)
+  if (answer === undefined) return
+  assert.equal(answer, '1 nodes\n')
+  const pixel = { type: 'pixel', payload: { $binary: '/wB/' }, topic: 'user:42' }
+  assert.deepEqual(await connection.next(), pixel)
+})
 
 test('redis: what is an envelope and what is refused', () => {
   for (const text of take(REDIS, 'The envelope', 'json')) assert.equal(decode(text).kind, 'publication', text)

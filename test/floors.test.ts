@@ -12,6 +12,7 @@ const SRC = fileURLToPath(new URL('../src', import.meta.url))
  */
 const FLOORS: string[][] = [
   ['protocol'],
+  ['protocol/codecs'],
   // What browsers load is bundled.
   ['client', 'broker', 'page'],
   ['broker/memory', 'broker/redis', 'publish', 'connection'],
@@ -31,6 +32,7 @@ const FLOORS: string[][] = [
 /** What a newcomer opens first. */
 const FIRST = {
   protocol: 'messages.ts',
+  'protocol/codecs': 'codec.ts',
   client: 'index.ts',
   page: 'index.ts',
   broker: 'broker.ts',
@@ -199,6 +201,15 @@ test('the libraries of queues are loaded in one place each, when a road is opene
     rooms.map(({ name }) => name).filter(name => readFileSync(join(SRC, name), 'utf8').includes(`= '${library}'`))
   assert.deepEqual(naming('rabbitmq-client'), ['ingress/rabbitmq/library.ts'])
   assert.deepEqual(naming('kafkajs'), ['ingress/kafka/library.ts'])
+})
+
+test('only the codecs know the packages that they are made of, and nobody loads one that nobody asks for', () => {
+  assert.deepEqual(importers(/^@msgpack\//, 'with types'), ['protocol/codecs/msgpack.ts'])
+  assert.deepEqual(importers(/^@bufbuild\//, 'with types'), ['protocol/codecs/protobuf.ts'])
+  const CODED = /protocol\/codecs\/(strict-)?(msgpack|protobuf)\.ts$/
+  // By a dynamic import in the one, which the option `codecs` decides on; the others are entries of the package.
+  assert.deepEqual(importers(CODED, 'with types'), ['client/msgpack.ts', 'client/protobuf.ts', 'node/codecs.ts'])
+  assert.doesNotMatch(readFileSync(join(SRC, 'node/codecs.ts'), 'utf8'), /^import .*(msgpack|protobuf)\.ts'/m)
 })
 
 test('what the browser imports knows no Node and no package', () => {

@@ -61,6 +61,8 @@ export type CounterName =
   | 'deliveries_skipped_total'
   | 'messages_dropped_total'
   | 'written_bytes_total'
+  | 'messages_recoded_total'
+  | 'publications_unwritable_total'
   | 'gaps_total'
   | 'recoveries_total'
   | 'publications_filled_total'

@@ -2,11 +2,13 @@ import type { Dialer } from './dialer.ts'
 import { Fallback } from './fallback.ts'
 import type { ClientError } from './handlers.ts'
 import { Link } from './link.ts'
-import { parse } from './message.ts'
+import type { Message } from './message.ts'
 import type { Binary, WebSocketLike } from './options.ts'
 
 interface ConnectorEvents {
-  received(data: unknown): void
+  /** A message, or undefined for what is none. */
+  received(message: Message | undefined, data: unknown): void
+  binary(data: unknown): void
   closed(code: number, reason: string): void
   silent(reason: string): void
   /** The attempt could not begin; `report` follows. */
@@ -43,8 +45,8 @@ export class Connector {
       await this.dialer.dial({
         isStream,
         isOver: () => attempt !== this.attempt,
-        take: socket => {
-          this.link = this.linkOf(socket, isStream)
+        take: (socket, first) => {
+          this.link = this.linkOf(socket, isStream, first)
         },
       })
     } catch (error) {
@@ -70,8 +72,12 @@ export class Connector {
     this.fallback.refresh(open)
   }
 
-  write(data: string | Binary): boolean {
-    return this.link?.write(data) ?? false
+  say(message: object): boolean {
+    return this.link?.say(message) ?? false
+  }
+
+  sayBinary(data: Binary): boolean {
+    return this.link?.sayBinary(data) ?? false
   }
 
   wake(): void {
@@ -86,17 +92,20 @@ export class Connector {
     link?.leave(code, reason)
   }
 
-  private linkOf(socket: WebSocketLike, isStream: boolean): Link {
-    const link: Link = new Link(socket, isStream, {
-      received: data => {
-        if (link !== this.fallback.candidate || this.takes(link, data)) this.events.received(data)
+  private linkOf(socket: WebSocketLike, isStream: boolean, first?: object): Link {
+    const events = {
+      received: (message: Message | undefined, data: unknown) => {
+        if (link !== this.fallback.candidate || this.takes(link, message)) this.events.received(message, data)
       },
-      closed: (code, reason) => {
+      binary: (data: unknown) => this.events.binary(data),
+      closed: (code: number, reason: string) => {
         if (link === this.fallback.candidate) this.fallback.drop()
         else this.events.closed(code, reason)
       },
-      silent: reason => this.events.silent(reason),
-    })
+      silent: (reason: string) => this.events.silent(reason),
+    }
+    const link: Link = new Link(socket, isStream, events, this.dialer.codec)
+    if (first) socket.onopen = () => link.say(first)
     return link
   }
 
@@ -106,8 +115,8 @@ export class Connector {
       await this.dialer.dial({
         isStream: false,
         isOver: () => attempt !== this.attempt,
-        take: socket => {
-          this.fallback.candidate = this.linkOf(socket, false)
+        take: (socket, first) => {
+          this.fallback.candidate = this.linkOf(socket, false, first)
         },
       })
     } catch (error) {
@@ -119,8 +128,8 @@ export class Connector {
    * The first message of a WebSocket that was opened beside the stream. What the stream brought meanwhile comes again, and is
    * known by its position.
    */
-  private takes(link: Link, data: unknown): boolean {
-    if (typeof data !== 'string' || parse(data)?.type !== 'welcome') return false
+  private takes(link: Link, message: Message | undefined): boolean {
+    if (message?.type !== 'welcome') return false
     this.fallback.candidate = undefined
     this.events.leaving()
     this.link = link

@@ -24,9 +24,9 @@ export class Credentials {
   }
 
   /** Puts a ticket into the URL, and returns the first message, if the application has the one or the other. */
-  async prepare(url: URL): Promise<string | undefined> {
+  async prepare(url: URL): Promise<object | undefined> {
     const { ticket, authenticate } = this.options
-    if (authenticate) return JSON.stringify({ type: 'authenticate', payload: await authenticate() })
+    if (authenticate) return { type: 'authenticate', payload: await authenticate() }
     if (ticket) url.searchParams.set('ticket', usable(await ticket()))
     return undefined
   }

@@ -1,3 +1,4 @@
+import type { Codec } from '../protocol/codecs/codec.ts'
 import type { Credentials } from './credentials.ts'
 import { EventStream } from './event-stream.ts'
 import { ClientError, type Handlers } from './handlers.ts'
@@ -26,7 +27,8 @@ interface DialerParts {
 interface Attempt {
   isStream: boolean
   isOver(): boolean
-  take(socket: WebSocketLike): void
+  /** `first`: what is to be said as soon as it is open. */
+  take(socket: WebSocketLike, first?: object): void
 }
 
 /** Begins attempts: with a fresh ticket and the positions of that moment. */
@@ -35,6 +37,10 @@ export class Dialer {
 
   constructor(parts: DialerParts) {
     this.parts = parts
+  }
+
+  get codec(): Codec | undefined {
+    return this.parts.options.codec
   }
 
   /** Rejects with a ClientError. */
@@ -53,9 +59,9 @@ export class Dialer {
       if (since) url.searchParams.set('since', since)
       if (isStream) return take(new EventStream(url.href, { first, late: isAnswered => this.late(isAnswered) }))
       failure = ['CONNECT', 'the WebSocket could not be created']
-      const socket: WebSocketLike = new options.WebSocket(url.href)
-      if (first !== undefined) socket.onopen = () => socket.send(first)
-      take(socket)
+      // An older server selects the other one.
+      const offered = this.codec && [this.codec.protocol, 'push.json']
+      take(offered ? new options.WebSocket(url.href, offered) : new options.WebSocket(url.href), first)
     } catch (cause) {
       if (isOver()) return
       throw new ClientError(...failure, cause)

@@ -15,7 +15,7 @@ const FINAL = [400, 401, 403]
 
 interface StreamRequest {
   /** The first message, which a stream cannot send. */
-  first: string | undefined
+  first: object | undefined
   /** No message came in time. `isAnswered`: the headers did. */
   late(isAnswered: boolean): void
 }
@@ -48,9 +48,12 @@ export class EventStream implements WebSocketLike {
     this.request.abort()
   }
 
-  private async read(url: string, first: string | undefined): Promise<void> {
+  private async read(url: string, first: object | undefined): Promise<void> {
     const response = await fetch(url, {
-      headers: { accept: 'text/event-stream', ...(first && { 'push-authenticate': encodeURIComponent(first) }) },
+      headers: {
+        accept: 'text/event-stream',
+        ...(first && { 'push-authenticate': encodeURIComponent(JSON.stringify(first)) }),
+      },
       // As a WebSocket does.
       credentials: 'include',
       cache: 'no-store',

@@ -14,6 +14,7 @@ import { resolveUrl } from './page.ts'
 import type { Roster, RosterChange } from './roster.ts'
 import { PushClient } from './session.ts'
 
+export type { Codec } from '../protocol/codecs/codec.ts'
 export type { Member } from '../protocol/presence.ts'
 export type {
   Authenticated,
@@ -53,7 +54,7 @@ export interface ClientEvents {
    */
   unreachable: { attempts: number; message: string }
   /** The server sent `data`, which is not a message of the protocol. The first one is logged if nobody listens. */
-  invalid: { data: string }
+  invalid: { data: string | ArrayBuffer }
   binary: ArrayBuffer
   /**
    * The identity ends at this time, in milliseconds since 1970. With the option `ticket` or `authenticate` the client asks

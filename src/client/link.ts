@@ -1,3 +1,5 @@
+import type { Codec } from '../protocol/codecs/codec.ts'
+import { type Message, parse } from './message.ts'
 import type { Binary, WebSocketLike } from './options.ts'
 
 const PING_EVERY = 25_000
@@ -10,9 +12,13 @@ const MISSED_PONGS = 2
 const OPEN = 1
 /** The code of a connection that ended without a word. */
 export const ABNORMAL = 1006
+/** The message that stands for a binary frame where every frame is a message. */
+const BINARY = 'push.binary'
 
 interface LinkEvents {
-  received(data: unknown): void
+  /** A message, or undefined for what is none. */
+  received(message: Message | undefined, data: unknown): void
+  binary(data: unknown): void
   closed(code: number, reason: string): void
   silent(reason: string): void
 }
@@ -21,6 +27,8 @@ interface LinkEvents {
 export class Link {
   private socket: WebSocketLike
   private events: LinkEvents
+  /** What the application would like to speak; the server decides. */
+  private wanted: Codec | undefined
   private timer: ReturnType<typeof setTimeout> | undefined
   private pongDue = false
   private isWaking = false
@@ -30,15 +38,16 @@ export class Link {
   /** It is an event stream: nobody can be asked whether he lives, but the server sends something all the time. */
   readonly isStream: boolean
 
-  constructor(socket: WebSocketLike, isStream: boolean, events: LinkEvents) {
+  constructor(socket: WebSocketLike, isStream: boolean, events: LinkEvents, codec?: Codec) {
     let problem = ''
     this.socket = socket
     this.isStream = isStream
     this.events = events
+    this.wanted = codec
     socket.binaryType = 'arraybuffer'
     socket.onmessage = (event: { data: unknown }) => {
       if (this.pongDue) this.rest()
-      events.received(event.data)
+      this.receive(event.data)
     }
     // Only `ws` gives a reason; a browser hides it from the page.
     socket.onerror = (event: { message?: string }) => {
@@ -50,10 +59,38 @@ export class Link {
     }
   }
 
-  write(data: string | Binary): boolean {
+  /** False if the socket is not open. */
+  say(message: object): boolean {
+    return this.write(this.codec?.encodeMessage(message) ?? JSON.stringify(message))
+  }
+
+  sayBinary(data: Binary): boolean {
+    if (!this.codec) return this.write(data)
+    if (data instanceof Blob) throw new TypeError(`${this.codec.protocol} takes no Blob: await blob.arrayBuffer()`)
+    const bytes = ArrayBuffer.isView(data)
+      ? new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
+      : new Uint8Array(data)
+    return this.say({ type: BINARY, payload: bytes })
+  }
+
+  private get codec(): Codec | undefined {
+    return this.wanted && this.socket.protocol === this.wanted.protocol ? this.wanted : undefined
+  }
+
+  private write(data: string | Binary): boolean {
     if (this.isStream || this.socket.readyState !== OPEN) return false
     this.socket.send(data)
     return true
+  }
+
+  private receive(data: unknown): void {
+    const { codec } = this
+    if (!codec && typeof data !== 'string') return this.events.binary(data)
+    const message = parse(data, codec)
+    const { type, payload } = message ?? {}
+    // Bytes are a part of the frame: the application gets its own.
+    if (codec && type === BINARY && payload instanceof Uint8Array) this.events.binary(payload.slice().buffer)
+    else this.events.received(message, data)
   }
 
   /** Starts to ping. `interval` is that of the server's own heartbeat. */
@@ -97,7 +134,7 @@ export class Link {
 
   private ping(missed = 0, within = PONG_WITHIN): void {
     this.pongDue = true
-    this.write('{"type":"ping"}')
+    this.say({ type: 'ping' })
     clearTimeout(this.timer)
     this.timer = setTimeout(() => {
       if (missed + 1 < MISSED_PONGS) this.ping(missed + 1)

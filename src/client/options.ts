@@ -1,3 +1,4 @@
+import type { Codec } from '../protocol/codecs/codec.ts'
 import type { From, TopicState } from '../protocol/messages.ts'
 import type { PresenceMessage } from '../protocol/presence.ts'
 
@@ -37,6 +38,8 @@ export type Binary = ArrayBuffer | ArrayBufferView | Blob
 export interface WebSocketLike {
   binaryType: string
   readonly readyState: number
+  /** The subprotocol that the server selected. Used with the option `codec` alone. */
+  readonly protocol?: string
   /** Used with the option `authenticate` alone. */
   onopen?: ((event: never) => unknown) | null
   onmessage: ((event: never) => unknown) | null
@@ -72,8 +75,14 @@ export interface ClientOptions {
    * `/-/events` below the URL, which must not name a channel then; or its URL. Default: false.
    */
   fallback?: boolean | string
+  /**
+   * Speaks something else than JSON, if the server does: `msgpack` of `fastify-push-bridge/client/msgpack`, or `protobuf` of
+   * `fastify-push-bridge/client/protobuf`. Bytes in payloads are then `Uint8Array` in both directions.
+   */
+  codec?: Codec
   /** Default: the built-in one. Node 20 has none: pass `(await import('ws')).WebSocket` of the package `ws`. */
   WebSocket?: new (
     url: string,
+    protocols?: string[],
   ) => WebSocketLike
 }

@@ -14,13 +14,13 @@ export interface Answer<T = unknown> {
 
 /** Requests on the present connection that wait for an answer with their ref. */
 export class Requests {
-  private write: (text: string) => boolean
+  private say: (message: object) => boolean
   private pending = new Map<unknown, Answer>()
   private lastRef = 0
 
-  /** `write` sends a text and returns false if it cannot. */
-  constructor(write: (text: string) => boolean) {
-    this.write = write
+  /** `say` sends a message and returns false if it cannot. */
+  constructor(say: (message: object) => boolean) {
+    this.say = say
   }
 
   get isFull(): boolean {
@@ -38,7 +38,7 @@ export class Requests {
   async ask(type: string, payload: unknown, timeout: number = REPLY_WITHIN): Promise<never> {
     const ref = this.nextRef()
     const answer = defer<never>()
-    if (!this.write(JSON.stringify({ type, payload, ref }))) throw lost()
+    if (!this.say({ type, payload, ref })) throw lost()
     const late = () => answer.reject(new ClientError('TIMEOUT', `no answer to ${type} in ${timeout} ms`))
     const timer = setTimeout(late, Math.min(timeout, MAX_TIMER))
     this.pending.set(ref, answer)

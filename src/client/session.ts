@@ -5,7 +5,7 @@ import { Credentials } from './credentials.ts'
 import { Dialer } from './dialer.ts'
 import { ClientError, type Handler, Handlers } from './handlers.ts'
 import { ABNORMAL } from './link.ts'
-import { type Message, parse } from './message.ts'
+import type { Message } from './message.ts'
 import type { Binary, ClientOptions, ClientPublishOptions, ClientState, Published, Subscribed } from './options.ts'
 import { watchPage } from './page.ts'
 import { Positions } from './positions.ts'
@@ -30,7 +30,7 @@ export class PushClient {
   private handlers = new Handlers()
   private places: Positions
   private topics: Topics
-  private requests = new Requests(text => this.write(text))
+  private requests = new Requests(message => this.say(message))
   private credentials: Credentials
   private rosters = new Rosters(this.handlers, topic => this.requests.ask('subscribe', { topic, presence: true }))
   private connector: Connector
@@ -50,7 +50,10 @@ export class PushClient {
     const { handlers, places, credentials } = this
     const dialer = new Dialer({ url, options, handlers, places, credentials, topics: () => this.topics.wanted.keys() })
     this.connector = new Connector(dialer, !!options.fallback, {
-      received: data => this.receive(data),
+      received: (message, data) => {
+        if (!message || !this.dispatch(message)) handlers.tell('invalid', { data })
+      },
+      binary: data => handlers.emit('event binary', data),
       closed: (code, reason) => (shouldReconnect(code) ? this.lose(code, reason) : this.end(code, reason)),
       silent: reason => this.lose(ABNORMAL, reason),
       failed: ({ message }) => this.lose(ABNORMAL, message),
@@ -98,14 +101,12 @@ export class PushClient {
     this.rosters.forget(topic)
     if (this.connector.isStream) return this.refresh()
     // Without a ref the answer would look like an unsubscription by the server.
-    if (this.state === 'open')
-      this.write(JSON.stringify({ type: 'unsubscribe', payload: { topic }, ref: this.requests.nextRef() }))
+    if (this.state === 'open') this.say({ type: 'unsubscribe', payload: { topic }, ref: this.requests.nextRef() })
   }
 
   send(what: string | Binary, payload?: unknown): boolean {
-    return (
-      this.state === 'open' && this.write(typeof what === 'string' ? JSON.stringify({ type: what, payload }) : what)
-    )
+    if (this.state !== 'open') return false
+    return typeof what === 'string' ? this.say({ type: what, payload }) : this.connector.sayBinary(what)
   }
 
   async request(type: string, payload?: unknown, { timeout }: { timeout?: number } = {}): Promise<never> {
@@ -194,12 +195,6 @@ export class PushClient {
     if (this.state === 'open') this.connector.wake()
     // Not before the delay that the server asked for: it spreads reconnects.
     else if (this.state === 'waiting' && this.after === undefined) this.connect()
-  }
-
-  private receive(data: unknown): void {
-    if (typeof data !== 'string') return void this.handlers.emit('event binary', data)
-    const message = parse(data)
-    if (!message || !this.dispatch(message)) this.handlers.tell('invalid', { data })
   }
 
   /** False if it is not a valid message of the protocol. */
@@ -305,7 +300,7 @@ export class PushClient {
     if (isHandled && typeof message.ack === 'string') this.send('ack', { token: message.ack })
   }
 
-  private write(data: string | Binary): boolean {
-    return this.connector.write(data)
+  private say(message: object): boolean {
+    return this.connector.say(message)
   }
 }

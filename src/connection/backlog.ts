@@ -96,14 +96,15 @@ export class Backlog {
 
   /**
    * Drops all publications, also `refused` if it is one, and adds a `gap` that names their topics. Other messages, such
-   * as replies and errors, are kept. Returns how many messages were lost, and whether a gap was added.
+   * as replies and errors, are kept. Returns how many messages were lost, and whether a gap was added. `coded` writes the
+   * gap as the client reads it.
    */
-  drop(refused?: Segment): { lost: number; isTold: boolean } {
+  drop(refused?: Segment, coded = (gap: Segment) => gap): { lost: number; isTold: boolean } {
     const all = refused ? [...this.clear(), refused] : this.clear()
     const lost = all.filter(isPublished)
     const kept = all.filter(segment => !isPublished(segment))
     const topics = new Set(lost.flatMap(segment => segment.topics))
-    if (lost.length > 0) kept.push(gapSegment([...topics], 'slow_consumer'))
+    if (lost.length > 0) kept.push(coded(gapSegment([...topics], 'slow_consumer')))
     for (const segment of kept) this.push(segment)
     return { lost: countMessages(lost), isTold: lost.length > 0 }
   }

@@ -1,9 +1,10 @@
 import { tracing } from '../broker/tracing.ts'
+import type { Codec } from '../protocol/codecs/codec.ts'
 import { errors } from '../protocol/errors.ts'
 import { CLOSE, closeProblem, encodeMessage, type Gap, type GapReason, type Ref } from '../protocol/messages.ts'
 import type { Topic } from '../protocol/topic.ts'
 import { type Identity, type PushConnection, sinceStart } from './identity.ts'
-import { countMessages, directSegment, gapSegment, type Queue } from './queue.ts'
+import { countMessages, directSegment, gapSegment, type Queue, type Segment } from './queue.ts'
 import { type Joined, topicsOf } from './registry.ts'
 import type { Transport } from './transport.ts'
 import { Writer, type WriterOutlet } from './writer.ts'
@@ -11,6 +12,8 @@ import { Writer, type WriterOutlet } from './writer.ts'
 /** The part of the node that a connection uses. */
 export interface Outlet extends WriterOutlet {
   closing(connection: Connection): void
+  /** Messages were written anew in `codec`; `failed` of them, which were published, cannot be. */
+  recoded(codec: string, messages: number, failed: number): void
 }
 
 /** One socket: who it belongs to, what is sent to it, and how it is closed. */
@@ -63,6 +66,15 @@ export class Connection extends Writer implements PushConnection {
     return this.wire.kind
   }
 
+  /** What its messages are written with; undefined for JSON. */
+  get codec(): Codec | undefined {
+    return undefined
+  }
+
+  protected coded(segment: Segment): Segment {
+    return segment
+  }
+
   get topics(): ReadonlySet<Topic> {
     return new Set(topicsOf(this))
   }
@@ -83,7 +95,7 @@ export class Connection extends Writer implements PushConnection {
 
   /** Sends the welcome, then what was queued until now. */
   open(welcome: string): void {
-    if (this.state === 'opening') this.start(directSegment(welcome))
+    if (this.state === 'opening') this.start(this.coded(directSegment(welcome)))
   }
 
   send(type: string, payload?: unknown): boolean {

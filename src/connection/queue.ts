@@ -1,3 +1,4 @@
+import type { Codec } from '../protocol/codecs/codec.ts'
 import { encodeMessage, type Gap, type GapReason } from '../protocol/messages.ts'
 import { isCovered, type Position, timelineOf } from '../protocol/position.ts'
 import type { Topic } from '../protocol/topic.ts'
@@ -98,6 +99,8 @@ export class Segment extends Queue implements Frames {
   readonly topic: Topic | undefined
   /** The frames as connections with compression get them; null if that is not worthwhile, undefined if nobody has asked. */
   deflated: Buffer | null | undefined
+  /** The same for connections with another codec than JSON, as far as one of them was given it. */
+  coded: Map<Codec, Segment> | undefined
   #end: number
   #count: number
   /** The position of the last frame if they are recorded. In the history, too, the frames directly follow each other. */
@@ -164,6 +167,7 @@ export class Segment extends Queue implements Frames {
     this.#count += count
     this.#view = undefined
     this.deflated = undefined
+    this.coded = undefined
     this.grew(bytes)
   }
 
@@ -177,6 +181,11 @@ export class Segment extends Queue implements Frames {
     const bytes = frames.reduce((sum, frame) => sum + frame.bytes.length, 0)
     const { memory, topic } = this
     return new Segment({ memory, start: this.#end - bytes, end: this.#end }, topic, { count: wanted, position: last })
+  }
+
+  /** The same messages in other frames. */
+  reframed(frames: Frames): Segment {
+    return new Segment(frames, this.topic, { count: this.#count, position: this.#position })
   }
 
   view(): Buffer {
@@ -209,6 +218,10 @@ class Detached extends Segment {
 
   override get topics(): readonly Topic[] {
     return this.#topics
+  }
+
+  override reframed(frames: Frames): Segment {
+    return new Detached(frames, this.#topics, this.count)
   }
 }
 
@@ -248,6 +261,11 @@ function joinFew(segments: readonly Segment[]): readonly Buffer[] {
 
 export function directSegment(message: string | Uint8Array): Segment {
   return new Segment(encodeFrame(message), undefined)
+}
+
+/** Says after how many milliseconds the client is to come back. */
+export function reconnectSegment(after: number): Segment {
+  return directSegment(encodeMessage('reconnect', { after }))
 }
 
 /** `positions`: where the topics are now, so that the client continues from there. */

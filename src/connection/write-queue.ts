@@ -83,6 +83,11 @@ export class WriteQueue implements Outlet {
     this.#events.limited?.(writer as Connection, reason)
   }
 
+  recoded(codec: string, messages: number, failed: number): void {
+    this.#metrics.count('messages_recoded_total', messages, codec)
+    if (failed > 0) this.#metrics.count('publications_unwritable_total', failed, codec)
+  }
+
   gapped(reason: GapReason): void {
     this.#metrics.count('gaps_total', 1, reason)
   }

@@ -1,8 +1,8 @@
 import { tracing } from '../broker/tracing.ts'
-import { CLOSE, encodeMessage, type GapReason } from '../protocol/messages.ts'
+import { CLOSE, type GapReason } from '../protocol/messages.ts'
 import type { Topic } from '../protocol/topic.ts'
 import { Backlog, type HeldMemory } from './backlog.ts'
-import { countMessages, directSegment, isPublished, type Queue, queueWith, type Segment } from './queue.ts'
+import { countMessages, isPublished, type Queue, queueWith, reconnectSegment, type Segment } from './queue.ts'
 import { ReplayBarriers } from './replay-barrier.ts'
 import type { SlowConsumers } from './slow-consumers.ts'
 import type { Tail } from './tail.ts'
@@ -67,6 +67,8 @@ export abstract class Writer {
   protected abstract progressed(): void
   /** Tells whoever follows writes that `bytes` of `queue` were written. */
   protected abstract traceWrite(queue: Queue, bytes: number): void
+  /** The same messages as the client of this connection reads them. */
+  protected abstract coded(segment: Segment): Segment
 
   /** Bytes that wait here and in the socket. */
   get buffered(): number {
@@ -275,18 +277,17 @@ export abstract class Writer {
 
   /** Closes a connection that is too slow, without writing what it has not taken. */
   cut(refused?: Segment): void {
-    const isWelcome = this.state === 'open'
     this.outlet.dropped(countMessages(this.discard(refused)), 'slow_consumer')
     this.outlet.limited(this, 'slow_consumer')
     // After what the socket has taken, like the close frame. Clients that are cut off together reconnect one by one.
-    if (isWelcome) this.writeAll(directSegment(encodeMessage('reconnect', { after: this.outlet.reconnectAfter() })))
+    if (this.state === 'open') this.writeAll(this.coded(reconnectSegment(this.outlet.reconnectAfter())))
     this.finish(CLOSE.SLOW_CONSUMER, 'slow consumer')
   }
 
   /** Drops the publications that wait, sends a `gap` and returns how many they were. */
   #shed(refused?: Segment): number {
     const backlog = this.#backlog!
-    const { lost, isTold } = backlog.drop(refused)
+    const { lost, isTold } = backlog.drop(refused, gap => this.coded(gap))
     this.outlet.dropped(lost, 'slow_consumer')
     if (lost > 0) this.outlet.limited(this, 'slow_consumer')
     if (isTold) this.outlet.gapped('slow_consumer')

@@ -1,9 +1,16 @@
 import type { Incoming } from '../broker/broker.ts'
 import { type Extended, encodeExtended, encodeFrame, type Frames } from '../connection/frame.ts'
-import { type Decoded, decodeEnvelope, isTarget, type Publication } from '../protocol/envelope.ts'
+import {
+  type Decoded,
+  decodeEnvelope,
+  type EnvelopeReader,
+  isMsgpack,
+  isTarget,
+  type Publication,
+} from '../protocol/envelope.ts'
 import { encodeOrigin, encodePublication, needsNoEscape } from '../protocol/messages.ts'
 import { PlainEnvelope } from '../protocol/plain-envelope.ts'
-import type { Slice } from '../protocol/slice.ts'
+import { Slice } from '../protocol/slice.ts'
 import type { Topic } from '../protocol/topic.ts'
 import type { SchemaTable } from '../publish/schemas.ts'
 
@@ -20,12 +27,35 @@ export class Decoder {
   readonly #schemas: SchemaTable
   readonly #maxBytes: number
   readonly #failed: (error: unknown) => void
+  readonly #readMsgpack: EnvelopeReader | undefined
   readonly #plain = new PlainEnvelope()
 
-  constructor(schemas: SchemaTable, maxBytes: number, failed: (error: unknown) => void) {
+  /** `readMsgpack`: undefined if envelopes have to be JSON. */
+  constructor(
+    schemas: SchemaTable,
+    maxBytes: number,
+    failed: (error: unknown) => void,
+    readMsgpack?: EnvelopeReader | undefined,
+  ) {
     this.#schemas = schemas
     this.#maxBytes = maxBytes
     this.#failed = failed
+    this.#readMsgpack = readMsgpack
+  }
+
+  /**
+   * The same with its envelope in JSON: nothing behind this has to know of another form. An envelope that cannot be read
+   * stays as it is, and `decode` says why.
+   */
+  inJson<T extends { envelope: Slice }>(incoming: T): T {
+    const { envelope } = incoming
+    if (!this.#readMsgpack || !isMsgpack(envelope.memory[envelope.start])) return incoming
+    if (envelope.length > this.#maxBytes) return incoming
+    try {
+      return { ...incoming, envelope: new Slice(Buffer.from(this.#readMsgpack(envelope.view()))) }
+    } catch {
+      return incoming
+    }
   }
 
   /** Never throws: an error must not interrupt the broker, which calls this. */
@@ -47,7 +77,7 @@ export class Decoder {
   }
 
   #decode(topic: Topic, envelope: Slice): Decoded {
-    const decoded = decodeEnvelope(envelope.view(), this.#maxBytes)
+    const decoded = decodeEnvelope(envelope.view(), this.#maxBytes, this.#readMsgpack)
     if (decoded.kind === 'rejected' || decoded.kind === 'presence') return decoded
     if (decoded.kind !== 'publication') {
       // Commands for a channel or for all are refused: one mistake could close every connection.

@@ -100,14 +100,16 @@ export class Delivery implements Subscriber {
     this.#parts.metrics.count('publications_filled_total', publications)
   }
 
-  receive(incoming: Incoming): void {
+  receive(received: Incoming): void {
+    const incoming = this.#parts.decoder.inJson(received)
     if (tracing.receive.hasSubscribers) traceReceive(incoming)
     if (this.#waiting.length > 0) this.#wait(incoming)
     else this.#deliver(incoming)
     this.wake()
   }
 
-  misdirected(incoming: Incoming): void {
+  misdirected(received: Incoming): void {
+    const incoming = this.#parts.decoder.inJson(received)
     this.#fanOut.endRun()
     this.recent.now = performance.now()
     try {

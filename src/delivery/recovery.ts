@@ -242,7 +242,7 @@ export class Recovery {
     if (gap) return { ...upToDate(head), gap, readAt }
     const parts: Part[] = []
     for (const { position, envelope: bytes } of entries) {
-      const envelope = new Slice(bytes)
+      const { envelope } = this.#parts.decoder.inJson({ envelope: new Slice(bytes) })
       const decoded = this.#parts.decoder.decode(topic, envelope)
       if (decoded.kind !== 'plain' && decoded.kind !== 'publication') {
         parts.push({ segment: gapSegment([topic], 'rejected', { [topic]: position }), except: [] })

@@ -2,13 +2,13 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Broker } from '../broker/broker.ts'
 import type { Metrics } from '../broker/metrics.ts'
 import { within } from '../broker/waiting.ts'
-import { Connection } from '../connection/connection.ts'
+import { createConnection, type Line } from '../connection/coded-connection.ts'
+import type { Connection } from '../connection/connection.ts'
 import type { Identity } from '../connection/identity.ts'
 import { countOf, Registry, topicsOf } from '../connection/registry.ts'
-import type { Transport } from '../connection/transport.ts'
 import { WriteQueue } from '../connection/write-queue.ts'
 import { Acknowledgements } from '../delivery/acks.ts'
-import { Decoder } from '../delivery/decoder.ts'
+import type { Decoder } from '../delivery/decoder.ts'
 import { Delivery, type DeliveryEvents } from '../delivery/delivery.ts'
 import { held, Recovery, type Since } from '../delivery/recovery.ts'
 import type { Rounds } from '../delivery/rounds.ts'
@@ -18,7 +18,6 @@ import { CLOSE, PROTOCOL_VERSION, type Ref } from '../protocol/messages.ts'
 import type { Question } from '../protocol/question.ts'
 import { ownTopics, type Topic } from '../protocol/topic.ts'
 import type { HistoryRules } from '../publish/history-rules.ts'
-import type { SchemaTable } from '../publish/schemas.ts'
 import { executeControl } from './commands.ts'
 import { Confirmation } from './confirmation.ts'
 import { closeAll } from './drain.ts'
@@ -70,7 +69,7 @@ export class Hub {
   constructor(
     broker: Broker,
     options: Options,
-    { schemas, rules }: { schemas: SchemaTable; rules: HistoryRules },
+    { decoder, rules }: { decoder: Decoder; rules: HistoryRules },
     metrics: Metrics,
     events: HubEvents,
   ) {
@@ -85,7 +84,6 @@ export class Hub {
       limited: (connection, reason) => this.delivery.limitNotes.add(topicsOf(connection), reason),
     })
     const { registry, limits } = { registry: this.registry, limits: options.limits }
-    const decoder = new Decoder(schemas, limits.publication, events.failed)
     this.#acks = new Acknowledgements(options.publishTimeout * ACK_SHARE)
     this.#recovery = new Recovery({ broker, registry, decoder, metrics, budget: limits.buffer })
     this.#confirmation = new Confirmation(registry, limits.buffer, events.failed)
@@ -129,8 +127,8 @@ export class Hub {
   }
 
   /** Makes a connection of a socket. Live messages of the topics in `since` wait for the replay. */
-  connect(identity: Identity, transport: Transport, topics: readonly Topic[], since: Since): Connection {
-    const connection = new Connection(identity, transport, this.#writeQueue)
+  connect(identity: Identity, line: Line, topics: readonly Topic[], since: Since): Connection {
+    const connection = createConnection(identity, line, this.#writeQueue)
     this.registry.add(connection)
     for (const topic of topics) if (!this.registry.has(connection, topic)) this.registry.join(connection, topic)
     for (const topic of since.keys()) {

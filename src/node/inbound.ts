@@ -2,18 +2,12 @@ import type { Connection } from '../connection/connection.ts'
 import { topicsOf } from '../connection/registry.ts'
 import type { Options } from '../options/options.ts'
 import { errors, isPushError, type PushError } from '../protocol/errors.ts'
-import {
-  type BadMessage,
-  CLOSE,
-  type ClientMessage,
-  encodeReply,
-  parseClientMessage,
-  type Ref,
-} from '../protocol/messages.ts'
+import { type BadMessage, CLOSE, type ClientMessage, encodeReply, type Ref } from '../protocol/messages.ts'
 import { rawValue } from '../protocol/raw-json.ts'
 import type { Publisher } from '../publish/publish.ts'
 import { compilePayloadCheck, type PayloadCheck } from '../publish/schemas.ts'
 import { type Asker, Changes } from './changes.ts'
+import { readClientMessage } from './client-messages.ts'
 import type { MessageTaker } from './events/events.ts'
 import { fieldsOf } from './fields.ts'
 import type { Hub } from './hub.ts'
@@ -160,17 +154,16 @@ export class Dispatcher {
 
   #handleInbound(conversation: Conversation, { data, isBinary }: Inbound): void {
     const { connection } = conversation
-    const text = isBinary ? '' : data.toString()
-    const message = isBinary ? undefined : parseClientMessage(text)
+    const message = readClientMessage(connection.codec, data, isBinary)
     // Neither may cost a connection: a ping is a sign of life, and the server itself asks for acks.
-    const isCheap = message && 'type' in message && (message.type === 'ping' || message.type === 'ack')
+    const isCheap = 'type' in message && (message.type === 'ping' || message.type === 'ack')
     if (!this.#pay(conversation, isCheap ? CHEAP_COST : 1)) return this.#endFlood(connection)
-    if (!message) return this.#takeBinary(conversation, data)
+    if ('bytes' in message) return this.#takeBinary(conversation, message.bytes)
     if ('problem' in message) return this.#refuseBad(conversation, message)
     conversation.badInARow = 0
     if (message.type === 'ping') this.#pong(conversation, message)
     else if (message.type === 'ack') this.#acknowledge(connection, message)
-    else this.#run(conversation, message.ref, turn => this.#obey(conversation, message, text, turn))
+    else this.#run(conversation, message.ref, turn => this.#obey(conversation, message, data, turn))
   }
 
   #pong(conversation: Conversation, { payload, ref }: ClientMessage): void {
@@ -248,11 +241,11 @@ export class Dispatcher {
     return new errors.HANDLER()
   }
 
-  #obey(conversation: Conversation, message: ClientMessage, text: string, turn: Turn): unknown {
+  #obey(conversation: Conversation, message: ClientMessage, data: Buffer, turn: Turn): unknown {
     if (this.#changes.takes(message.type)) return this.#changes.take(conversation, message, turn)
     const { handlers } = this.#options
     if (this.#taker?.takes(message.type) && !Object.hasOwn(handlers, message.type)) {
-      return this.#pass(conversation.connection, message, text, turn)
+      return this.#pass(conversation.connection, message, data, turn)
     }
     return this.#handle(conversation.connection, message, turn)
   }
@@ -268,8 +261,10 @@ export class Dispatcher {
   }
 
   /** To a backend, with the payload as the client wrote it; its reply goes back in the same way. */
-  async #pass(connection: Connection, { type, ref }: ClientMessage, text: string, turn: Turn): Promise<void> {
-    const payload = rawValue(text, 'payload') ?? '{}'
+  async #pass(connection: Connection, message: ClientMessage, data: Buffer, turn: Turn): Promise<void> {
+    const { type, ref } = message
+    const written = connection.codec ? JSON.stringify(message.payload) : rawValue(data.toString(), 'payload')
+    const payload = written ?? '{}'
     const answer = await this.#taker!.take(connection, { type, payload, isAsked: ref !== undefined })
     if (ref !== undefined && !turn.isOver) connection.tell(encodeReply(answer, ref))
   }

@@ -53,6 +53,13 @@ export const OptionsSchema = Type.Object(
     expiry: ExpirySchema,
     revocation: RevocationSchema,
     publishTimeout: milliseconds(2000, 'time within which a publish returns or fails', 10),
+    codecs: Type.Array(Type.Union([Type.Literal('json'), Type.Literal('msgpack'), Type.Literal('protobuf')]), {
+      uniqueItems: true,
+      contains: Type.Literal('json'),
+      default: ['json'],
+      description:
+        'what clients may choose to speak, by subprotocol; with "msgpack", publishers may write MessagePack as well',
+    }),
     slowConsumer: Type.Union([Type.Literal('close'), Type.Literal('drop')], {
       default: 'close',
       description:

@@ -1,6 +1,7 @@
 import { isUtf8 } from 'node:buffer'
 import { type Static, Type } from 'typebox'
 import { Compile } from 'typebox/compile'
+import { stringify } from './binary.ts'
 import { closeProblem, type From, isReservedType, typeProblem } from './messages.ts'
 import { isPresenceDelta, looksLikeDelta, MAX_DELTA_BYTES, type PresenceDelta } from './presence-delta.ts'
 import { rawValue } from './raw-json.ts'
@@ -110,11 +111,25 @@ export interface Presence {
 
 export type Decoded = Publication | Control | Presence | ({ kind: 'rejected' } & Rejection)
 
-/** Reads an envelope that any program may have written to Redis. Never throws. */
-export function decodeEnvelope(bytes: Uint8Array, maxBytes: number): Decoded {
+/** Turns an envelope in MessagePack into JSON text. Throws an Error that says what is wrong with it. */
+export type EnvelopeReader = (bytes: Uint8Array) => string
+
+/** Whether an envelope that begins with this byte is a map in MessagePack. No JSON and no line of a history does. */
+export function isMsgpack(first: number | undefined): boolean {
+  return first !== undefined && first >= 0x80 && (first <= 0x8f || first === 0xde || first === 0xdf)
+}
+
+const NOT_READ =
+  'the envelope is MessagePack, which this node does not read: write JSON, or set codecs: ["json", "msgpack"] on every node'
+
+/**
+ * Reads an envelope that any program may have written to Redis. Never throws. `readMsgpack`: undefined if it has to be JSON.
+ */
+export function decodeEnvelope(bytes: Uint8Array, maxBytes: number, readMsgpack?: EnvelopeReader): Decoded {
   if (bytes.length > maxBytes && !(bytes.length <= MAX_DELTA_BYTES && looksLikeDelta(bytes))) {
     return rejected('too_large', `the envelope has ${bytes.length} bytes; limits.publication allows ${maxBytes}`)
   }
+  if (isMsgpack(bytes[0])) return decodeMsgpack(bytes, maxBytes, readMsgpack)
   if (!isUtf8(bytes)) {
     return rejected('encoding', 'the envelope is not UTF-8 (in PHP: json_encode with JSON_INVALID_UTF8_SUBSTITUTE)')
   }
@@ -138,6 +153,15 @@ export function decodeEnvelope(bytes: Uint8Array, maxBytes: number): Decoded {
     (isControl ? controlProblem(value) : publicationProblem(value))
   if (problem) return { ...problem, receipt: receiptOf(value) }
   return isControl ? toControl(value as Static<typeof ControlSchema>) : toPublication(value as never, text)
+}
+
+function decodeMsgpack(bytes: Uint8Array, maxBytes: number, read: EnvelopeReader | undefined): Decoded {
+  if (!read) return rejected('encoding', NOT_READ)
+  try {
+    return decodeEnvelope(Buffer.from(read(bytes)), maxBytes)
+  } catch (error) {
+    return rejected('encoding', `the envelope is MessagePack that cannot be used: ${(error as Error).message}`)
+  }
 }
 
 function rejected(reason: RejectReason, message: string): { kind: 'rejected' } & Rejection {
@@ -276,9 +300,12 @@ export interface EnvelopeParts {
   ext?: object | undefined
 }
 
-/** The JSON text for the broker. Throws what JSON.stringify throws, for a cycle or a BigInt. */
+/**
+ * The JSON text for the broker, with bytes in the form `{"$binary":"…"}`. Throws what JSON.stringify throws, for a cycle or a
+ * BigInt.
+ */
 export function encodeEnvelope({ type, payload, from, seq, except, receipt, ack, ext }: EnvelopeParts): string {
-  return JSON.stringify({ type, payload, from, seq, except, receipt, ack, ext })
+  return stringify({ type, payload, from, seq, except, receipt, ack, ext })!
 }
 
 export function encodeControl({ kind, ...fields }: Control): string {

@@ -33,6 +33,7 @@ export const errors = {
   /** The cause is in the log, not in the message. */
   INTERNAL: createError('PUSH_ERR_INTERNAL', '%s', 500),
   HANDLER: createError('PUSH_ERR_HANDLER', 'the handler failed', 500),
+  UNWRITABLE: createError('PUSH_ERR_UNWRITABLE', '%s', 500),
   UNSUPPORTED: createError('PUSH_ERR_UNSUPPORTED', '%s', 501),
   FULL: createError('PUSH_ERR_FULL', '%s', 503),
   UPGRADES: createError('PUSH_ERR_UPGRADES', '%s', 503),

@@ -1,3 +1,4 @@
+import { stringify } from './binary.ts'
 import type { Topic } from './topic.ts'
 import { unknownKey } from './unknown-keys.ts'
 
@@ -113,6 +114,11 @@ export function parseClientMessage(text: string): ClientMessage | BadMessage {
   } catch {
     return { problem: 'the message is not JSON', ref: undefined }
   }
+  return toClientMessage(value)
+}
+
+/** The same for a message that was read already, in whatever form it came. */
+export function toClientMessage(value: unknown): ClientMessage | BadMessage {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     return { problem: 'the message is not a JSON object such as {"type":"ping"}', ref: undefined }
   }
@@ -170,9 +176,12 @@ export function needsNoEscape(text: string): boolean {
   return true
 }
 
-/** Any other message from the server. A payload that JSON cannot represent (a function, undefined) becomes null. */
+/**
+ * Any other message from the server. A payload that JSON cannot represent (a function, undefined) becomes null; bytes have
+ * the form `{"$binary":"…"}`.
+ */
 export function encodeMessage(type: string, payload: unknown, ref?: Ref): string {
-  const text = JSON.stringify(payload) ?? 'null'
+  const text = stringify(payload) ?? 'null'
   return `{"type":${JSON.stringify(type)},"payload":${text}${ref === undefined ? '' : `,"ref":${JSON.stringify(ref)}`}}`
 }
 

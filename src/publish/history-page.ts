@@ -1,5 +1,5 @@
 import type { Broker, HistoryEntry, HistoryPage } from '../broker/broker.ts'
-import { decodeEnvelope, type Publication } from '../protocol/envelope.ts'
+import { decodeEnvelope, type EnvelopeReader, type Publication } from '../protocol/envelope.ts'
 import { errors } from '../protocol/errors.ts'
 import type { From, GapReason } from '../protocol/messages.ts'
 import { isId, lastProblem, MAX_LAST, newest } from '../protocol/position.ts'
@@ -53,12 +53,19 @@ export class HistoryReader {
   readonly #broker: Pick<Broker, 'history'>
   readonly #schemas: SchemaTable
   readonly #maxBytes: number
+  readonly #readMsgpack: EnvelopeReader | undefined
 
-  /** `maxBytes`: the largest envelope. */
-  constructor(broker: Pick<Broker, 'history'>, schemas: SchemaTable, maxBytes: number) {
+  /** `maxBytes`: the largest envelope. `readMsgpack`: undefined if envelopes have to be JSON. */
+  constructor(
+    broker: Pick<Broker, 'history'>,
+    schemas: SchemaTable,
+    maxBytes: number,
+    readMsgpack?: EnvelopeReader | undefined,
+  ) {
     this.#broker = broker
     this.#schemas = schemas
     this.#maxBytes = maxBytes
+    this.#readMsgpack = readMsgpack
   }
 
   /** Payloads are JSON text. Rejects with a PushError, also while the broker is away. */
@@ -93,7 +100,7 @@ export class HistoryReader {
 
   /** Undefined for what no client gets either. */
   #toMessage({ position, envelope }: HistoryEntry): HistoryMessage<string> | undefined {
-    const decoded = decodeEnvelope(envelope, this.#maxBytes)
+    const decoded = decodeEnvelope(envelope, this.#maxBytes, this.#readMsgpack)
     if (decoded.kind !== 'publication' || this.#schemas.problem(decoded.type, decoded.value)) return undefined
     const { type, payload = '{}', from, except }: Publication = decoded
     return { ...position, type, payload, ...(from && { from }), ...(except.length > 0 && { except }) }

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { type Static, Type } from 'typebox'
 import type { Broker, HistoryRule, Outgoing } from '../broker/broker.ts'
 import { tracing } from '../broker/tracing.ts'
+import { withForms } from '../protocol/binary.ts'
 import {
   type Command,
   encodeControl,
@@ -25,7 +26,6 @@ import { type Tally, tracePublish } from './tally.ts'
  */
 // biome-ignore lint/suspicious/noEmptyInterface: open on purpose, applications add to it by declaration merging
 export interface Publications {}
-
 type PublishedType = keyof Publications extends never ? string : keyof Publications & string
 type PayloadOf<T> = T extends keyof Publications ? Publications[T] : unknown
 
@@ -238,10 +238,11 @@ export class Publisher {
     const unknown = unknownKey(message, messageKeys)
     if (unknown) throw new errors.UNKNOWN_KEY(unknown)
     const { type, payload, from, seq, except, ack, trace } = checkFields(message as Record<string, unknown>)
-    const mismatch = this.#schemas.problem(type, payload)
+    const asked = { receipt: token, ack: ack || undefined, ext: trace ? { trace } : undefined }
+    const envelope = encode({ type, payload, from, seq, except, ...asked })
+    // Bytes as the nodes see them. Only now: what is a circle could not be encoded.
+    const mismatch = this.#schemas.has(type) && this.#schemas.problem(type, withForms(payload))
     if (mismatch) throw new errors.SCHEMA(mismatch)
-    const ext = trace ? { trace } : undefined
-    const envelope = encode({ type, payload, from, seq, except, receipt: token, ack: ack || undefined, ext })
     const bytes = Buffer.byteLength(envelope)
     if (bytes > this.#maxBytes) {
       throw new errors.TOO_LARGE(`the publication has ${bytes} bytes; limits.publication allows ${this.#maxBytes}`)
@@ -276,7 +277,6 @@ function sizeOf(request: unknown): number {
 }
 
 type Draft = Outgoing | Failed
-
 /** Gives the message for one more topic, with a new token if it has one. */
 type Written = () => Pick<Outgoing, 'envelope' | 'receipt' | 'trace'>
 type Fields = Omit<Static<typeof PublishRequestSchema>, 'to'>

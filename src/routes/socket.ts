@@ -3,10 +3,12 @@ import type { Socket } from 'node:net'
 import type {} from '@fastify/websocket'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { RawData, WebSocket } from 'ws'
+import type { Line } from '../connection/coded-connection.ts'
 import type { Connection } from '../connection/connection.ts'
 import { Deflater } from '../connection/deflater.ts'
-import { createTransport, type Transport } from '../connection/transport.ts'
+import { createTransport } from '../connection/transport.ts'
 import type { Since } from '../delivery/recovery.ts'
+import type { Codecs } from '../node/codecs.ts'
 import { CLOSE_TIMEOUT } from '../node/heartbeat.ts'
 import type { Hub } from '../node/hub.ts'
 import type { Dispatcher } from '../node/inbound.ts'
@@ -29,6 +31,7 @@ interface SocketRoutes {
   admission: Admission
   dispatcher: Dispatcher
   server: SharedServer
+  codecs: Codecs
 }
 
 /** What preHandler decided, for the handler that gets the socket. */
@@ -47,8 +50,7 @@ type Connected = WebSocket & { [CONNECTION]?: Connection; [ADDRESS]?: Address | 
 const WINDOW = /server_max_window_bits/
 
 /** How a connection came. */
-interface Arrival {
-  transport: Transport
+interface Arrival extends Line {
   /** For onConnect. */
   request: FastifyRequest | undefined
   /** That of the first message, if it is to be answered. */
@@ -64,7 +66,7 @@ const NO_SOCKET = 'injectWS has no socket: use openConnection of fastify-push-br
 /** `path`, `path/` and `path/NAME`: WebSocket upgrades. A plain GET is answered with advice. */
 export function socketRoutes(
   app: FastifyInstance,
-  { hub, options, admission, dispatcher, server }: SocketRoutes,
+  { hub, options, admission, dispatcher, server, codecs }: SocketRoutes,
 ): void {
   const { watch } = server
   const bounds = { milliseconds: options.limits.handshake, gate: admission.gate }
@@ -78,7 +80,7 @@ export function socketRoutes(
 
   const onRequest = (request: FastifyRequest, reply: FastifyReply, done: () => void) => {
     if (!request.ws) return done()
-    claimUpgrade(request.raw)
+    claimUpgrade(request.raw, codecs.protocols)
     if (watch.hasRefused(request.raw)) return
     const excess = watch.adopt(request.raw, bounds)
     if (excess) return void answer(excess, request, reply)
@@ -129,10 +131,11 @@ export function socketRoutes(
     const kept = options.callbacks.onConnect && request
     const isShared = server.isDeflating && !WINDOW.test(request.headers['sec-websocket-extensions'] ?? '')
     const transport = createTransport(socket, request.raw.socket, isShared ? deflater : undefined)
+    const line = { transport, codec: codecs.of(socket.protocol) }
     hold(socket, decision.address)
-    if ('identity' in decision) return void accept(socket, { transport, request: kept }, decision)
-    room.wait(socket, decision, ({ admitted, early, ref }) => {
-      const connection = accept(socket, { transport, request: kept, ref }, admitted)
+    if ('identity' in decision) return void accept(socket, { ...line, request: kept }, decision)
+    room.wait(socket, decision, line.codec, ({ admitted, early, ref }) => {
+      const connection = accept(socket, { ...line, request: kept, ref }, admitted)
       for (const { data, isBinary } of early) dispatcher.receive(connection, data, isBinary)
     })
   }
@@ -144,15 +147,15 @@ export function socketRoutes(
     socket.on('close', giveBackAddress)
   }
 
-  const accept = (socket: WebSocket, { transport, request, ref }: Arrival, { identity, topics, since }: Admitted) => {
-    const connection = hub.connect(identity, transport, topics, since)
+  const accept = (socket: WebSocket, { request, ref, ...line }: Arrival, { identity, topics, since }: Admitted) => {
+    const connection = hub.connect(identity, line, topics, since)
     // Synchronously: a message that comes with the handshake would otherwise find no listener.
     listen(socket, connection)
     void open(connection, since, { request, ref })
     return connection
   }
 
-  const open = async (connection: Connection, since: Since, { request, ref }: Omit<Arrival, 'transport'>) => {
+  const open = async (connection: Connection, since: Since, { request, ref }: Omit<Arrival, keyof Line>) => {
     try {
       await hub.welcome(connection, since)
       if (ref !== undefined && !connection.isClosing) connection.reply('authenticated', authenticated(connection), ref)

@@ -55,7 +55,7 @@ export class Streams {
     const positions = heldOf(since, [...ownTopics(identity.id, identity.user), ...topics])
     const transport = new StreamTransport(response, new StreamPositions(positions))
     const held = address === undefined ? undefined : admission.addresses.hold(address)
-    const connection = hub.connect(identity, transport, topics, since)
+    const connection = hub.connect(identity, { transport }, topics, since)
     response.once('close', () => {
       if (held) held.connections--
       void this.#end(connection, transport.closed ?? ABNORMAL)

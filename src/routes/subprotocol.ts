@@ -1,15 +1,13 @@
 import type { IncomingMessage } from 'node:http'
 import type { WebSocketServer } from 'ws'
 
-/** Subprotocols that a client may ask for. One that asks for none speaks the first. */
-const KNOWN = ['push.json']
-
-const ours = new WeakSet<IncomingMessage>()
+/** Upgrades that go to one of our routes, and the subprotocols that this route knows. */
+const ours = new WeakMap<IncomingMessage, ReadonlySet<string>>()
 const servers = new WeakSet<WebSocketServer>()
 
-/** Notes that the upgrade of `request` goes to one of our routes. */
-export function claimUpgrade(request: IncomingMessage): void {
-  if (request.headers['sec-websocket-protocol'] !== undefined) ours.add(request)
+/** Notes that the upgrade of `request` goes to one of our routes, which knows these subprotocols. */
+export function claimUpgrade(request: IncomingMessage, known: ReadonlySet<string>): void {
+  if (request.headers['sec-websocket-protocol'] !== undefined) ours.set(request, known)
 }
 
 /**
@@ -22,6 +20,10 @@ export function selectKnownSubprotocols(server: WebSocketServer): void {
   const { options } = server
   // The first is the default of `ws`.
   const selectForOthers = options.handleProtocols ?? (([first]: Set<string>) => first ?? false)
-  options.handleProtocols = (offered, request) =>
-    ours.has(request) ? (KNOWN.find(name => offered.has(name)) ?? false) : selectForOthers(offered, request)
+  options.handleProtocols = (offered, request) => {
+    const known = ours.get(request)
+    if (!known) return selectForOthers(offered, request)
+    // A client names first what it likes best.
+    return [...offered].find(name => known.has(name)) ?? false
+  }
 }

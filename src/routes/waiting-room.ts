@@ -1,9 +1,11 @@
 import type { RawData, WebSocket } from 'ws'
+import { readClientMessage } from '../node/client-messages.ts'
 import { CLOSE_TIMEOUT } from '../node/heartbeat.ts'
 import type { Hub } from '../node/hub.ts'
 import { violationOf } from '../node/inbound.ts'
+import type { Codec } from '../protocol/codecs/codec.ts'
 import { errors, isPushError, type PushError } from '../protocol/errors.ts'
-import { CLOSE, encodeMessage, MAX_CLOSE_REASON_BYTES, parseClientMessage, type Ref } from '../protocol/messages.ts'
+import { CLOSE, encodeMessage, MAX_CLOSE_REASON_BYTES, type Ref } from '../protocol/messages.ts'
 import { type Admission, type Admitted, closeCodeOf, type Visit } from './admission.ts'
 
 /** What came before the client was known, and is handled afterwards. */
@@ -21,6 +23,7 @@ export interface Welcomed {
 
 interface Guest {
   visit: Visit
+  codec: Codec | undefined
   deadline: number
   refusals: number
   isAsking: boolean
@@ -66,10 +69,11 @@ export class WaitingRoom {
   }
 
   /** `enter` is called, in the same turn as its socket is let go, when the client is known. */
-  wait(socket: WebSocket, visit: Visit, enter: Guest['enter']): void {
+  wait(socket: WebSocket, visit: Visit, codec: Codec | undefined, enter: Guest['enter']): void {
     const { hub } = this.#parts
     const deadline = performance.now() + hub.options.limits.handshake
-    this.#guests.set(socket, { visit, deadline, refusals: 0, isAsking: false, early: [], bytes: 0, controls: 0, enter })
+    const guest = { visit, codec, deadline, refusals: 0, isAsking: false, early: [], bytes: 0, controls: 0, enter }
+    this.#guests.set(socket, guest)
     hub.unidentified++
     socket.on('message', this.#onMessage).on('error', this.#onError).on('close', this.#onClose)
     socket.on('ping', this.#onControl).on('pong', this.#onControl)
@@ -139,16 +143,17 @@ export class WaitingRoom {
       this.#refused('rate')
       return this.#dismiss(socket, CLOSE.ABUSE, 'too many messages')
     }
-    const message = early.isBinary ? undefined : parseClientMessage(early.data.toString())
-    if (message && 'type' in message && message.type === 'authenticate') {
+    const message = readClientMessage(guest.codec, early.data, early.isBinary)
+    if ('type' in message && message.type === 'authenticate') {
       void this.#identify(socket, guest, message)
-    } else this.#refuse(socket, guest, message?.ref)
+    } else this.#refuse(socket, guest, 'bytes' in message ? undefined : message.ref)
   }
 
   #refuse(socket: WebSocket, guest: Guest, ref: Ref | undefined): void {
     const error = new errors.UNAUTHENTICATED(FIRST)
     this.#refused(error.code)
-    socket.send(encodeMessage('error', { code: error.code, message: error.message }, ref))
+    const payload = { code: error.code, message: error.message }
+    socket.send(guest.codec?.encodeMessage({ type: 'error', payload, ref }) ?? encodeMessage('error', payload, ref))
     if (++guest.refusals >= MAX_REFUSALS) this.#turnAway(socket, error)
   }
 

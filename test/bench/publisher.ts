@@ -23,6 +23,7 @@ export interface Stream {
   size: number
   /** see Publication */
   hasOrder?: boolean
+  hasBytes?: boolean
 }
 
 export interface Published {
@@ -112,7 +113,7 @@ async function paced({ kind, streams, seconds }: { kind: Kind; streams: Stream[]
   let lastStamp = 0
   for (;;) {
     let nextAt = Number.POSITIVE_INFINITY
-    for (const [index, { topic, rate, size, hasOrder }] of streams.entries()) {
+    for (const [index, { topic, rate, size, hasOrder, hasBytes }] of streams.entries()) {
       while (sent[index]! < rate * seconds) {
         const dueAt = firstAt + (sent[index]! * 1e6) / rate
         if (dueAt > micros()) {
@@ -120,7 +121,7 @@ async function paced({ kind, streams, seconds }: { kind: Kind; streams: Stream[]
           break
         }
         lastStamp = Math.max(lastStamp + 1, micros())
-        redis.write(encodePublish({ kind, topic, size, stamp: lastStamp, hasOrder }))
+        redis.write(encodePublish({ kind, topic, size, stamp: lastStamp, hasOrder, hasBytes }))
         sent[index]!++
       }
     }

@@ -2,17 +2,21 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import type { NodeAnswer } from '../../src/broker/broker.ts'
-import { Connection } from '../../src/connection/connection.ts'
+import { createConnection } from '../../src/connection/coded-connection.ts'
+import type { Connection } from '../../src/connection/connection.ts'
 import { type Group, Registry } from '../../src/connection/registry.ts'
 import { Tail } from '../../src/connection/tail.ts'
 import { Acknowledgements } from '../../src/delivery/acks.ts'
 import { Decoder } from '../../src/delivery/decoder.ts'
 import { Delivery } from '../../src/delivery/delivery.ts'
+import type { Codec } from '../../src/protocol/codecs/codec.ts'
+import { msgpack } from '../../src/protocol/codecs/msgpack.ts'
+import { protobuf } from '../../src/protocol/codecs/protobuf.ts'
 import { Slice } from '../../src/protocol/slice.ts'
 import type { Topic } from '../../src/protocol/topic.ts'
 import { HistoryRules } from '../../src/publish/history-rules.ts'
 import { SchemaTable } from '../../src/publish/schemas.ts'
-import { FakeTransport, numbersIn, WELCOME, writeQueueOf } from '../helpers/connection.ts'
+import { FakeTransport, messagesIn, numbersIn, WELCOME, writeQueueOf } from '../helpers/connection.ts'
 
 /** A node without a broker: what is received goes to connections whose sockets the test plays. */
 function setUpNode(nodeBuffer = 1e6) {
@@ -37,10 +41,10 @@ function setUpNode(nodeBuffer = 1e6) {
       failed,
     },
   )
-  const connect = (id: string, topics: readonly Topic[]) => {
+  const connect = (id: string, topics: readonly Topic[], codec?: Codec) => {
     const transport = new FakeTransport()
     const identity = { id, user: null, data: null, info: '', allow: [], expires: undefined, began: 0 }
-    const connection = new Connection(identity, transport, writeQueue)
+    const connection = createConnection(identity, { transport, codec }, writeQueue)
     registry.add(connection)
     for (const topic of topics) registry.join(connection, topic)
     connection.open(WELCOME)
@@ -53,6 +57,11 @@ function setUpNode(nodeBuffer = 1e6) {
   /** What has gathered is given to its connections. */
   const settle = () => delivery.lost('broker_link', new Map())
   return { registry, delivery, metrics, flush, connect, publish, settle, answers }
+}
+
+function messagesOf(transport: FakeTransport, codec: Codec | undefined): FakeTransport['messages'] {
+  if (!codec) return transport.messages
+  return messagesIn(Buffer.concat(transport.writes)).map(bytes => codec.decodeMessage(bytes as Buffer) as never)
 }
 
 const TOPICS: Topic[] = ['channel:a', 'channel:b', 'channel:c', 'channel:d']
@@ -78,11 +87,15 @@ test('property: every connection gets what its topics get, in order and nothing 
   // The clock stands still: a machine that pauses for a while would have a gap told in slices, and what follows wait.
   t.mock.method(performance, 'now', () => 0)
   const memberships = fc.array(fc.subarray(TOPICS), { minLength: 8, maxLength: 8 })
+  const spoken = fc.oneof(
+    fc.constant<(Codec | undefined)[]>([]),
+    fc.array(fc.constantFrom(undefined, undefined, msgpack, protobuf), { minLength: 8, maxLength: 8 }),
+  )
   fc.assert(
-    fc.property(memberships, fc.array(action, { maxLength: 150 }), (topicsOf, actions) => {
+    fc.property(memberships, spoken, fc.array(action, { maxLength: 150 }), (topicsOf, codecs, actions) => {
       const node = setUpNode()
       const clients = topicsOf.map((topics, i) => ({
-        ...node.connect(`c${i}`, topics),
+        ...node.connect(`c${i}`, topics, codecs[i]),
         topics: new Set(topics),
         /** What waits at the barrier of a topic. */
         withheld: new Map<Topic, number[]>(),
@@ -135,10 +148,12 @@ test('property: every connection gets what its topics get, in order and nothing 
       }
       node.settle()
       node.flush()
-      for (const { transport, expected } of clients) {
+      for (const [i, { transport, expected }] of clients.entries()) {
         transport.drain()
         node.flush()
-        const numbers = transport.messages.filter(({ type }) => type === 'a').map(({ payload }) => payload.n)
+        const numbers = messagesOf(transport, codecs[i])
+          .filter(({ type }) => type === 'a')
+          .map(({ payload }) => payload.n)
         assert.deepEqual(numbers, expected)
         assert.equal(transport.closed, undefined)
       }

@@ -85,6 +85,17 @@ export class Mutator {
     return bytes.subarray(0, MAX_BYTES)
   }
 
+  /** The same in another way of writing: the samples that are objects, changed before or after they are written. */
+  coded(samples: readonly (string | object)[], write: (sample: object) => Uint8Array): Buffer {
+    const { random } = this
+    const objects = samples.filter(sample => typeof sample === 'object')
+    const sample = random.pick(objects)
+    let bytes = Buffer.from(write((random.next() < 0.6 ? this.#changed(sample) : sample) as object))
+    const rounds = random.next() < 0.5 ? 0 : 1 + random.index(4)
+    for (let i = 0; i < rounds; i++) bytes = Buffer.from(this.#damaged(bytes, samples))
+    return bytes.subarray(0, MAX_BYTES)
+  }
+
   text(samples: readonly (string | object)[]): string {
     return this.bytes(samples).toString(this.random.next() < 0.5 ? 'utf8' : 'latin1')
   }

@@ -11,6 +11,7 @@ await app.register(pushBridge, {
   path: '/ws',
   redis: process.env.REDIS_URL!,
   tickets: true,
+  codecs: ['json', 'msgpack', 'protobuf'],
   authenticate: request => {
     const { user } = request.query as { user?: string }
     if (user === 'nobody') return null

@@ -1,5 +1,7 @@
+import { encode } from '@msgpack/msgpack'
 import { type RawData, WebSocket } from 'ws'
 import { parseRecorded } from '../../src/broker/redis/history.ts'
+import { envelopeToJson } from '../../src/protocol/codecs/strict-msgpack.ts'
 import { decodeEnvelope } from '../../src/protocol/envelope.ts'
 import { Slice } from '../../src/protocol/slice.ts'
 import { once, within } from '../helpers/waiting.ts'
@@ -61,7 +63,8 @@ export const fuzzChannels: Target = async (world, count, isOver) => {
 }
 
 function channelInput({ mutator, random }: World): [channel: string, bytes: Buffer] {
-  const bytes = mutator.bytes(ENVELOPES)
+  const isPacked = random.next() < 0.3
+  const bytes = isPacked ? mutator.coded(ENVELOPES, sample => encode(sample)) : mutator.bytes(ENVELOPES)
   if (random.next() < 0.8 && !parseRecorded(new Slice(bytes))) return [random.pick(EXACT), bytes]
   // Nobody is there who could reject anything.
   const channel = mutator.text(['push:channel:nobody', 'push:user:nobody', 'push:nodes', 'push:node:abc'])
@@ -70,7 +73,7 @@ function channelInput({ mutator, random }: World): [channel: string, bytes: Buff
 }
 
 function rejectionOf(bytes: Buffer): string | undefined {
-  const decoded = decodeEnvelope(bytes, MAX_ENVELOPE)
+  const decoded = decodeEnvelope(bytes, MAX_ENVELOPE, envelopeToJson)
   if (decoded.kind === 'rejected') return decoded.reason
   // A command for a channel or for all: one mistake could close every connection.
   return decoded.kind === 'publication' || decoded.kind === 'presence' ? undefined : 'field'

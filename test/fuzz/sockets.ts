@@ -1,5 +1,8 @@
 import type { Socket } from 'node:net'
 import { WebSocket } from 'ws'
+import type { Codec } from '../../src/protocol/codecs/codec.ts'
+import { msgpack } from '../../src/protocol/codecs/msgpack.ts'
+import { protobuf } from '../../src/protocol/codecs/protobuf.ts'
 import { until, within } from '../helpers/waiting.ts'
 import { Findings, type Target, times } from './target.ts'
 import { frameOf, openRaw } from './wire.ts'
@@ -46,19 +49,32 @@ export const fuzzMessages: Target = async (world, count, isOver) => {
   return found.of([{ counter: 'messages_refused_total', least: state.errors, most }])
 }
 
+/** A codec that takes no key of a stranger writes a message without it. */
+function writer(codec: Codec): (sample: object) => Uint8Array {
+  return sample => {
+    try {
+      return codec.encodeMessage(sample)
+    } catch {
+      return codec.encodeMessage({ type: 'ping' })
+    }
+  }
+}
+
 interface Talk {
   most: number
   state: { errors: number; broken: number }
 }
 
 async function converse({ port, mutator, random }: World, found: Findings, { most, state }: Talk): Promise<void> {
-  const socket = new WebSocket(`ws://127.0.0.1:${port}/ws?user=u${random.index(50)}`)
+  const codec = random.pick<Codec | undefined>([undefined, undefined, msgpack, protobuf])
+  const socket = new WebSocket(`ws://127.0.0.1:${port}/ws?user=u${random.index(50)}`, codec ? [codec.protocol] : [])
   const closed = new Promise<number>(resolve => socket.on('close', resolve))
   let answered = 0
   let isWelcome = false
   socket.on('error', () => {})
   socket.on('message', data => {
-    const { type, ref } = JSON.parse(String(data)) as { type: string; ref?: unknown }
+    const message = codec ? codec.decodeMessage(data as Buffer) : JSON.parse(String(data))
+    const { type, ref } = message as { type: string; ref?: unknown }
     isWelcome = true
     if (type === 'error') state.errors++
     if (ref === PROBE) answered++
@@ -66,14 +82,15 @@ async function converse({ port, mutator, random }: World, found: Findings, { mos
   })
   await until(() => isWelcome || socket.readyState === WebSocket.CLOSED, 'the welcome')
   for (let i = 0; i < most && socket.readyState === WebSocket.OPEN; i++) {
-    const isText = random.next() < 0.95
-    const bytes = mutator.bytes(MESSAGES)
+    // With a codec, text is what is wrong.
+    const isText = random.next() < (codec ? 0.02 : 0.95)
+    const bytes = codec && !isText ? mutator.coded(MESSAGES, writer(codec)) : mutator.bytes(MESSAGES)
     // Text that is not UTF-8 ends a connection: now and then is enough.
     const mayBreak = !isText || random.next() < 0.01
     socket.send(mayBreak ? bytes : Buffer.from(bytes.toString()), { binary: !isText })
-    if (i % AHEAD === AHEAD - 1) await probed(socket, () => answered)
+    if (i % AHEAD === AHEAD - 1) await probed(socket, codec, () => answered)
   }
-  await probed(socket, () => answered)
+  await probed(socket, codec, () => answered)
   socket.close()
   const code = await within(closed, 'the end of a connection')
   if (code === 1007) state.broken++
@@ -83,10 +100,11 @@ async function converse({ port, mutator, random }: World, found: Findings, { mos
 const PROBE = 'probe of the fuzz run'
 
 /** Everything before was read, or the connection has ended. */
-async function probed(socket: WebSocket, answered: () => number): Promise<void> {
+async function probed(socket: WebSocket, codec: Codec | undefined, answered: () => number): Promise<void> {
   if (socket.readyState !== WebSocket.OPEN) return
   const before = answered()
-  socket.send(JSON.stringify({ type: 'ping', ref: PROBE }))
+  const probe = { type: 'ping', ref: PROBE }
+  socket.send(codec?.encodeMessage(probe) ?? JSON.stringify(probe))
   await until(() => answered() > before || socket.readyState !== WebSocket.OPEN, 'the answer to a probe')
 }
 

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { WebSocket } from 'ws'
+import type { Codec } from '../../src/protocol/codecs/codec.ts'
 import type { Welcome } from '../../src/protocol/messages.ts'
 import type { TestMessage } from '../../src/testing.ts'
 import { type Answer, callApi } from './api.ts'
@@ -14,7 +15,7 @@ interface Cleanup {
 export interface NodeProcess {
   readonly port: number
   readonly process: ChildProcess
-  connect(path: string): Promise<Client>
+  connect(path: string, codec?: Codec): Promise<Client>
   push(body: unknown): Promise<{ status: number; body: unknown }>
   /** Calls another route of the push API. */
   call(path: string, body?: unknown): Promise<Answer>
@@ -43,7 +44,7 @@ export async function startNode(t: Cleanup, redisUrl: string, more: { INGRESS?: 
   return {
     port,
     process: child,
-    connect: path => connectTo(t, `ws://127.0.0.1:${port}${path}`),
+    connect: (path, codec) => connectTo(t, `ws://127.0.0.1:${port}${path}`, codec),
     push: body => callApi(port, '/push', { body }),
     call: (path, body) => callApi(port, path, { body }),
     status: async () => (await fetch(`${base}/status`)).json() as never,
@@ -60,12 +61,12 @@ async function stop(child: ChildProcess): Promise<void> {
   clearTimeout(deadline)
 }
 
-async function connectTo(t: Cleanup, url: string): Promise<Client> {
-  const socket = new WebSocket(url)
+async function connectTo(t: Cleanup, url: string, codec: Codec | undefined): Promise<Client> {
+  const socket = new WebSocket(url, codec ? [codec.protocol] : [])
   t.after(() => socket.terminate())
   const messages: TestMessage[] = []
   socket.on('message', data => {
-    messages.push(JSON.parse(String(data)))
+    messages.push(codec ? (codec.decodeMessage(data as Buffer) as TestMessage) : JSON.parse(String(data)))
     socket.emit('taken')
   })
   const closed = new Promise<{ code: number; reason: string }>(resolve => {
@@ -84,7 +85,10 @@ async function connectTo(t: Cleanup, url: string): Promise<Client> {
   return {
     welcome: payload as Welcome,
     next,
-    send: (type, body, ref) => socket.send(JSON.stringify({ type, payload: body, ref })),
+    send: (type, body, ref) => {
+      const message = { type, payload: body, ref }
+      socket.send(codec?.encodeMessage(message) ?? JSON.stringify(message))
+    },
     get closed() {
       return within(closed, () => `the end of the connection; came: ${types()}`)
     },

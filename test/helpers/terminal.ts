@@ -17,7 +17,10 @@ export interface Started {
 }
 
 /** Commands in this process, with a Redis or without. An underscore stands for a blank. */
-export function commands(way: { redis: CreatePublisherOptions['redis']; redisPrefix: string } | undefined, env: NodeJS.ProcessEnv = {}) {
+export function commands(
+  way: { redis: CreatePublisherOptions['redis']; redisPrefix: string } | undefined,
+  env: NodeJS.ProcessEnv = {},
+) {
   const parts = {
     flags: { redis: { type: 'string' } as const },
     env,

@@ -198,7 +198,8 @@ test('doctor: whether an upgrade comes through nginx, with which Host, and the l
   }
   const about = (findings: Finding[], what: string) => findings.find(it => it.about === what)!
   const whole = await diagnose((await proxy(t)).url)
-  for (const what of ['upgrade', 'host', 'buffering']) assert.equal(about(whole, what).level, 'ok', JSON.stringify(whole))
+  for (const what of ['upgrade', 'host', 'buffering'])
+    assert.equal(about(whole, what).level, 'ok', JSON.stringify(whole))
   const without = (line: RegExp) => (conf: string) => {
     assert.match(conf, line)
     return conf.replaceAll(line, '')

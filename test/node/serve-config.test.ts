@@ -210,7 +210,13 @@ test('the environment wins over the file also where it says no, and with a secre
 })
 
 test('what the environment says of a backend goes over what the file says, one by one', () => {
-  const http = { url: 'https://backend.example/push', connect: true, headers: ['cookie'], concurrency: 5, secret: 'old' }
+  const http = {
+    url: 'https://backend.example/push',
+    connect: true,
+    headers: ['cookie'],
+    concurrency: 5,
+    secret: 'old',
+  }
   const eventsWith = (env: Record<string, string>, events: object = { http, queue: { count: 7 } }) =>
     settingsOf({ redis: REDIS, events }, env).events
   assert.deepEqual(eventsWith({}), { http, queue: { count: 7 } })

@@ -15,6 +15,7 @@ const DEFAULTS = {
   redisPrefix: 'push:',
   tickets: false,
   publishTimeout: 2000,
+  codecs: ['json'],
   slowConsumer: 'close',
   noteRejected: true,
   heartbeat: { interval: 25_000, timeout: 10_000 },

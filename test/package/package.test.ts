@@ -56,7 +56,7 @@ async function runProgram(name: string): Promise<string> {
 
 test('the package holds only what users need', () => {
   const allowed =
-    /^(dist\/.+\.(js|d\.ts)|dist\/page\/[a-z]+\.(html|css|svg)|dist\/broker\/redis\/push\.lua|docs\/(.+\.md|openapi\.json)|[A-Z]+(\.zh-CN)?\.md|LICENSE|package\.json)$/
+    /^(dist\/.+\.(js|d\.ts)|dist\/page\/[a-z]+\.(html|css|svg)|dist\/broker\/redis\/push\.lua|docs\/(.+\.md|openapi\.json|push\.proto)|[A-Z]+(\.zh-CN)?\.md|LICENSE|package\.json)$/
   assert.deepEqual(
     files.filter(file => !allowed.test(file)),
     [],
@@ -69,6 +69,9 @@ test('the package holds only what users need', () => {
     'dist/page/icon.svg',
     'dist/broker/redis/push.lua',
     'docs/openapi.json',
+    'docs/push.proto',
+    'dist/client/msgpack.js',
+    'dist/client/protobuf.js',
     'LICENSE',
     'README.md',
   ]) {

@@ -123,12 +123,19 @@ test('doctor: each master of a Cluster, and what one of them lacks', async t => 
   }
   const findings = await diagnosis()
   const about = (wanted: string) => of(findings, wanted).map(({ level }) => level)
-  assert.deepEqual([about('redis'), about('rights')], [Array(3).fill('ok'), Array(3).fill('ok')], JSON.stringify(findings))
+  assert.deepEqual(
+    [about('redis'), about('rights')],
+    [Array(3).fill('ok'), Array(3).fill('ok')],
+    JSON.stringify(findings),
+  )
   assert.ok(findings.every(({ level }) => level !== 'mend'))
   for (const { port } of masters) assert.ok(of(findings, 'redis').some(({ found }) => found.includes(`:${port}`)))
   await masters[1]!.admin.call('CONFIG', 'SET', 'client-output-buffer-limit', 'pubsub 1mb 1mb 5')
   const mends = (await diagnosis()).filter(({ level }) => level === 'mend')
-  assert.deepEqual(mends.map(it => it.about), ['buffers'])
+  assert.deepEqual(
+    mends.map(it => it.about),
+    ['buffers'],
+  )
 })
 
 test('doctor: limits of the machine', () => {

@@ -5,6 +5,15 @@ import { Refusals } from './refusals.ts'
 
 export type Command = [name: string, ...args: (string | number | Buffer)[]]
 
+/** Functions whose answers have envelopes in them, which need not be text. */
+const OF_ENVELOPES: ReadonlySet<unknown> = new Set(['push_history', 'push_newest'])
+
+function answersInBytes([name, first, keys, ...rest]: Command): boolean {
+  if (name === 'FCALL') return OF_ENVELOPES.has(first)
+  // The script gets the name of the function behind its keys.
+  return name === 'EVALSHA' && OF_ENVELOPES.has(rest[Number(keys)])
+}
+
 interface Waiting {
   commands: Command[]
   /** Until when it waits, first for the link and then for the answer. */
@@ -130,7 +139,7 @@ export class CommandLink {
   async #send(calls: Waiting[]): Promise<void> {
     const pipeline = this.#link.client.pipeline()
     for (const { commands, asBytes } of calls) {
-      for (const command of commands) pipeline[asBytes ? 'callBuffer' : 'call'](...command)
+      for (const command of commands) pipeline[asBytes || answersInBytes(command) ? 'callBuffer' : 'call'](...command)
     }
     const replying = execOrFail(pipeline)
     const batch: Batch = { open: calls, timer: undefined }

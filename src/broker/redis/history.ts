@@ -100,15 +100,16 @@ export function historyIn(
 }
 
 function toPage(reply: unknown[]): HistoryPage {
-  const [reason, id, seq, isComplete, ...flat] = reply as [string, string, number, number, ...string[]]
+  // Texts come as bytes, since an envelope need not be text.
+  const [reason, id, seq, isComplete, ...flat] = reply
   const entries: HistoryEntry[] = []
   for (let i = 0; i + 1 < flat.length; i += 2) {
-    const position = positionOf(flat[i]!)
+    const position = positionOf(String(flat[i]))
     if (!position) throw unreadable()
-    entries.push({ position, envelope: Buffer.from(flat[i + 1]!) })
+    entries.push({ position, envelope: Buffer.from(flat[i + 1] as Buffer) })
   }
-  const page = { head: { id, seq: Number(seq) }, entries, isComplete: isComplete === 1 }
-  return reason === '' ? page : { ...page, gap: reason as GapReason }
+  const page = { head: { id: String(id), seq: Number(seq) }, entries, isComplete: isComplete === 1 }
+  return String(reason) === '' ? page : { ...page, gap: String(reason) as GapReason }
 }
 
 function unreadable(): PushError {

@@ -3,7 +3,7 @@
 -- of functions or, on servers that forbid functions, as a script. JSON is never encoded again: Lua's cjson would turn
 -- [] into {} and 100000000000000001 into 1e+17.
 
-local VERSION = 8
+local VERSION = 9
 local DAY = 86400
 local MAX_SIZE = 100000
 local MAX_TTL = 366 * DAY
@@ -78,16 +78,116 @@ local function is_publisher(from)
   return from.user == cjson.null or type(from.user) == 'string'
 end
 
+-- MessagePack is read by hand: cmsgpack does not know its bytes, and would create everything that a payload has.
+local FIXED = {
+  [0xc0] = 0, [0xc2] = 0, [0xc3] = 0, [0xca] = 4, [0xcb] = 8, [0xcc] = 1, [0xcd] = 2, [0xce] = 4, [0xcf] = 8,
+  [0xd0] = 1, [0xd1] = 2, [0xd2] = 4, [0xd3] = 8,
+}
+-- How many bytes the length has, of bytes and of texts, of lists, and of maps.
+local BYTES = { [0xc4] = 1, [0xc5] = 2, [0xc6] = 4, [0xd9] = 1, [0xda] = 2, [0xdb] = 4 }
+local LISTS = { [0xdc] = 2, [0xdd] = 4 }
+local MAPS = { [0xde] = 2, [0xdf] = 4 }
+
+local function is_msgpack(envelope)
+  local first = envelope:byte(1) or 0
+  return (first >= 0x80 and first <= 0x8f) or MAPS[first] ~= nil
+end
+
+-- Returns what the head at `at` announces, and where its content begins: bytes to skip, items that follow. nil if it ends
+-- too early, or is of an extension type.
+local function msgpack_head(bytes, at)
+  local head = bytes:byte(at)
+  if not head then return nil end
+  if head <= 0x7f or head >= 0xe0 then return 0, 0, at + 1 end
+  if head <= 0x8f then return 0, 2 * (head - 0x80), at + 1 end
+  if head <= 0x9f then return 0, head - 0x90, at + 1 end
+  if head <= 0xbf then return head - 0xa0, 0, at + 1 end
+  if FIXED[head] then return FIXED[head], 0, at + 1 end
+  local size = BYTES[head] or LISTS[head] or MAPS[head]
+  if not size or at + size > #bytes then return nil end
+  local count = 0
+  for i = at + 1, at + size do count = count * 256 + bytes:byte(i) end
+  if BYTES[head] then return count, 0, at + 1 + size end
+  return 0, LISTS[head] and count or 2 * count, at + 1 + size
+end
+
+-- Where the value at `at` ends; nil if it does not.
+local function msgpack_end(bytes, at)
+  local left = 1
+  while left > 0 do
+    local skip, items, from = msgpack_head(bytes, at)
+    if not skip or from + skip > #bytes + 1 then return nil end
+    at = from + skip
+    left = left - 1 + items
+  end
+  return at
+end
+
+local function msgpack_text(bytes, at)
+  local head = bytes:byte(at) or 0
+  if not ((head >= 0xa0 and head <= 0xbf) or (head >= 0xd9 and head <= 0xdb)) then return nil end
+  local length, _, from = msgpack_head(bytes, at)
+  if not length or from + length > #bytes + 1 then return nil end
+  return bytes:sub(from, from + length - 1)
+end
+
+-- The map at `at`, with its maps but not what is in those: no key of an envelope goes deeper. Other values are there, but not
+-- what they are. Returns it and where it ends; nil if that is no whole map with texts as keys.
+local function msgpack_map(bytes, at, is_inner)
+  local _, items, from = msgpack_head(bytes, at)
+  local map = {}
+  for _ = 1, (items or 0) / 2 do
+    local key = msgpack_text(bytes, from)
+    local value_at = key and msgpack_end(bytes, from)
+    local next_at = value_at and msgpack_end(bytes, value_at)
+    if not next_at then return nil end
+    local head = bytes:byte(value_at)
+    local value = msgpack_text(bytes, value_at)
+    if value == nil then
+      if head == 0xc0 then value = cjson.null
+      elseif head == 0xc2 or head == 0xc3 then value = head == 0xc3
+      elseif head <= 0x7f then value = head
+      elseif (head >= 0x90 and head <= 0x9f) or LISTS[head] then value = { true }
+      elseif is_msgpack(bytes:sub(value_at, value_at)) then value = is_inner and {} or msgpack_map(bytes, value_at, true)
+      else value = 0
+      end
+      if value == nil then return nil end
+    end
+    map[key] = value
+    from = next_at
+  end
+  if not from then return nil end
+  return map, from
+end
+
+local function msgpack_envelope(envelope)
+  local map, after = msgpack_map(envelope, 1, false)
+  if not map then
+    return nil, 'the envelope is broken MessagePack, or has an extension type or a key that is not a text'
+  end
+  if after ~= #envelope + 1 then return nil, 'more bytes follow the envelope in MessagePack' end
+  return map
+end
+
+local function json_object(envelope)
+  if not is_utf8(envelope) then return nil, 'the envelope is not UTF-8' end
+  if envelope:sub(1, 1) ~= '{' then return nil, 'the envelope does not begin with {' end
+  -- cjson rejects a lone surrogate, which JSON.stringify writes for a text that was cut inside an emoji.
+  local ok, value = pcall(cjson.decode, (envelope:gsub('\\u[dD][89a-fA-F]%x%x', '\\u0000')))
+  if not ok or type(value) ~= 'table' then return nil, 'the envelope is broken JSON' end
+  return value
+end
+
 -- Returns a code and a sentence if the envelope cannot be used. For invalid JSON that cjson accepts, nodes send a gap.
 local function envelope_problem(envelope, max)
   if #envelope > max then
     return 'TOO_LARGE', 'the envelope has ' .. #envelope .. ' bytes; limits.publication allows ' .. max
   end
-  if not is_utf8(envelope) then return 'JSON', 'the envelope is not UTF-8' end
-  if envelope:sub(1, 1) ~= '{' then return 'JSON', 'the envelope does not begin with {' end
-  -- cjson rejects a lone surrogate, which JSON.stringify writes for a text that was cut inside an emoji.
-  local ok, value = pcall(cjson.decode, (envelope:gsub('\\u[dD][89a-fA-F]%x%x', '\\u0000')))
-  if not ok or type(value) ~= 'table' then return 'JSON', 'the envelope is broken JSON' end
+  local value, problem
+  if is_msgpack(envelope) then value, problem = msgpack_envelope(envelope)
+  else value, problem = json_object(envelope)
+  end
+  if not value then return 'JSON', problem end
   if value.control ~= nil then return 'FIELD', 'commands are not recorded' end
   for key in pairs(value) do
     if not KEYS_OF_ENVELOPE[key] and tostring(key):sub(1, 2) ~= 'x-' then

@@ -72,6 +72,14 @@ export const COUNTERS: Readonly<Record<CounterName, CounterSeries>> = {
     label: 'reason',
     known: ['slow_consumer', 'overload', 'closed'],
   },
+  messages_recoded_total: {
+    help: 'Messages that were written anew for connections with another codec than JSON.',
+    label: 'codec',
+  },
+  publications_unwritable_total: {
+    help: 'Publications that a codec cannot write: its connections were told of a gap.',
+    label: 'codec',
+  },
   written_bytes_total: { help: 'Bytes of frames written to sockets, before compression and TLS.' },
   gaps_total: {
     help: 'Gaps that connections were told of.',

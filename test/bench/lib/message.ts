@@ -13,6 +13,8 @@ export interface Publication {
   history?: { size: number; ttl: number } | undefined
   /** an order as JSON, another one in each publication, instead of a filler */
   hasOrder?: boolean | undefined
+  /** bytes, in their form in JSON, instead of a filler */
+  hasBytes?: boolean | undefined
 }
 
 /**
@@ -47,8 +49,16 @@ function command(...parts: (string | Buffer)[]): Buffer {
 const CRLF = Buffer.from('\r\n')
 
 /** What is of exactly so many bytes as JSON. */
-function bodyOf({ hasOrder, stamp }: Publication, bytes: number): unknown {
+function bodyOf({ hasOrder, hasBytes, stamp }: Publication, bytes: number): unknown {
   if (hasOrder) return orderOf(stamp, bytes)
+  if (hasBytes) return formOf(bytes - '{"$binary":""}'.length)
   if (bytes < 2) throw new Error('the topic is too long for the size of the message')
   return 'x'.repeat(bytes - 2)
+}
+
+/** Bytes whose base64 has exactly so many characters. */
+function formOf(characters: number): unknown {
+  if (characters % 4 !== 0) throw new Error('base64 has a multiple of four characters')
+  const bytes = Buffer.from(Array.from({ length: (characters / 4) * 3 }, (_, i) => (i * 167) & 255))
+  return { $binary: bytes.toString('base64') }
 }

@@ -10,7 +10,9 @@ interface Query {
 }
 
 /** The server under test of this project, with and without an option that is to be measured. */
-export async function serveOurs(options: Pick<PushBridgeOptions, 'presence' | 'compression'> = {}): Promise<void> {
+export async function serveOurs(
+  options: Pick<PushBridgeOptions, 'presence' | 'compression' | 'codecs'> = {},
+): Promise<void> {
   const entry: { default: typeof pushBridge } = await import(process.env.OURS_ENTRY ?? '../../../src/index.ts')
   const app = Fastify()
   await app.register(entry.default, {

@@ -48,6 +48,13 @@ export const COMPRESSION_PEERS: Peer[] = [
   { name: 'socketio-deflate', kind: 'socketio', about: 'Socket.IO with perMessageDeflate' },
 ]
 
+/** This project with each codec. */
+export const CODEC_PEERS: Peer[] = [
+  PEERS[0]!,
+  { name: 'ours-msgpack', kind: 'bridge', about: 'all clients speak push.msgpack' },
+  { name: 'ours-protobuf', kind: 'bridge', about: 'all clients speak push.protobuf' },
+]
+
 /** This project without metrics, with limits out of the way. The scenario starts what it is compared with beside it. */
 export const BARE_NODE: Peer = { name: 'ours-off', kind: 'bridge', about: 'no metrics, no limit that is ever reached' }
 

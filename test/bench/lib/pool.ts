@@ -4,6 +4,7 @@ import { type Meter, now } from './meter.ts'
 import type { Kind } from './peers.ts'
 
 const TEXT = 0x81
+const BINARY = 0x82
 /** The same, compressed. */
 const DEFLATED = 0xc1
 const NOTHING = Buffer.alloc(0)
@@ -22,6 +23,8 @@ export interface Client {
 export interface Offer {
   /** permessage-deflate, as browsers offer it */
   deflate?: boolean
+  /** the codec that is asked for: then every message is a binary frame, and counted however long it is */
+  subprotocol?: string
   /** an address of its own for each client, as a proxy would name it */
   address?: boolean
 }
@@ -95,8 +98,9 @@ export class Pool {
   }
 
   #headers(index: number): string {
-    const { deflate, address } = this.#offer
-    const extension = deflate ? 'Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n' : ''
+    const { deflate, address, subprotocol } = this.#offer
+    const codec = subprotocol ? `Sec-WebSocket-Protocol: ${subprotocol}\r\n` : ''
+    const extension = deflate ? 'Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n' : codec
     // 198.18.0.0/15 is for benchmarks.
     return address ? `${extension}X-Forwarded-For: 198.18.${(index >> 8) & 255}.${index & 255}\r\n` : extension
   }
@@ -169,8 +173,9 @@ export class Pool {
         start = position + 10
       }
       const next = start + length
+      const isCoded = data[position] === BINARY && meter !== undefined
       const isDeflated = data[position] === DEFLATED && meter !== undefined && length >= LEAST_DEFLATED
-      if (isDeflated || (length >= size && length <= most && data[position] === TEXT)) {
+      if (isDeflated || isCoded || (length >= size && length <= most && data[position] === TEXT)) {
         if (isDeflated) this.compressed++
         if (next > end) {
           if (meter!.stamped) break
@@ -228,7 +233,9 @@ export class Pool {
       if (text === '2') return void connection.socket.write(maskedFrame(TEXT, Buffer.from('3')))
       if (text.startsWith('40')) return
     }
-    const type = /^(?:\{"type":|42\[)"([^"]*)"/.exec(text)?.[1] ?? 'unknown'
+    // MessagePack and Protocol Buffers write a short text as it is, with its length before it.
+    const coded = /^(?:[\x80-\x8f]\xa4type.|\n.)(welcome|gap|error|bench)/.exec(text)?.[1]
+    const type = coded ?? /^(?:\{"type":|42\[)"([^"]*)"/.exec(text)?.[1] ?? 'unknown'
     if (type === 'welcome' && !connection.live) {
       connection.live = true
       this.live++

@@ -2,6 +2,7 @@ import type { Scenario } from '../lib/scenario.ts'
 import { scenario as behind } from './behind.ts'
 import { scenario as burst } from './burst.ts'
 import { scenario as ceiling } from './ceiling.ts'
+import { scenario as codecs } from './codecs.ts'
 import { scenario as compression } from './compression.ts'
 import { scenario as groups } from './groups.ts'
 import { scenario as idle } from './idle.ts'
@@ -30,5 +31,6 @@ export const SCENARIOS: Scenario[] = [
   presence,
   overhead,
   compression,
+  codecs,
   ceiling,
 ]
