@@ -52,6 +52,7 @@ const DOCUMENTS = [
   ...CONTRACTS,
   'docs/events.md',
   'docs/php.md',
+  'docs/laravel.md',
   'php/README.md',
   'docs/guarantees.md',
   'docs/operations.md',
@@ -151,6 +152,7 @@ let server: Program
 const ENTRIES: Record<string, string> = {
   'fastify-push-bridge': 'src/index.ts',
   'fastify-push-bridge/client': 'src/client/index.ts',
+  'fastify-push-bridge/echo': 'src/client/echo/index.ts',
   'fastify-push-bridge/publisher': 'src/publisher.ts',
   'fastify-push-bridge/testing': 'src/testing.ts',
 }

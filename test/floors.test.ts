@@ -14,7 +14,7 @@ const FLOORS: string[][] = [
   ['protocol'],
   // What browsers load is bundled.
   ['client', 'broker', 'page'],
-  ['broker/memory', 'broker/redis', 'publish', 'connection'],
+  ['broker/memory', 'broker/redis', 'publish', 'connection', 'client/echo'],
   ['delivery', 'options'],
   ['node/events', 'node/presence', 'node/monitoring'],
   ['node'],
@@ -31,6 +31,7 @@ const FLOORS: string[][] = [
 const FIRST = {
   protocol: 'messages.ts',
   client: 'index.ts',
+  'client/echo': 'index.ts',
   page: 'index.ts',
   broker: 'broker.ts',
   'broker/memory': 'broker.ts',
@@ -182,7 +183,7 @@ test('only the metrics know prom-client, and load it when somebody wants them', 
 
 test('what the browser imports knows no Node and no package', () => {
   const seen = new Set(
-    ['protocol/topic.ts', 'protocol/messages.ts', 'client/index.ts', 'page/index.ts'].filter(name =>
+    ['protocol/topic.ts', 'protocol/messages.ts', 'client/echo/index.ts', 'page/index.ts'].filter(name =>
       rooms.some(room => room.name === name),
     ),
   )
@@ -197,12 +198,12 @@ test('what the browser imports knows no Node and no package', () => {
   }
 })
 
-/** The command line is a script like any other, and in some commands a client. */
+/** The command line is a script like any other, and in some commands a client. The connector of Echo is a page like any other. */
 const ITS_OWN = ['publisher.ts', 'client/index.ts']
-const SCRIPTS = /^(cli\.ts|terminal\/.*)$/
+const SCRIPTS = /^(cli\.ts|terminal\/.*|client\/echo\/.*)$/
 
 test('nothing imports the index, and entries stand alone', () => {
-  const entries = ['index.ts', 'publisher.ts', 'client/index.ts', 'testing.ts', 'cli.ts']
+  const entries = ['index.ts', 'publisher.ts', 'client/index.ts', 'client/echo/index.ts', 'testing.ts', 'cli.ts']
   const wrong = rooms.flatMap(room =>
     room.imports
       .filter(isRelative)
