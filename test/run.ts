@@ -12,6 +12,8 @@ const INTEROP_PACKAGES = [
   'php-redis',
   'php-predis',
   'php-curl',
+  'php-laravel-framework',
+  'php-symfony-notifier',
   'phpunit',
   'composer',
   'nginx-light',
@@ -60,7 +62,9 @@ function provideInterop(): void {
 
 function hasModules(): boolean {
   const code = `@include 'Predis/autoload.php';
-    exit(extension_loaded('redis') && extension_loaded('curl') && class_exists('Predis\\Client') ? 0 : 1);`
+    $has = fn (string $file) => stream_resolve_include_path($file) !== false;
+    $frameworks = $has('Illuminate/Foundation/Application.php') && $has('Symfony/Component/Notifier/autoload.php');
+    exit($frameworks && extension_loaded('redis') && extension_loaded('curl') && class_exists('Predis\\Client') ? 0 : 1);`
   const php = spawnSync('php', ['-r', code])
   const python = spawnSync(findSystemPython(), ['-c', 'import redis, websockets'])
   return php.status === 0 && python.status === 0
