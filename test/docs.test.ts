@@ -59,6 +59,7 @@ const DOCUMENTS = [
   'docs/events.md',
   'docs/ingress.md',
   'docs/php.md',
+  'docs/laravel.md',
   'php/README.md',
   'docs/guarantees.md',
   'docs/operations.md',
@@ -164,6 +165,7 @@ const ENTRIES: Record<string, string> = {
   'fastify-push-bridge/client': 'src/client/index.ts',
   'fastify-push-bridge/ingress-streams': 'src/ingress/streams/streams.ts',
   'fastify-push-bridge/client/msgpack': 'src/client/msgpack.ts',
+  'fastify-push-bridge/echo': 'src/client/echo/index.ts',
   'fastify-push-bridge/publisher': 'src/publisher.ts',
   'fastify-push-bridge/testing': 'src/testing.ts',
 }

@@ -15,7 +15,7 @@ const FLOORS: string[][] = [
   ['protocol/codecs'],
   // What browsers load is bundled.
   ['client', 'broker', 'page'],
-  ['broker/memory', 'broker/redis', 'publish', 'connection'],
+  ['broker/memory', 'broker/redis', 'publish', 'connection', 'client/echo'],
   ['ingress'],
   ['delivery', 'options'],
   ['node/events', 'node/presence', 'node/monitoring', 'ingress/streams', 'ingress/rabbitmq', 'ingress/kafka'],
@@ -34,6 +34,7 @@ const FIRST = {
   protocol: 'messages.ts',
   'protocol/codecs': 'codec.ts',
   client: 'index.ts',
+  'client/echo': 'index.ts',
   page: 'index.ts',
   broker: 'broker.ts',
   'broker/memory': 'broker.ts',
@@ -214,7 +215,7 @@ test('only the codecs know the packages that they are made of, and nobody loads 
 
 test('what the browser imports knows no Node and no package', () => {
   const seen = new Set(
-    ['protocol/topic.ts', 'protocol/messages.ts', 'client/index.ts', 'page/index.ts'].filter(name =>
+    ['protocol/topic.ts', 'protocol/messages.ts', 'client/echo/index.ts', 'page/index.ts'].filter(name =>
       rooms.some(room => room.name === name),
     ),
   )
@@ -229,12 +230,12 @@ test('what the browser imports knows no Node and no package', () => {
   }
 })
 
-/** The command line is a script like any other, and in some commands a client. */
+/** The command line is a script like any other, and in some commands a client. The connector of Echo is a page like any other. */
 const ITS_OWN = ['publisher.ts', 'client/index.ts']
-const SCRIPTS = /^(cli\.ts|terminal\/.*)$/
+const SCRIPTS = /^(cli\.ts|terminal\/.*|client\/echo\/.*)$/
 
 test('nothing imports the index, and entries stand alone', () => {
-  const entries = ['index.ts', 'publisher.ts', 'client/index.ts', 'testing.ts', 'cli.ts']
+  const entries = ['index.ts', 'publisher.ts', 'client/index.ts', 'client/echo/index.ts', 'testing.ts', 'cli.ts']
   const wrong = rooms.flatMap(room =>
     room.imports
       .filter(isRelative)

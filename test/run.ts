@@ -13,6 +13,8 @@ const INTEROP_PACKAGES = [
   'php-predis',
   'php-curl',
   'php-amqplib',
+  'php-laravel-framework',
+  'php-symfony-notifier',
   'phpunit',
   'composer',
   'nginx-light',
@@ -64,8 +66,10 @@ function provideInterop(): void {
 
 function hasModules(): boolean {
   const code = `@include 'Predis/autoload.php'; @include 'PhpAmqpLib/autoload.php';
-    $has = extension_loaded('redis') && extension_loaded('curl') && class_exists('Predis\\Client');
-    exit($has && class_exists('PhpAmqpLib\\Message\\AMQPMessage') ? 0 : 1);`
+    $has = fn (string $file) => stream_resolve_include_path($file) !== false;
+    $frameworks = $has('Illuminate/Foundation/Application.php') && $has('Symfony/Component/Notifier/autoload.php');
+    $clients = class_exists('Predis\\Client') && class_exists('PhpAmqpLib\\Message\\AMQPMessage');
+    exit($frameworks && $clients && extension_loaded('redis') && extension_loaded('curl') ? 0 : 1);`
   const php = spawnSync('php', ['-r', code])
   const python = spawnSync(findSystemPython(), ['-c', 'import redis, websockets, confluent_kafka'])
   return php.status === 0 && python.status === 0

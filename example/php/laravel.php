@@ -1,9 +1,8 @@
 <?php
 
 /**
- * broadcast(), events that implement ShouldBroadcast, and Laravel Echo do NOT go through the push bridge: they speak the
- * protocol of Pusher, which it does not. Publish with this class instead, and connect pages with the bridge's own client
- * (`connect` from /ws/client.js) instead of Echo.
+ * Publishing from Laravel without the Composer package, in one class. broadcast(), routes/channels.php and Laravel Echo go over the
+ * bridge with the package: docs/laravel.md.
  *
  * Laravel: put this class into app/Services/Push.php, and then anywhere:
  *

@@ -106,8 +106,9 @@ final class Identity
     {
         $topics = $grant['topics'] ?? null;
         $actions = $grant['actions'] ?? null;
-        if (count($grant) !== 2 || !is_array($topics) || !is_array($actions)) {
-            return 'an entry with actions is ["topics" => […], "actions" => […]]';
+        $unknown = array_diff(array_keys($grant), ['topics', 'actions', 'info']);
+        if ($unknown !== [] || !is_array($topics) || !is_array($actions)) {
+            return 'an entry with actions is ["topics" => […], "actions" => […]], perhaps with an info';
         }
         foreach ($actions as $action) {
             if (!in_array($action, self::ACTIONS, true)) {
@@ -120,7 +121,7 @@ final class Identity
                 return $problem;
             }
         }
-        return null;
+        return self::infoProblem($grant['info'] ?? null);
     }
 
     private static function entryProblem(mixed $entry): ?string

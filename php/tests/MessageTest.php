@@ -73,6 +73,7 @@ final class MessageTest extends TestCase
         $good = [
             [], ['user' => '42'], ['user' => 42], ['user' => null], ['expires' => (time() + 60) * 1000],
             ['join' => ['channel:a', 'user:1'], 'allow' => ['channel:a.*', ['topics' => ['channel:b'], 'actions' => ['publish']]]],
+            ['allow' => [['topics' => ['channel:a'], 'actions' => [], 'info' => ['role' => 'owner']]]],
         ];
         foreach ($good as $identity) {
             self::assertNull(self::codeOf(static fn () => Identity::encode($identity)), (string) json_encode($identity));
@@ -82,6 +83,8 @@ final class MessageTest extends TestCase
             ['join' => ['x' => 'channel:a']], ['allow' => ['orders.*']], ['allow' => [1]], ['allow' => [['topics' => ['channel:a']]]],
             ['allow' => [['topics' => ['channel:a'], 'actions' => ['read']]]], ['expires' => time() + 60], ['expires' => (time() - 60) * 1000],
             ['issuedAt' => (time() + 120) * 1000], ['info' => str_repeat('x', 1024)], ['data' => "\xff"], ['expires' => '2026-01-01'],
+            ['allow' => [['topics' => ['channel:a'], 'actions' => [], 'inof' => 1]]],
+            ['allow' => [['topics' => ['channel:a'], 'actions' => [], 'info' => str_repeat('x', 1024)]]],
         ];
         foreach ($bad as $identity) {
             self::assertNotNull(self::codeOf(static fn () => Identity::encode($identity)), var_export($identity, true));

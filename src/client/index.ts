@@ -61,6 +61,8 @@ export interface ClientEvents {
    * for a new one by itself; else call `authenticate`, or the connection is closed and opened again.
    */
   expiring: { expires: number }
+  /** The identity of this connection was replaced: what it has now. */
+  authenticated: Authenticated
   /** The server will close this connection; the next attempt follows `after` milliseconds later. */
   reconnect: { after: number }
 }

@@ -228,6 +228,7 @@ export class PushClient {
         return true
       case 'authenticated':
         for (const topic of payload.unseen ?? []) this.rosters.forget(topic)
+        this.handlers.emit('event authenticated', payload)
         this.requests.get(message.ref)?.resolve(payload)
         return true
       default:

@@ -111,13 +111,21 @@ let lastAllow = NONE
 function checkAllow(allow: unknown, giver: string): readonly Right[] {
   if (allow === undefined || allow === null) return NONE
   if (!isEqual(allow, lastAllow)) {
-    lastAllow = Object.freeze(checkList<Right>(allow, 'allow', rightProblem, giver).map(ownRight))
+    const rights = checkList<Right>(allow, 'allow', rightProblem, giver)
+    for (const right of rights) if (typeof right !== 'string') checkInfo(right.info, giver)
+    lastAllow = Object.freeze(rights.map(ownRight))
   }
   return lastAllow
 }
 
 function ownRight(right: Right): Right {
-  return typeof right === 'string' ? ownText(right) : structuredClone(right)
+  if (typeof right === 'string') return ownText(right)
+  const { info, ...rest } = right
+  // As JSON has it: the application may give anything that can be written as that.
+  return {
+    ...structuredClone(rest),
+    ...(info !== undefined && info !== null && { info: JSON.parse(JSON.stringify(info)) }),
+  }
 }
 
 function isEqual(values: unknown, list: readonly Right[]): boolean {

@@ -84,13 +84,12 @@ export class Renewals {
   /** Returns the topics of which the client no longer knows who is there. */
   #apply(connection: Connection, { identity, left, seen, joined }: Change): Topic[] {
     const { presence, registry } = this.#hub
-    const isShown = identity.info !== connection.info
     connection.become(identity)
     for (const topic of left) if (registry.has(connection, topic)) this.#hub.unsubscribe(connection, topic)
     // Looked at only now: a question about who is there may have been answered meanwhile.
     const unseen = topicsOf(connection).filter(topic => presence?.isWatching(topic, connection) && !seen.has(topic))
     for (const topic of unseen) presence?.unwatch(topic, connection)
-    if (isShown) presence?.inform(connection, topicsOf(connection))
+    presence?.inform(connection, topicsOf(connection))
     for (const topic of joined) void this.#join(connection, topic)
     return unseen
   }

@@ -15,6 +15,8 @@ export type KeyAction = (typeof KEY_ACTIONS)[number]
 export interface Grant {
   topics: string | readonly string[]
   actions: readonly Action[]
+  /** What others see of the user on these topics, in place of the `info` of the identity: JSON of at most 1,024 bytes. */
+  info?: unknown
 }
 
 /** A key of the push API that may do only `actions` on the topics that `topics` covers. */
@@ -31,13 +33,26 @@ export type Right = string | Grant
 const ORDINARY: readonly Action[] = ['subscribe']
 
 const KEYS = ['topics', 'actions']
+const CLIENT_KEYS = [...KEYS, 'info']
 
 /** The actions on `topic` that `rights` allow. */
 export function actionsOn(rights: readonly Right[], topic: Topic): readonly Action[] {
   return rights.flatMap(right => {
     if (typeof right === 'string') return matchesPattern(right, topic) ? ORDINARY : []
-    return [right.topics].flat().some(pattern => matchesPattern(pattern, topic)) ? right.actions : []
+    return covers(right, topic) ? right.actions : []
   })
+}
+
+/** What `rights` show of the user on `topic`; undefined if they do not say. The first that does decides. */
+export function infoOn(rights: readonly Right[], topic: Topic): unknown {
+  for (const right of rights) {
+    if (typeof right !== 'string' && right.info !== undefined && covers(right, topic)) return right.info
+  }
+  return undefined
+}
+
+function covers({ topics }: Grant, topic: Topic): boolean {
+  return [topics].flat().some(pattern => matchesPattern(pattern, topic))
 }
 
 /**
@@ -63,7 +78,7 @@ export function grantedActions(answer: unknown): readonly Action[] {
 
 /** Why `value` is not a right; undefined when it is one. */
 export function rightProblem(value: unknown): string | undefined {
-  return typeof value === 'object' && value !== null ? grantProblem(value, KEYS, ACTIONS) : patternProblem(value)
+  return typeof value === 'object' && value !== null ? grantProblem(value, CLIENT_KEYS, ACTIONS) : patternProblem(value)
 }
 
 /** Why `value` does not say what a key may do; undefined when it does. */

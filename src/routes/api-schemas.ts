@@ -48,6 +48,9 @@ const Right = Type.Union([
     {
       topics: Type.Union([Type.String(), Type.Array(Type.String(), { minItems: 1 })]),
       actions: Type.Array(Type.Enum([...ACTIONS])),
+      info: Type.Optional(
+        Type.Unknown({ description: 'what others may see of the user on these topics, in place of info' }),
+      ),
     },
     closed,
   ),

@@ -5,6 +5,7 @@ import {
   ACTIONS,
   actionsOn,
   grantedActions,
+  infoOn,
   isGranted,
   KEY_ACTIONS,
   keyGrantProblem,
@@ -29,6 +30,18 @@ test('a pattern by itself is for subscribing, and a grant for what it names', ()
   assert.deepEqual(actionsOn([], 'all'), [])
 })
 
+test('a grant may show something else of the user on its topics, and the first that does decides', () => {
+  const rights = [
+    'channel:*',
+    { topics: 'channel:room.*', actions: ['presence'] },
+    { topics: ['channel:room.1', 'channel:room.2'], actions: [], info: { role: 'owner' } },
+    { topics: 'channel:room.*', actions: [], info: false },
+  ] as const
+  assert.deepEqual(infoOn(rights, 'channel:room.2'), { role: 'owner' })
+  assert.equal(infoOn(rights, 'channel:room.3'), false)
+  assert.equal(infoOn(rights, 'channel:news'), undefined)
+})
+
 test('true grants subscribing and nothing else, a list what is in it', () => {
   assert.deepEqual(grantedActions(true), ['subscribe'])
   for (const answer of [false, undefined, null, []]) assert.deepEqual(grantedActions(answer), [])
@@ -45,7 +58,13 @@ test('true grants subscribing and nothing else, a list what is in it', () => {
 })
 
 test('what is no right has a reason', () => {
-  for (const right of ['all', 'channel:x.*', { topics: '*', actions: ['publish'] }, { topics: ['all'], actions: [] }])
+  for (const right of [
+    'all',
+    'channel:x.*',
+    { topics: '*', actions: ['publish'] },
+    { topics: ['all'], actions: [] },
+    { topics: 'all', actions: [], info: 1 },
+  ])
     assert.equal(rightProblem(right), undefined)
   const table: [unknown, RegExp][] = [
     [7, /^a topic is a string/],
@@ -62,6 +81,7 @@ test('what is no right has a reason', () => {
     ],
     [{ topics: 'all', action: ['publish'] }, /^unknown key "action": did you mean "actions"\?$/],
     [{ key: 'k', topics: 'all', actions: [] }, /^unknown key "key"/],
+    [{ topics: 'all', actions: [], inof: 1 }, /^unknown key "inof": did you mean "info"\?$/],
   ]
   for (const [right, problem] of table) assert.match(rightProblem(right) ?? '', problem)
 })
@@ -81,6 +101,7 @@ test('what only keys may do can be granted to keys and to nobody else', () => {
     keyGrantProblem({ key: 'k', topics: 'all', actions: ['tickets'] }) ?? '',
     /none of subscribe, publish, presence, history, close, ticket, status/,
   )
+  assert.match(keyGrantProblem({ key: 'k', topics: 'all', actions: [], info: 1 }) ?? '', /^unknown key "info"/)
   assert.match(keyGrantProblem({ key: 'k', topic: 'all', actions: [] }) ?? '', /did you mean "topics"/)
 })
 

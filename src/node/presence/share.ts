@@ -1,5 +1,6 @@
 import type { OwnMember, PresenceChange, PresencePlace } from '../../broker/presence.ts'
 import type { PresenceRule } from '../../options/presence.ts'
+import { infoOn, type Right } from '../../protocol/rights.ts'
 import type { Topic } from '../../protocol/topic.ts'
 
 /** The part of a connection that counts. */
@@ -8,6 +9,8 @@ export interface Present {
   readonly user: string | null
   /** JSON text; empty if there is none. */
   readonly info: string
+  /** A right may show something else on its topics. */
+  readonly allow?: readonly Right[]
 }
 
 interface LocalUser {
@@ -78,7 +81,8 @@ export class Share {
     return this.#leaving.size > 0
   }
 
-  enter({ id, user, info }: Present, now: number): void {
+  enter(present: Present, now: number): void {
+    const { id, user } = present
     if (user === null) {
       this.#anonymous++
       return
@@ -91,7 +95,7 @@ export class Share {
       ids: isListed ? new Map() : undefined,
     }
     entry.connections++
-    entry.info = this.rule.info ? info : ''
+    entry.info = this.#shownOf(present)
     if (entry.ids && entry.ids.size < MAX_IDS) entry.ids.set(id, now)
     this.#users.set(user, entry)
     this.#leaving.delete(user)
@@ -113,11 +117,20 @@ export class Share {
   }
 
   /** The info of a user was changed. */
-  inform({ user, info }: Present): void {
+  inform(present: Present): void {
+    const { user } = present
     const entry = user === null ? undefined : this.#users.get(user)
-    if (!entry || !this.rule.info || entry.info === info) return
+    const info = this.#shownOf(present)
+    if (!entry || entry.info === info) return
     entry.info = info
     this.#changed.add(user!)
+  }
+
+  /** What others see here: JSON text, empty if it is nothing. */
+  #shownOf({ info, allow = [] }: Present): string {
+    if (!this.rule.info) return ''
+    const own = infoOn(allow, this.topic)
+    return own === undefined ? info : JSON.stringify(own)
   }
 
   /** Users whose grace is over are gone from here on. */

@@ -100,3 +100,26 @@ test('a client that may not see who is there is told so, and goes on', LONG, asy
   assert.equal(roster.isKnown, false)
   await client.subscribe(ROOM)
 })
+
+test('a right shows something else of a user on its topics, also when the identity is replaced', LONG, async t => {
+  const rights = (role: string) => [...RIGHTS, { topics: [ROOM], actions: [], info: { role } }]
+  const app = await buildPush(t, {
+    presence: { 'channel:room.*': { info: true, grace: 0 } },
+    authenticate: () => ({ user: 'ann', info: { name: 'Ann' }, allow: rights('owner') }),
+    onAuthenticate: ({ role }: { role: string }) => ({ user: 'ann', info: { name: 'Ann' }, allow: rights(role) }),
+  })
+  const client = open(t, app, 'ann')
+  const [one, two] = [client.presence(ROOM), client.presence('channel:room.2')]
+  await until(() => one.get('ann') && two.get('ann'), 'ann sees herself')
+  assert.deepEqual([one.get('ann')!.info, two.get('ann')!.info], [{ role: 'owner' }, { name: 'Ann' }])
+  const changes = changesOf(one)
+  const told = new Inbox<readonly string[]>('an identity')
+  client.listen('authenticated', ({ topics }) => told.put(topics))
+  await client.authenticate({ role: 'guest' })
+  assert.ok((await told.take()).includes(ROOM))
+  assert.deepEqual(
+    (await changes.take()).updated.map(({ info }) => info),
+    [{ role: 'guest' }],
+  )
+  assert.deepEqual(two.get('ann')!.info, { name: 'Ann' })
+})

@@ -1,0 +1,137 @@
+<?php
+
+declare(strict_types=1);
+
+namespace FastifyPushBridge\Laravel;
+
+use FastifyPushBridge\Identity;
+use FastifyPushBridge\PushException;
+use Illuminate\Auth\Access\AuthorizationException;
+use Illuminate\Broadcasting\Broadcasters\UsePusherChannelConventions;
+use Illuminate\Database\Eloquent\ModelNotFoundException;
+use Illuminate\Support\Str;
+use Symfony\Component\HttpKernel\Exception\BadRequestHttpException;
+use Symfony\Component\HttpKernel\Exception\HttpExceptionInterface;
+
+/** Which channels a request may hear, by routes/channels.php, as the identity of a ticket. */
+final class ChannelAccess
+{
+    use UsePusherChannelConventions;
+
+    /** `limits.topics` of the nodes: a connection has no more. */
+    public const MAX_CHANNELS = 128;
+
+    /**
+     * @param \Closure(mixed, string): mixed $verify what the callback of a channel returned
+     * @param \Closure(mixed, string): mixed $userOn the user by the guards of a channel
+     * @param array<string, mixed> $config the connection in config/broadcasting.php
+     */
+    public function __construct(
+        private readonly \Closure $verify,
+        private readonly \Closure $userOn,
+        private readonly array $config,
+    ) {
+    }
+
+    /**
+     * @param array<int, mixed> $names
+     * @return array{identity: array<string, mixed>, denied: array<string, int>}
+     */
+    public function of(mixed $request, array $names): array
+    {
+        $names = self::checked($names);
+        $user = $this->userOf($request, $names);
+        $allow = [];
+        $denied = [];
+        foreach ($names as $name) {
+            $right = $this->rightOn($request, $name, $user);
+            is_int($right) ? $denied[$name] = $right : $allow[] = $right;
+        }
+        $expires = $this->config['expires'] ?? null;
+        $identity = ['user' => $user, 'allow' => $allow];
+        if ($expires !== null && $expires !== '') {
+            $identity['expires'] = (int) ((microtime(true) + (int) $expires) * 1000);
+        }
+        return ['identity' => $identity, 'denied' => $denied];
+    }
+
+    /** @return list<string> */
+    private static function checked(array $names): array
+    {
+        if (count($names) > self::MAX_CHANNELS) {
+            throw new BadRequestHttpException('a connection has at most ' . self::MAX_CHANNELS . ' channels');
+        }
+        foreach ($names as $name) {
+            if (!is_string($name)) {
+                throw new BadRequestHttpException('channels are names: {"channels":["private-orders.1"]}');
+            }
+        }
+        return array_values(array_unique($names));
+    }
+
+    /** The user of the request; else that of the first guarded channel, whose guards may be others. */
+    private function userOf(mixed $request, array $names): ?string
+    {
+        $user = $request->user();
+        foreach (array_filter($names, $this->isGuardedChannel(...)) as $name) {
+            $user ??= ($this->userOn)($request, $this->normalizeChannelName($name));
+        }
+        return $user === null ? null : self::identifierOf($user);
+    }
+
+    private static function identifierOf(mixed $user): string
+    {
+        return (string) (method_exists($user, 'getAuthIdentifierForBroadcasting')
+            ? $user->getAuthIdentifierForBroadcasting()
+            : $user->getAuthIdentifier());
+    }
+
+    /** A right, or the status with which the channel is denied. One that fails does not keep the others back. */
+    private function rightOn(mixed $request, string $name, ?string $user): array|int
+    {
+        try {
+            $topic = PushBroadcaster::topicOf($name);
+        } catch (PushException) {
+            return 400;
+        }
+        if (!$this->isGuardedChannel($name)) {
+            return Str::is($this->config['public'] ?? ['*'], $name) ? self::right($topic, ['subscribe']) : 403;
+        }
+        try {
+            return $this->guarded($request, $name, $topic, $user);
+        } catch (HttpExceptionInterface $refusal) {
+            return $refusal->getStatusCode();
+        } catch (AuthorizationException) {
+            return 403;
+        } catch (ModelNotFoundException) {
+            return 404;
+        } catch (\Throwable $problem) {
+            report($problem);
+            return 500;
+        }
+    }
+
+    private function guarded(mixed $request, string $name, string $topic, ?string $user): array|int
+    {
+        $channel = $this->normalizeChannelName($name);
+        $own = ($this->userOn)($request, $channel);
+        // One connection is one user: two guards may give the same id to two people.
+        if ($own === null || self::identifierOf($own) !== $user) {
+            return 403;
+        }
+        $result = ($this->verify)($request, $channel);
+        $actions = ($this->config['whispers'] ?? false) ? ['subscribe', 'publish'] : ['subscribe'];
+        if (!str_starts_with($name, 'presence-')) {
+            return self::right($topic, $actions);
+        }
+        $right = self::right($topic, [...$actions, 'presence']);
+        $right = $result === true ? $right : $right + ['info' => $result];
+        Identity::check(['allow' => [$right]]);
+        return $right;
+    }
+
+    private static function right(string $topic, array $actions): array
+    {
+        return ['topics' => [$topic], 'actions' => $actions];
+    }
+}

@@ -1,0 +1,164 @@
+import { type Client, type ClientState, connect, type PublishedMessage } from '../index.ts'
+import { Access } from './access.ts'
+import { askBackend } from './admission.ts'
+import { PushChannel, PushPrivateChannel } from './channel.ts'
+import { type Admission, ChannelError, type PushConnectorOptions } from './options.ts'
+import { PushPresenceChannel } from './presence-channel.ts'
+
+export type { Admission, PushConnectorOptions }
+export { ChannelError, PushChannel, PushPresenceChannel, PushPrivateChannel }
+
+/** As Echo calls them. `failed`: closed by the server for good. */
+export type ConnectionStatus = 'connected' | 'disconnected' | 'connecting' | 'reconnecting' | 'failed'
+
+const NORMAL = 1000
+const KINDS = ['', 'private-', 'private-encrypted-', 'presence-']
+
+/**
+ * The connector for Laravel Echo 2: `new Echo({ broadcaster: PushConnector, url: '/ws' })`. What a page may hear is decided
+ * by routes/channels.php, over the driver `push` of the Composer package.
+ */
+export class PushConnector {
+  readonly options: PushConnectorOptions
+  /** By their full names. */
+  readonly channels: Record<string, PushChannel> = {}
+  /** The client of the present connection. Another user on the page needs another one. */
+  client!: Client
+  readonly namespace: string | false
+  private access!: Access
+  private readonly heard = new Set<string>()
+  private readonly statusCallbacks = new Set<(status: ConnectionStatus) => void>()
+  private status: ConnectionStatus = 'connecting'
+  private stop = () => {}
+
+  constructor(options: PushConnectorOptions) {
+    this.options = options
+    this.namespace = options.namespace ?? 'App.Events'
+    this.connect()
+  }
+
+  /** Also after `disconnect`, with all channels. */
+  connect(since?: Readonly<Record<string, string>>): void {
+    this.stop()
+    if (this.status === 'failed' || this.status === 'disconnected') this.tell('connecting')
+    const { url = '/ws', WebSocket } = this.options
+    const ticket = () => this.access.ticket()
+    const client: Client = connect(url, { ticket, ...(WebSocket && { WebSocket }), ...(since && { since }) })
+    this.client = client
+    this.access = new Access(client, {
+      names: () => Object.keys(this.channels),
+      ask: channels => askBackend(this.options, channels),
+      granted: name => this.channels[name]?.join(),
+      denied: (name, error) => this.deny(name, error),
+      failed: (name, error) => this.channels[name]?.fail(error),
+      outgrown: code => this.connect(code === 'PUSH_ERR_UNSUPPORTED' ? client.positions : undefined),
+    })
+    for (const type of this.heard) this.attach(type)
+    client.listen('gap', ({ topics }) => this.missed(topics))
+    const stopListening = client.listen('state', ({ state, code }) => this.tell(statusOf(state, code, this.status)))
+    this.stop = () => {
+      stopListening()
+      this.access.end()
+      if (client.state !== 'closed') client.close()
+    }
+  }
+
+  disconnect(): void {
+    this.stop()
+    this.tell('disconnected')
+  }
+
+  listen(name: string, event: string, callback: CallableFunction): PushChannel {
+    return this.channel(name).listen(event, callback)
+  }
+
+  channel(name: string): PushChannel {
+    return this.open(name, PushChannel)
+  }
+
+  privateChannel(name: string): PushPrivateChannel {
+    return this.open(`private-${name}`, PushPrivateChannel)
+  }
+
+  presenceChannel(name: string): PushPresenceChannel {
+    return this.open(`presence-${name}`, PushPresenceChannel)
+  }
+
+  /** The channel, and the private and presence channels of that name. */
+  leave(name: string): void {
+    for (const kind of KINDS) this.leaveChannel(kind + name)
+  }
+
+  leaveChannel(name: string): void {
+    this.channels[name]?.unsubscribe()
+    delete this.channels[name]
+    this.access.forget(name)
+  }
+
+  /** For the header X-Socket-ID, by which Laravel knows whom `toOthers` leaves out. */
+  socketId(): string | undefined {
+    return this.client.state === 'open' ? this.client.welcome?.connection : undefined
+  }
+
+  connectionStatus(): ConnectionStatus {
+    return this.status
+  }
+
+  /** Returns a function that ends it. */
+  onConnectionChange(callback: (status: ConnectionStatus) => void): () => void {
+    this.statusCallbacks.add(callback)
+    return () => this.statusCallbacks.delete(callback)
+  }
+
+  /** For channels: messages of a type are wanted. */
+  hear(type: string): void {
+    if (this.heard.has(type)) return
+    this.heard.add(type)
+    this.attach(type)
+  }
+
+  private open<C extends PushChannel>(name: string, Kind: new (home: PushConnector, name: string) => C): C {
+    const known = this.channels[name]
+    if (known) return known as C
+    const channel = new Kind(this, name)
+    this.channels[name] = channel
+    this.access.want()
+    return channel
+  }
+
+  private attach(type: string): void {
+    const deliver = (message: PublishedMessage) => {
+      const channel = this.channels[message.topic?.replace(/^channel:/, '') ?? '']
+      if (type === '*') channel?.receiveAny(message)
+      else channel?.receive(message)
+    }
+    if (type === '*') this.client.on('*', (_payload, message) => deliver(message))
+    else this.client.on(type, (_payload, message) => deliver(message))
+  }
+
+  private deny(name: string, error: ChannelError): void {
+    const channel = this.channels[name]
+    if (!channel) return
+    // Or the next connection would ask the node in vain.
+    channel.unsubscribe()
+    channel.fail(error)
+  }
+
+  private missed(topics: readonly string[]): void {
+    const channels = topics.flatMap(topic => this.channels[topic.replace(/^channel:/, '')] ?? [])
+    const unheard = channels.filter(channel => !channel.miss()).map(({ name }) => name)
+    if (unheard.length > 0) console.warn('events were or may have been missed: see missed() of', unheard.join(', '))
+  }
+
+  private tell(status: ConnectionStatus): void {
+    if (status === this.status) return
+    this.status = status
+    for (const callback of [...this.statusCallbacks]) callback(status)
+  }
+}
+
+function statusOf(state: ClientState, code: number | undefined, before: ConnectionStatus): ConnectionStatus {
+  if (state === 'open') return 'connected'
+  if (state === 'closed') return code === NORMAL ? 'disconnected' : 'failed'
+  return before === 'connected' || before === 'reconnecting' ? 'reconnecting' : 'connecting'
+}
