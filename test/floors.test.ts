@@ -14,7 +14,7 @@ const FLOORS: string[][] = [
   ['protocol'],
   // What browsers load is bundled.
   ['client', 'broker', 'page'],
-  ['broker/memory', 'broker/redis', 'publish', 'connection'],
+  ['broker/memory', 'broker/redis', 'publish', 'connection', 'client/react'],
   ['delivery', 'options'],
   ['node/events', 'node/presence', 'node/monitoring'],
   ['node'],
@@ -31,6 +31,7 @@ const FLOORS: string[][] = [
 const FIRST = {
   protocol: 'messages.ts',
   client: 'index.ts',
+  'client/react': 'index.ts',
   page: 'index.ts',
   broker: 'broker.ts',
   'broker/memory': 'broker.ts',
@@ -197,12 +198,16 @@ test('what the browser imports knows no Node and no package', () => {
   }
 })
 
-/** The command line is a script like any other, and in some commands a client. */
+test('only the hooks know React', () => {
+  assert.deepEqual(except(importers(/^react/, 'with types'), /^client\/react\//), [])
+})
+
+/** The command line is a script like any other, and in some commands a client. The hooks share the client of the page. */
 const ITS_OWN = ['publisher.ts', 'client/index.ts']
-const SCRIPTS = /^(cli\.ts|terminal\/.*)$/
+const SCRIPTS = /^(cli\.ts|terminal\/.*|client\/react\/.*)$/
 
 test('nothing imports the index, and entries stand alone', () => {
-  const entries = ['index.ts', 'publisher.ts', 'client/index.ts', 'testing.ts', 'cli.ts']
+  const entries = ['index.ts', 'publisher.ts', 'client/index.ts', 'client/react/index.ts', 'testing.ts', 'cli.ts']
   const wrong = rooms.flatMap(room =>
     room.imports
       .filter(isRelative)

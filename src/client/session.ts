@@ -1,7 +1,8 @@
 import type { Authenticated, Gap, Welcome } from '../protocol/messages.ts'
 import { CLOSE, isReservedType, MAX_CLOSE_REASON_BYTES, shouldReconnect } from '../protocol/messages.ts'
 import { Credentials } from './credentials.ts'
-import { ClientError, type Handler, Handlers } from './handlers.ts'
+import { ClientError, type Handler, Handlers, messageName } from './handlers.ts'
+import { keptPositions } from './kept-positions.ts'
 import { Link } from './link.ts'
 import { type Message, parse } from './message.ts'
 import type {
@@ -10,12 +11,14 @@ import type {
   ClientPublishOptions,
   ClientState,
   Published,
+  RequestOptions,
   Subscribed,
   WebSocketLike,
 } from './options.ts'
+import { Outbox } from './outbox.ts'
 import { watchPage } from './page.ts'
-import { Positions } from './positions.ts'
-import { lost, MAX_TIMER, Requests } from './requests.ts'
+import type { Positions } from './positions.ts'
+import { MAX_TIMER, Requests } from './requests.ts'
 import { type Roster, Rosters } from './roster.ts'
 import { Topics } from './topics.ts'
 
@@ -39,6 +42,7 @@ export class PushClient {
   private places: Positions
   private topics: Topics
   private requests = new Requests(text => this.write(text))
+  private outbox: Outbox
   private credentials: Credentials
   private rosters = new Rosters(this.handlers, topic => this.requests.ask('subscribe', { topic, presence: true }))
   private link: Link | undefined
@@ -55,7 +59,8 @@ export class PushClient {
   constructor(url: URL, options: PushClient['options']) {
     this.url = url
     this.options = options
-    this.places = new Positions(options.since)
+    this.places = keptPositions(url, options, this.handlers)
+    this.outbox = new Outbox(this.requests, this.handlers, options.queue)
     this.credentials = new Credentials(options, this.handlers, payload => this.authenticate(payload))
     this.topics = new Topics(this.places, this.handlers, payload => this.requests.ask('subscribe', payload))
     for (const topic of options.topics ?? []) this.subscribe(topic)
@@ -66,8 +71,8 @@ export class PushClient {
     return this.places.ids
   }
 
-  on(type: string, handler: Handler): () => void {
-    return this.handlers.add(`message ${type}`, handler)
+  on(type: string, handler: Handler, { topic }: { topic?: string } = {}): () => void {
+    return this.handlers.add(messageName(type, topic), handler)
   }
 
   listen(event: string, handler: Handler): () => void {
@@ -101,10 +106,8 @@ export class PushClient {
     )
   }
 
-  async request(type: string, payload?: unknown, { timeout }: { timeout?: number } = {}): Promise<never> {
-    if (this.state !== 'open') throw lost()
-    if (this.requests.isFull) throw new ClientError('BUSY', 'too many requests are unanswered')
-    return this.requests.ask(type, payload, timeout)
+  request(type: string, payload?: unknown, options: RequestOptions = {}): Promise<never> {
+    return this.outbox.request(type, payload, options, this.state)
   }
 
   authenticate(payload: object): Promise<Authenticated> {
@@ -112,8 +115,8 @@ export class PushClient {
   }
 
   publish(topic: string, type: string, payload?: unknown, options: ClientPublishOptions = {}): Promise<Published> {
-    const { echo, key, timeout } = options
-    const published = this.request('push.publish', { topic, type, payload, echo, key }, timeout ? { timeout } : {})
+    const { echo, key, ...how } = options
+    const published = this.request('push.publish', { topic, type, payload, echo, key }, how)
     const remember = ({ id }: Published) => id && echo === false && this.places.said(topic, id)
     // Nobody has to await it: that somebody is typing may get lost.
     published.then(remember, () => {})
@@ -253,10 +256,8 @@ export class PushClient {
 
   private begin(welcome: Welcome): boolean {
     if (typeof welcome.connection !== 'string') return false
-    const before = this.welcome
     this.welcome = welcome
-    if (before && before.user !== welcome.user) this.places.forget(`user:${before.user}`)
-    const behind = this.places.welcomed(welcome.topics, this.topics.isWanted, welcome.features)
+    const behind = this.places.welcomed(welcome, this.topics.isWanted)
     this.link?.watch(welcome.heartbeat?.interval)
     const stable = () => {
       this.failures = 0
