@@ -35,7 +35,8 @@ await app.register(pushBridge, {
     const { user } = request.query as { user?: string }
     if (user === 'nobody') return null
     const { ip, protocol, host } = request
-    return { allow: ['channel:*'], data: { ip, protocol, host }, ...(user !== undefined && { user }) }
+    const allow = [{ topics: 'channel:*', actions: ['subscribe', 'presence'] as const }]
+    return { allow, data: { ip, protocol, host }, ...(user !== undefined && { user }) }
   },
   handlers: { whoami: clientHandler(Type.Unknown(), (_payload, { data }) => data) },
   drain: { window: 1000, delay: Number(DRAIN_DELAY ?? 0) },

@@ -60,7 +60,12 @@ function State(): ReactNode {
   const client = useClient()
   const [who, setWho] = useState('')
   const ask = () => client!.request<{ ip: string }>('whoami', {}, { queue: true }).then(({ ip }) => setWho(ip))
-  return h('p', { id: 'state', 'data-state': state }, h('button', { type: 'button', id: 'ask', onClick: ask }, 'ask'), `${who}`)
+  return h(
+    'p',
+    { id: 'state', 'data-state': state },
+    h('button', { type: 'button', id: 'ask', onClick: ask }, 'ask'),
+    `${who}`,
+  )
 }
 
 function Page(): ReactNode {

@@ -51,7 +51,8 @@ async function openPage(t: TestContext, origin: string) {
   const said: string[] = []
   const sent: Sent[] = []
   const sockets = new Inbox<string>('a WebSocket of the page')
-  const isExpected = /is no topic|WebSocket connection to|Download the React DevTools|Failed to load resource/
+  const isExpected =
+    /is no topic|no welcome from|WebSocket connection to|Download the React DevTools|Failed to load resource/
   page.on('console', message => isExpected.test(message.text()) || said.push(message.text()))
   page.on('pageerror', error => said.push(String(error)))
   page.on('websocket', socket => {
