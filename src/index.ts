@@ -21,17 +21,17 @@ export type { Members, MembersQuery, OnlineUser } from './node/presence/reader.t
 export type { ClientPublication } from './options/client-publications.ts'
 export type { CompressionOption } from './options/compression.ts'
 export type { EventsInput } from './options/events.ts'
-export type { HealthInput, MetricsInput } from './options/monitoring.ts'
 export {
-  type ApiKey,
-  type Authentication,
-  type Authorization,
   type ClientHandler,
   clientHandler,
+  type Json,
   type LocalHandler,
-  type PushBridgeOptions,
+  type RequestsOf,
+  type TypedHandler,
   type WorkerHandler,
-} from './options/options.ts'
+} from './options/handlers.ts'
+export type { HealthInput, MetricsInput } from './options/monitoring.ts'
+export type { ApiKey, Authentication, Authorization, PushBridgeOptions } from './options/options.ts'
 export type { PresenceOption } from './options/presence.ts'
 export { binaryForm, bytesOf } from './protocol/binary.ts'
 export type { PushError } from './protocol/errors.ts'
@@ -50,5 +50,5 @@ export type {
   PublishRequest,
   PublishResult,
 } from './publish/publish.ts'
-export type { PublicationSchemas } from './publish/schemas.ts'
+export type { PublicationSchemas, PublicationsOf } from './publish/schemas.ts'
 export { pushBridge }

@@ -56,6 +56,7 @@ const KEY = 'a-key-of-the-documents'
 const CONTRACTS = ['README.md', 'docs/options.md', 'docs/api.md', 'docs/protocol.md', 'docs/redis.md']
 const DOCUMENTS = [
   ...CONTRACTS,
+  'docs/front-ends.md',
   'docs/events.md',
   'docs/ingress.md',
   'docs/php.md',

@@ -15,7 +15,7 @@ const FLOORS: string[][] = [
   ['protocol/codecs'],
   // What browsers load is bundled.
   ['client', 'broker', 'page'],
-  ['broker/memory', 'broker/redis', 'publish', 'connection', 'client/echo'],
+  ['broker/memory', 'broker/redis', 'publish', 'connection', 'client/echo', 'client/react'],
   ['ingress'],
   ['delivery', 'options'],
   ['node/events', 'node/presence', 'node/monitoring', 'ingress/streams', 'ingress/rabbitmq', 'ingress/kafka'],
@@ -35,6 +35,7 @@ const FIRST = {
   'protocol/codecs': 'codec.ts',
   client: 'index.ts',
   'client/echo': 'index.ts',
+  'client/react': 'index.ts',
   page: 'index.ts',
   broker: 'broker.ts',
   'broker/memory': 'broker.ts',
@@ -230,12 +231,20 @@ test('what the browser imports knows no Node and no package', () => {
   }
 })
 
-/** The command line is a script like any other, and in some commands a client. The connector of Echo is a page like any other. */
+test('only the hooks know React', () => {
+  assert.deepEqual(except(importers(/^react/, 'with types'), /^client\/react\//), [])
+})
+
+/**
+ * The command line is a script like any other, and in some commands a client. The connector of Echo is a page like any other,
+ * and the hooks share the client of the page.
+ */
 const ITS_OWN = ['publisher.ts', 'client/index.ts']
-const SCRIPTS = /^(cli\.ts|terminal\/.*|client\/echo\/.*)$/
+const SCRIPTS = /^(cli\.ts|terminal\/.*|client\/(echo|react)\/.*)$/
 
 test('nothing imports the index, and entries stand alone', () => {
-  const entries = ['index.ts', 'publisher.ts', 'client/index.ts', 'client/echo/index.ts', 'testing.ts', 'cli.ts']
+  const entries = ['index.ts', 'publisher.ts', 'testing.ts', 'cli.ts']
+  entries.push('client/index.ts', 'client/echo/index.ts', 'client/react/index.ts')
   const wrong = rooms.flatMap(room =>
     room.imports
       .filter(isRelative)

@@ -1,7 +1,8 @@
 /**
- * `code`: a code of the server (`PUSH_ERR_…`), or `CLOSED`, `TIMEOUT`, `BUSY`, `UNSUBSCRIBED`, or, with a `cause`,
- * `TICKET` (ticket() failed), `CONNECT` (the WebSocket could not be created) or `HANDLER` (a handler failed). With the
- * option `fallback` also `SSE` (over an event stream nothing can be sent) and `BUFFERED` (a proxy holds the stream back).
+ * `code`: a code of the server (`PUSH_ERR_…`), or `CLOSED`, `TIMEOUT`, `BUSY`, `UNSUBSCRIBED`; of a request that was queued
+ * also `EXPIRED`, `UNCONFIRMED` or `OTHER_USER`; with the option `fallback` also `SSE` (over an event stream nothing can be
+ * sent) and `BUFFERED` (a proxy holds the stream back); or, with a `cause`, `TICKET` (ticket() failed), `CONNECT` (the
+ * WebSocket could not be created), `HANDLER` (a handler failed) or `POSITIONS` (positions could not be loaded or saved).
  */
 export class ClientError extends Error {
   readonly code: string
@@ -20,6 +21,11 @@ const TO_LISTEN_FOR = {
 
 export type Handler = (...args: never[]) => unknown
 
+/** Under this name stand the handlers of the messages of a type: of one topic, or of all of them. */
+export function messageName(type: string, topic?: string): string {
+  return topic === undefined ? `message ${type}` : `message ${type} of ${topic}`
+}
+
 /** The handlers of the application. An error in one does not affect the others. */
 export class Handlers {
   private byName = new Map<string, Set<Handler>>()
@@ -28,7 +34,11 @@ export class Handlers {
   add(name: string, handler: Handler): () => void {
     const handlers = this.byName.get(name) ?? new Set()
     this.byName.set(name, handlers.add(handler))
-    return () => handlers.delete(handler)
+    return () => {
+      handlers.delete(handler)
+      // A page that has seen ten thousand topics would keep as many empty sets.
+      if (handlers.size === 0 && this.byName.get(name) === handlers) this.byName.delete(name)
+    }
   }
 
   /** Calls the handlers; true if there are any. */
@@ -37,8 +47,12 @@ export class Handlers {
   }
 
   /** Calls the handlers of a published message; true if there are any and all succeeded. */
-  async deliver(message: { type: string; payload: unknown }): Promise<boolean> {
-    const runs = [message.type, '*'].flatMap(type => this.run(`message ${type}`, [message.payload, message]))
+  async deliver(message: { type: string; payload: unknown; topic?: unknown }): Promise<boolean> {
+    const { type, payload, topic } = message
+    const names = [messageName(type), messageName('*')]
+    // From outside: an object need not have a text.
+    if (typeof topic === 'string') names.push(messageName(type, topic), messageName('*', topic))
+    const runs = names.flatMap(name => this.run(name, [payload, message]))
     return runs.length > 0 && !(await Promise.all(runs)).includes(false)
   }
 

@@ -5,8 +5,12 @@ import type {
   ClientOptions,
   ClientPublishOptions,
   ClientState,
+  KeptPositions,
+  PositionStore,
   Published,
   PublishedMessage,
+  QueueOptions,
+  RequestOptions,
   Subscribed,
   WebSocketLike,
 } from './options.ts'
@@ -21,8 +25,12 @@ export type {
   ClientOptions,
   ClientPublishOptions,
   ClientState,
+  KeptPositions,
+  PositionStore,
   Published,
   PublishedMessage,
+  QueueOptions,
+  RequestOptions,
   Roster,
   RosterChange,
   Subscribed,
@@ -42,6 +50,8 @@ export interface ClientEvents {
    * says so. Absent: this client had received none, or the server does not know yet.
    */
   subscribed: Subscribed
+  /** The server took a topic away. The client does not subscribe it again by itself. */
+  unsubscribed: { topic: string }
   /**
    * Messages were or may have been missed: fetch again what the page shows of these topics. The first one is logged if
    * nobody listens.
@@ -67,8 +77,28 @@ export interface ClientEvents {
   reconnect: { after: number }
 }
 
-/** `Messages` maps types to payloads: `connect<{ 'order.created': Order }>('/ws')`. */
-export interface Client<Messages extends object = Record<string, unknown>> {
+/** `payload` may be left out where `{}` is one: that is what the server reads then. */
+type RequestArguments<Payload> =
+  Record<never, never> extends Payload
+    ? [payload?: Payload, options?: RequestOptions]
+    : [payload: Payload, options?: RequestOptions]
+
+/** `request` of a client that knows which requests there are, or of one that does not. */
+export type ClientRequest<Requests extends object> = string extends keyof Requests
+  ? <Reply = unknown>(type: string, payload?: unknown, options?: RequestOptions) => Promise<Reply>
+  : <Type extends keyof Requests & string>(
+      type: Type,
+      ...rest: RequestArguments<Requests[Type] extends { payload: infer Payload } ? Payload : unknown>
+    ) => Promise<Requests[Type] extends { reply: infer Reply } ? Reply : unknown>
+
+/**
+ * `Messages` maps types to payloads, `Requests` types to what is asked and replied:
+ * `connect<{ 'order.created': Order }, { greet: { payload: { name: string }; reply: string } }>('/ws')`.
+ */
+export interface Client<
+  Messages extends object = Record<string, unknown>,
+  Requests extends object = Record<string, unknown>,
+> {
   readonly state: ClientState
   /** How messages come: `sse` only with the option `fallback`. Undefined if the client is not open. */
   readonly transport: 'websocket' | 'sse' | undefined
@@ -80,16 +110,21 @@ export interface Client<Messages extends object = Record<string, unknown>> {
    */
   readonly positions: Readonly<Record<string, string>>
   /**
-   * Calls `handler` for every message of a type, or of all types with `'*'`. Returns a function that stops it. Register
-   * before subscribing, because missed messages follow at once. A handler that throws or rejects causes an `error` with
-   * code `HANDLER`. If the publisher asked for it, a message is acknowledged when all its handlers have succeeded, and
-   * not if it has none.
+   * Calls `handler` for every message of a type, or of all types with `'*'`; with `topic` for those of one topic alone.
+   * Returns a function that stops it. Register before subscribing, because missed messages follow at once. A handler that
+   * throws or rejects causes an `error` with code `HANDLER`. If the publisher asked for it, a message is acknowledged when
+   * all its handlers have succeeded, and not if it has none.
    */
   on<Type extends keyof Messages & string>(
     type: Type,
     handler: (payload: Messages[Type], message: PublishedMessage<Messages[Type]>) => unknown,
+    options?: { topic?: string },
   ): () => void
-  on(type: '*', handler: (payload: unknown, message: PublishedMessage) => unknown): () => void
+  on(
+    type: '*',
+    handler: (payload: unknown, message: PublishedMessage) => unknown,
+    options?: { topic?: string },
+  ): () => void
   /** Calls `handler` for every such event. Returns a function that stops it. */
   listen<Event extends keyof ClientEvents>(event: Event, handler: (detail: ClientEvents[Event]) => unknown): () => void
   /**
@@ -119,9 +154,14 @@ export interface Client<Messages extends object = Record<string, unknown>> {
   send(bytes: Binary): boolean
   /**
    * Resolves with the payload of the `reply`. Rejects with the server's code, `CLOSED` (not open, or lost before the
-   * answer), `TIMEOUT` (`timeout`: milliseconds, default 10,000) or `BUSY` (256 requests are unanswered).
+   * answer), `TIMEOUT` (`timeout`: milliseconds, default 10,000) or `BUSY` (256 requests are unanswered, or the queue is
+   * full).
+   *
+   * With `queue` it waits for a connection. `UNCONFIRMED`: it was sent and the connection was lost before the answer, so it
+   * may have been handled. It was not sent with `CLOSED` (the client was closed), `EXPIRED` (it waited for too long) and
+   * `OTHER_USER` (the next connection belongs to another user).
    */
-  request<Reply = unknown>(type: string, payload?: unknown, options?: { timeout?: number }): Promise<Reply>
+  request: ClientRequest<Requests>
   /**
    * Publishes to everybody on a topic that this client has, if the server allows it. The promise need not be awaited. It
    * rejects as that of `request` does; with a `key` it is safe to publish again.
@@ -140,10 +180,10 @@ export interface Client<Messages extends object = Record<string, unknown>> {
  * Connects, and reconnects until `close` is called or the server closes with a code that forbids it.
  * `url`: ws, wss, http, https or relative to the page. Throws a TypeError for any other, and if there is no WebSocket.
  */
-export function connect<Messages extends object = Record<string, unknown>>(
-  url: string | URL,
-  options: ClientOptions = {},
-): Client<Messages> {
+export function connect<
+  Messages extends object = Record<string, unknown>,
+  Requests extends object = Record<string, unknown>,
+>(url: string | URL, options: ClientOptions = {}): Client<Messages, Requests> {
   const WebSocket = options.WebSocket ?? globalThis.WebSocket
   if (!WebSocket) {
     throw new TypeError(
@@ -151,5 +191,5 @@ export function connect<Messages extends object = Record<string, unknown>>(
         'connect(url, { WebSocket: (await import("ws")).WebSocket })',
     )
   }
-  return new PushClient(resolveUrl(url), { ...options, WebSocket })
+  return new PushClient(resolveUrl(url), { ...options, WebSocket }) as Client<Messages, Requests>
 }

@@ -21,13 +21,46 @@ export type PublishedMessage<T = unknown> = {
 /** What the server says of a publication of this client: `id` and `seq` if it is recorded. */
 export type Published = { topic: string; id?: string; seq?: number }
 
-export interface ClientPublishOptions {
+/** How long a request may wait for a connection, and whether it may be sent twice. */
+export interface QueueOptions {
+  /** Milliseconds that it may wait to be sent, then `EXPIRED`. Default 60,000. */
+  ttl?: number
+  /**
+   * True: if the connection is lost before the answer, it is sent again: at least once, so the handler must recognise a
+   * repeat, for example by an id in the payload. Default false: it rejects with `UNCONFIRMED`, and is handled at most once.
+   */
+  repeat?: boolean
+}
+
+export interface RequestOptions {
+  /** Milliseconds to wait for the answer, once it was sent. Default 10,000. */
+  timeout?: number
+  /**
+   * Keeps the request while the client is not connected, in memory alone, and sends what waited in order, each when the one
+   * before is answered. Default false: it rejects with `CLOSED`.
+   */
+  queue?: boolean | QueueOptions
+}
+
+/** Positions as they are kept: `user` is whose they are. */
+export interface KeptPositions {
+  user?: string | null
+  positions: Record<string, string>
+}
+
+/** Where positions are kept beyond the life of a page. What it throws is an `error` with code `POSITIONS`. */
+export interface PositionStore {
+  /** What `save` was given last, or nothing. Called once, at the beginning. */
+  load(): KeptPositions | null | undefined
+  /** At most once a second, and when the page is hidden or ends. */
+  save(kept: KeptPositions): void
+}
+
+export interface ClientPublishOptions extends RequestOptions {
   /** False: this client does not get its own message. Default true. */
   echo?: boolean
   /** Names the publication on a recorded topic, so that publishing it again does not repeat it: `crypto.randomUUID()`. */
   key?: string
-  /** Milliseconds to wait for the answer. Default 10,000. */
-  timeout?: number
 }
 
 export type Subscribed = TopicState & { topic: string; presence?: PresenceMessage | null }
@@ -57,6 +90,14 @@ export interface ClientOptions {
    * same user: delete them when somebody else logs in.
    */
   since?: Readonly<Record<string, string>> | null | undefined
+  /**
+   * Keeps the positions of recorded topics, so that the page goes on where it was when it is loaded again: `'session'` in
+   * `sessionStorage`, under the origin and path of `url`, for this tab; or a store of your own. Up to 200 topics. Those of
+   * another user are dropped. What `since` says comes first. Default: they are not kept.
+   */
+  positions?: 'session' | PositionStore
+  /** Bounds of all requests with `queue` that are not answered: how many (default 100), and bytes of JSON (262,144). */
+  queue?: { limit?: number; bytes?: number }
   /**
    * Called for every attempt, because a ticket can be used once; also before the identity of the last one expires, if the
    * server asks. A failure is an `error` and a failed attempt, and the client keeps trying: `close` it when the session is

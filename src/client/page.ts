@@ -10,6 +10,19 @@ export function resolveUrl(url: string | URL): URL {
   return resolved
 }
 
+/** Calls `leave` when the page may be about to end: phones end hidden pages without another word. */
+export function watchLeaving(leave: () => void): () => void {
+  const { document } = globalThis
+  const hidden = () => document.visibilityState === 'hidden' && leave()
+  const page = (globalThis.addEventListener as unknown) ? globalThis : undefined
+  document?.addEventListener('visibilitychange', hidden)
+  page?.addEventListener('pagehide', leave)
+  return () => {
+    document?.removeEventListener('visibilitychange', hidden)
+    page?.removeEventListener('pagehide', leave)
+  }
+}
+
 /**
  * Calls `wake` when a connection may have ended while the page slept. Workers have no `document`; Node has no
  * `addEventListener` either.

@@ -1,4 +1,4 @@
-import type { TopicState } from '../protocol/messages.ts'
+import type { TopicState, Welcome } from '../protocol/messages.ts'
 import { isCovered, type Position } from '../protocol/position.ts'
 
 /** What the server is asked of the history of a topic. */
@@ -43,14 +43,26 @@ export class Positions {
   private places = new Map<string, Place>()
   /** An older server would refuse the question. */
   private hasHistory = true
+  /** Whose positions they are: undefined as long as nobody has said. */
+  private owner: string | null | undefined
+  private moved: () => void
 
-  constructor(restored: object | null | undefined) {
+  /** `moved` is called when `ids` may have changed. `owner`: of the restored ones, if that is known. */
+  constructor(restored: object | null | undefined, owner?: string | null, moved = () => {}) {
+    this.owner = owner
+    this.moved = moved
     for (const [topic, id] of Object.entries(restored ?? {}))
       if (typeof id === 'string') this.places.set(topic, { id, isHeld: true, isRestored: true, questions: 0, own: {} })
   }
 
+  get user(): string | null | undefined {
+    return this.owner
+  }
+
+  /** Those that were restored and that nobody has asked for since come last. */
   get ids(): Record<string, string> {
     const held = [...this.places].filter(([, place]) => (place.isHeld || place.isRestored) && place.id)
+    held.sort(([, a], [, b]) => Number(a.isRestored ?? false) - Number(b.isRestored ?? false))
     return Object.fromEntries(held.map(([topic, { id }]) => [topic, id!]))
   }
 
@@ -69,8 +81,11 @@ export class Positions {
   }
 
   /** Reads the topics of a welcome. Returns those whose missed messages must still be asked for. */
-  welcomed(topics: unknown, isWanted: (topic: string) => boolean, features?: readonly string[]): string[] {
+  welcomed({ topics, user, features }: Partial<Welcome>, isWanted: (topic: string) => boolean): string[] {
     this.hasHistory = features?.includes('history') ?? false
+    const isOther = this.owner !== undefined && this.owner !== user
+    if (isOther) this.places.delete(`user:${this.owner}`)
+    this.owner = user
     for (const [topic, place] of this.places) {
       const isHeld = isWanted(topic)
       // Topics that the server gave the last connection are kept for one more: it may give them again.
@@ -83,11 +98,14 @@ export class Positions {
       place.questions = 0
     }
     const own = Object.entries(Object(topics))
-    return own.flatMap(([topic, state]) => {
+    const behind = own.flatMap(([topic, state]) => {
       const place = this.place(topic)
       place.own = Object(state) as TopicState
       return this.answered(topic, place.own) ? [] : topic
     })
+    if (isOther) this.forgetRestored()
+    this.moved()
+    return behind
   }
 
   /** What the welcome said about a topic that this connection has without subscribing. */
@@ -195,6 +213,7 @@ export class Positions {
     place.id = id
     place.last = position
     place.first = place.next = undefined
+    this.moved()
     return !place.said?.delete(id)
   }
 
@@ -209,6 +228,12 @@ export class Positions {
 
   forget(topic: string): void {
     this.places.delete(topic)
+    this.moved()
+  }
+
+  /** Another user begins where the topic is, not where somebody else left it. */
+  private forgetRestored(): void {
+    for (const [topic, place] of this.places) if (place.isRestored) this.places.delete(topic)
   }
 
   /** The newest messages follow. Until one is here, the head is no position to continue from, unless there are none. */
@@ -232,6 +257,7 @@ export class Positions {
   private move(place: Place, id: unknown): void {
     if (typeof id === 'string') place.id = id
     place.last = place.next = undefined
+    this.moved()
   }
 }
 

@@ -35,10 +35,12 @@ export class Requests {
     return this.pending.get(ref)
   }
 
-  async ask(type: string, payload: unknown, timeout: number = REPLY_WITHIN): Promise<never> {
+  /** `sent` is called as soon as the message was written: from then on it may be handled. */
+  async ask(type: string, payload: unknown, timeout: number = REPLY_WITHIN, sent = () => {}): Promise<never> {
     const ref = this.nextRef()
     const answer = defer<never>()
     if (!this.say({ type, payload, ref })) throw lost()
+    sent()
     const late = () => answer.reject(new ClientError('TIMEOUT', `no answer to ${type} in ${timeout} ms`))
     const timer = setTimeout(late, Math.min(timeout, MAX_TIMER))
     this.pending.set(ref, answer)

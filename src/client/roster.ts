@@ -21,8 +21,10 @@ export interface Roster {
   readonly isPartial: boolean
   /** False until the server has sent the list, and after a disconnection until it sends it again. */
   readonly isKnown: boolean
+  /** Why the last question was refused; undefined when it was answered. */
+  readonly error: ClientError | undefined
   get(user: string): Member | undefined
-  /** Calls `handler` after every change. Returns a function that stops it. */
+  /** Calls `handler` after every change, also one of `error` alone. Returns a function that stops it. */
   listen(handler: (change: RosterChange) => unknown): () => void
 }
 
@@ -38,6 +40,7 @@ class TopicRoster implements Roster {
   anonymous = 0
   isPartial = false
   isKnown = false
+  error: ClientError | undefined
   timer: ReturnType<typeof setTimeout> | undefined
   private handlers: Handlers
   private byUser = new Map<string, Member>()
@@ -74,7 +77,7 @@ class TopicRoster implements Roster {
     this.parts = undefined
     for (const member of [...joined, ...updated]) next.set(member.user, member)
     for (const user of left) next.delete(user)
-    const wasKnown = this.isKnown || this.byUser.size > 0
+    const wasKnown = !this.error && (this.isKnown || this.byUser.size > 0)
     // Who is not in a sample need not have left.
     const change = partial || this.isPartial ? NO_CHANGE : differenceOf(this.byUser, next)
     const isSame = count === this.count && anonymous === this.anonymous && partial === (this.isPartial || undefined)
@@ -83,9 +86,15 @@ class TopicRoster implements Roster {
     this.anonymous = anonymous
     this.isPartial = partial === true
     this.isKnown = true
+    this.error = undefined
     if (!wasKnown || !isSame || change.joined.length + change.updated.length + change.left.length > 0) {
       this.handlers.emit(`roster ${this.topic}`, change)
     }
+  }
+
+  refuse(error: ClientError): void {
+    this.error = error
+    this.handlers.emit(`roster ${this.topic}`, NO_CHANGE)
   }
 }
 
@@ -142,6 +151,7 @@ export class Rosters {
     if (error.code === 'CLOSED' || this.byTopic.get(roster.topic) !== roster) return
     if (FINAL.test(error.code)) this.forget(roster.topic)
     else roster.timer = setTimeout(() => this.request(roster), RETRY * (0.5 + Math.random() / 2))
+    roster.refuse(error)
     this.handlers.report(error)
   }
 

@@ -3,13 +3,23 @@ import { CLOSE, isReservedType, MAX_CLOSE_REASON_BYTES, shouldReconnect } from '
 import { Connector } from './connector.ts'
 import { Credentials } from './credentials.ts'
 import { Dialer } from './dialer.ts'
-import { ClientError, type Handler, Handlers } from './handlers.ts'
+import { ClientError, type Handler, Handlers, messageName } from './handlers.ts'
+import { keptPositions } from './kept-positions.ts'
 import { ABNORMAL } from './link.ts'
 import type { Message } from './message.ts'
-import type { Binary, ClientOptions, ClientPublishOptions, ClientState, Published, Subscribed } from './options.ts'
+import type {
+  Binary,
+  ClientOptions,
+  ClientPublishOptions,
+  ClientState,
+  Published,
+  RequestOptions,
+  Subscribed,
+} from './options.ts'
+import { Outbox } from './outbox.ts'
 import { watchPage } from './page.ts'
-import { Positions } from './positions.ts'
-import { lost, MAX_TIMER, Requests } from './requests.ts'
+import type { Positions } from './positions.ts'
+import { MAX_TIMER, Requests } from './requests.ts'
 import { type Roster, Rosters } from './roster.ts'
 import { Topics } from './topics.ts'
 
@@ -31,6 +41,7 @@ export class PushClient {
   private places: Positions
   private topics: Topics
   private requests = new Requests(message => this.say(message))
+  private outbox: Outbox
   private credentials: Credentials
   private rosters = new Rosters(this.handlers, topic => this.requests.ask('subscribe', { topic, presence: true }))
   private connector: Connector
@@ -44,7 +55,8 @@ export class PushClient {
 
   constructor(url: URL, options: ClientOptions & Required<Pick<ClientOptions, 'WebSocket'>>) {
     this.url = url
-    this.places = new Positions(options.since)
+    this.places = keptPositions(url, options, this.handlers)
+    this.outbox = new Outbox(this.requests, this.handlers, () => !this.connector.isStream, options.queue)
     this.credentials = new Credentials(options, this.handlers, payload => this.authenticate(payload))
     this.topics = new Topics(this.places, this.handlers, payload => this.ask('subscribe', payload))
     const { handlers, places, credentials } = this
@@ -74,8 +86,8 @@ export class PushClient {
     return this.places.ids
   }
 
-  on(type: string, handler: Handler): () => void {
-    return this.handlers.add(`message ${type}`, handler)
+  on(type: string, handler: Handler, { topic }: { topic?: string } = {}): () => void {
+    return this.handlers.add(messageName(type, topic), handler)
   }
 
   listen(event: string, handler: Handler): () => void {
@@ -109,16 +121,19 @@ export class PushClient {
     return typeof what === 'string' ? this.say({ type: what, payload }) : this.connector.sayBinary(what)
   }
 
-  async request(type: string, payload?: unknown, { timeout }: { timeout?: number } = {}): Promise<never> {
-    if (this.state !== 'open') throw lost()
-    if (this.requests.isFull) throw new ClientError('BUSY', 'too many requests are unanswered')
-    return this.ask(type, payload, timeout)
+  async request(type: string, payload?: unknown, options: RequestOptions = {}): Promise<never> {
+    if (!options.queue) this.refuseOverStream(type)
+    return this.outbox.request(type, payload, options, this.state)
   }
 
-  private async ask(type: string, payload: unknown, timeout?: number): Promise<never> {
-    if (this.connector.isStream)
-      throw new ClientError('SSE', `${type} needs a WebSocket: over an event stream nothing can be sent`)
-    return this.requests.ask(type, payload, timeout)
+  private async ask(type: string, payload: unknown): Promise<never> {
+    this.refuseOverStream(type)
+    return this.requests.ask(type, payload)
+  }
+
+  private refuseOverStream(type: string): void {
+    if (this.state !== 'open' || !this.connector.isStream) return
+    throw new ClientError('SSE', `${type} needs a WebSocket: over an event stream nothing can be sent`)
   }
 
   authenticate(payload: object): Promise<Authenticated> {
@@ -126,8 +141,8 @@ export class PushClient {
   }
 
   publish(topic: string, type: string, payload?: unknown, options: ClientPublishOptions = {}): Promise<Published> {
-    const { echo, key, timeout } = options
-    const published = this.request('push.publish', { topic, type, payload, echo, key }, timeout ? { timeout } : {})
+    const { echo, key, ...how } = options
+    const published = this.request('push.publish', { topic, type, payload, echo, key }, how)
     const remember = ({ id }: Published) => id && echo === false && this.places.said(topic, id)
     // Nobody has to await it: that somebody is typing may get lost.
     published.then(remember, () => {})
@@ -240,10 +255,8 @@ export class PushClient {
 
   private begin(welcome: Welcome): boolean {
     if (typeof welcome.connection !== 'string') return false
-    const before = this.welcome
     this.welcome = welcome
-    if (before && before.user !== welcome.user) this.places.forget(`user:${before.user}`)
-    const behind = this.places.welcomed(welcome.topics, this.topics.isWanted, welcome.features)
+    const behind = this.places.welcomed(welcome, this.topics.isWanted)
     this.connector.welcomed(welcome.heartbeat?.interval)
     this.topics.canAsk = !this.connector.isStream
     const stable = () => {

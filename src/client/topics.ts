@@ -55,7 +55,9 @@ export class Topics {
 
   /** The server unsubscribed the topic. If a question about it is under way, the answer to that decides. */
   left(topic: string): void {
-    if (!this.isWanted(topic) || !this.positions.isAsking(topic)) this.forget(topic)
+    if (this.isWanted(topic) && this.positions.isAsking(topic)) return
+    this.forget(topic)
+    if (typeof topic === 'string') this.handlers.emit('event unsubscribed', { topic })
   }
 
   isWanted = (topic: string): boolean => this.wanted.has(topic)

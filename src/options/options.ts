@@ -10,6 +10,7 @@ import { ADMISSION_LIMITS } from './admission-limits.ts'
 import type { ClientPublication, ClientPublicationRules } from './client-publications.ts'
 import type { Compression, CompressionOption } from './compression.ts'
 import type { EventsInput, EventsOptions } from './events.ts'
+import type { ClientHandler } from './handlers.ts'
 import { type Authenticators, ExpirySchema, RevocationSchema } from './identity.ts'
 import type { HealthInput, HealthOptions, MetricsInput, MetricsOptions } from './monitoring.ts'
 import type { PresenceOption, PresenceRules } from './presence.ts'
@@ -136,38 +137,6 @@ export const ApiSchema = Type.Object(
 )
 
 export type ParsedOptions = Static<typeof OptionsSchema>
-
-interface CheckedPayload {
-  /** A TypeBox or JSON schema of the payload. A message that does not match is answered with an `error`. */
-  schema: TSchema
-}
-
-/** Handles messages in the event loop of the node. */
-export interface LocalHandler extends CheckedPayload {
-  // biome-ignore lint/suspicious/noConfusingVoidType: a handler need not return anything
-  handler(payload: never, connection: PushConnection): unknown | void
-  worker?: undefined
-}
-
-/** Handles messages in a worker thread: for what takes the processor for long. */
-export interface WorkerHandler extends CheckedPayload {
-  /**
-   * A file, such as `new URL('./report.js', import.meta.url)`. Its default export gets `{ payload, connection: { id, user } }`
-   * and returns the reply. Needs the package piscina.
-   */
-  worker: URL | string
-  handler?: undefined
-}
-
-export type ClientHandler = LocalHandler | WorkerHandler
-
-/** Types the payload of a client message by its schema. The result is the `reply` to a message with a `ref`. */
-export function clientHandler<S extends TSchema>(
-  schema: S,
-  handler: (payload: Static<S>, connection: PushConnection) => unknown,
-): LocalHandler {
-  return { schema, handler: handler as LocalHandler['handler'] }
-}
 
 export type Authorization = boolean | readonly Action[]
 

@@ -12,18 +12,11 @@ import type { PublicationSchemas } from '../publish/schemas.ts'
 import { parseClientPublications } from './client-publications.ts'
 import { parseCompression } from './compression.ts'
 import { parseEvents } from './events.ts'
+import type { ClientHandler } from './handlers.ts'
 import { parseAuthenticate } from './identity.ts'
 import { parseIngress } from './ingress.ts'
 import { parseHealth, parseMetrics } from './monitoring.ts'
-import {
-  type ApiKey,
-  ApiSchema,
-  CALLBACKS,
-  type ClientHandler,
-  type Options,
-  OptionsSchema,
-  type ParsedOptions,
-} from './options.ts'
+import { type ApiKey, ApiSchema, CALLBACKS, type Options, OptionsSchema, type ParsedOptions } from './options.ts'
 import { originProblem } from './origin.ts'
 import { type PresenceOption, parsePresence } from './presence.ts'
 import { parseSse } from './sse.ts'

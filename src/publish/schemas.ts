@@ -1,9 +1,14 @@
-import type { TSchema } from 'typebox'
+import type { Static, TSchema } from 'typebox'
 import { Compile } from 'typebox/compile'
 import { errors } from '../protocol/errors.ts'
 
 /** A TypeBox or other JSON schema of the payload for each published type. A type without a schema is not checked. */
 export type PublicationSchemas = Record<string, TSchema>
+
+/** The payload of each type: `interface Publications extends PublicationsOf<typeof schemas> {}`. */
+export type PublicationsOf<Schemas extends Readonly<Record<string, TSchema>>> = {
+  [Type in keyof Schemas]: Static<Schemas[Type]>
+}
 
 /** Returns what is wrong with a payload, as a sentence that names the path; undefined when it matches. */
 export type PayloadCheck = (payload: unknown) => string | undefined

@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises'
 import Fastify from 'fastify'
 import { Type } from 'typebox'
 import pushBridge, { clientHandler } from '../../src/index.ts'
@@ -6,7 +7,7 @@ import { rabbitmqIngress } from '../../src/ingress/rabbitmq/rabbitmq.ts'
 
 /**
  * A node for the interop tests: any user by `?user=`, nobody for `?user=nobody`, any channel, tickets, a push API.
- * GET /status has also the upgrade requests by URL and how many requests came for /readyz, GET /page runs SCRIPT. Prints its address as the first line and its log behind it. HEARTBEAT: `interval,timeout` in milliseconds.
+ * GET /status has also the upgrade requests by URL and how many requests came for /readyz, GET /page runs SCRIPT, or the file SCRIPT_FILE. Prints its address as the first line and its log behind it. HEARTBEAT: `interval,timeout` in milliseconds.
  * HISTORY: the option, as JSON. INGRESS_RABBITMQ and INGRESS_KAFKA: the options of these roads, as JSON.
  * DRAIN_DELAY: for how long it drains before it closes connections. PRESENCE: the option, as JSON.
  */
@@ -18,6 +19,7 @@ const {
   TRUST_PROXY,
   API_KEY,
   SCRIPT,
+  SCRIPT_FILE,
   DRAIN_DELAY,
   PRESENCE,
   HISTORY,
@@ -41,7 +43,8 @@ await app.register(pushBridge, {
     const { user } = request.query as { user?: string }
     if (user === 'nobody') return null
     const { ip, protocol, host } = request
-    return { allow: ['channel:*'], data: { ip, protocol, host }, ...(user !== undefined && { user }) }
+    const allow = [{ topics: 'channel:*', actions: ['subscribe', 'presence'] as const }]
+    return { allow, data: { ip, protocol, host }, ...(user !== undefined && { user }) }
   },
   handlers: { whoami: clientHandler(Type.Unknown(), (_payload, { data }) => data) },
   drain: { window: 1000, delay: Number(DRAIN_DELAY ?? 0) },
@@ -62,8 +65,13 @@ app.server.on('request', ({ url }) => {
 })
 app.get('/status', async () => ({ ...(await app.push.status()), upgrades, probes }))
 app.get('/page', (_request, reply) =>
-  reply.type('text/html').send(`<!doctype html><meta charset="utf-8"><body><script type="module">${SCRIPT}</script>`),
+  reply
+    .type('text/html')
+    .send(
+      `<!doctype html><meta charset="utf-8"><body><script type="module">${SCRIPT ?? "import '/script.js'"}</script>`,
+    ),
 )
+app.get('/script.js', async (_request, reply) => reply.type('text/javascript').send(await readFile(SCRIPT_FILE!)))
 process.once('SIGTERM', () => app.close().then(() => process.exit(0)))
 await app.listen({ port: Number(PORT ?? 0), host: '127.0.0.1' })
 process.stdout.write(`${JSON.stringify(app.server.address())}\n`)

@@ -3,6 +3,7 @@ import { copyFileSync, cpSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { build } from 'esbuild'
+import { frontEndBlocks } from '../helpers/front-end-blocks.ts'
 import { cleanups, Program, path, run, temporaryFolder } from '../helpers/processes.ts'
 import { freePort, startRedis } from '../helpers/redis.ts'
 import { START, until } from '../helpers/waiting.ts'
@@ -20,7 +21,8 @@ let files: string[]
 
 /** Both compilers in one project: installing twice would take as long as everything else here. */
 const COMPILERS = { typescript: 'the current TypeScript', 'typescript-5': 'TypeScript 5' }
-const PACKAGES = ['fastify', 'ws', '@types/node', 'typescript@latest', 'typescript-5@npm:typescript@5']
+const PACKAGES = ['fastify', 'ws', '@types/node', 'typescript@latest', 'typescript-5@npm:typescript@5', 'typebox']
+const FRONT_ENDS = ['react', 'react-dom', '@types/react', 'vue', 'svelte']
 
 before(async () => {
   // Without scripts: test/run.ts has just built what prepack would build.
@@ -31,7 +33,7 @@ before(async () => {
   cpSync(path('test/package/project'), folder, { recursive: true })
   copyFileSync(inFolder('program.mts'), inFolder('program.cts'))
   writeFileSync(inFolder('package.json'), '{ "private": true }\n')
-  await succeed('npm', ['install', '--prefer-offline', '--no-audit', '--no-fund', tarball, ...PACKAGES])
+  await succeed('npm', ['install', '--prefer-offline', '--no-audit', '--no-fund', tarball, ...PACKAGES, ...FRONT_ENDS])
 })
 after(() => all.end())
 
@@ -63,6 +65,7 @@ test('the package holds only what users need', () => {
   )
   for (const file of [
     'dist/client.module.js',
+    'dist/client/react/index.js',
     'dist/page/page.html',
     'dist/page/page.js',
     'dist/page/page.css',
@@ -153,6 +156,16 @@ function readmeBlock(name: string): string {
   assert.equal(found.length, 1, `the README has one block of js that imports ${name}`)
   return found[0]!
 }
+
+test('the front ends of the document run with the real Vue, Svelte and React, and its TypeScript compiles', async () => {
+  const port = await freePort()
+  for (const { name, code } of frontEndBlocks()) {
+    writeFileSync(inFolder(`front/${name}`), code.replace("connect('/ws')", `connect('ws://127.0.0.1:${port}/ws')`))
+  }
+  const { code, stdout, stderr } = await run(process.execPath, [inFolder('front/main.js'), `${port}`], { cwd: folder })
+  assert.deepEqual([code, stderr, stdout], [0, '', '[[1,2,3],[2,3],"subscribing"]\n'])
+  await succeed(process.execPath, [inFolder('node_modules/typescript/bin/tsc'), '-p', 'front/tsconfig.json'])
+})
 
 test('the code of the README runs', async t => {
   const redis = await startRedis(t)

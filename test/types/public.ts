@@ -2,13 +2,17 @@
 import Fastify from 'fastify'
 import { Registry } from 'prom-client'
 import { Type } from 'typebox'
-import { connect } from '../../src/client/index.ts'
+import { type Client, connect } from '../../src/client/index.ts'
+import { PushProvider, useChannel, useClient, useMessages, usePresence } from '../../src/client/react/index.ts'
 import pushBridge, {
   type Authentication,
   clientHandler,
   type EventKind,
   isTopic,
+  type Json,
+  type PublicationsOf,
   type PublishResult,
+  type RequestsOf,
 } from '../../src/index.ts'
 import { createPublisher } from '../../src/publisher.ts'
 import { openConnection } from '../../src/testing.ts'
@@ -113,3 +117,76 @@ client.on('order.deleted', () => {})
 await client.subscribe('channel:a', { last: 10 })
 ;(await client.publish('channel:a', 'x', {}, { echo: false, key: 'k' })).seq satisfies number | undefined
 client.listen('gap', ({ topics }) => topics satisfies string[])
+
+// What handlers take and reply, and what is published, at the other end
+
+const schemas = { 'order.created': Type.Object({ id: Type.Number() }), tick: Type.Null() }
+const handlers = {
+  greet: clientHandler(Type.Object({ name: Type.String() }), async ({ name }, connection) => ({
+    text: `Hello ${name}`,
+    at: new Date(),
+    user: connection.user,
+    note: undefined as string | undefined,
+    hidden: () => 1,
+  })),
+  list: clientHandler(Type.Object({ limit: Type.Optional(Type.Number()) }), () => [1, 2]),
+  leave: clientHandler(Type.Unknown(), () => {}),
+  report: { schema: Type.Object({ year: Type.Number() }), worker: './report.js' },
+}
+await app.register(pushBridge, { path: '/typed', name: 'typed', handlers, schemas })
+type Requests = RequestsOf<typeof handlers>
+type Published = PublicationsOf<typeof schemas>
+
+const typed = connect<Published, Requests>('/ws', { positions: 'session', queue: { limit: 10 } })
+typed.on('order.created', ({ id }) => id satisfies number, { topic: 'channel:a' })
+// @ts-expect-error no such message
+typed.on('order.deleted', () => {})
+const greeting = await typed.request('greet', { name: 'Ann' }, { timeout: 5, queue: { ttl: 5, repeat: true } })
+greeting.text satisfies string
+greeting.at satisfies string
+greeting.user satisfies string | null
+// @ts-expect-error a function has no JSON
+greeting.hidden
+// @ts-expect-error a Date is text when it arrives
+greeting.at satisfies Date
+;(await typed.request('list')) satisfies number[]
+;(await typed.request('list', { limit: 5 })) satisfies number[]
+;(await typed.request('leave')) satisfies null
+;(await typed.request('report', { year: 2026 })) satisfies unknown
+// @ts-expect-error the payload is required
+typed.request('greet')
+// @ts-expect-error a string is required
+typed.request('greet', { name: 5 })
+// @ts-expect-error no such request
+typed.request('greeet', { name: 'Ann' })
+// @ts-expect-error no such option
+typed.request('leave', {}, { que: true })
+
+// Without types of its own a client takes anything, as ever.
+;(await client.request<number>('anything', { at: 'all' })) satisfies number
+const any: Client = connect('/ws')
+any.on('anything', payload => payload satisfies unknown)
+any.request('x') satisfies Promise<unknown>
+connect('/ws', {
+  positions: { load: () => ({ positions: {} }), save: ({ user, positions }) => void [user, positions] },
+})
+// @ts-expect-error no such storage
+connect('/ws', { positions: 'local' })
+
+type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false
+true satisfies Same<Json<{ a: Date; b?: bigint[]; c: [1, undefined] }>, { a: string; b?: never[]; c: [1, null] }>
+true satisfies Same<Json<unknown>, unknown>
+true satisfies Same<Json<'a' | 5 | undefined>, 'a' | 5 | null>
+
+// Hooks
+
+export function Orders(): unknown {
+  PushProvider({ client: typed })
+  PushProvider({ url: '/ws', options: { topics: [] } })
+  // @ts-expect-error either a client or a url
+  PushProvider({ client: typed, url: '/ws' })
+  const { state, error } = useChannel('channel:a', (_payload, { type }) => type satisfies string, { onGap: () => {} })
+  useChannel(null, { 'order.created': payload => payload satisfies unknown })
+  const { messages } = useMessages('channel:a', { limit: 5, last: 5 })
+  return [state, error?.code, messages[0]?.id, usePresence('channel:a').members[0]?.user, useClient()?.state]
+}

@@ -1,0 +1,157 @@
+import assert from 'node:assert/strict'
+import { join } from 'node:path'
+import { after, before, type TestContext, test } from 'node:test'
+import { build } from 'esbuild'
+import { type Browser, chromium, type Page } from 'playwright-core'
+import { createPublisher, type ScriptPublisher } from '../../src/publisher.ts'
+import { listenTo } from '../helpers/listener.ts'
+import { cleanups, path, startInteropNode, temporaryFolder } from '../helpers/processes.ts'
+import { findProgram } from '../helpers/programs.ts'
+import { freePort, type RedisServer, startRedis } from '../helpers/redis.ts'
+import { Inbox, until } from '../helpers/waiting.ts'
+
+const FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-background-networking', '--no-first-run', '--disable-sync']
+const ROOM = 'channel:room'
+
+const all = cleanups()
+const script = join(temporaryFolder(all), 'page.js')
+let redis: RedisServer
+let browser: Browser
+let publisher: ScriptPublisher
+
+before(async () => {
+  // React for development: StrictMode runs every effect twice there.
+  await build({
+    entryPoints: [path('test/interop/react-page.ts')],
+    outfile: script,
+    bundle: true,
+    format: 'esm',
+    platform: 'browser',
+    define: { 'process.env.NODE_ENV': '"development"' },
+    logLevel: 'silent',
+  })
+  redis = await startRedis(all)
+  publisher = createPublisher({ redis: redis.url })
+  all.after(() => publisher.end())
+  browser = await chromium.launch({ executablePath: findProgram('chromium')!, args: FLAGS })
+  all.after(() => browser.close())
+})
+after(() => all.end())
+
+interface Sent {
+  type: string
+  payload?: { topic?: string; presence?: boolean }
+}
+
+/** The page of a node, what it sends, and what it says on the console. */
+async function openPage(t: TestContext, origin: string) {
+  const context = await browser.newContext()
+  t.after(() => context.close())
+  const page = await context.newPage()
+  const said: string[] = []
+  const sent: Sent[] = []
+  const sockets = new Inbox<string>('a WebSocket of the page')
+  const isExpected =
+    /is no topic|no welcome from|WebSocket connection to|Download the React DevTools|Failed to load resource/
+  page.on('console', message => isExpected.test(message.text()) || said.push(message.text()))
+  page.on('pageerror', error => said.push(String(error)))
+  page.on('websocket', socket => {
+    sockets.put(socket.url())
+    socket.on('framesent', ({ payload }) => sent.push(JSON.parse(String(payload))))
+  })
+  await page.goto(`${origin}/page`)
+  /** What the page sent about the room, without pings. */
+  const about = (type: string, hasPresence = false) =>
+    sent.filter(it => it.type === type && it.payload?.topic === ROOM && !!it.payload.presence === hasPresence).length
+  return { page, said, sent, sockets, about }
+}
+
+const shows = (page: Page, selector: string, hasText: string | RegExp) => page.locator(selector, { hasText }).waitFor()
+
+async function say(text: string, delivered?: number): Promise<void> {
+  const receipt = delivered !== undefined
+  const history = { size: 100, ttl: 600 }
+  const result = await publisher.publish(ROOM, { type: 'note', payload: { text }, receipt, history })
+  if (receipt) assert.equal(result.delivered, delivered)
+}
+
+const PRESENCE = JSON.stringify({ 'channel:*': { info: true } })
+
+test('hooks under StrictMode and Suspense, on two nodes of which one is killed', async t => {
+  const port = await freePort()
+  const env = { PORT: String(port), SCRIPT_FILE: script, PRESENCE }
+  const first = await startInteropNode(t, redis.url, env)
+  const other = await startInteropNode(t, redis.url, { PRESENCE })
+  await listenTo(t, `${other.url}/room?user=bob`)
+  const { page, said, sockets, about } = await openPage(t, first.origin)
+
+  // One client, although every effect ran twice, and nothing for what is suspended.
+  await page.locator('#state[data-state="open"]').waitFor()
+  await page.locator('#fallback').waitFor()
+  assert.match(await sockets.take(), /\/ws\?user=ann$/)
+  assert.equal(about('subscribe'), 0)
+
+  await page.evaluate('arrive()')
+  await page.locator('#messages[data-state="subscribed"]').waitFor()
+  await shows(page, '#people', 'ann,bob')
+  await shows(page, '#refused', 'failed PUSH_ERR_TOPIC')
+  assert.deepEqual([about('subscribe'), about('subscribe', true)], [1, 1], 'one subscription for all components')
+
+  await say('one', 2)
+  await shows(page, '#messages', 'one')
+  await page.locator('#label').click()
+  await shows(page, '#label', 'new')
+  await say('two', 2)
+  await shows(page, '#messages', 'one,two')
+  assert.deepEqual(await page.evaluate('heard'), ['old one', 'new two'], 'the handler of the last render')
+
+  // All components go and come back in one commit: nothing is sent.
+  await page.locator('#again').click()
+  await shows(page, '#again', 'visit 2')
+  await page.locator('#messages[data-state="subscribed"]').waitFor()
+  await say('three', 2)
+  await shows(page, '#messages', /: three/)
+  assert.deepEqual([about('subscribe'), about('unsubscribe')], [1, 0])
+
+  await first.program.stop('SIGKILL')
+  await page.locator('#state[data-state="waiting"]').waitFor()
+  await page.locator('#people[data-known="false"]').waitFor()
+  await say('four', 1)
+  await page.locator('#ask').click()
+  await startInteropNode(t, redis.url, env)
+  await page.locator('#state[data-state="open"]').waitFor()
+  await shows(page, '#messages', 'three,four')
+  await page.locator('#people[data-known="true"]').waitFor()
+  await shows(page, '#people', 'ann,bob')
+  await shows(page, '#state', '127.0.0.1')
+  await say('five', 2)
+  await say('six', 2)
+  await shows(page, '#messages', 'four,five,six')
+  assert.deepEqual(await page.evaluate('heard'), [
+    'old one',
+    'new two',
+    ...['three', 'four', 'five', 'six'].map(it => `old ${it}`),
+  ])
+
+  // The last component is gone: so is the topic, after a moment, on the node too.
+  await page.locator('#hide').click()
+  await until(() => about('unsubscribe') === 1, 'the page leaves the room')
+  assert.deepEqual(said, [])
+})
+
+test('a page that is loaded again goes on where it was', async t => {
+  const node = await startInteropNode(t, redis.url, { SCRIPT_FILE: script, PRESENCE })
+  const { page } = await openPage(t, node.origin)
+  const arrive = async () => {
+    await page.evaluate('arrive()')
+    await page.locator('#messages[data-state="subscribed"]').waitFor()
+  }
+  await arrive()
+  await say('before', 1)
+  await shows(page, '#messages', 'before')
+  await page.goto('about:blank')
+  await say('meanwhile')
+  await page.goto(`${node.origin}/page`)
+  await arrive()
+  await shows(page, '#messages', /: meanwhile/)
+})
