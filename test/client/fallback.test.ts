@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { createServer, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { type TestContext, test } from 'node:test'
+import { Type } from 'typebox'
 import { WebSocket } from 'ws'
 import {
   type Client,
@@ -10,6 +11,7 @@ import {
   connect,
   type PublishedMessage,
 } from '../../src/client/index.ts'
+import { msgpack } from '../../src/client/msgpack.ts'
 import type { PushBridgeOptions } from '../../src/index.ts'
 import { buildPush, type TestApp } from '../helpers/app.ts'
 import { Inbox, once, publishAhead, until, within } from '../helpers/waiting.ts'
@@ -26,9 +28,9 @@ class Network {
   constructor() {
     const network = this
     this.WebSocket = class extends WebSocket {
-      constructor(url: string) {
+      constructor(url: string, protocols?: string[]) {
         network.attempts++
-        super(network.isBlocked ? 'ws://127.0.0.1:9/blocked' : url)
+        super(network.isBlocked ? 'ws://127.0.0.1:9/blocked' : url, protocols)
       }
     } as never
   }
@@ -201,6 +203,24 @@ test('the WebSocket takes over when it gets through, and recorded messages come 
     () => assert.fail(),
     ({ code }: ClientError) => assert.notEqual(code, 'SSE'),
   )
+})
+
+test('over a stream a request that may wait waits for a WebSocket, which may speak another codec', async t => {
+  const { look } = holdTime(t)
+  const echo = { schema: Type.Object({ n: Type.Integer() }), handler: (payload: unknown) => payload }
+  const given: ClientOptions = { codec: msgpack }
+  const { client, network, messages, node } = await setUp(t, { codecs: ['json', 'msgpack'], handlers: { echo } }, given)
+  await isOver(client, 'sse')
+  await assert.rejects(client.request('echo', { n: 1 }), { code: 'SSE' })
+  const waiting = client.request('echo', { n: 2 }, { queue: { ttl: LOOK - 1 } })
+  await node.app.push.publish('user:7', { type: 'n', payload: new Uint8Array([1]) })
+  assert.deepEqual((await messages.take()).payload, { $binary: 'AQ==' })
+  network.isBlocked = false
+  look()
+  assert.deepEqual(await within(waiting, 'the answer'), { n: 2 })
+  assert.equal(client.transport, 'websocket')
+  await node.app.push.publish('user:7', { type: 'n', payload: new Uint8Array([1]) })
+  assert.deepEqual((await messages.take()).payload, new Uint8Array([1]))
 })
 
 test('a stream that breaks is opened again, and what was missed follows', async t => {
