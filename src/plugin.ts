@@ -20,6 +20,7 @@ import { Publisher } from './publish/publish.ts'
 import { SchemaTable } from './publish/schemas.ts'
 import { Tally } from './publish/tally.ts'
 import { Admission } from './routes/admission.ts'
+import { streamRoutes } from './routes/event-stream.ts'
 import { healthRoutes } from './routes/health.ts'
 import { pageRoutes } from './routes/page.ts'
 import { pushRoutes } from './routes/push.ts'
@@ -66,6 +67,7 @@ const pushBridge: FastifyPluginAsync<PushBridgeOptions> = async (app, input) => 
   await app.register(async scope => {
     const server = await shareWebSocketServer(scope, options, admission.gate)
     socketRoutes(scope, { hub, options, dispatcher, server, admission })
+    if (options.sse) streamRoutes(scope, { hub, options, admission, sse: options.sse })
   })
   const { api, limits } = options
   if (api) {

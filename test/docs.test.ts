@@ -25,9 +25,11 @@ import { EventsSchema } from '../src/options/events.ts'
 import { HealthSchema, MetricsSchema } from '../src/options/monitoring.ts'
 import { ApiSchema, OptionsSchema } from '../src/options/options.ts'
 import { OPTION_KEYS, parseOptions } from '../src/options/parse.ts'
+import { SseSchema } from '../src/options/sse.ts'
 import { type Decoded, decodeEnvelope } from '../src/protocol/envelope.ts'
 import { errors } from '../src/protocol/errors.ts'
 import { EVENT_KINDS, EventWriter } from '../src/protocol/event.ts'
+import { decodeEventId } from '../src/protocol/event-id.ts'
 import { CLOSE, type From, shouldReconnect } from '../src/protocol/messages.ts'
 import { KEY_ACTIONS } from '../src/protocol/rights.ts'
 import { PublishRequestSchema } from '../src/publish/publish.ts'
@@ -36,6 +38,7 @@ import { API_ROUTES } from '../src/routes/api-routes.ts'
 import { FailureSchema, ResultSchema, StatusAnswer, TicketBody } from '../src/routes/api-schemas.ts'
 import { COMMANDS } from '../src/terminal/commands.ts'
 import { openConnection } from './helpers/app.ts'
+import { openStream } from './helpers/event-stream.ts'
 import { cleanups, temporaryFolder } from './helpers/processes.ts'
 import { findProgram } from './helpers/programs.ts'
 import { freePort, type RedisServer, startRedis } from './helpers/redis.ts'
@@ -345,6 +348,8 @@ test('options: the tables are the schema', () => {
   leaves(EventsSchema, 'events.')
   leaves(CompressionSchema, 'compression.')
   expected.set('compression', 'false')
+  leaves(SseSchema, 'sse.')
+  expected.set('sse', 'false')
   leaves(HealthSchema, 'health.')
   leaves(MetricsSchema, 'metrics.')
   const [, callbacks] = /interface PushBridgeOptions [^{]*\{\n([\s\S]*?)\n\}/.exec(read('src/options/options.ts'))!
@@ -699,6 +704,38 @@ test('protocol: the complete client gets what it missed', async t => {
   assert.doesNotMatch(client.output, /id: 8 \}[\s\S]*id: 8 \}|gap/)
   assert.equal((await app.push.status()).metrics['recoveries_total{replayed}'], 1)
   await client.stop()
+})
+
+test('protocol: an event stream is what is shown, and its id what the server can read', async t => {
+  const history = { 'channel:orders': RECORDED }
+  const authenticate = () => ({ user: '42', allow: ['channel:*'] })
+  const app = await buildApp(t, { redisPrefix: 'stream:', sse: true, history, authenticate })
+  const [command] = take('docs/protocol.md', 'Event streams', 'bash') as [string]
+  const [shown] = take('docs/protocol.md', 'Event streams', 'http') as [string]
+  const { pathname, search } = new URL(/'(http[^']+)'/.exec(command)![1]!)
+  assert.equal(pathname, '/ws/-/events')
+  const { port: own } = app.server.address() as { port: number }
+  const reader = await openStream(t, own, search)
+  const { connection, node } = await reader.welcomed()
+  await app.push.publish('channel:orders', { type: 'order.created', payload: { id: 7 } })
+  await reader.next('order.created')
+  await app.close()
+  await reader.closed()
+  const written = JSON.parse(/^data: (.*welcome.*)$/m.exec(shown)![1]!).payload
+  const ids = /[0-9a-z]+\.(\d+)\.\d+-\d+/g
+  /** Fields of the events, with what is new every time as it is written. */
+  const fieldsOf = (text: string) => {
+    const named = text.replaceAll(connection, written.connection).replaceAll(node, written.node).replaceAll(ids, 'ID$1')
+    const fields = named
+      .split('\n')
+      .filter(line => /^(event|data|id|retry):/.test(line) && !line.includes('"reconnect"'))
+    return fields.map(line => line.replace(/^(id|retry): .*/, '$1'))
+  }
+  const actual = fieldsOf(reader.text)
+  // Before the `reconnect` stands when to come back, for an EventSource.
+  assert.deepEqual(actual.toSpliced(actual.lastIndexOf('retry'), 1), fieldsOf(shown))
+  const positions = [...shown.matchAll(/^id: (.*)$/gm)].map(([, id]) => decodeEventId(id!).since.get('channel:orders'))
+  assert.deepEqual(positions, ['t1.0.3-0', 't1.1.4-0'])
 })
 
 test('protocol: every error, every close code with its rule, and every reserved type is named', () => {

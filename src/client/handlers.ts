@@ -1,6 +1,7 @@
 /**
  * `code`: a code of the server (`PUSH_ERR_…`), or `CLOSED`, `TIMEOUT`, `BUSY`, `UNSUBSCRIBED`, or, with a `cause`,
- * `TICKET` (ticket() failed), `CONNECT` (the WebSocket could not be created) or `HANDLER` (a handler failed).
+ * `TICKET` (ticket() failed), `CONNECT` (the WebSocket could not be created) or `HANDLER` (a handler failed). With the
+ * option `fallback` also `SSE` (over an event stream nothing can be sent) and `BUFFERED` (a proxy holds the stream back).
  */
 export class ClientError extends Error {
   readonly code: string

@@ -67,6 +67,8 @@ export interface ClientEvents {
 /** `Messages` maps types to payloads: `connect<{ 'order.created': Order }>('/ws')`. */
 export interface Client<Messages extends object = Record<string, unknown>> {
   readonly state: ClientState
+  /** How messages come: `sse` only with the option `fallback`. Undefined if the client is not open. */
+  readonly transport: 'websocket' | 'sse' | undefined
   /** The last welcome of the server. */
   readonly welcome: Welcome | undefined
   /**

@@ -8,6 +8,8 @@ const PONG_WITHIN = 10_000
 const PONG_WITHIN_AWAKE = 5_000
 const MISSED_PONGS = 2
 const OPEN = 1
+/** The code of a connection that ended without a word. */
+export const ABNORMAL = 1006
 
 interface LinkEvents {
   received(data: unknown): void
@@ -15,7 +17,7 @@ interface LinkEvents {
   silent(reason: string): void
 }
 
-/** One WebSocket, and whether its other end still answers. */
+/** One WebSocket or event stream, and whether its other end still lives. */
 export class Link {
   private socket: WebSocketLike
   private events: LinkEvents
@@ -25,9 +27,13 @@ export class Link {
   private isClosed = false
   private every = PING_EVERY
 
-  constructor(socket: WebSocketLike, events: LinkEvents) {
+  /** It is an event stream: nobody can be asked whether he lives, but the server sends something all the time. */
+  readonly isStream: boolean
+
+  constructor(socket: WebSocketLike, isStream: boolean, events: LinkEvents) {
     let problem = ''
     this.socket = socket
+    this.isStream = isStream
     this.events = events
     socket.binaryType = 'arraybuffer'
     socket.onmessage = (event: { data: unknown }) => {
@@ -45,7 +51,7 @@ export class Link {
   }
 
   write(data: string | Binary): boolean {
-    if (this.socket.readyState !== OPEN) return false
+    if (this.isStream || this.socket.readyState !== OPEN) return false
     this.socket.send(data)
     return true
   }
@@ -53,14 +59,16 @@ export class Link {
   /** Starts to ping. `interval` is that of the server's own heartbeat. */
   watch(interval: unknown): void {
     const every = Number.isFinite(interval) ? (interval as number) : PING_EVERY
-    this.every = Math.max(PING_EVERY_AT_LEAST, Math.min(PING_EVERY, every))
+    // The server sends a comment after each interval without a message.
+    if (this.isStream) this.every = every + MISSED_PONGS * PONG_WITHIN
+    else this.every = Math.max(PING_EVERY_AT_LEAST, Math.min(PING_EVERY, every))
     this.rest()
   }
 
   /** The connection may have ended while the page slept: asks at once. */
   wake(): void {
     // Each call would extend the time: a page that is looked at often would never notice a dead link.
-    if (this.isWaking) return
+    if (this.isWaking || this.isStream) return
     this.isWaking = true
     this.ping(0, PONG_WITHIN_AWAKE)
   }
@@ -76,9 +84,15 @@ export class Link {
   }
 
   private rest(): void {
-    this.pongDue = this.isWaking = false
+    this.isWaking = false
+    this.pongDue = this.isStream
     clearTimeout(this.timer)
-    this.timer = setTimeout(() => this.ping(), this.every)
+    this.timer = setTimeout(() => this.look(), this.every)
+  }
+
+  private look(): void {
+    if (this.isStream) this.events.silent(`nothing came for ${this.every} ms`)
+    else this.ping()
   }
 
   private ping(missed = 0, within = PONG_WITHIN): void {

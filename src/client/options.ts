@@ -65,6 +65,13 @@ export interface ClientOptions {
    * Called as `ticket` is. The server must take it: `authenticate: 'message'`.
    */
   authenticate?: () => object | Promise<object>
+  /**
+   * After three WebSockets without an answer the client takes an event stream, if the server has the option `sse`. A
+   * WebSocket is tried again after a minute, then ever more rarely, and takes over when it works. Over a stream nothing can be
+   * sent: `request` and `publish` reject with `SSE`, `send` returns false, rosters are not kept. `true`: the stream is at
+   * `/-/events` below the URL, which must not name a channel then; or its URL. Default: false.
+   */
+  fallback?: boolean | string
   /** Default: the built-in one. Node 20 has none: pass `(await import('ws')).WebSocket` of the package `ws`. */
   WebSocket?: new (
     url: string,

@@ -1,9 +1,6 @@
 import type { TopicState } from '../protocol/messages.ts'
 import { isCovered, type Position } from '../protocol/position.ts'
 
-/** Proxies accept 8 KB, and the rest of the request line needs space too. */
-const MAX_IN_URL = 4_000
-
 /** What the server is asked of the history of a topic. */
 export interface Question {
   since?: string | undefined
@@ -57,12 +54,15 @@ export class Positions {
     return Object.fromEntries(held.map(([topic, { id }]) => [topic, id!]))
   }
 
-  /** For each new connection: JSON for its URL, with as many topics of its own as fit; empty if there is none. */
-  forUrl(): string {
+  /**
+   * For each new connection: JSON for its URL, with as many topics as fit into `room`; empty if there is none. `isWhole`: not
+   * only those that a connection has without subscribing.
+   */
+  forUrl(isWhole: boolean, room: number): string {
     let text = ''
     for (const [topic, place] of [...this.places].sort(([a], [b]) => rank(a) - rank(b))) {
       const longer = `${text},${JSON.stringify(topic)}:${JSON.stringify(place.id)}`
-      place.isAsked = !!place.own && !!place.id && encodeURIComponent(longer).length < MAX_IN_URL
+      place.isAsked = (isWhole || !!place.own) && !!place.id && encodeURIComponent(longer).length < room
       if (place.isAsked) text = longer
     }
     return text && `{${text.slice(1)}}`

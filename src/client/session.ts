@@ -1,18 +1,12 @@
 import type { Authenticated, Gap, Welcome } from '../protocol/messages.ts'
 import { CLOSE, isReservedType, MAX_CLOSE_REASON_BYTES, shouldReconnect } from '../protocol/messages.ts'
+import { Connector } from './connector.ts'
 import { Credentials } from './credentials.ts'
+import { Dialer } from './dialer.ts'
 import { ClientError, type Handler, Handlers } from './handlers.ts'
-import { Link } from './link.ts'
+import { ABNORMAL } from './link.ts'
 import { type Message, parse } from './message.ts'
-import type {
-  Binary,
-  ClientOptions,
-  ClientPublishOptions,
-  ClientState,
-  Published,
-  Subscribed,
-  WebSocketLike,
-} from './options.ts'
+import type { Binary, ClientOptions, ClientPublishOptions, ClientState, Published, Subscribed } from './options.ts'
 import { watchPage } from './page.ts'
 import { Positions } from './positions.ts'
 import { lost, MAX_TIMER, Requests } from './requests.ts'
@@ -25,7 +19,6 @@ const STABLE_AFTER = 10_000
 const MAX_DELAY = 30_000
 const UNREACHABLE_AFTER = 3
 const NO_CODE = 1005
-const ABNORMAL = 1006
 
 type Timer = ReturnType<typeof setTimeout> | undefined
 
@@ -34,16 +27,13 @@ export class PushClient {
   state: ClientState = 'connecting'
   welcome: Welcome | undefined
   private url: URL
-  private options: ClientOptions & Required<Pick<ClientOptions, 'WebSocket'>>
   private handlers = new Handlers()
   private places: Positions
   private topics: Topics
   private requests = new Requests(text => this.write(text))
   private credentials: Credentials
   private rosters = new Rosters(this.handlers, topic => this.requests.ask('subscribe', { topic, presence: true }))
-  private link: Link | undefined
-  /** Counts attempts: a ticket that comes too late finds another number. */
-  private attempt = 0
+  private connector: Connector
   /** Each state has one timer: to give up the attempt, to call the connection stable, or to try again. */
   private timer: Timer
   private failures = 0
@@ -52,14 +42,29 @@ export class PushClient {
   private after: number | undefined
   private leavePage = watchPage(() => this.wake())
 
-  constructor(url: URL, options: PushClient['options']) {
+  constructor(url: URL, options: ClientOptions & Required<Pick<ClientOptions, 'WebSocket'>>) {
     this.url = url
-    this.options = options
     this.places = new Positions(options.since)
     this.credentials = new Credentials(options, this.handlers, payload => this.authenticate(payload))
-    this.topics = new Topics(this.places, this.handlers, payload => this.requests.ask('subscribe', payload))
+    this.topics = new Topics(this.places, this.handlers, payload => this.ask('subscribe', payload))
+    const { handlers, places, credentials } = this
+    const dialer = new Dialer({ url, options, handlers, places, credentials, topics: () => this.topics.wanted.keys() })
+    this.connector = new Connector(dialer, !!options.fallback, {
+      received: data => this.receive(data),
+      closed: (code, reason) => (shouldReconnect(code) ? this.lose(code, reason) : this.end(code, reason)),
+      silent: reason => this.lose(ABNORMAL, reason),
+      failed: ({ message }) => this.lose(ABNORMAL, message),
+      report: error => handlers.report(error),
+      leaving: () => this.detach(),
+      taken: () => this.awaitWelcome(),
+    })
     for (const topic of options.topics ?? []) this.subscribe(topic)
     this.connect()
+  }
+
+  get transport(): 'websocket' | 'sse' | undefined {
+    if (this.state !== 'open') return undefined
+    return this.connector.isStream ? 'sse' : 'websocket'
   }
 
   get positions(): Record<string, string> {
@@ -77,7 +82,8 @@ export class PushClient {
   subscribe(topic: string, { last }: { last?: number } = {}): Promise<Subscribed> {
     const answer = this.topics.want(topic, last)
     if (this.state === 'closed') this.topics.end()
-    if (this.state === 'open') this.topics.join(topic)
+    if (this.connector.isStream && !this.places.own(topic)) this.refresh()
+    else if (this.state === 'open') this.topics.join(topic)
     return answer
   }
 
@@ -90,6 +96,7 @@ export class PushClient {
   unsubscribe(topic: string): void {
     this.topics.forget(topic)
     this.rosters.forget(topic)
+    if (this.connector.isStream) return this.refresh()
     // Without a ref the answer would look like an unsubscription by the server.
     if (this.state === 'open')
       this.write(JSON.stringify({ type: 'unsubscribe', payload: { topic }, ref: this.requests.nextRef() }))
@@ -104,6 +111,12 @@ export class PushClient {
   async request(type: string, payload?: unknown, { timeout }: { timeout?: number } = {}): Promise<never> {
     if (this.state !== 'open') throw lost()
     if (this.requests.isFull) throw new ClientError('BUSY', 'too many requests are unanswered')
+    return this.ask(type, payload, timeout)
+  }
+
+  private async ask(type: string, payload: unknown, timeout?: number): Promise<never> {
+    if (this.connector.isStream)
+      throw new ClientError('SSE', `${type} needs a WebSocket: over an event stream nothing can be sent`)
     return this.requests.ask(type, payload, timeout)
   }
 
@@ -128,38 +141,20 @@ export class PushClient {
 
   private connect(): void {
     this.after = undefined
-    this.enter('connecting', {}, () => this.lose(ABNORMAL, 'no welcome came'), WELCOME_WITHIN)
+    this.awaitWelcome()
     // A `state` handler may have closed the client.
-    if (this.state === 'connecting') this.open(++this.attempt)
+    if (this.state === 'connecting') this.connector.open()
   }
 
-  private async open(attempt: number): Promise<void> {
-    const { WebSocket } = this.options
-    let failure: [code: string, message: string] = ['TICKET', 'ticket() failed']
-    try {
-      // The caller of connect() can add listeners before anything happens.
-      await undefined
-      if (attempt !== this.attempt) return
-      const url = new URL(this.url)
-      const first = this.credentials.areGiven ? await this.credentials.prepare(url) : undefined
-      if (attempt !== this.attempt) return
-      const since = this.places.forUrl()
-      if (since) url.searchParams.set('since', since)
-      failure = ['CONNECT', 'the WebSocket could not be created']
-      this.attach(new WebSocket(url.href), first)
-    } catch (cause) {
-      if (attempt !== this.attempt) return
-      this.lose(ABNORMAL, failure[1])
-      this.handlers.report(new ClientError(...failure, cause))
-    }
+  private awaitWelcome(): void {
+    this.enter('connecting', {}, () => this.lose(ABNORMAL, 'no welcome came'), WELCOME_WITHIN)
   }
 
-  private attach(socket: WebSocketLike, first: string | undefined): void {
-    if (first !== undefined) socket.onopen = () => socket.send(first)
-    this.link = new Link(socket, {
-      received: data => this.receive(data),
-      closed: (code, reason) => (shouldReconnect(code) ? this.lose(code, reason) : this.end(code, reason)),
-      silent: reason => this.lose(ABNORMAL, reason),
+  /** The topics of an event stream are in its URL: another one takes its place. */
+  private refresh(): void {
+    this.connector.refresh(() => {
+      this.detach()
+      this.connect()
     })
   }
 
@@ -169,6 +164,7 @@ export class PushClient {
     // Full jitter: clients that were disconnected together must not return together.
     const delay = this.after ?? Math.random() * Math.min(MAX_DELAY, 1000 * 2 ** this.failures++)
     this.unanswered = answered ? 0 : this.unanswered + 1
+    this.connector.lost(this.unanswered)
     this.enter('waiting', { code, reason, delay }, () => this.connect(), delay)
     if (this.unanswered === UNREACHABLE_AFTER) this.handlers.unreachable(this.url, this.unanswered, `${code} ${reason}`)
   }
@@ -181,13 +177,10 @@ export class PushClient {
   }
 
   private detach(code?: number, reason?: string): void {
-    const { link } = this
-    this.link = undefined
-    this.attempt++
+    this.connector.leave(code, reason)
     this.requests.fail()
     this.topics.reset()
     this.rosters.reset()
-    link?.leave(code, reason)
   }
 
   private enter(state: ClientState, detail?: object, then?: () => void, ms?: number): void {
@@ -198,16 +191,13 @@ export class PushClient {
   }
 
   private wake(): void {
-    if (this.state === 'open') this.link?.wake()
+    if (this.state === 'open') this.connector.wake()
     // Not before the delay that the server asked for: it spreads reconnects.
     else if (this.state === 'waiting' && this.after === undefined) this.connect()
   }
 
   private receive(data: unknown): void {
-    if (typeof data !== 'string') {
-      this.handlers.emit('event binary', data)
-      return
-    }
+    if (typeof data !== 'string') return void this.handlers.emit('event binary', data)
     const message = parse(data)
     if (!message || !this.dispatch(message)) this.handlers.tell('invalid', { data })
   }
@@ -238,7 +228,8 @@ export class PushClient {
         return this.obey(payload)
       case 'push.expiring':
         this.handlers.emit('event expiring', payload)
-        this.credentials.renew()
+        // A stream is closed at its end, and the next one begins with a new identity.
+        if (!this.connector.isStream) this.credentials.renew()
         return true
       case 'authenticated':
         for (const topic of payload.unseen ?? []) this.rosters.forget(topic)
@@ -257,7 +248,8 @@ export class PushClient {
     this.welcome = welcome
     if (before && before.user !== welcome.user) this.places.forget(`user:${before.user}`)
     const behind = this.places.welcomed(welcome.topics, this.topics.isWanted, welcome.features)
-    this.link?.watch(welcome.heartbeat?.interval)
+    this.connector.welcomed(welcome.heartbeat?.interval)
+    this.topics.canAsk = !this.connector.isStream
     const stable = () => {
       this.failures = 0
     }
@@ -289,11 +281,12 @@ export class PushClient {
     return true
   }
 
-  private fail({ code, message }: Record<string, unknown>, ref: unknown): boolean {
+  private fail({ code, message, topic }: Record<string, unknown>, ref: unknown): boolean {
     if (typeof code !== 'string' || typeof message !== 'string') return false
     const error = new ClientError(code, message)
     const answer = this.requests.get(ref)
     if (answer) answer.reject(error)
+    else if (typeof topic === 'string') this.topics.refuse(topic, error)
     else this.handlers.report(error)
     return true
   }
@@ -313,6 +306,6 @@ export class PushClient {
   }
 
   private write(data: string | Binary): boolean {
-    return this.link?.write(data) ?? false
+    return this.connector.write(data)
   }
 }

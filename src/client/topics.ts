@@ -22,7 +22,9 @@ export class Topics {
   private handlers: Handlers
   private subscribe: Subscribe
   /** When the connection is lost, each topic gets a new promise that is not asked for yet. */
-  private wanted = new Map<string, Wanted>()
+  readonly wanted = new Map<string, Wanted>()
+  /** Nothing can be asked over an event stream: it begins with all topics that it gets, and says of the others why not. */
+  canAsk = true
   /** Topics to ask for when earlier ones are answered. Without a promise only the missed messages are asked for. */
   private queue = new Map<string, Wanted | undefined>()
   private unanswered = 0
@@ -65,7 +67,7 @@ export class Topics {
     answer.isAsked = true
     const state = this.positions.own(topic)
     if (state && !this.positions.isToBegin(topic)) answer.resolve({ ...state, topic })
-    else this.enqueue(topic, answer)
+    else if (this.canAsk) this.enqueue(topic, answer)
   }
 
   /** The connection was welcomed. `behind`: topics of the welcome whose missed messages must still be asked for. */
@@ -80,6 +82,11 @@ export class Topics {
     if (typeof topic !== 'string') return false
     if (!this.positions.answered(topic, state, isDecided)) this.enqueue(topic)
     return true
+  }
+
+  /** The server does not give the topic to this event stream. */
+  refuse(topic: string, error: ClientError): void {
+    this.refused(topic, this.wanted.get(topic), error)
   }
 
   /** The connection is lost: nothing that was asked on it will be answered. */

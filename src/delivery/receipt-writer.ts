@@ -46,7 +46,8 @@ export class ReceiptWriter {
     receipt: string,
     { reached, skipped, ack, trace }: Reached & { ack: boolean; trace: NodeStep[] | undefined },
   ): Promise<void> {
-    const acknowledging = ack ? this.#acks.collect(receipt, reached) : undefined
+    const able = () => reached.filter(({ transport }) => transport !== 'sse')
+    const acknowledging = ack ? this.#acks.collect(receipt, able()) : undefined
     const writing = trace ? this.#written(reached) : undefined
     const [acknowledged, steps = []] = await Promise.all([acknowledging, writing])
     if (trace && acknowledged !== undefined) {

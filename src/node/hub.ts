@@ -14,7 +14,7 @@ import { held, Recovery, type Since } from '../delivery/recovery.ts'
 import type { Rounds } from '../delivery/rounds.ts'
 import type { Options } from '../options/options.ts'
 import { errors, type PushError } from '../protocol/errors.ts'
-import { CLOSE, type Feature, PROTOCOL_VERSION, type Ref } from '../protocol/messages.ts'
+import { CLOSE, PROTOCOL_VERSION, type Ref } from '../protocol/messages.ts'
 import type { Question } from '../protocol/question.ts'
 import { ownTopics, type Topic } from '../protocol/topic.ts'
 import type { HistoryRules } from '../publish/history-rules.ts'
@@ -28,7 +28,7 @@ import { takesMessages } from './identities.ts'
 import { Lifecycle } from './lifecycle.ts'
 import { Presence } from './presence/presence.ts'
 import { Revocations } from './revocations.ts'
-import { Welcomes } from './welcome.ts'
+import { featuresOf, Welcomes } from './welcome.ts'
 
 /** What the hub reports to the plugin. */
 export interface HubEvents extends Pick<DeliveryEvents, 'rejected' | 'failed'> {
@@ -140,16 +140,6 @@ export class Hub {
     return connection
   }
 
-  get #features(): Feature[] {
-    const features: Feature[] = ['ack']
-    if (this.broker.canRecord) features.push('recovery', 'history')
-    if (this.options.callbacks.onBinary) features.push('binary')
-    if (this.presence) features.push('presence')
-    if (Object.keys(this.options.clientPublications).length > 0) features.push('publish')
-    if (takesMessages(this.options)) features.push('authenticate')
-    return features
-  }
-
   /** Sends `welcome` once the broker has confirmed the topics, then what the connection missed. */
   async welcome(connection: Connection, since: Since): Promise<void> {
     const topics = topicsOf(connection)
@@ -157,7 +147,7 @@ export class Hub {
     const known = await this.#confirmation.known(connection, start)
     const late = await this.#confirmation.late(start, known)
     if (connection.isClosing || !(await this.revocations.admits(connection, start.answers, late))) return
-    connection.open(this.#welcomes.encode(connection, this.#features, topics, known))
+    connection.open(this.#welcomes.encode(connection, featuresOf(this, connection), topics, known))
     if (late.length > 0) connection.gap(late, 'broker_away')
     this.#confirmation.follow(connection, start, late)
   }

@@ -1,7 +1,31 @@
+import type { Broker } from '../broker/broker.ts'
 import type { Connection } from '../connection/connection.ts'
 import type { Known } from '../delivery/recovery.ts'
+import type { Options } from '../options/options.ts'
 import type { Feature, TopicState, Welcome } from '../protocol/messages.ts'
 import type { Topic } from '../protocol/topic.ts'
+import { takesMessages } from './identities.ts'
+
+interface Able {
+  broker: Pick<Broker, 'canRecord'>
+  options: Pick<Options, 'callbacks' | 'clientPublications' | 'tickets'>
+  presence: object | undefined
+}
+
+/** What a client can ask of this node. Over an event stream it can ask for nothing later. */
+export function featuresOf(
+  { broker, options, presence }: Able,
+  { transport }: Pick<Connection, 'transport'>,
+): Feature[] {
+  if (transport === 'sse') return broker.canRecord ? ['recovery'] : []
+  const features: Feature[] = ['ack']
+  if (broker.canRecord) features.push('recovery', 'history')
+  if (options.callbacks.onBinary) features.push('binary')
+  if (presence) features.push('presence')
+  if (Object.keys(options.clientPublications).length > 0) features.push('publish')
+  if (takesMessages(options)) features.push('authenticate')
+  return features
+}
 
 /** Encodes the first message that a client gets. The part that all connections of a node share is encoded once. */
 export class Welcomes {

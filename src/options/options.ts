@@ -12,6 +12,7 @@ import type { EventsInput, EventsOptions } from './events.ts'
 import { type Authenticators, ExpirySchema, RevocationSchema } from './identity.ts'
 import type { HealthInput, HealthOptions, MetricsInput, MetricsOptions } from './monitoring.ts'
 import type { PresenceOption, PresenceRules } from './presence.ts'
+import type { Sse, SseOption } from './sse.ts'
 
 export type { Authentication } from './identity.ts'
 
@@ -211,6 +212,8 @@ export interface PushBridgeOptions extends Given<Omit<ParsedOptions, Groups>> {
   presence?: PresenceOption
   /** Compresses large messages, once for all clients that offer permessage-deflate. Default: false. See SECURITY.md. */
   compression?: CompressionOption
+  /** Event streams at `<path>/-/events`, for networks and clients without WebSocket. Default: false. */
+  sse?: SseOption
   /** Handlers of client messages, by type. */
   handlers?: Record<string, ClientHandler>
   /** Types that clients may publish, where the action `publish` is granted to them. Default: none. */
@@ -257,6 +260,7 @@ export type Options = ParsedOptions & {
   history: NonNullable<PushBridgeOptions['history']>
   presence: PresenceRules
   compression: Compression | undefined
+  sse: Sse | undefined
   handlers: Record<string, ClientHandler>
   clientPublications: ClientPublicationRules
   api:

@@ -25,6 +25,7 @@ import {
 } from './options.ts'
 import { originProblem } from './origin.ts'
 import { type PresenceOption, parsePresence } from './presence.ts'
+import { parseSse } from './sse.ts'
 import { fail, isPlainObject, pick, refuse, refuseType, withDefaults } from './values.ts'
 
 const OBJECTS = ['schemas', 'handlers', 'clientPublications', 'history', 'presence', 'api', 'events'] as const
@@ -35,6 +36,7 @@ export const OPTION_KEYS: readonly string[] = [
   ...CALLBACKS,
   ...OBJECTS,
   'compression',
+  'sse',
   'metrics',
   'health',
 ]
@@ -68,6 +70,7 @@ export function parseOptions(input: unknown): Options {
     schemas: parseSchemas((given.schemas ?? {}) as Record<string, unknown>),
     history: parseHistory(given.history ?? {}),
     compression: parseCompression(given.compression, fail),
+    sse: parseSse(given.sse),
     presence: parsePresence((given.presence ?? {}) as PresenceOption, fail),
     handlers: parseHandlers((given.handlers ?? {}) as Record<string, unknown>),
     clientPublications: parseClientPublications((given.clientPublications ?? {}) as Record<string, unknown>),

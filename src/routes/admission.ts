@@ -123,14 +123,19 @@ export class Admission {
 
   #checkOrigin(request: FastifyRequest): void {
     const { origin } = request.headers
-    if (origin === undefined) return
+    if (origin === undefined || this.admitsOrigin(origin, request.host)) return
     const { origins } = this.#options
-    if (origins ? origins.includes('*') || origins.includes(origin) : this.#isOwnPage(origin, request.host)) return
     const remedy = origins
       ? `add it to the option origins, which has ${origins.join(', ') || 'none'}`
       : `the request is for host ${request.host}: list the page's origin in the option origins, or, behind nginx, send the right host with "proxy_set_header Host $http_host;"`
     request.log.warn({ origin, host: request.host }, `push: origin ${origin} may not connect; ${remedy}`)
     throw new errors.ORIGIN(`origin ${origin} may not connect`)
+  }
+
+  /** Whether pages of `origin` may connect. */
+  admitsOrigin(origin: string, host: string): boolean {
+    const { origins } = this.#options
+    return origins ? origins.includes('*') || origins.includes(origin) : this.#isOwnPage(origin, host)
   }
 
   #isOwnPage(origin: string, host: string): boolean {

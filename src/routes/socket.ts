@@ -217,7 +217,7 @@ export function socketRoutes(
 }
 
 /** Reserved for other ways to connect: a channel name there would stop working when one is added. */
-async function notFound(request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
+export async function notFound(request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
   if (request.ws) endWithAnswer(request, reply)
   reply.callNotFound()
   return reply
@@ -229,7 +229,7 @@ function endWithAnswer(request: FastifyRequest, reply: FastifyReply): void {
 }
 
 /** Fastify logs the URL of every request, and the query may hold a ticket or a token. */
-function withoutQuery({ method, url, host, ip }: FastifyRequest) {
+export function withoutQuery({ method, url, host, ip }: FastifyRequest) {
   return { method, url: url.split('?', 1)[0], host, remoteAddress: ip }
 }
 

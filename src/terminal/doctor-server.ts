@@ -1,4 +1,5 @@
 import type { Welcome } from '../protocol/messages.ts'
+import { streamFindings } from './doctor-stream.ts'
 import { type Finding, hint, mend, ok } from './findings.ts'
 import { isLoopback, type RawData, type Refusal, refusalIn, WebSocket, withoutQuery } from './socket.ts'
 
@@ -10,6 +11,8 @@ export interface Visit {
   /** What goes into the URL or the headers to prove who this is; nothing: anonymous. */
   ticket?: string | undefined
   token?: string | undefined
+  /** For an event stream, since the other one is spent by then. */
+  secondTicket?: string | undefined
   /** Waits until the node has asked for a sign of life, which shows how long a proxy lets a silent connection be. */
   isPatient: boolean
   ended: AbortSignal
@@ -45,6 +48,7 @@ type Outcome =
 export async function serverFindings(visit: Visit): Promise<Finding[]> {
   const findings = [...(await readiness(visit)), ...transportOf(visit)]
   const outcome = await open(visit)
+  if (outcome.kind !== 'failed') findings.push(...(await streamFindings({ ...visit, ticket: visit.secondTicket })))
   if (outcome.kind !== 'open') return [...findings, ...judge(outcome, visit)]
   const { socket } = outcome
   try {

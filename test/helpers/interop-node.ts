@@ -27,6 +27,8 @@ await app.register(pushBridge, {
   redis: REDIS_URL!,
   heartbeat: { interval, timeout },
   tickets: true,
+  sse: true,
+  history: { 'channel:kept*': { size: 100, ttl: 60 } },
   schemas: { order: Type.Object({ id: Type.Integer() }) },
   api: { keys: [API_KEY!] },
   authenticate(request) {

@@ -13,6 +13,7 @@ await app.register(pushBridge, {
   api: { keys: ['0123456789abcdef'] },
   presence: { users: { grace: 300 }, lease: 1500, 'channel:room.*': { info: true, grace: 300 } },
   tickets: true,
+  sse: true,
   authenticate: request => {
     const { user } = request.query as { user?: string }
     const room = { topics: ['channel:room.*', 'all'], actions: ['subscribe', 'presence'] as const }

@@ -51,6 +51,7 @@ const DEFAULTS = {
   api: undefined,
   events: undefined,
   compression: undefined,
+  sse: undefined,
   metrics: undefined,
   health: undefined,
 }

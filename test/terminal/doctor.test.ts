@@ -7,6 +7,7 @@ import type { PushBridgeOptions } from '../../src/index.ts'
 import { descriptorsFor, nodeVersion, portsFor } from '../../src/terminal/doctor-machine.ts'
 import { redisFindings } from '../../src/terminal/doctor-redis.ts'
 import { judge } from '../../src/terminal/doctor-server.ts'
+import { streamFindings } from '../../src/terminal/doctor-stream.ts'
 import type { Finding } from '../../src/terminal/findings.ts'
 import { EXIT } from '../../src/terminal/run.ts'
 import { buildPush } from '../helpers/app.ts'
@@ -151,6 +152,33 @@ test('doctor --url: a node as a page sees it, with a ticket of its own', async t
   const { findings } = await diagnose(redis.url, ` --url ws://127.0.0.1:${port}/ws`)
   const levels = ['readyz', 'upgrade', 'host', 'compression', 'buffering', 'timeout'].map(it => one(findings, it).level)
   assert.deepEqual(levels, ['ok', 'ok', 'ok', 'ok', 'ok', 'ok'], JSON.stringify(findings))
+})
+
+test('doctor --url: an event stream, with a ticket of its own, and a proxy that holds it back', async t => {
+  const { port } = await build(t, { sse: true })
+  const { findings } = await diagnose(redis.url, ` --quick --url ws://127.0.0.1:${port}/ws`)
+  const { level, found } = one(findings, 'events')
+  assert.deepEqual([level, /begins in \d+ ms/.test(found)], ['ok', true], found)
+  const proxy = createHttpServer((_request, response) => {
+    response.writeHead(200, { 'content-type': 'text/event-stream' }).flushHeaders()
+  })
+  proxy.on('upgrade', (_request, socket) => void socket.end('HTTP/1.1 400 No\r\ncontent-length: 0\r\n\r\n'))
+  t.after(() => {
+    proxy.closeAllConnections()
+    proxy.close()
+  })
+  await once(proxy.listen(0, '127.0.0.1'), 'listening')
+  const { port: held } = proxy.address() as AddressInfo
+  const ended = new AbortController().signal
+  const visit = {
+    url: new URL(`ws://127.0.0.1:${held}/ws`),
+    origin: `http://127.0.0.1:${held}`,
+    ticket: undefined,
+    ended,
+  }
+  const [finding] = await within(streamFindings(visit), 'the finding')
+  assert.equal(finding!.level, 'mend')
+  assert.match(finding!.mend!, /^proxy_buffering off;/)
 })
 
 test('doctor --url: a proxy that is less patient than the heartbeat', async t => {

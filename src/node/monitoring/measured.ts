@@ -6,8 +6,12 @@ import type { Options } from '../../options/options.ts'
 /** The hub, as far as it is measured. */
 export interface MeasuredHub {
   readonly broker: Pick<Broker, 'connected' | 'links' | 'lag' | 'filling' | 'refused' | 'backlog' | 'nodes'>
-  readonly registry: { readonly size: number; readonly topicCount: number }
-  readonly options: Pick<Options, 'name' | 'limits'>
+  readonly registry: {
+    readonly size: number
+    readonly topicCount: number
+    values(): Iterable<{ readonly transport: 'websocket' | 'sse' }>
+  }
+  readonly options: Pick<Options, 'name' | 'limits' | 'sse'>
   readonly metrics: Metrics
   readonly rounds: Pick<Rounds, 'watch'>
   readonly isDraining: boolean

@@ -85,6 +85,7 @@ export const MAX_PUBLICATIONS = 20
 export const MemberSchema = object({
   id: text('of the connection'),
   user: Type.Union([text('whose it is'), Type.Null()]),
+  transport: Type.Optional(Type.Literal('sse', { description: 'its messages go out over an event stream' })),
   since: time('when the connection was opened'),
   queuedBytes: count('bytes that wait for it'),
   stalled: Type.Boolean({ description: 'whether its socket is full' }),

@@ -156,7 +156,8 @@ export class Reporter {
   #memberOf(connection: Connection): TopicReport['members'][number] {
     const { id, user, opened, buffered, isStalled } = connection
     const lastSeen = Math.max(timeOf(opened), Math.round(Date.now() - this.#of.idleTime(connection)))
-    return { id, user, since: timeOf(opened), queuedBytes: buffered, stalled: isStalled, lastSeen }
+    const via = connection.transport === 'sse' ? { transport: 'sse' as const } : {}
+    return { id, user, ...via, since: timeOf(opened), queuedBytes: buffered, stalled: isStalled, lastSeen }
   }
 
   close(): void {

@@ -121,12 +121,23 @@ export interface GaugeSeries {
 const least = Math.min
 const most = Math.max
 
+/** Counted when somebody asks: a node without streams need not look at each connection. */
+function streamsIn(registry: Measured['registry']): number {
+  let streams = 0
+  for (const { transport } of registry.values()) if (transport === 'sse') streams++
+  return streams
+}
+
 /** The state of a node, read when it is asked for. */
 export const GAUGES: Readonly<Record<string, GaugeSeries>> = {
   connections: { help: 'Open connections.', read: ({ registry }) => registry.size },
   connections_limit: {
     help: 'Connections that are accepted at most: limits.connections.',
     read: ({ options }) => options.limits.connections,
+  },
+  sse_connections: {
+    help: 'Open connections that are event streams; absent without the option sse.',
+    read: ({ options, registry }) => (options.sse ? streamsIn(registry) : undefined),
   },
   topics: { help: 'Topics that a connection of this node has.', read: ({ registry }) => registry.topicCount },
   nodes: { help: 'Nodes that are running; absent while Redis does not say.', read: ({ nodes }) => nodes, merge: most },

@@ -1,0 +1,97 @@
+import { ABNORMAL } from './link.ts'
+import type { WebSocketLike } from './options.ts'
+
+const OPEN = 1
+const CLOSED = 3
+
+/** A server says at once who is welcome. What comes later than this was held back on the way. */
+const WELCOME_LATE = 10_000
+
+/** What this client takes for a sign of life: it is reserved, and nobody asked. */
+const SIGN_OF_LIFE = '{"type":"pong"}'
+
+/** Refusals that another attempt would only repeat; from anything but the server itself, they mean nothing. */
+const FINAL = [400, 401, 403]
+
+interface StreamRequest {
+  /** The first message, which a stream cannot send. */
+  first: string | undefined
+  /** No message came in time. `isAnswered`: the headers did. */
+  late(isAnswered: boolean): void
+}
+
+type Handler = ((event: never) => unknown) | null
+
+/** An event stream that looks like a WebSocket, over which nothing can be sent. */
+export class EventStream implements WebSocketLike {
+  binaryType = ''
+  readyState = 0
+  onmessage: Handler = null
+  onclose: Handler = null
+  onerror: Handler = null
+  private request = new AbortController()
+  private timer: ReturnType<typeof setTimeout>
+
+  constructor(url: string, { first, late }: StreamRequest) {
+    this.timer = setTimeout(() => late(this.readyState === OPEN), WELCOME_LATE)
+    this.read(url, first).then(
+      () => this.end(ABNORMAL, 'the event stream ended'),
+      error => this.end(ABNORMAL, `${error}`),
+    )
+  }
+
+  send(): void {}
+
+  close(): void {
+    clearTimeout(this.timer)
+    this.readyState = CLOSED
+    this.request.abort()
+  }
+
+  private async read(url: string, first: string | undefined): Promise<void> {
+    const response = await fetch(url, {
+      headers: { accept: 'text/event-stream', ...(first && { 'push-authenticate': encodeURIComponent(first) }) },
+      // As a WebSocket does.
+      credentials: 'include',
+      cache: 'no-store',
+      signal: this.request.signal,
+    })
+    if (!/^text\/event-stream/.test(response.headers.get('content-type') ?? '')) return this.refuse(response)
+    this.readyState = OPEN
+    const reader = response.body!.getReader()
+    const decoder = new TextDecoder()
+    let rest = ''
+    for (let part = await reader.read(); !part.done; part = await reader.read()) {
+      const events = (rest + decoder.decode(part.value, { stream: true })).split('\n\n')
+      rest = events.pop()!
+      for (const event of events) this.take(event)
+    }
+  }
+
+  private async refuse(response: Response): Promise<void> {
+    const { code, message } = await response.json().catch(() => ({}))
+    const isFinal = FINAL.includes(response.status) && /^PUSH_ERR_/.test(code)
+    this.end(
+      isFinal ? 4000 + response.status : ABNORMAL,
+      `the event stream was answered with ${response.status}: ${message}`,
+    )
+  }
+
+  private take(event: string): void {
+    const fields = Object.fromEntries(event.split('\n').map(line => line.split(/: (.*)/s)))
+    const { event: kind, data = SIGN_OF_LIFE } = fields
+    if (kind === 'close') {
+      const { code, reason } = JSON.parse(data)
+      return this.end(code, reason)
+    }
+    if (fields.data) clearTimeout(this.timer)
+    const bytes = kind === 'binary' && Uint8Array.from(atob(data), character => character.charCodeAt(0)).buffer
+    this.onmessage?.({ data: bytes || data } as never)
+  }
+
+  private end(code: number, reason: string): void {
+    if (this.readyState === CLOSED) return
+    this.close()
+    this.onclose?.({ code, reason } as never)
+  }
+}

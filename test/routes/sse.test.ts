@@ -1,0 +1,395 @@
+import assert from 'node:assert/strict'
+import { request as makeRequest, type OutgoingHttpHeaders } from 'node:http'
+import { type TestContext, test } from 'node:test'
+import { Registry } from 'prom-client'
+import pushBridge, { type PushBridgeOptions, type PushConnection } from '../../src/index.ts'
+import { buildApp, buildPush, OPEN, openConnection, refusalOf, type TestApp } from '../helpers/app.ts'
+import { openStream, topicsOf } from '../helpers/event-stream.ts'
+import { once, until, within } from '../helpers/waiting.ts'
+
+const build = (t: TestContext, options: Partial<PushBridgeOptions> = {}) => buildPush(t, { sse: true, ...options })
+
+const refused = async ({ app }: TestApp, code: string) =>
+  (await app.push.status()).metrics[`upgrades_refused_total{${code}}`] ?? 0
+
+/** The status and headers of any request to the stream. */
+async function ask(port: number, method: string, headers: OutgoingHttpHeaders = {}) {
+  const request = makeRequest({ host: '127.0.0.1', port, path: '/ws/-/events', method, headers, agent: false }).end()
+  const [response] = await once(request, 'response')
+  response.resume()
+  return { status: response.statusCode as number, headers: response.headers as Record<string, string> }
+}
+
+test('without the option there is no event stream', async t => {
+  const { port } = await buildPush(t)
+  assert.equal((await openStream(t, port)).status, 404)
+})
+
+test('the stream begins with its headers, when to come back, and the welcome of the WebSocket', async t => {
+  const { app, port } = await build(t, { sse: { retry: 500 } })
+  const reader = await openStream(t, port, '?user=7&topics=channel:a,channel:b')
+  assert.equal(reader.status, 200)
+  assert.equal(reader.headers['content-type'], 'text/event-stream')
+  assert.equal(reader.headers['cache-control'], 'no-store, no-transform')
+  assert.equal(reader.headers['x-accel-buffering'], 'no')
+  const welcome = await reader.welcomed()
+  assert.ok(reader.retry! >= 500 && reader.retry! <= 1000, `${reader.retry}`)
+  const socket = await openConnection(app, '/ws?user=7')
+  const { connection, topics, ...rest } = welcome
+  assert.deepEqual(Object.keys(topics), ['all', `connection:${connection}`, 'user:7', 'channel:a', 'channel:b'])
+  const { connection: _id, topics: _topics, features, ...others } = socket.welcome
+  assert.deepEqual(rest, { ...others, features: ['recovery'] })
+  assert.ok(features.includes('history'))
+})
+
+test('a publication comes as the same text as over the WebSocket, on all its topics', async t => {
+  const { app, port } = await build(t)
+  const reader = await openStream(t, port, `?user=7&${topicsOf('channel:a,b', 'channel:ünï').slice(1)}`)
+  const { connection } = await reader.welcomed()
+  const socket = await openConnection(app, '/ws/ünï?user=7')
+  for (const topic of ['channel:ünï', 'user:7', 'all']) {
+    await app.push.publish(topic, { type: 'n', payload: { text: 'a\nb "ü"' } })
+    assert.deepEqual(await reader.message(), await socket.next('n'))
+  }
+  await app.push.publish('channel:a,b', { type: 'n' })
+  assert.equal((await reader.message()).topic, 'channel:a,b')
+  await app.push.publish(`connection:${connection}`, { type: 'n' })
+  assert.equal((await reader.message()).topic, `connection:${connection}`)
+})
+
+test('a topic that is refused is told after the welcome, and the others come', async t => {
+  const { app, port } = await build(t, {
+    limits: { topics: 3 },
+    authorize: (_connection, topic) => {
+      if (topic === 'channel:broken') throw new Error('the database is away')
+      return topic !== 'channel:secret'
+    },
+  })
+  const reader = await openStream(t, port, topicsOf('channel:a', 'channel:secret', 'channel:broken', 'channel:d'))
+  assert.deepEqual(Object.keys((await reader.welcomed()).topics).slice(2), ['channel:a'])
+  const told = [await reader.message(), await reader.message(), await reader.message()]
+  assert.deepEqual(
+    told.map(({ type, payload }) => [type, (payload as { topic: string }).topic, (payload as { code: string }).code]),
+    [
+      ['error', 'channel:secret', 'PUSH_ERR_FORBIDDEN'],
+      ['error', 'channel:broken', 'PUSH_ERR_HANDLER'],
+      ['error', 'channel:d', 'PUSH_ERR_LIMIT'],
+    ],
+  )
+  assert.doesNotMatch(reader.text, /database/)
+  await app.push.publish('channel:a', { type: 'n' })
+  assert.equal((await reader.message()).type, 'n')
+})
+
+test('what is no topic, no list of ids, or several topics in one is 400 and says so', async t => {
+  const made = await build(t)
+  const cases = [
+    ['?topics=chanel:a', /"chanel:a" is no topic/],
+    ['?topics=channel:a,b', /"b" is no topic/],
+    ['?topics=%ff', /not percent-encoded/],
+    ['?topics=channel%3Aa%2Cchannel%3Ab', /write the commas/],
+    ['?since=7', /since in the URL must be/],
+  ] as const
+  for (const [query, message] of cases) {
+    const refusal = await (await openStream(t, made.port, query)).refusal()
+    assert.equal(refusal.status, 400, query)
+    assert.match(refusal.message, message)
+  }
+  assert.equal(await refused(made, 'PUSH_ERR_TOPIC'), 3)
+})
+
+test('other methods are 405, and no upgrade gets through', async t => {
+  const { port } = await build(t)
+  for (const method of ['HEAD', 'POST', 'PUT', 'PATCH', 'DELETE']) {
+    const { status, headers } = await ask(port, method, {
+      'content-type': 'application/nonsense',
+      'content-length': '0',
+    })
+    assert.deepEqual([method, status, headers.allow], [method, 405, 'GET'])
+  }
+  assert.equal((await refusalOf(`ws://127.0.0.1:${port}/ws/-/events`)).status, 404)
+})
+
+test('who is not authenticated is refused with 401, and nothing of the query is logged', async t => {
+  const made = await build(t, {
+    authenticate: request => ((request.query as { token?: string }).token === 'good' ? {} : null),
+  })
+  const reader = await openStream(t, made.port, '?token=bad-secret', { origin: `http://127.0.0.1:${made.port}` })
+  const { status, code } = await reader.refusal()
+  assert.deepEqual([status, code], [401, 'PUSH_ERR_UNAUTHENTICATED'])
+  assert.equal((await openStream(t, made.port, '?token=good')).status, 200)
+  assert.equal(await refused(made, 'PUSH_ERR_UNAUTHENTICATED'), 1)
+  assert.doesNotMatch(JSON.stringify(made.log), /bad-secret/)
+})
+
+test('a ticket is taken once; a client that says who it is with a message says it in a header', async t => {
+  const { app, port } = await build(t, {
+    tickets: true,
+    authenticate: 'message',
+    onAuthenticate: ({ token }: { token: string }) => (token === 'good' ? { user: 8 } : null),
+  })
+  const ticket = await app.push.ticket({ user: '7' })
+  assert.equal((await (await openStream(t, port, `?ticket=${ticket}`)).welcomed()).user, '7')
+  assert.equal((await openStream(t, port, `?ticket=${ticket}`)).status, 401)
+  const say = (payload: unknown) => ({
+    'push-authenticate': encodeURIComponent(JSON.stringify({ type: 'authenticate', payload })),
+  })
+  assert.equal((await (await openStream(t, port, '', say({ token: 'good' }))).welcomed()).user, '8')
+  assert.equal((await openStream(t, port, '', say({ token: 'bad' }))).status, 401)
+  for (const headers of [{}, { 'push-authenticate': '%ff' }, { 'push-authenticate': '{"type":"ping"}' }]) {
+    const refusal = await (await openStream(t, port, '', headers)).refusal()
+    assert.equal(refusal.status, 401)
+    assert.match(refusal.message, /push-authenticate/)
+  }
+})
+
+test('origins: a page of another one is refused, one that may is answered so that its browser lets it read', async t => {
+  const { port } = await build(t, { origins: ['https://app.example.com'] })
+  const refusal = await openStream(t, port, '', { origin: 'https://evil.example' })
+  assert.equal((await refusal.refusal()).code, 'PUSH_ERR_ORIGIN')
+  assert.equal(refusal.headers['access-control-allow-origin'], undefined)
+  const reader = await openStream(t, port, '', { origin: 'https://app.example.com' })
+  assert.equal(reader.status, 200)
+  assert.equal(reader.headers['access-control-allow-origin'], 'https://app.example.com')
+  assert.equal(reader.headers['access-control-allow-credentials'], 'true')
+  assert.equal(reader.headers.vary, 'Origin')
+  const preflight = await ask(port, 'OPTIONS', { origin: 'https://app.example.com' })
+  assert.equal(preflight.status, 204)
+  assert.match(preflight.headers['access-control-allow-headers']!, /push-authenticate/)
+  const stranger = await ask(port, 'OPTIONS', { origin: 'https://evil.example' })
+  assert.equal(stranger.headers['access-control-allow-origin'], undefined)
+})
+
+test('an image or a script of another site holds no connection of its visitor', async t => {
+  const { app, port } = await build(t)
+  for (const site of ['cross-site', 'same-site']) {
+    assert.equal((await openStream(t, port, '', { 'sec-fetch-site': site, 'sec-fetch-mode': 'no-cors' })).status, 403)
+  }
+  assert.equal(app.push.connections.size, 0)
+  for (const site of ['same-origin', 'none']) {
+    assert.equal((await openStream(t, port, '', { 'sec-fetch-site': site })).status, 200)
+  }
+})
+
+test('hooks of the host run before, and headers that they set are sent', async t => {
+  const { port } = await buildApp(t, async app => {
+    app.decorateRequest('visitor', '')
+    app.addHook('onRequest', async (request, reply) => {
+      reply.header('x-host', 'yes')
+      ;(request as unknown as { visitor: string }).visitor = '42'
+    })
+    await app.register(pushBridge, {
+      path: '/ws',
+      sse: true,
+      authenticate: request => ({ user: (request as unknown as { visitor: string }).visitor }),
+    })
+  })
+  const reader = await openStream(t, port)
+  assert.equal(reader.headers['x-host'], 'yes')
+  assert.equal((await reader.welcomed()).user, '42')
+})
+
+test('onConnect and onDisconnect are called, and the connection says what carries it', async t => {
+  const seen: unknown[] = []
+  const { app, port } = await build(t, {
+    onConnect: ({ transport }, request) => void seen.push(['connect', transport, request.method]),
+    onDisconnect: ({ transport }, code) => void seen.push(['disconnect', transport, code]),
+  })
+  const reader = await openStream(t, port)
+  await reader.welcomed()
+  const socket = await openConnection(app, '/ws')
+  const [stream, websocket] = [...app.push.connections.values()] as [PushConnection, PushConnection]
+  assert.deepEqual([stream.transport, websocket.transport], ['sse', 'websocket'])
+  stream.send('hello', { to: 'you' })
+  assert.deepEqual(await reader.message(), { type: 'hello', payload: { to: 'you' } })
+  stream.sendBinary(Buffer.from([1, 2]))
+  assert.deepEqual(await reader.events.take(), { event: 'binary', data: 'AQI=' })
+  stream.close(4000, 'enough')
+  assert.deepEqual(await reader.closed(), { code: 4000, reason: 'enough' })
+  await until(() => app.push.connections.size === 1, 'the stream is gone')
+  const other = await openStream(t, port)
+  await other.welcomed()
+  other.leave()
+  await until(() => app.push.connections.size === 1, 'the other is gone')
+  await socket.close()
+  assert.deepEqual(
+    seen.filter(entry => (entry as string[])[1] === 'sse'),
+    [
+      ['connect', 'sse', 'GET'],
+      ['disconnect', 'sse', 4000],
+      ['connect', 'sse', 'GET'],
+      ['disconnect', 'sse', 1006],
+    ],
+  )
+})
+
+test('commands reach a stream: subscribed, unsubscribed, closed', async t => {
+  const { app, port } = await build(t)
+  const reader = await openStream(t, port, '?user=7')
+  await reader.welcomed()
+  assert.equal((await app.push.subscribe('user:7', 'channel:later')).delivered, 1)
+  assert.equal(((await reader.next('subscribed')).payload as { topic: string }).topic, 'channel:later')
+  await app.push.publish('channel:later', { type: 'n' })
+  assert.equal((await reader.message()).type, 'n')
+  await app.push.unsubscribe('user:7', 'channel:later')
+  assert.equal(((await reader.next('unsubscribed')).payload as { topic: string }).topic, 'channel:later')
+  await app.push.close('user:7', 4001, 'bye')
+  assert.deepEqual(await reader.closed(), { code: 4001, reason: 'bye' })
+})
+
+test('an identity that ends closes the stream with 4502', async t => {
+  const { port } = await build(t, { authenticate: () => ({ user: 1, expires: Date.now() + 1500 }) })
+  const reader = await openStream(t, port)
+  assert.equal((await reader.closed()).code, 4502)
+})
+
+test('app.close(): what is queued arrives, then reconnect and when, then 1012', async t => {
+  const { app, port } = await build(t)
+  const readers = await Promise.all([1, 2, 3].map(user => openStream(t, port, `?user=${user}`)))
+  for (const reader of readers) await reader.welcomed()
+  await app.push.publish('all', { type: 'last', receipt: true })
+  const closing = app.close()
+  for (const reader of readers) {
+    assert.equal((await reader.message()).type, 'last')
+    const { after } = (await reader.next('reconnect')).payload as { after: number }
+    assert.ok(after <= 3)
+    assert.equal(reader.retry, after)
+    assert.deepEqual(await reader.closed(), { code: 1012, reason: 'restart' })
+  }
+  await within(closing, 'the end of the application')
+  assert.equal(app.push.connections.size, 0)
+})
+
+test('a quiet stream gets a comment in each interval, and is not silent for that', async t => {
+  const { app, port } = await build(t, { heartbeat: { interval: 100, timeout: 50 } })
+  const reader = await openStream(t, port)
+  await reader.welcomed()
+  await reader.commented(5)
+  await app.push.publish('all', { type: 'n' })
+  assert.equal((await reader.message()).type, 'n')
+})
+
+test('a client that does not read is a slow consumer: it is cut off, told why when it reads, and counted', async t => {
+  const { app, port } = await build(t, { limits: { buffer: 200_000, bufferTime: 20 } })
+  const reader = await openStream(t, port, '?topics=channel:a')
+  await reader.welcomed()
+  reader.response.pause()
+  const dropped = async () => (await app.push.status()).metrics['messages_dropped_total{slow_consumer}'] ?? 0
+  const payload = 'x'.repeat(100_000)
+  await until(async () => {
+    await app.push.publish('channel:a', { type: 'n', payload })
+    return (await dropped()) > 0
+  }, 'messages are dropped')
+  reader.response.resume()
+  assert.deepEqual(await reader.closed(), { code: 4503, reason: 'slow consumer' })
+  assert.match(reader.text.slice(-500), /"type":"reconnect"/)
+  await until(() => app.push.connections.size === 0, 'it is gone')
+})
+
+test('a client that reads nothing for too long is given up with its socket full', async t => {
+  const { app, port } = await build(t, { heartbeat: { interval: 200, timeout: 200 }, limits: { bufferTime: 600_000 } })
+  const reader = await openStream(t, port, '?topics=channel:a')
+  await reader.welcomed()
+  reader.response.pause()
+  const payload = 'x'.repeat(200_000)
+  const isStalled = async () => (await app.push.status()).stalledConnections > 0
+  await until(async () => {
+    await app.push.publish('channel:a', { type: 'n', payload })
+    return (await isStalled()) || app.push.connections.size === 0
+  }, 'the socket is full')
+  await until(() => app.push.connections.size === 0, 'it is gone')
+  assert.equal((await app.push.status()).metrics['connections_closed_total{1006}'], 1)
+})
+
+test('limits: connections, those of a user and an address, upgrades a second and unfinished ones count streams', async t => {
+  const full = await build(t, { limits: { connections: 1 } })
+  await (await openStream(t, full.port)).welcomed()
+  const refusal = await openStream(t, full.port)
+  assert.deepEqual([refusal.status, refusal.headers['retry-after']], [503, '1'])
+  assert.equal((await refusalOf(`ws://127.0.0.1:${full.port}/ws`)).status, 503)
+
+  const users = await build(t, { limits: { userConnections: 1 } })
+  await openConnection(users.app, '/ws?user=7')
+  assert.equal((await (await openStream(t, users.port, '?user=7')).refusal()).code, 'PUSH_ERR_USER_CONNECTIONS')
+
+  const behind = await buildApp(
+    t,
+    app => app.register(pushBridge, { ...OPEN, sse: true, limits: { addressConnections: 1 } }),
+    {
+      trustProxy: true,
+    },
+  )
+  const from = { 'x-forwarded-for': '192.0.2.1' }
+  const first = await openStream(t, behind.port, '', from)
+  await first.welcomed()
+  assert.equal((await openStream(t, behind.port, '', from)).status, 429)
+  first.leave()
+  await until(() => behind.app.push.connections.size === 0, 'it has left')
+  assert.equal((await openStream(t, behind.port, '', from)).status, 200)
+
+  const pending = await build(t, {
+    limits: { pendingUpgrades: 1, handshake: 60_000 },
+    authenticate: () => new Promise(() => {}),
+  })
+  const waiting = makeRequest({ host: '127.0.0.1', port: pending.port, path: '/ws/-/events', agent: false }).on(
+    'error',
+    () => {},
+  )
+  t.after(() => waiting.destroy())
+  waiting.end()
+  await until(async () => (await pending.app.push.status()).pendingUpgrades === 1, 'one is waiting')
+  assert.equal((await (await openStream(t, pending.port)).refusal()).code, 'PUSH_ERR_PENDING_UPGRADES')
+  assert.equal(await refused(pending, 'PUSH_ERR_PENDING_UPGRADES'), 1)
+  waiting.destroy()
+  await until(async () => (await pending.app.push.status()).pendingUpgrades === 0, 'it has left')
+})
+
+test('limits.handshake: nobody waits for ever for who this is', async t => {
+  const made = await build(t, { limits: { handshake: 50 }, authenticate: () => new Promise(() => {}) })
+  const { status, message } = await (await openStream(t, made.port)).refusal()
+  assert.equal(status, 504)
+  assert.match(message, /limits\.handshake/)
+  assert.equal(await refused(made, 'PUSH_ERR_TIMEOUT'), 1)
+  assert.equal((await made.app.push.status()).pendingUpgrades, 0)
+})
+
+test('a receipt counts a stream as reached; nobody waits for its acknowledgement', async t => {
+  const { app, port } = await build(t, { publishTimeout: 60_000 })
+  const reader = await openStream(t, port, '?topics=channel:a')
+  await reader.welcomed()
+  const socket = await openConnection(app, '/ws/a')
+  const published = app.push.publish('channel:a', { type: 'n', ack: true })
+  const { ack } = (await socket.next('n')) as unknown as { ack: string }
+  socket.send('ack', { token: ack })
+  const { delivered, acknowledged } = await within(published, 'the receipt')
+  assert.deepEqual([delivered, acknowledged], [2, 1])
+})
+
+test('metrics and explain tell streams apart', async t => {
+  const register = new Registry()
+  const { app, port } = await build(t, { metrics: { register } })
+  const reader = await openStream(t, port, '?topics=channel:a&user=7')
+  await reader.welcomed()
+  await openConnection(app, '/ws/a')
+  const text = await register.metrics()
+  assert.match(text, /^push_connections\{.*\} 2$/m)
+  assert.match(text, /^push_sse_connections\{.*\} 1$/m)
+  const { nodes } = await app.push.explain('channel:a')
+  assert.deepEqual(
+    nodes[0]!.members.map(({ user, transport }) => [user, transport]),
+    [
+      ['7', 'sse'],
+      [null, undefined],
+    ],
+  )
+})
+
+test('options: sse is true, false or { retry }', async () => {
+  const { parseOptions } = await import('../../src/options/parse.ts')
+  assert.equal(parseOptions({ path: '/ws' }).sse, undefined)
+  assert.equal(parseOptions({ path: '/ws', sse: false }).sse, undefined)
+  assert.deepEqual(parseOptions({ path: '/ws', sse: true }).sse, { retry: 2000 })
+  assert.throws(() => parseOptions({ path: '/ws', sse: 'yes' }), /option sse must be true, false or \{ retry \}/)
+  assert.throws(() => parseOptions({ path: '/ws', sse: { retry: 0 } }), /option sse\.retry/)
+  assert.throws(() => parseOptions({ path: '/ws', sse: { retri: 1 } }), /sse.*retri/)
+})
