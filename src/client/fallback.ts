@@ -18,6 +18,8 @@ export class Fallback {
   candidate: Link | undefined
   private isAllowed: boolean
   private tries = 0
+  /** When a WebSocket is tried again. It stays while one stream follows another: who changes topics often looks as well. */
+  private due: number | undefined
   private timer: Timer
   private refreshing: Timer
 
@@ -35,20 +37,22 @@ export class Fallback {
   opened(): void {
     this.isStream = false
     this.tries = 0
+    this.due = undefined
   }
 
   /** Calls `attempt` again and again while the stream is open. */
   look(attempt: () => void): void {
-    const most = Math.min(MAX_TRY, FIRST_TRY * 2 ** this.tries++)
-    this.timer = setTimeout(
-      () => {
-        this.drop()
-        this.look(attempt)
-        attempt()
-      },
-      // At random, so that clients that came together do not try together.
-      ((1 + Math.random()) / 2) * most,
-    )
+    const now = Date.now()
+    // At random, so that clients that came together do not try together.
+    this.due ??= now + ((1 + Math.random()) / 2) * Math.min(MAX_TRY, FIRST_TRY * 2 ** this.tries)
+    const again = () => {
+      this.due = undefined
+      this.tries++
+      this.drop()
+      this.look(attempt)
+      attempt()
+    }
+    this.timer = setTimeout(again, Math.max(0, this.due - now))
   }
 
   /** The topics of a stream are in its URL: `open` replaces it when they have changed. */

@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net'
 import { type TestContext, test } from 'node:test'
 import { Type } from 'typebox'
 import { WebSocket } from 'ws'
+import { Fallback } from '../../src/client/fallback.ts'
 import {
   type Client,
   type ClientError,
@@ -285,6 +286,19 @@ test('binary messages come over a stream', async t => {
   const [connection] = node.app.push.connections.values()
   connection!.sendBinary(Buffer.from([0, 255, 10]))
   assert.deepEqual([...new Uint8Array(await within(came, 'a binary message'))], [0, 255, 10])
+})
+
+test('who changes topics often looks for a WebSocket as well, and ever more rarely', t => {
+  t.mock.timers.enable({ apis: ['setTimeout', 'Date'] })
+  t.mock.method(Math, 'random', () => 1)
+  const fallback = new Fallback(true)
+  const looks: number[] = []
+  for (let second = 1; second <= 1000; second++) {
+    fallback.look(() => looks.push(second))
+    t.mock.timers.tick(1000)
+    fallback.stop()
+  }
+  assert.deepEqual(looks, [60, 180, 420, 900])
 })
 
 /** A proxy that accepts the request, says so or not, and holds everything else back until it is told. */
