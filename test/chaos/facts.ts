@@ -10,6 +10,8 @@ export interface Facts {
   /** Every attempt to publish, by key. */
   tries: Map<string, Try>
   acks: Ack[]
+  /** What the ingress stream took. */
+  queued: Queued[]
   /** What each client was told, in order. */
   clients: Map<string, Told[]>
   /** What visitors did and were told, all together, in order. */
@@ -30,6 +32,12 @@ export interface Try {
   topic: string
   lane: string
   h: string
+}
+
+export interface Queued {
+  t: number
+  k: string
+  topic: string
 }
 
 export interface Ack {
@@ -93,6 +101,7 @@ export function readFacts(folder: string): Facts {
   const facts: Facts = {
     tries: new Map(),
     acks: [],
+    queued: [],
     clients: new Map(),
     visits: readJournal<VisitNote>(join(folder, 'visitors.jsonl')),
     faults: faultsOf(controller),
@@ -124,6 +133,7 @@ function readPublishers(path: string, facts: Facts): void {
   for (const note of readJournal<Note>(path)) {
     if (note.e === 'try') facts.tries.set(note.k as string, note as unknown as Try)
     else if (note.e === 'ack') facts.acks.push(note as unknown as Ack)
+    else if (note.e === 'queued') facts.queued.push(note as unknown as Queued)
     else if (note.e === 'unhandled' || PERMANENT.test(String(note.code))) {
       facts.complaints.push(`publisher: ${JSON.stringify(note)}`)
     }

@@ -11,7 +11,13 @@ export function judge(seed: number, folder: string): Verdict {
   const tally = tallyOf(facts)
   const violations: Violation[] = []
   for (const [name, told] of facts.clients) violations.push(...judgeClient(name, told, facts))
-  violations.push(...judgeKeys(facts), ...judgeHistories(facts), ...judgeLanes(facts), ...judgePresence(facts))
+  violations.push(
+    ...judgeKeys(facts),
+    ...judgeQueue(facts),
+    ...judgeHistories(facts),
+    ...judgeLanes(facts),
+    ...judgePresence(facts),
+  )
   for (const what of facts.complaints) violations.push({ invariant: 'error', what })
   for (const note of facts.controller) {
     if (note.e === 'violation') violations.push({ invariant: note.invariant as 'leak', what: note.what as string })
@@ -37,6 +43,14 @@ function judgeKeys(facts: Facts): Violation[] {
   for (const ack of facts.acks) see(ack.topic, ack, ack.t)
   for (const [topic, entries] of facts.histories) for (const entry of entries) see(topic, entry, 0)
   return violations
+}
+
+/** Whatever the ingress stream took was published, unless Redis forgot it. */
+function judgeQueue(facts: Facts): Violation[] {
+  const published = new Set(facts.acks.map(({ k }) => k))
+  return facts.queued
+    .filter(({ k, topic, t }) => !published.has(k) && !mayBeUndone(topic, t, Number.POSITIVE_INFINITY, facts))
+    .map(({ k, topic, t }) => ({ invariant: 'missing', what: `${topic}: ${k} was queued at ${t} and never published` }))
 }
 
 /** The histories have no hole, and everything that was acknowledged since their oldest entry. */

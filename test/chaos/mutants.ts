@@ -1,5 +1,6 @@
 import { buildPrograms, forgetPrograms, type Replacement } from './build.ts'
 import { CLUSTER_MUTANTS } from './cluster-mutants.ts'
+import { INGRESS_MUTANTS } from './ingress-mutants.ts'
 import { CHAIN_IGNORED, GAP_FILLER, type Mutant } from './mutant.ts'
 import { PRESENCE_MUTANTS } from './presence-mutants.ts'
 import { lineOf } from './report.ts'
@@ -227,7 +228,7 @@ const ORDINARY: readonly Mutant[] = [
   },
 ]
 
-export const MUTANTS: readonly Mutant[] = [...ORDINARY, ...PRESENCE_MUTANTS, ...CLUSTER_MUTANTS]
+export const MUTANTS: readonly Mutant[] = [...ORDINARY, ...INGRESS_MUTANTS, ...PRESENCE_MUTANTS, ...CLUSTER_MUTANTS]
 
 /** Most are caught by the first. What shows only if several things happen together may take some. */
 const SEEDS = Array.from({ length: 16 }, (_, i) => i + 1)

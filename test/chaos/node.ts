@@ -1,5 +1,6 @@
 import Fastify from 'fastify'
 import pushBridge from '../../src/index.ts'
+import { streamsIngress } from '../../src/ingress/streams/streams.ts'
 import { Journal } from './journal.ts'
 import { API_KEY, GRACE, HISTORY, LEASE } from './topics.ts'
 
@@ -9,6 +10,9 @@ export interface NodeConfig {
   slowConsumer: 'close' | 'drop'
   journal: string
 }
+
+/** A message is a dead letter only if it is wrong: however often the nodes are killed, none of these is. */
+const INGRESS = { topics: ['*'], claimAfter: 1000, tries: 1000 }
 
 const config = JSON.parse(process.env.CONFIG!) as NodeConfig
 const journal = new Journal(config.journal)
@@ -31,6 +35,7 @@ await app.register(pushBridge, {
   limits: { buffer: 512 * 1024, bufferTime: 300 },
   drain: { window: 500, timeout: 3000 },
   history: HISTORY,
+  ingress: typeof config.redis === 'string' ? [streamsIngress(INGRESS)] : [],
   api: { keys: [API_KEY] },
   authenticate: request => ({
     user: (request.query as { user?: string }).user ?? null,

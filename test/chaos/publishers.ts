@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createPublisher } from '../../src/publisher.ts'
 import { hashOf } from './client.ts'
+import { IngressLane } from './ingress-lane.ts'
 import { Journal } from './journal.ts'
 import { Random } from './random.ts'
 import { API_KEY, BULK, BULK_BYTES, retentionOf, TOPICS } from './topics.ts'
@@ -98,6 +99,11 @@ const lanes = Array.from({ length: config.lanes }, (_, i) => [
   run(`http${i}`, viaHttp, new Random(config.seed * 37 + i)),
 ]).flat()
 lanes.push(runBulk())
+// Where there is one Redis: the nodes of the others have no ingress.
+if (typeof config.redis === 'string') {
+  const lane = new IngressLane(config.redis, journal, () => isStopping)
+  lanes.push(lane.run(new Random(config.seed * 41), config.pace))
+}
 
 async function obey(command: PublishersCommand): Promise<void> {
   if (command.e === 'bulk') isBulky = command.isOn

@@ -155,8 +155,11 @@ function entryOf(fields: readonly string[]): { id: string; k: string } {
   return { id: fields[1]!, k: payload.k }
 }
 
-/** Two to each master, the channel to the controller and the listener; each of the two asks three sentinels for failovers. */
-const OWN_SOCKETS = { single: 4, nginx: 4, sentinel: 10, cluster: 8, 'cluster-sharded': 8 }
+/**
+ * Two to each master, the channel to the controller and the listener; each of the two asks three sentinels for failovers.
+ * With one Redis also the link of the ingress.
+ */
+const OWN_SOCKETS = { single: 5, nginx: 5, sentinel: 10, cluster: 8, 'cluster-sharded': 8 }
 /** What the publishers' last requests keep alive. */
 const KEPT_ALIVE = 2
 /** Upgrades of each node that lead nowhere: more than what is let pass. */

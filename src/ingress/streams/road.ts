@@ -16,6 +16,12 @@ const TEND_INTERVAL = 2000
 /** How often a node says within `claimAfter` that it is at work: two of three signs of life may fail. */
 const SIGNS = 3
 
+/** Milliseconds between two looks at what other nodes have left: one that closes gives back what it did not finish. */
+const CLAIM_INTERVAL = 1000
+
+/** With `strictOrder`: milliseconds between two questions of a node that does not lead. */
+const LEAD_INTERVAL = 1000
+
 const AWAY = 'Redis is away: what waits in the stream stays there'
 
 type Failure = Extract<Verdict, { outcome: 'failed' }>
@@ -115,7 +121,7 @@ export class StreamRoad implements OpenIngress {
     const now = performance.now()
     if (now < this.#claimAt) return this.#queue.read(count)
     const claimed = await this.#queue.claim(count)
-    if (claimed.length < count) this.#claimAt = now + claimAfter / 2
+    if (claimed.length < count) this.#claimAt = now + Math.min(CLAIM_INTERVAL, claimAfter / 2)
     return claimed
   }
 
@@ -124,7 +130,7 @@ export class StreamRoad implements OpenIngress {
     const { count, claimAfter } = this.#options
     if (!this.#isLeading) await this.#lead()
     if (!this.#isLeading) {
-      await this.#wait(claimAfter / SIGNS)
+      await this.#wait(Math.min(LEAD_INTERVAL, claimAfter / SIGNS))
       return []
     }
     if (this.#isHeir || this.#isUnsure) {
