@@ -32,9 +32,9 @@ export function waitingRoom(): AbortController {
   return controller
 }
 
-/** Resolves after a while, or at once when `signal` is aborted. Keeps no process alive. */
+/** Resolves after a while, or at once when `signal` is aborted. */
 export function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
-  return sleep(milliseconds, undefined, { signal, ref: false }).catch(() => {})
+  return sleep(milliseconds, undefined, { signal }).catch(() => {})
 }
 
 /** The next wait after one of `milliseconds`. */

@@ -61,7 +61,7 @@ const roadOptions = (group: string) => ({ topics: ['channel:*'], group, fromBegi
 /** The first member of a group of the mock waits for others, and kafkajs for what is wrong by its own times. */
 const isOpen = (road: Road) => until(async () => (await road.status()).problem === undefined, 'the road is open', START)
 
-const request = (n: number, to = 'channel:orders') => JSON.stringify({ to, type: 'order', payload: { n } })
+const request = (n: number, to = 'channel:orders') => JSON.stringify({ to, type: 'parcel', payload: { n } })
 
 /** Makes a topic with four partitions, and puts requests there, all of one key into the same one. */
 async function produce(topic: string, numbers: readonly number[], to = 'channel:orders', key = to): Promise<void> {
@@ -72,7 +72,7 @@ const range = (from: number, to: number) => Array.from({ length: to - from }, (_
 
 const numbersOf = (listener: Listener, topic = 'channel:orders') =>
   listener.messages
-    .filter(message => message.type === 'order' && message.topic === topic)
+    .filter(message => message.type === 'parcel' && message.topic === topic)
     .map(({ payload }) => (payload as { n: number }).n)
 
 const hasAll = (listener: Listener, count: number, topic?: string) =>
@@ -257,7 +257,8 @@ test('a client of the application is used', async t => {
 
 test('a topic that is missing is told in words, and made by nobody', async t => {
   const topic = fresh('missing')
-  const road = await openRoad(t, { kafkaTopics: [topic] })
+  const { listener, at } = await listen(t)
+  const road = await openRoad(t, { kafkaTopics: [topic] }, at)
   await until(async () => (await road.status()).problem?.includes(topic), 'the problem names the topic', START)
   await produce(topic, [1])
   await hasAll(listener, 1)

@@ -58,7 +58,7 @@ const isOpen = (road: Road) => until(async () => (await road.status()).problem =
 async function send(t: Cleanup, queue: string, numbers: readonly number[], { to = 'channel:orders' } = {}) {
   const publisher = rabbitmq.connect(t).createPublisher({ confirm: true })
   for (const n of numbers) {
-    const request = { to, type: 'order', payload: { n } }
+    const request = { to, type: 'parcel', payload: { n } }
     await publisher.send({ routingKey: queue, durable: true, messageId: `order-${n}` }, request)
   }
   await publisher.close()
@@ -67,7 +67,7 @@ async function send(t: Cleanup, queue: string, numbers: readonly number[], { to 
 const range = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => from + i)
 
 const numbersOf = (listener: Listener) =>
-  listener.messages.filter(({ type }) => type === 'order').map(({ payload }) => (payload as { n: number }).n)
+  listener.messages.filter(({ type }) => type === 'parcel').map(({ payload }) => (payload as { n: number }).n)
 
 const hasAll = (listener: Listener, count: number) =>
   listener.until(() => new Set(numbersOf(listener)).size >= count, `${count} orders`)
@@ -121,7 +121,7 @@ test('without an id a repeat is published again, also on a recorded topic', asyn
   const listener = await listenTo(t, urlOf(road))
   await isOpen(road)
   for (const n of [1, 1, 2])
-    await publish(t, { routingKey: road.queue }, { to: 'channel:orders', type: 'order', payload: { n } })
+    await publish(t, { routingKey: road.queue }, { to: 'channel:orders', type: 'parcel', payload: { n } })
   await hasAll(listener, 2)
   assert.deepEqual(numbersOf(listener), [1, 1, 2])
 })
@@ -139,7 +139,7 @@ test('an exchange passes on what its patterns cover', async t => {
   const listener = await listenTo(t, urlOf(road))
   const keys = ['order.created', 'invoice.created', 'notice', 'order.a.b', 'order.paid']
   for (const [n, routingKey] of keys.entries()) {
-    await publish(t, { exchange, routingKey }, { to: 'channel:orders', type: 'order', payload: { n } })
+    await publish(t, { exchange, routingKey }, { to: 'channel:orders', type: 'parcel', payload: { n } })
   }
   await hasAll(listener, 3)
   assert.deepEqual(numbersOf(listener), [0, 2, 4])
@@ -150,16 +150,16 @@ test('a body is taken whatever its content type says, and what is refused is a d
   const road = await openRoad(t, { deadLetters, topics: ['channel:orders'] })
   await isOpen(road)
   const listener = await listenTo(t, urlOf(road))
-  const good = JSON.stringify({ to: 'channel:orders', type: 'order', payload: { n: 1 } })
+  const good = JSON.stringify({ to: 'channel:orders', type: 'parcel', payload: { n: 1 } })
   const bodies = [
     [{ routingKey: road.queue, contentType: 'application/json' }, Buffer.from(good.replace('1', '2'))],
     [{ routingKey: road.queue, messageId: 'broken', contentType: 'application/json' }, Buffer.from('{"to":')],
     [
       { routingKey: road.queue, headers: { tenant: 'a' } },
-      { to: 'channel:secret', type: 'order', payload: { pin: '4711' } },
+      { to: 'channel:secret', type: 'parcel', payload: { pin: '4711' } },
     ],
     [{ routingKey: road.queue }, Buffer.from([0xff, 0xfe])],
-    [{ routingKey: road.queue }, { to: 'channel:orders', type: 'order', payload: {}, tpye: 1 }],
+    [{ routingKey: road.queue }, { to: 'channel:orders', type: 'parcel', payload: {}, tpye: 1 }],
     [{ routingKey: road.queue }, good],
   ] as const
   for (const [envelope, body] of bodies) await publish(t, envelope, body)
@@ -170,7 +170,7 @@ test('a body is taken whatever its content type says, and what is refused is a d
   const codes = letters.map(({ headers }) => headers!['x-push-code'])
   assert.deepEqual(codes, ['PUSH_ERR_JSON', 'PUSH_ERR_FORBIDDEN', 'PUSH_ERR_JSON', 'PUSH_ERR_UNKNOWN_KEY'])
   assert.deepEqual([String(letters[0]!.body), letters[0]!.messageId], ['{"to":', 'broken'])
-  assert.deepEqual(letters[1]!.body, { to: 'channel:secret', type: 'order', payload: { pin: '4711' } })
+  assert.deepEqual(letters[1]!.body, { to: 'channel:secret', type: 'parcel', payload: { pin: '4711' } })
   assert.deepEqual([letters[1]!.headers!.tenant, letters[1]!.headers!['x-push-queue']], ['a', road.queue])
   assert.match(letters[3]!.headers!['x-push-reason'] as string, /tpye/)
   assert.equal(await road.counted('dead_letters_total'), 4)

@@ -8,9 +8,11 @@ const KafkaTopic = (description: string) => Type.String({ pattern: '^[A-Za-z0-9.
 
 export const KafkaSchema = Type.Object(
   {
-    kafka: Type.Unsafe<object>(
-      Type.Object({}, { description: 'options of kafkajs such as { brokers: ["kafka1:9092"] }, or a Kafka of it' }),
-    ),
+    // Without properties of its own: a client is taken as it is, not copied.
+    kafka: Type.Unsafe<object>({
+      type: 'object',
+      description: 'options of kafkajs such as { brokers: ["kafka1:9092"] }, or a Kafka of it',
+    }),
     ...ROAD_OPTIONS,
     kafkaTopics: Type.Array(KafkaTopic('a topic of Kafka: 1 to 249 of A-Z a-z 0-9 . _ -'), {
       minItems: 1,
