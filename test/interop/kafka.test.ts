@@ -255,15 +255,6 @@ test('a client of the application is used', async t => {
   await hasAll(listener, 1)
 })
 
-test('a topic that is missing is told in words, and made by nobody', async t => {
-  const topic = fresh('missing')
-  const { listener, at } = await listen(t)
-  const road = await openRoad(t, { kafkaTopics: [topic] }, at)
-  await until(async () => (await road.status()).problem?.includes(topic), 'the problem names the topic', START)
-  await produce(topic, [1])
-  await hasAll(listener, 1)
-})
-
 test('Kafka is not there: the node runs, says so, and closes in time', async t => {
   const at = { redis: redis.url, redisPrefix: `${fresh('push')}:` }
   const kafka = { brokers: [`127.0.0.1:${await freePort()}`] }
