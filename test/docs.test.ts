@@ -64,6 +64,7 @@ const DOCUMENTS = [
   'php/README.md',
   'docs/guarantees.md',
   'docs/operations.md',
+  'docs/deploy.md',
   'docs/cli.md',
   'docs/architecture.md',
   'docs/comparison.md',

@@ -28,6 +28,7 @@ const INTEROP_PACKAGES = [
   'chromium',
   'curl',
   'openssl',
+  'systemd',
 ]
 const INTEROP_PROGRAMS = [
   'redis-cli',
@@ -43,6 +44,7 @@ const INTEROP_PROGRAMS = [
   'chromium',
   'curl',
   'openssl',
+  'systemd-analyze',
 ]
 
 /** Files at once. Many wait for deadlines and failovers most of the time: three of them share two cores. */
