@@ -416,6 +416,63 @@ test('a gap is told to the channels that it concerns', LONG, async t => {
   assert.equal(missed.size, 0)
 })
 
+const NAMES = ['news', 'private-a', 'private-b', 'presence-c']
+
+type Step = { act: 'open' | 'leave' | 'deny' | 'allow'; name: string } | { act: 'turn' }
+
+const steps: fc.Arbitrary<Step[]> = fc.array(
+  fc.oneof(
+    fc.record({
+      act: fc.constantFrom('open' as const, 'leave' as const, 'deny' as const, 'allow' as const),
+      name: fc.constantFrom(...NAMES),
+    }),
+    fc.record({ act: fc.constant('turn' as const) }),
+  ),
+  { maxLength: 14 },
+)
+
+function openByName({ connector }: Echo, name: string): void {
+  if (name.startsWith('presence-')) connector.presenceChannel(name.slice('presence-'.length))
+  else if (name.startsWith('private-')) connector.privateChannel(name.slice('private-'.length))
+  else connector.channel(name)
+}
+
+test('whatever a page opens and leaves while rights change: it hears what it may, and nothing else', LONG, async t => {
+  const { backend, open, publish, drop } = await setUp(t)
+  const take = async (echo: Echo, step: Step) => {
+    if (step.act === 'turn') await new Promise(resolve => setImmediate(resolve))
+    else if (step.act === 'open') openByName(echo, step.name)
+    else if (step.act === 'leave') echo.connector.leaveChannel(step.name)
+    else backend.denied[step.act === 'deny' ? 'add' : 'delete'](step.name)
+  }
+  const run = async (first: Step[], second: Step[]) => {
+    backend.denied.clear()
+    const echo = open('42')
+    for (const step of first) await take(echo, step)
+    await until(() => echo.socketId(), 'it is connected')
+    for (const step of second) await take(echo, step)
+    const id = echo.socketId()!
+    // A change of rights is noticed by the next connection.
+    await drop(echo)
+    await until(() => (echo.socketId() ?? id) !== id, 'it is connected again')
+    const wanted = Object.keys(echo.connector.channels)
+    for (const name of NAMES) {
+      const expected = wanted.includes(name) && !backend.denied.has(name) ? 1 : 0
+      let last: unknown
+      const isHeard = async () => {
+        last = (await publish(name, 'n')).delivered
+        return last === expected
+      }
+      await until(
+        isHeard,
+        () => `${name}: ${last} in place of ${expected}, of ${wanted}, without ${[...backend.denied]}`,
+      )
+    }
+    echo.disconnect()
+  }
+  await fc.assert(fc.asyncProperty(steps, steps, run), { numRuns: 10 })
+})
+
 /** A backend over HTTP that answers as it is told. */
 async function serveBackend(t: TestContext, answer: { status: number; body: string }) {
   const requests = inbox<{ headers: IncomingHttpHeaders; body: string; url: string }>('a request')
