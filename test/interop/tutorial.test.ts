@@ -64,10 +64,18 @@ test('docs/tutorial.md: from an empty folder to a killed node, as it is written'
 const page = (prose: string, block: string) => sectionsOf(`# A page\n\n## A section\n\n${prose}\n\n${block}\n`)[0]!
 
 for (const [what, section, problem] of [
-  ['a command that prints something else', page('Run:', '```bash\necho one\n```\n\n```text\ntwo\n```'), /there is no\stwo/],
+  [
+    'a command that prints something else',
+    page('Run:', '```bash\necho one\n```\n\n```text\ntwo\n```'),
+    /there is no\stwo/,
+  ],
   ['a command that fails', page('Run:', '```bash\nfalse\n```'), /false/],
   ['a file that nothing names', page('Look at this:', '```js\n1\n```'), /nothing says what to do with the js/],
-  ['a line that is not in the file', page('In `x.txt`, put this below the line `b`:', '```js\n1\n```'), /x\.txt has no "b"/],
+  [
+    'a line that is not in the file',
+    page('In `x.txt`, put this below the line `b`:', '```js\n1\n```'),
+    /x\.txt has no "b"/,
+  ],
   ['a window that nobody opened', page('The window of eve shows:', '```text\n1\n```'), /there is no window of eve/],
 ] as const) {
   test(`a page is not followed to its end: ${what}`, async t => {
