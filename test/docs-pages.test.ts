@@ -9,7 +9,7 @@ const path = (name: string) => fileURLToPath(new URL(`../${name}`, import.meta.u
 const read = (name: string) => readFileSync(path(name), 'utf8')
 
 const PAGES = readdirSync(path('docs'), { recursive: true, encoding: 'utf8' })
-  .filter(name => name.endsWith('.md'))
+  .filter(name => name.endsWith('.md') && !name.startsWith('site'))
   .map(name => `docs/${name}`)
   .sort()
 

@@ -135,7 +135,7 @@ const ORDINARY: readonly Mutant[] = [
     replacements: [
       {
         file: 'src/connection/backlog.ts',
-        find: "kept.push(gapSegment([...topics], 'slow_consumer'))",
+        find: "kept.push(coded(gapSegment([...topics], 'slow_consumer')))",
         replace: 'void gapSegment',
       },
     ],

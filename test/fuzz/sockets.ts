@@ -3,6 +3,7 @@ import { WebSocket } from 'ws'
 import type { Codec } from '../../src/protocol/codecs/codec.ts'
 import { msgpack } from '../../src/protocol/codecs/msgpack.ts'
 import { protobuf } from '../../src/protocol/codecs/protobuf.ts'
+import { CLOSE } from '../../src/protocol/messages.ts'
 import { until, within } from '../helpers/waiting.ts'
 import { Findings, type Target, times } from './target.ts'
 import { frameOf, openRaw } from './wire.ts'
@@ -44,7 +45,7 @@ export const fuzzMessages: Target = async (world, count, isOver) => {
     if (most > 0) await converse(world, found, { most, state })
   })
   // What is answered just before a violation of RFC 6455 ends the connection is not written any more; what comes after it, the
-  // probe too, is refused.
+  // probe too, is refused, as it is after too many messages in a row that cannot be read.
   const most = state.errors + state.broken * (AHEAD + 1)
   return found.of([{ counter: 'messages_refused_total', least: state.errors, most }])
 }
@@ -93,7 +94,7 @@ async function converse({ port, mutator, random }: World, found: Findings, { mos
   await probed(socket, codec, () => answered)
   socket.close()
   const code = await within(closed, 'the end of a connection')
-  if (code === 1007) state.broken++
+  if (code === 1007 || code === CLOSE.BAD_MESSAGE) state.broken++
   found.saw(`closed with ${code}`)
 }
 
