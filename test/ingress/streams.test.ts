@@ -8,6 +8,7 @@ import { startNode } from '../helpers/nodes.ts'
 import { cleanups, path } from '../helpers/processes.ts'
 import { type RedisServer, startRedis } from '../helpers/redis.ts'
 import { startCluster } from '../helpers/redis-cluster.ts'
+import { startSentinels } from '../helpers/redis-sentinel.ts'
 import { rightsOfIngress, rightsOfNode } from '../helpers/rights.ts'
 import { until } from '../helpers/waiting.ts'
 
@@ -386,6 +387,25 @@ test('in a Cluster, the dead letters elsewhere', SLOW, async t => {
   assert.deepEqual(await payloads(connection, 20), numbers(0, 20))
   await untilEmpty('c:', here)
   assert.equal(await dead.admin.xlen('c:ingress:dead'), 1)
+})
+
+test('behind Sentinels the stream is read on whichever server is the master', SLOW, async t => {
+  const group = await startSentinels(t)
+  const master = await group.settled()
+  const other = group.servers.find(server => server !== master)!
+  const ingress = [streamsIngress({ topics: ['channel:*'] })]
+  const { app } = await buildPush(t, { redis: group.source, history: RECORDED, ingress })
+  const connection = await openConnection(app, '/ws/r')
+  await put('push:', { to: 'channel:r', type: 'n', payload: 1 }, master)
+  assert.deepEqual(await payloads(connection, 1), [1])
+  await untilEmpty('push:', master)
+  const isCopied = async () => (await other.admin.dbsize()) === (await master.admin.dbsize())
+  await until(async () => (await isCopied()) && (await lengthOf('push:', other)) === 0, 'the replica has all of it')
+  await master.kill()
+  await until(async () => (await group.master()) === other, 'the replica is the master')
+  await put('push:', { to: 'channel:r', type: 'n', payload: 2 }, other)
+  assert.deepEqual(await payloads(connection, 1), [2])
+  await untilEmpty('push:', other)
 })
 
 test('the rights that the documents print are enough, and a missing one is named', async t => {
