@@ -10,7 +10,7 @@ import { type Listener, listenTo } from '../helpers/listener.ts'
 import { type Cleanup, cleanups, path, run, startInteropNode } from '../helpers/processes.ts'
 import { RabbitmqServer } from '../helpers/rabbitmq.ts'
 import { freePort, type RedisServer, startRedis } from '../helpers/redis.ts'
-import { PATIENCE, until, within } from '../helpers/waiting.ts'
+import { once, PATIENCE, until, within } from '../helpers/waiting.ts'
 
 const all = cleanups()
 let rabbitmq: RabbitmqServer
@@ -283,6 +283,12 @@ test('a connection of the application is used, and stays open', async t => {
   const listener = await listenTo(t, urlOf(road))
   await send(t, road.queue, [1])
   await hasAll(listener, 1)
+  // What fails on another channel of the application is its own affair.
+  const failed = once(connection, 'error')
+  const channel = await connection.acquire()
+  channel.basicAck({ deliveryTag: 99 })
+  await failed
+  assert.equal((await road.status()).problem, undefined)
   await road.app.close()
   assert.equal(connection.ready, true)
   assert.equal(connection.listenerCount('error'), listeners)

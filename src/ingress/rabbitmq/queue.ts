@@ -66,7 +66,7 @@ class RabbitmqQueue implements OpenIngress {
         ? undefined
         : new DeadLetterQueue({ queue: deadLetters, source: queue, declare, connect, isOwn })
     this.#client = connect()
-    this.#client.on('error', this.#lost)
+    this.#client.on('error', this.#failed)
     this.#consumer = this.#consume()
     this.#timer = setInterval(() => void this.#look(), LAG_INTERVAL).unref()
   }
@@ -88,7 +88,7 @@ class RabbitmqQueue implements OpenIngress {
       const { name } = this.#options
       this.#parts.log.warn({ ingress: name }, 'push: the channel of an ingress is still open: close the connection')
     }
-    if (!this.#isOwn) return void this.#client.off('error', this.#lost)
+    if (!this.#isOwn) return void this.#client.off('error', this.#failed)
     this.#client.unsafeDestroy()
     this.#deadLetters?.destroy()
   }
@@ -124,6 +124,11 @@ class RabbitmqQueue implements OpenIngress {
     return consumer
   }
 
+  /** Channels of the application on its connection fail here too, and that is not ours. */
+  readonly #failed = (error: unknown): void => {
+    if (!this.#client.ready) this.#lost(error)
+  }
+
   /** The connection, or the channel alone: the library opens another one, and RabbitMQ gives what is held again. */
   readonly #lost = (error: unknown): void => {
     if (this.#isClosing) return
@@ -135,6 +140,8 @@ class RabbitmqQueue implements OpenIngress {
   }
 
   async #handle(message: RabbitMessage): Promise<number> {
+    // Whatever an error seemed to say.
+    this.#link.found()
     const { signal } = this.#held
     const body = bodyOf(message)
     if (isDeadLetter(body)) return this.#bury(message, '', body, signal)
