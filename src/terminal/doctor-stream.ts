@@ -1,3 +1,6 @@
+import { once } from 'node:events'
+import { get, type IncomingMessage } from 'node:http'
+import { get as getSecurely } from 'node:https'
 import { type Finding, mend, ok } from './findings.ts'
 
 /** Where clients connect, and how they prove who they are. */
@@ -23,16 +26,13 @@ export async function streamFindings({ url, origin, ticket, token, ended }: Stre
   ended.addEventListener('abort', stop)
   let isStream = false
   try {
-    const response = await fetch(addressOf(url, ticket), {
-      headers: {
-        accept: 'text/event-stream',
-        origin,
-        ...(token !== undefined && { authorization: `Bearer ${token}` }),
-      },
-      redirect: 'manual',
-      signal: over.signal,
-    })
-    isStream = response.headers.get('content-type')?.startsWith('text/event-stream') ?? false
+    const headers = {
+      accept: 'text/event-stream',
+      origin,
+      ...(token !== undefined && { authorization: `Bearer ${token}` }),
+    }
+    const response = await answerOf(addressOf(url, ticket), { headers, signal: over.signal })
+    isStream = response.headers['content-type']?.startsWith('text/event-stream') ?? false
     if (!isStream || !(await begins(response))) return []
     return [ok('events', `an event stream begins in ${(performance.now() - start).toFixed(0)} ms`)]
   } catch {
@@ -57,10 +57,20 @@ function addressOf(url: URL, ticket: string | undefined): URL {
   return address
 }
 
+/**
+ * On a connection of its own that ends with it. After a stream that is given up, `fetch` opens another connection for
+ * whatever may follow, and a server that closes waits a minute for a request on it.
+ */
+async function answerOf(address: URL, options: { headers: Record<string, string>; signal: AbortSignal }) {
+  const send = address.protocol === 'https:' ? getSecurely : get
+  const [response] = await once(send(address, { ...options, agent: false }), 'response')
+  return response as IncomingMessage
+}
+
 /** Whether its first message comes before it ends. */
-async function begins({ body }: Response): Promise<boolean> {
+async function begins(body: AsyncIterable<Uint8Array>): Promise<boolean> {
   let text = ''
-  for await (const chunk of body as unknown as AsyncIterable<Uint8Array>) {
+  for await (const chunk of body) {
     text += Buffer.from(chunk).toString()
     if (text.includes('"type":"welcome"')) return true
     // Whoever answers may never end.
