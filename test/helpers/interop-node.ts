@@ -4,11 +4,12 @@ import { Type } from 'typebox'
 import pushBridge, { clientHandler } from '../../src/index.ts'
 import { kafkaIngress } from '../../src/ingress/kafka/kafka.ts'
 import { rabbitmqIngress } from '../../src/ingress/rabbitmq/rabbitmq.ts'
+import { streamsIngress } from '../../src/ingress/streams/streams.ts'
 
 /**
  * A node for the interop tests: any user by `?user=`, nobody for `?user=nobody`, any channel, tickets, a push API.
  * GET /status has also the upgrade requests by URL and how many requests came for /readyz, GET /page runs SCRIPT, or the file SCRIPT_FILE. Prints its address as the first line and its log behind it. HEARTBEAT: `interval,timeout` in milliseconds.
- * HISTORY: the option, as JSON. INGRESS_RABBITMQ and INGRESS_KAFKA: the options of these roads, as JSON.
+ * HISTORY and CODECS: the options, as JSON. INGRESS_STREAMS, INGRESS_RABBITMQ and INGRESS_KAFKA: the options of these roads, as JSON.
  * DRAIN_DELAY: for how long it drains before it closes connections. PRESENCE: the option, as JSON.
  */
 const {
@@ -23,6 +24,8 @@ const {
   DRAIN_DELAY,
   PRESENCE,
   HISTORY,
+  CODECS,
+  INGRESS_STREAMS,
   INGRESS_RABBITMQ,
   INGRESS_KAFKA,
 } = process.env
@@ -51,7 +54,9 @@ await app.register(pushBridge, {
   health: true,
   ...(PRESENCE && { presence: JSON.parse(PRESENCE) }),
   ...(HISTORY && { history: JSON.parse(HISTORY) }),
+  ...(CODECS && { codecs: JSON.parse(CODECS) }),
   ingress: [
+    ...(INGRESS_STREAMS ? [streamsIngress(JSON.parse(INGRESS_STREAMS))] : []),
     ...(INGRESS_RABBITMQ ? [rabbitmqIngress(JSON.parse(INGRESS_RABBITMQ))] : []),
     ...(INGRESS_KAFKA ? [kafkaIngress(JSON.parse(INGRESS_KAFKA))] : []),
   ],
