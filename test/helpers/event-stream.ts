@@ -17,10 +17,14 @@ export class EventReader {
   /** Everything that came. */
   text = ''
   comments = 0
-  /** What an EventSource sends as Last-Event-ID when it comes back. */
+  /** What an EventSource sends as Last-Event-ID when it comes back after everything that has come so far. */
   lastEventId = ''
+  /** The same after the last message that was taken. */
+  takenId = ''
   retry: number | undefined
   readonly response: IncomingMessage
+  /** What an EventSource holds when it gives an event to its page. */
+  readonly #ids = new WeakMap<StreamEvent, string>()
   readonly #ended: Promise<unknown>
   #rest = ''
   #next = { event: 'message', data: [] as string[], id: '' }
@@ -56,12 +60,16 @@ export class EventReader {
     this.#next = { event: 'message', data: [], id }
     if (data.length === 0) return
     this.lastEventId = id
-    this.events.put({ event, data: data.join('\n') })
+    const taken = { event, data: data.join('\n') }
+    this.#ids.set(taken, id)
+    this.events.put(taken)
   }
 
   /** The next message of the server, whatever its type. */
   async message(): Promise<TestMessage> {
-    const { event, data } = await this.events.take()
+    const taken = await this.events.take()
+    const { event, data } = taken
+    this.takenId = this.#ids.get(taken)!
     if (event !== 'message') throw new Error(`no message but the event ${event}: ${data}`)
     return JSON.parse(data)
   }

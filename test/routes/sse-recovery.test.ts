@@ -73,10 +73,10 @@ test('a client that had no message yet goes on from its welcome', async t => {
   assert.equal((await second.welcomed()).topics['channel:a']!.recovered, true)
   // Its welcome names the head, but three messages come before it: a client that has read no more is where it was.
   const at = (id: string) => decodeEventId(id).since.get('channel:a')
-  const welcomed = at(second.lastEventId || first.lastEventId)
+  const welcomed = at(second.takenId || first.lastEventId)
   assert.equal(welcomed, at(first.lastEventId))
   assert.deepEqual(await payloadsOf(second, 3), [1, 2, 3])
-  assert.notEqual(at(second.lastEventId), welcomed)
+  assert.notEqual(at(second.takenId), welcomed)
 })
 
 test('since in the URL is for the beginning, the last event for a return', async t => {
