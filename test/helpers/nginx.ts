@@ -12,6 +12,8 @@ export interface Nginx {
   readonly plainPort: number
   readonly origin: string
   readonly url: string
+  /** What nginx writes of requests, if its configuration says so. */
+  readonly accessLog: string
   /** The certificate that clients must trust; undefined without TLS. */
   readonly ca: string | undefined
 }
@@ -34,7 +36,8 @@ export async function startNginx(t: Cleanup, nodes: readonly number[], options: 
     variant,
   )
   const { edit = conf => conf } = options
-  writeFileSync(join(folder, 'push.conf'), edit(ported))
+  const accessLog = join(folder, 'access.log')
+  writeFileSync(join(folder, 'push.conf'), edit(ported).replace('/var/log/nginx/access.log', accessLog))
   writeFileSync(join(folder, 'nginx.conf'), mainFile(folder))
   const nginx = findProgram('nginx')!
   const args = ['-c', join(folder, 'nginx.conf'), '-p', folder, '-e', 'stderr']
@@ -44,6 +47,7 @@ export async function startNginx(t: Cleanup, nodes: readonly number[], options: 
     port,
     plainPort,
     program,
+    accessLog,
     origin: `${options.tls ? 'https' : 'http'}://127.0.0.1:${port}`,
     url: `${options.tls ? 'wss' : 'ws'}://127.0.0.1:${port}/ws`,
     ca: options.tls ? readFileSync(join(folder, 'fullchain.pem'), 'utf8') : undefined,

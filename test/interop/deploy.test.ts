@@ -166,6 +166,11 @@ test('compose: two nodes behind nginx share Redis, and one that is stopped leave
   assert.equal((await left.closed).code, 1012)
   assert.equal(await within(first.program.exited, 'the end of the first node'), 0)
   assert.equal((await listen('3')).welcome.node, gone)
+  await until(
+    () => readFileSync(nginx.accessLog, 'utf8').includes('"GET /ws/orders" 101'),
+    'the connection that has ended',
+  )
+  assert.doesNotMatch(readFileSync(nginx.accessLog, 'utf8'), /ticket/)
 })
 
 interface Probe {

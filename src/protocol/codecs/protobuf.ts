@@ -70,7 +70,8 @@ function writeKind(writer: BinaryWriter, value: unknown, depth: number): void {
 
 function writeNumber(writer: BinaryWriter, value: number): void {
   if (Number.isSafeInteger(value)) writer.tag(VALUE.integer, Varint).sint64(value)
-  else writer.tag(VALUE.double, Bit64).double(value)
+  // JSON may have 1e400. Whoever reads it here would refuse the message, and nobody would know that it was lost.
+  else writer.tag(VALUE.double, Bit64).double(finite(value))
 }
 
 function writeObject(writer: BinaryWriter, value: object, depth: number): void {
