@@ -1,6 +1,6 @@
 import type { Dialer } from './dialer.ts'
 import { Fallback } from './fallback.ts'
-import type { ClientError } from './handlers.ts'
+import { ClientError } from './handlers.ts'
 import { Link } from './link.ts'
 import type { Message } from './message.ts'
 import type { Binary, WebSocketLike } from './options.ts'
@@ -36,6 +36,11 @@ export class Connector {
 
   get isStream(): boolean {
     return !!this.link?.isStream
+  }
+
+  needWebSocket(type: string): void {
+    if (!this.isStream) return
+    throw new ClientError('SSE', `${type} needs a WebSocket: over an event stream nothing can be sent`)
   }
 
   async open(): Promise<void> {
@@ -116,6 +121,8 @@ export class Connector {
         isStream: false,
         isOver: () => attempt !== this.attempt,
         take: (socket, first) => {
+          // An attempt before may have waited for its ticket until now.
+          this.fallback.drop()
           this.fallback.candidate = this.linkOf(socket, false, first)
         },
       })

@@ -54,8 +54,9 @@ export class Dialer {
       const url = isStream ? this.streamUrl() : new URL(this.parts.url)
       const first = credentials.areGiven ? await credentials.prepare(url) : undefined
       if (isOver()) return
-      if (isStream) for (const topic of this.parts.topics()) url.searchParams.append('topics', topic)
-      const since = places.forUrl(isStream, isStream ? MAX_URL - url.href.length : MAX_SINCE)
+      const topics = isStream ? [...this.parts.topics()] : undefined
+      for (const topic of topics ?? []) url.searchParams.append('topics', topic)
+      const since = places.forUrl(isStream ? MAX_URL - url.href.length : MAX_SINCE, topics)
       if (since) url.searchParams.set('since', since)
       if (isStream) return take(new EventStream(url.href, { first, late: isAnswered => this.late(isAnswered) }))
       failure = ['CONNECT', 'the WebSocket could not be created']

@@ -57,6 +57,8 @@ export class EventStream implements WebSocketLike {
       // As a WebSocket does.
       credentials: 'include',
       cache: 'no-store',
+      // As a WebSocket, which says who it is to nobody else.
+      redirect: 'error',
       signal: this.request.signal,
     })
     if (!/^text\/event-stream/.test(response.headers.get('content-type') ?? '')) return this.refuse(response)

@@ -46,7 +46,7 @@ class Keeper {
     this.store = store
     this.handlers = handlers
     const { user, positions } = this.load()
-    this.positions = new Positions({ ...positions, ...since }, user, () => this.saveSoon())
+    this.positions = new Positions(since, { kept: positions, owner: user, moved: () => this.saveSoon() })
     const stop = watchLeaving(() => this.flush())
     handlers.add('event state', ({ state }: { state: ClientState }) => {
       if (state !== 'closed') return

@@ -1,4 +1,5 @@
 import type { Codec } from '../protocol/codecs/codec.ts'
+import { stringify } from './json.ts'
 import { type Message, parse } from './message.ts'
 import type { Binary, WebSocketLike } from './options.ts'
 
@@ -61,7 +62,7 @@ export class Link {
 
   /** False if the socket is not open. */
   say(message: object): boolean {
-    return this.write(this.codec?.encodeMessage(message) ?? JSON.stringify(message))
+    return this.write(this.codec?.encodeMessage(message) ?? stringify(message))
   }
 
   sayBinary(data: Binary): boolean {

@@ -1,5 +1,6 @@
 import type { Welcome } from '../protocol/messages.ts'
 import { ClientError, type Handlers } from './handlers.ts'
+import { stringify } from './json.ts'
 import type { ClientOptions, ClientState, RequestOptions } from './options.ts'
 import { type Answer, defer, lost, MAX_TIMER, type Requests } from './requests.ts'
 
@@ -60,7 +61,7 @@ export class Outbox {
 
   private put(type: string, payload: unknown, { timeout, queue }: RequestOptions): Held {
     const { ttl = TTL, repeat: mayRepeat = false } = Object(queue) as { ttl?: number; repeat?: boolean }
-    const text = JSON.stringify(payload)
+    const text = stringify(payload) as string | undefined
     const bytes = text === undefined ? 0 : new TextEncoder().encode(text).length
     if (this.held.size >= this.limits.limit || this.bytes + bytes > this.limits.bytes) {
       throw new ClientError('BUSY', 'the queue of requests is full')

@@ -33,9 +33,17 @@ interface Place {
   said?: Set<string>
   /** From the option `since`: the application may subscribe long after the first welcome. */
   isRestored?: boolean
+  /** From that option, whatever else was kept of somebody else. */
+  isGiven?: boolean
   /** What the welcome said about a topic that the connection has without subscribing. Before one, any may be. */
   own?: TopicState | undefined
   isHeld: boolean
+}
+
+interface Kept {
+  kept?: object | undefined
+  owner?: string | null | undefined
+  moved?: () => void
 }
 
 /** The positions of the topics that the client has, or had on the connection before. */
@@ -47,12 +55,20 @@ export class Positions {
   private owner: string | null | undefined
   private moved: () => void
 
-  /** `moved` is called when `ids` may have changed. `owner`: of the restored ones, if that is known. */
-  constructor(restored: object | null | undefined, owner?: string | null, moved = () => {}) {
+  /** `moved` is called when `ids` may have changed. `kept`: of an earlier client, whose user was `owner` if that is known. */
+  constructor(given: object | null | undefined, { kept, owner, moved = () => {} }: Kept = {}) {
     this.owner = owner
     this.moved = moved
-    for (const [topic, id] of Object.entries(restored ?? {}))
-      if (typeof id === 'string') this.places.set(topic, { id, isHeld: true, isRestored: true, questions: 0, own: {} })
+    this.restore(kept, false)
+    // What the application says comes first.
+    this.restore(given, true)
+  }
+
+  private restore(ids: object | null | undefined, isGiven: boolean): void {
+    for (const [topic, id] of Object.entries(ids ?? {})) {
+      const place = { isHeld: true, isRestored: true, isGiven, questions: 0, own: {} }
+      if (typeof id === 'string') this.places.set(topic, { id, ...place })
+    }
   }
 
   get user(): string | null | undefined {
@@ -67,14 +83,16 @@ export class Positions {
   }
 
   /**
-   * For each new connection: JSON for its URL, with as many topics as fit into `room`; empty if there is none. `isWhole`: not
-   * only those that a connection has without subscribing.
+   * For each new connection: JSON for its URL, with as many topics as fit into `room`; empty if there is none. Of channels,
+   * only those that a connection has without subscribing, or those of `wanted`, which the URL names.
    */
-  forUrl(isWhole: boolean, room: number): string {
+  forUrl(room: number, wanted?: readonly string[]): string {
+    const named = new Set(wanted)
     let text = ''
     for (const [topic, place] of [...this.places].sort(([a], [b]) => rank(a) - rank(b))) {
       const longer = `${text},${JSON.stringify(topic)}:${JSON.stringify(place.id)}`
-      place.isAsked = (isWhole || !!place.own) && !!place.id && encodeURIComponent(longer).length < room
+      const isNamed = named.has(topic) || (wanted !== undefined && rank(topic) === 0)
+      place.isAsked = (isNamed || !!place.own) && !!place.id && encodeURIComponent(longer).length < room
       if (place.isAsked) text = longer
     }
     return text && `{${text.slice(1)}}`
@@ -233,7 +251,7 @@ export class Positions {
 
   /** Another user begins where the topic is, not where somebody else left it. */
   private forgetRestored(): void {
-    for (const [topic, place] of this.places) if (place.isRestored) this.places.delete(topic)
+    for (const [topic, place] of this.places) if (place.isRestored && !place.isGiven) this.places.delete(topic)
   }
 
   /** The newest messages follow. Until one is here, the head is no position to continue from, unless there are none. */

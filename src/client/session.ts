@@ -58,9 +58,10 @@ export class PushClient {
     this.places = keptPositions(url, options, this.handlers)
     this.outbox = new Outbox(this.requests, this.handlers, () => !this.connector.isStream, options.queue)
     this.credentials = new Credentials(options, this.handlers, payload => this.authenticate(payload))
-    this.topics = new Topics(this.places, this.handlers, payload => this.ask('subscribe', payload))
     const { handlers, places, credentials } = this
-    const dialer = new Dialer({ url, options, handlers, places, credentials, topics: () => this.topics.wanted.keys() })
+    const reopen = () => this.refresh()
+    this.topics = new Topics(places, handlers, payload => this.ask('subscribe', payload), reopen)
+    const dialer = new Dialer({ url, options, handlers, places, credentials, topics: () => this.topics.forUrl() })
     this.connector = new Connector(dialer, !!options.fallback, {
       received: (message, data) => {
         if (!message || !this.dispatch(message)) handlers.tell('invalid', { data })
@@ -95,9 +96,10 @@ export class PushClient {
   }
 
   subscribe(topic: string, { last }: { last?: number } = {}): Promise<Subscribed> {
+    const isNew = !this.topics.isWanted(topic)
     const answer = this.topics.want(topic, last)
     if (this.state === 'closed') this.topics.end()
-    if (this.connector.isStream && !this.places.own(topic)) this.refresh()
+    if (this.connector.isStream && isNew && !this.places.own(topic)) this.refresh()
     else if (this.state === 'open') this.topics.join(topic)
     return answer
   }
@@ -122,18 +124,13 @@ export class PushClient {
   }
 
   async request(type: string, payload?: unknown, options: RequestOptions = {}): Promise<never> {
-    if (!options.queue) this.refuseOverStream(type)
+    if (!options.queue && this.state === 'open') this.connector.needWebSocket(type)
     return this.outbox.request(type, payload, options, this.state)
   }
 
   private async ask(type: string, payload: unknown): Promise<never> {
-    this.refuseOverStream(type)
+    if (this.state === 'open') this.connector.needWebSocket(type)
     return this.requests.ask(type, payload)
-  }
-
-  private refuseOverStream(type: string): void {
-    if (this.state !== 'open' || !this.connector.isStream) return
-    throw new ClientError('SSE', `${type} needs a WebSocket: over an event stream nothing can be sent`)
   }
 
   authenticate(payload: object): Promise<Authenticated> {

@@ -1,4 +1,5 @@
 import type { TopicState } from '../protocol/messages.ts'
+import { topicProblem } from '../protocol/topic.ts'
 import { ClientError, type Handlers } from './handlers.ts'
 import type { Subscribed } from './options.ts'
 import type { Positions, Question } from './positions.ts'
@@ -9,6 +10,8 @@ const MAX_UNANSWERED = 16
 const MAX_DELAY = 30_000
 // Another attempt would get the same answer. Other refusals are temporary: authorize() failed once, or load is high.
 const FINAL = /^PUSH_ERR_(FORBIDDEN|TOPIC|BAD_MESSAGE|UNSUBSCRIBED)$/
+/** A list that was taken for one name: a server refuses the whole request of an event stream. */
+const SEVERAL = /,(channel|user|connection):/
 
 /** Asks the server on the present connection. */
 type Subscribe = (payload: { topic: string } & Question) => Promise<Subscribed>
@@ -21,6 +24,8 @@ export class Topics {
   private positions: Positions
   private handlers: Handlers
   private subscribe: Subscribe
+  /** Asks again over an event stream, which needs another one. */
+  private reopen: () => void
   /** When the connection is lost, each topic gets a new promise that is not asked for yet. */
   readonly wanted = new Map<string, Wanted>()
   /** Nothing can be asked over an event stream: it begins with all topics that it gets, and says of the others why not. */
@@ -32,10 +37,20 @@ export class Topics {
   private timer: ReturnType<typeof setTimeout> | undefined
   private refusals = 0
 
-  constructor(positions: Positions, handlers: Handlers, subscribe: Subscribe) {
+  constructor(positions: Positions, handlers: Handlers, subscribe: Subscribe, reopen: () => void) {
     this.positions = positions
     this.handlers = handlers
     this.subscribe = subscribe
+    this.reopen = reopen
+  }
+
+  /** Those that the URL of an event stream can name. The others are refused as a server refuses them over a WebSocket. */
+  forUrl(): string[] {
+    for (const topic of [...this.wanted.keys()]) {
+      const problem = topicProblem(topic) ?? (SEVERAL.test(topic) ? `${topic} is several topics` : undefined)
+      if (problem) this.refuse(topic, new ClientError('PUSH_ERR_TOPIC', problem))
+    }
+    return [...this.wanted.keys()]
   }
 
   want(topic: string, last?: number): Promise<Subscribed> {
@@ -66,16 +81,20 @@ export class Topics {
   join(topic: string): void {
     const answer = this.wanted.get(topic)
     if (!answer || answer.isAsked) return
-    answer.isAsked = true
     const state = this.positions.own(topic)
-    if (state && !this.positions.isToBegin(topic)) answer.resolve({ ...state, topic })
-    else if (this.canAsk) this.enqueue(topic, answer)
+    const isGiven = state && !this.positions.isToBegin(topic)
+    // Over an event stream it waits for the next one, or for an error.
+    if (!isGiven && !this.canAsk) return
+    answer.isAsked = true
+    if (isGiven) answer.resolve({ ...state, topic })
+    else this.enqueue(topic, answer)
   }
 
   /** The connection was welcomed. `behind`: topics of the welcome whose missed messages must still be asked for. */
   begin(behind: readonly string[]): void {
     for (const topic of behind) this.enqueue(topic)
     this.joinAll()
+    if (!this.isMissing()) this.refusals = 0
   }
 
   /** False if it is not an answer about a topic. `isDecided`: the server sent it unasked. */
@@ -96,7 +115,8 @@ export class Topics {
     this.queue.clear()
     clearTimeout(this.timer)
     this.timer = undefined
-    this.refusals = 0
+    // Who asks by opening another event stream resets with each attempt.
+    if (this.canAsk) this.refusals = 0
     for (const [topic, answer] of this.wanted) {
       if (!answer.isAsked) continue
       // A topic in the queue has no request that could fail, so it is rejected here.
@@ -109,6 +129,10 @@ export class Topics {
     clearTimeout(this.timer)
     for (const answer of this.wanted.values()) answer.reject(lost())
     this.wanted.clear()
+  }
+
+  private isMissing(): boolean {
+    return [...this.wanted.keys()].some(topic => !this.positions.own(topic))
   }
 
   private joinAll(): void {
@@ -168,7 +192,8 @@ export class Topics {
     if (this.timer !== undefined) return
     const again = () => {
       this.timer = undefined
-      this.joinAll()
+      if (!this.canAsk && this.isMissing()) this.reopen()
+      else this.joinAll()
     }
     // At random, so that many clients do not ask together; at least half, because the cause of the refusal may last.
     const most = Math.min(MAX_DELAY, 1000 * 2 ** this.refusals++)

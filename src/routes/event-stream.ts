@@ -63,6 +63,7 @@ export function streamRoutes(app: FastifyInstance, { hub, options, admission, ss
   const handler = async (request: Arriving, reply: FastifyReply) => {
     if (reply.sent) return reply
     try {
+      refusePipelined(request, reply)
       admission.checkRoom(request[ARRIVAL]!)
     } catch (error) {
       admission.refused(error as PushError)
@@ -82,6 +83,12 @@ export function streamRoutes(app: FastifyInstance, { hub, options, admission, ss
   // In onRequest, before anybody reads a body.
   app.route({ ...base, method: [...OTHER_METHODS], onRequest: refuseMethod, handler: () => {} })
   app.route({ ...base, method: 'OPTIONS', handler: preflight(admission) })
+}
+
+/** A response has no socket before the one to the request in front of it has ended, and a stream may never end. */
+function refusePipelined(request: FastifyRequest, reply: FastifyReply): void {
+  if (reply.raw.socket || request.raw.socket.destroyed) return
+  throw new errors.UNSUPPORTED('an event stream needs a connection on which no earlier request waits for its answer')
 }
 
 /** Counts the request. Returns why it is refused, or undefined. */

@@ -35,15 +35,15 @@ export class Arrivals {
     const own = new Set([...ownTopics(identity.id, identity.user), ...topics])
     const since = heldIn(request, admitted.since, new Set([...own, ...wanted]))
     const others = [...wanted].filter(topic => !own.has(topic))
-    const decided = await this.#decide({ ...identity, topics: own }, others, since, request)
+    const room = Math.max(0, this.#options.limits.topics - topics.length)
+    const decided = await this.#decide({ ...identity, topics: own }, { wanted: others, since, room }, request)
     return { ...admitted, since, topics: [...topics, ...decided.topics], refusals: decided.refusals }
   }
 
   /** One topic that is refused must not keep the client from all others: on a WebSocket it does not either. */
   async #decide(
     who: Identity & { topics: Set<Topic> },
-    wanted: readonly Topic[],
-    since: Since,
+    { wanted, since, room }: { wanted: readonly Topic[]; since: Since; room: number },
     request: FastifyRequest,
   ): Promise<Decided> {
     const { topics: most, pending } = this.#options.limits
@@ -57,7 +57,7 @@ export class Arrivals {
         return presentable(error, request)
       }
     }
-    const possible = wanted.slice(0, most)
+    const possible = wanted.slice(0, room)
     // As many at a time as a client may ask at a time over a WebSocket.
     for (let at = 0; at < possible.length; at += pending) {
       const some = possible.slice(at, at + pending)
@@ -68,7 +68,7 @@ export class Arrivals {
         else topics.push(topic)
       }
     }
-    for (const topic of wanted.slice(most)) {
+    for (const topic of wanted.slice(room)) {
       refusals.set(topic, new errors.LIMIT(`a connection may have ${most} topics (limits.topics)`))
     }
     return { topics, refusals }

@@ -209,19 +209,77 @@ test('the WebSocket takes over when it gets through, and recorded messages come 
 test('over a stream a request that may wait waits for a WebSocket, which may speak another codec', async t => {
   const { look } = holdTime(t)
   const echo = { schema: Type.Object({ n: Type.Integer() }), handler: (payload: unknown) => payload }
+  const keep = { schema: Type.Unknown(), handler: (kept: unknown) => ({ kept }) }
   const given: ClientOptions = { codec: msgpack }
-  const { client, network, messages, node } = await setUp(t, { codecs: ['json', 'msgpack'], handlers: { echo } }, given)
+  const { client, network, messages, node } = await setUp(
+    t,
+    { codecs: ['json', 'msgpack'], handlers: { echo, keep } },
+    given,
+  )
   await isOver(client, 'sse')
   await assert.rejects(client.request('echo', { n: 1 }), { code: 'SSE' })
   const waiting = client.request('echo', { n: 2 }, { queue: { ttl: LOOK - 1 } })
+  const bytes = client.request('keep', { png: new Uint8Array([1, 2]) }, { queue: { ttl: LOOK - 1 } })
   await node.app.push.publish('user:7', { type: 'n', payload: new Uint8Array([1]) })
   assert.deepEqual((await messages.take()).payload, { $binary: 'AQ==' })
   network.isBlocked = false
   look()
   assert.deepEqual(await within(waiting, 'the answer'), { n: 2 })
+  assert.deepEqual(await within(bytes, 'the answer'), { kept: { png: new Uint8Array([1, 2]) } })
   assert.equal(client.transport, 'websocket')
   await node.app.push.publish('user:7', { type: 'n', payload: new Uint8Array([1]) })
   assert.deepEqual((await messages.take()).payload, new Uint8Array([1]))
+})
+
+test('over a stream a topic that was refused for once comes back', async t => {
+  const refusals = new Map<string, number>()
+  t.mock.method(Math, 'random', () => 0)
+  const authorize = (_connection: unknown, topic: string) => {
+    const left = refusals.get(topic) ?? 0
+    refusals.set(topic, left - 1)
+    if (left > 0) throw new Error('the database is away')
+    return true
+  }
+  holdTime(t)
+  const { client, node, messages, errors } = await setUp(t, { authorize }, { topics: ['channel:a'] })
+  await isOver(client, 'sse')
+  await client.subscribe('channel:a')
+  refusals.set('channel:a', 2)
+  // Another stream takes the place of this one, and twice it does not get the topic.
+  await client.subscribe('channel:b')
+  await until(() => refusals.get('channel:a')! < 0, 'the topic is asked for again')
+  await client.subscribe('channel:a')
+  await node.app.push.publish('channel:a', { type: 'n', payload: 1 })
+  assert.equal((await messages.take()).payload, 1)
+  assert.deepEqual(
+    errors.map(({ code }) => code),
+    ['PUSH_ERR_HANDLER', 'PUSH_ERR_HANDLER'],
+  )
+})
+
+test('over a stream what is no topic is refused, and the others stay', async t => {
+  holdTime(t)
+  const { client, node, messages } = await setUp(t, {}, { topics: ['channel:a'] })
+  await isOver(client, 'sse')
+  await client.subscribe('channel:a')
+  await assert.rejects(client.subscribe('orders'), { code: 'PUSH_ERR_TOPIC' })
+  await assert.rejects(client.subscribe('channel:x,user:y'), { code: 'PUSH_ERR_TOPIC' })
+  await client.subscribe('channel:b')
+  await node.app.push.publish(['channel:a', 'channel:b'], { type: 'n', payload: 1 })
+  assert.deepEqual([(await messages.take()).payload, (await messages.take()).payload], [1, 1])
+})
+
+test('whoever asks again and again over a stream for a topic that is wanted opens no other stream', async t => {
+  holdTime(t)
+  const { client, node } = await setUp(t, { authorize: (_connection, topic) => topic !== 'channel:no' })
+  await isOver(client, 'sse')
+  const opened = () => node.app.push.status().then(({ metrics }) => metrics.connections_opened_total)
+  const before = await opened()
+  client.listen('welcome', () => void client.subscribe('channel:a').catch(() => {}))
+  await client.subscribe('channel:a')
+  await client.subscribe('channel:a')
+  await node.app.push.publish('channel:a', { type: 'n', payload: 1, receipt: true })
+  assert.equal(await opened(), before! + 1)
 })
 
 test('a stream that breaks is opened again, and what was missed follows', async t => {

@@ -142,10 +142,21 @@ test('whatever was kept is read without harm', t => {
       const places = keptPositions(URL_OF_NODE, { positions: store }, new Handlers())
       const ids = Object.entries(places.ids)
       assert.ok(ids.length <= 200 && ids.every(isUsable), JSON.stringify(ids))
-      JSON.parse(places.forUrl(false, 4000) || '{}')
+      JSON.parse(places.forUrl(4000) || '{}')
       places.welcomed({ topics: {}, user: 'ann', features: [] }, () => false)
     }),
   )
   define(t, { sessionStorage: { getItem: () => '{"positions":', setItem() {} } })
   assert.deepEqual(keptPositions(URL_OF_NODE, { positions: 'session' }, new Handlers()).ids, {})
+})
+
+test('what the application gives counts, whoever the kept positions are of', () => {
+  const store = {
+    load: () => ({ user: 'ann', positions: { 'channel:a': 'of-ann', 'channel:b': 'of-ann' } }),
+    save() {},
+  }
+  const places = keptPositions(URL_OF_NODE, { positions: store, since: { 'channel:b': 'given' } }, new Handlers())
+  assert.deepEqual(places.ids, { 'channel:a': 'of-ann', 'channel:b': 'given' })
+  places.welcomed({ topics: {}, user: 'bob', features: ['history'] }, topic => topic.startsWith('channel:'))
+  assert.deepEqual(places.ids, { 'channel:b': 'given' })
 })

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import { request as makeRequest, type OutgoingHttpHeaders } from 'node:http'
+import { type AddressInfo, connect } from 'node:net'
 import { type TestContext, test } from 'node:test'
+import Fastify from 'fastify'
 import { Registry } from 'prom-client'
 import pushBridge, { type PushBridgeOptions, type PushConnection } from '../../src/index.ts'
 import { buildApp, buildPush, OPEN, openConnection, refusalOf, type TestApp } from '../helpers/app.ts'
@@ -392,4 +394,37 @@ test('options: sse is true, false or { retry }', async () => {
   assert.throws(() => parseOptions({ path: '/ws', sse: 'yes' }), /option sse must be true, false or \{ retry \}/)
   assert.throws(() => parseOptions({ path: '/ws', sse: { retry: 0 } }), /option sse\.retry/)
   assert.throws(() => parseOptions({ path: '/ws', sse: { retri: 1 } }), /sse.*retri/)
+})
+
+test('a request behind another one on its connection gets no stream, and leaves nothing behind', async t => {
+  const app = Fastify()
+  let release = () => {}
+  await app.register(pushBridge, { path: '/ws', sse: true })
+  app.get(
+    '/slow',
+    () =>
+      new Promise<string>(resolve => {
+        release = () => resolve('late')
+      }),
+  )
+  await app.listen({ port: 0, host: '127.0.0.1' })
+  t.after(() => app.close())
+  const { port } = app.server.address() as AddressInfo
+  const refusals = async () => (await app.push.status()).metrics['upgrades_refused_total{PUSH_ERR_UNSUPPORTED}']
+  for (const [count, first] of ['/ws/-/events', '/slow'].entries()) {
+    const socket = connect(port, '127.0.0.1').on('error', () => {})
+    t.after(() => socket.destroy())
+    let text = ''
+    socket.setEncoding('utf8').on('data', chunk => {
+      text += chunk
+    })
+    const get = (path: string) => `GET ${path} HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n`
+    socket.write(`${get(first)}${get('/ws/-/events')}`)
+    await until(async () => (await refusals()) === count + 1, 'the second request is refused')
+    release()
+    await until(() => text.includes(first === '/slow' ? 'PUSH_ERR_UNSUPPORTED' : '"type":"welcome"'), 'an answer')
+    socket.destroy()
+  }
+  await until(() => app.push.connections.size === 0, 'nobody is left')
+  await within(app.close(), 'the end of the server')
 })

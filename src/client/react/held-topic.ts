@@ -36,6 +36,7 @@ export const NOBODY_YET: PresenceState = { ...SUBSCRIBING, ...NOBODY }
 // Another attempt would get the same answer.
 const FINAL = /^(PUSH_ERR_(FORBIDDEN|TOPIC|BAD_MESSAGE|UNSUBSCRIBED)|UNSUBSCRIBED)$/
 const RETRY_AFTER = 5000
+const MAX_RETRY = 60_000
 
 /** One topic that components use, with one subscription for all of them. */
 export class HeldTopic {
@@ -53,6 +54,7 @@ export class HeldTopic {
   private asked: Promise<Subscribed> | undefined
   private roster: Roster | undefined
   private stopRoster = () => {}
+  private failures = 0
 
   constructor(topic: string, client: Client, changed: () => void) {
     this.topic = topic
@@ -94,6 +96,7 @@ export class HeldTopic {
   }
 
   subscribed(): void {
+    this.failures = 0
     this.become('subscribed')
   }
 
@@ -103,7 +106,9 @@ export class HeldTopic {
     // The next welcome asks again.
     if (error.code === 'CLOSED') return this.lost()
     this.become('subscribing', error)
-    this.retry = setTimeout(() => this.follow(), RETRY_AFTER * (0.5 + Math.random() / 2))
+    // Ever more rarely: over an event stream each attempt is another stream, with all topics.
+    const most = Math.min(MAX_RETRY, RETRY_AFTER * 2 ** this.failures++)
+    this.retry = setTimeout(() => this.follow(), most * (0.5 + Math.random() / 2))
   }
 
   /** The connection is lost. The client subscribes again by itself, unless it had given the topic up. */
@@ -118,7 +123,13 @@ export class HeldTopic {
     clearTimeout(this.retry)
     this.stopRoster()
     // A topic that the connection has by itself, such as that of its user, is not for a component to leave.
-    if (!Object.hasOwn(this.client.welcome?.topics ?? {}, this.topic)) this.client.unsubscribe(this.topic)
+    if (!this.isOwn) this.client.unsubscribe(this.topic)
+  }
+
+  /** The welcome of an event stream names all topics that were asked for. */
+  private get isOwn(): boolean {
+    const isNamed = Object.hasOwn(this.client.welcome?.topics ?? {}, this.topic)
+    return isNamed && (this.client.transport !== 'sse' || !this.topic.startsWith('channel:'))
   }
 
   private call(): void {
