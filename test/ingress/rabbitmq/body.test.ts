@@ -28,10 +28,11 @@ test('what the library has decoded is JSON again, also a string', () => {
   assert.equal(bodyOf(message('text', 'application/json')), '"text"')
 })
 
-test('what nests too deep is refused in words', () => {
+test('what nests too deep to be written is refused in words', () => {
   const deep = JSON.parse('['.repeat(200_000) + ']'.repeat(200_000))
   const body = bodyOf(message(deep, 'application/json'))
-  assert.ok(isDeadLetter(body))
-  assert.equal(body.code, 'PUSH_ERR_JSON')
+  // How deep JSON.stringify can go differs from one Node to the next: 26 writes this, and 24 does not.
+  if (isDeadLetter(body)) assert.equal(body.code, 'PUSH_ERR_JSON')
+  else assert.equal(String(body), `${'['.repeat(200_000)}${']'.repeat(200_000)}`)
   assert.equal(isDeadLetter(Buffer.from('a')), false)
 })
