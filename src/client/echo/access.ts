@@ -2,6 +2,8 @@ import type { Client } from '../index.ts'
 import { type Admission, ChannelError } from './options.ts'
 
 const RETRY = 5000
+/** Too slow, too early, too many: a later attempt may get another answer. */
+const PASSING = [408, 425, 429]
 
 /** What happens to the channels of a connector. */
 export interface AccessEvents {
@@ -155,5 +157,5 @@ export class Access {
 /** Another attempt would get the same answer. */
 function isRefusal(error: unknown): error is ChannelError {
   const { status = 0 } = error instanceof ChannelError ? error : {}
-  return status >= 400 && status < 500
+  return status >= 400 && status < 500 && !PASSING.includes(status)
 }
