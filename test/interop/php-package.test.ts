@@ -217,8 +217,8 @@ test('over TLS, only what breaks before the request was not sent', async t => {
   const authority = await createAuthority(t)
   await authority.certify('here', 'IP:127.0.0.1')
   const server = createServer({ cert: authority.read('here.crt'), key: authority.read('here.key') })
-  const sockets = new Set<Socket>()
-  server.on('connection', socket => sockets.add(socket))
+  const sockets: Socket[] = []
+  server.on('connection', socket => sockets.push(socket as Socket))
   let requests = 0
   server.on('request', () => {
     requests++
