@@ -5,13 +5,7 @@ import { type TestContext, test } from 'node:test'
 import fc from 'fast-check'
 import { WebSocket } from 'ws'
 import { eventOf, typeOf } from '../../src/client/echo/events.ts'
-import {
-  type Admission,
-  ChannelError,
-  type PushChannel,
-  PushConnector,
-  type PushConnectorOptions,
-} from '../../src/client/echo/index.ts'
+import { type Admission, ChannelError, PushConnector, type PushConnectorOptions } from '../../src/client/echo/index.ts'
 import type { Authentication, PushBridgeOptions } from '../../src/index.ts'
 import { buildPush, type TestApp } from '../helpers/app.ts'
 import { type Echo, EchoClass, EventFormatter, errorsOf, heard } from '../helpers/echo.ts'
@@ -35,6 +29,8 @@ async function setUp(t: TestContext, options: Partial<PushBridgeOptions> = {}) {
     /** The channels of each call. */
     asked: [] as string[][],
     denied: new Set<string>(),
+    /** How often the callback of a channel will fail. */
+    failing: new Map<string, number>(),
     identity: {} as Authentication,
     failure: undefined as Error | undefined,
   }
@@ -42,6 +38,10 @@ async function setUp(t: TestContext, options: Partial<PushBridgeOptions> = {}) {
     backend.asked.push(channels)
     if (backend.failure) throw backend.failure
     const denied = Object.fromEntries(channels.filter(it => backend.denied.has(it)).map(it => [it, 403]))
+    for (const [name, times] of backend.failing) {
+      if (channels.includes(name) && times > 0) denied[name] = 500
+      backend.failing.set(name, times - 1)
+    }
     const actions = ['subscribe', 'publish', 'presence'] as const
     const allow = channels
       .filter(it => !(it in denied))
@@ -373,6 +373,43 @@ test('a backend that refuses is told to the channels; one that fails is asked ag
   await heard(...passing.map(status => echo.private(`later-${status}`)))
   assert.ok(!backend.asked.at(-1)!.includes('private-refused'))
 })
+
+test(
+  'a channel whose callback in the backend fails for a moment comes back, and says what it missed',
+  LONG,
+  async t => {
+    const { backend, open, publish, drop } = await setUp(t)
+    const echo = open('42')
+    const [kept, room] = [echo.private('kept'), echo.join('room')]
+    await heard(kept, room)
+    const missed = inbox<string>('a gap')
+    for (const channel of [kept, room]) channel.missed(() => missed.put(channel.name))
+    const first = ['private-kept', 'presence-room']
+
+    const problems = errorsOf(kept)
+    const again = heard(kept)
+    backend.failing.set('private-kept', 1)
+    await heard(echo.private('new'))
+    assert.equal((await problems.take()).status, 500)
+    await again
+    assert.equal(await missed.take(), 'private-kept')
+    const all = [...first, 'private-new']
+    assert.deepEqual(backend.asked, [first, all, all])
+
+    const id = echo.socketId()
+    const other = errorsOf(room)
+    const back = [heard(kept), heard(room)]
+    backend.failing.set('presence-room', 1)
+    await drop(echo)
+    assert.equal((await other.take()).status, 500)
+    await Promise.all(back)
+    assert.notEqual(echo.socketId(), id)
+    assert.equal(await missed.take(), 'presence-room')
+    assert.deepEqual(backend.asked, [first, all, all, all, all])
+    for (const name of all) assert.equal((await publish(name, 'n')).delivered, 1)
+    assert.equal(missed.size + problems.size + other.size, 0)
+  },
+)
 
 test('a callback that throws harms no other, and what it got is not acknowledged', LONG, async t => {
   const { open, publish } = await setUp(t)
