@@ -411,6 +411,40 @@ test(
   },
 )
 
+test('an answer that comes after the connection it was asked for denies nothing on the next one', LONG, async t => {
+  const { admit, backend, open, publish, drop } = await setUp(t)
+  const [asked, gate] = [inbox<void>('the question'), inbox<void>('the late answer')]
+  let isLate = false
+  const echo = open('42', {
+    async admit(channels) {
+      const isHeld = isLate
+      isLate = false
+      const answer = await admit('42', channels)
+      if (isHeld) {
+        asked.put()
+        await gate.take()
+      }
+      return answer
+    },
+  })
+  const first = echo.private('first')
+  const errors = errorsOf(first)
+  await heard(first)
+  isLate = true
+  backend.denied.add('private-first')
+  const second = echo.private('second')
+  await asked.take()
+  backend.denied.delete('private-first')
+  const again = heard(first, second)
+  await drop(echo)
+  await again
+  gate.put()
+  // It is asked for when that answer has been taken.
+  await heard(echo.private('third'))
+  assert.equal((await publish('private-first', 'n')).delivered, 1)
+  assert.equal(errors.size, 0)
+})
+
 test('a callback that throws harms no other, and what it got is not acknowledged', LONG, async t => {
   const { open, publish } = await setUp(t)
   const echo = open('42')

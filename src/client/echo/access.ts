@@ -41,6 +41,9 @@ export class Access {
   private coming: string[] = []
   private isScheduled = false
   private isRenewing = false
+  /** How many questions were asked: only the last one knows the present user and rights. */
+  private questions = 0
+  private isOver = false
   private timer: ReturnType<typeof setTimeout> | undefined
   private failures = 0
 
@@ -56,14 +59,17 @@ export class Access {
   /** The option `ticket` of the client: for every connection, and before an identity expires. */
   async ticket(): Promise<string> {
     const names = this.events.names()
+    const isLast = this.question()
     try {
       const { ticket, denied } = await this.ask(names)
-      this.settle(denied)
-      this.coming = names.filter(name => !denied.has(name))
+      if (isLast()) {
+        this.settle(denied)
+        this.coming = names.filter(name => !denied.has(name))
+      }
       return ticket
     } catch (error) {
       // The client says so as well, tries again, and knows nothing of channels.
-      if (isRefusal(error)) for (const name of names) this.events.failed(name, error)
+      if (isLast() && isRefusal(error)) for (const name of names) this.events.failed(name, error)
       throw error
     }
   }
@@ -82,8 +88,16 @@ export class Access {
     for (const names of [this.granted, this.denied, this.failing, this.heard, this.interrupted]) names.delete(name)
   }
 
+  /** Nothing is told any more, whatever is still asked. */
   end(): void {
+    this.isOver = true
     clearTimeout(this.timer)
+  }
+
+  /** Begins one. Whether it is still the last: an older one may have been answered for another user. */
+  private question(): () => boolean {
+    const number = ++this.questions
+    return () => number === this.questions && !this.isOver
   }
 
   private begin(): void {
@@ -120,9 +134,10 @@ export class Access {
     const { connection } = this.client.welcome!
     const isSame = () => this.client.state === 'open' && this.client.welcome?.connection === connection
     const names = this.events.names().filter(name => !this.denied.has(name))
+    const isLast = this.question()
     try {
       const { ticket, denied } = await this.ask(names)
-      this.settle(denied)
+      if (isSame() && isLast()) this.settle(denied)
       if (isSame()) await this.client.authenticate({ ticket })
       if (isSame()) for (const name of names) if (!denied.has(name)) this.grant(name)
     } catch (error) {
