@@ -60,3 +60,20 @@ test('nothing is told of channels that another connection has taken over', async
   await assert.rejects(tickets[0], ChannelError)
   assert.deepEqual(told, [])
 })
+
+test('a channel that was left while it was asked for, and opened again, is asked for again', async () => {
+  for (const status of [403, 500]) {
+    const { access, names, questions, told } = setUp('a')
+    access.want()
+    await turn()
+    names.pop()
+    access.forget('a')
+    questions[0]!.answer({ ticket: 'first', denied: { a: status } })
+    await turn()
+    names.push('a')
+    access.want()
+    await turn()
+    assert.deepEqual([told, questions.length], [[], 2])
+    access.end()
+  }
+})

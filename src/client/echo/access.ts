@@ -156,8 +156,11 @@ export class Access {
 
   /** One callback of the backend that failed for a moment must not take a channel for the life of the connection. */
   private settle(denied: ReadonlyMap<string, number>): void {
-    const failed = [...denied].filter(([, status]) => isPassing(status))
-    for (const [name, status] of denied) if (!isPassing(status)) this.deny(name, status)
+    const names = this.events.names()
+    // What was left meanwhile may be opened again, and is asked for then.
+    const wanted = [...denied].filter(([name]) => names.includes(name))
+    const failed = wanted.filter(([, status]) => isPassing(status))
+    for (const [name, status] of wanted) if (!isPassing(status)) this.deny(name, status)
     for (const [name, status] of failed) {
       this.fail(name, new ChannelError('the backend failed to say whether the channel may be heard', { status }))
     }
