@@ -77,3 +77,42 @@ test('a channel that was left while it was asked for, and opened again, is asked
     access.end()
   }
 })
+
+test('of several failures one timer is left, and it ends with the connection', async t => {
+  t.mock.timers.enable({ apis: ['setTimeout'] })
+  const { access, names, questions } = setUp('a')
+  const away = new ChannelError('away', { status: 503 })
+  access.want()
+  await turn()
+  questions[0]!.fail(away)
+  await turn()
+  names.push('b')
+  access.want()
+  await turn()
+  questions[1]!.fail(away)
+  await turn()
+  access.end()
+  t.mock.timers.tick(600_000)
+  await turn()
+  assert.equal(questions.length, 2)
+})
+
+test('attempts get rarer while the backend fails', async t => {
+  t.mock.timers.enable({ apis: ['setTimeout'] })
+  t.mock.method(Math, 'random', () => 1)
+  const { access, questions } = setUp('a')
+  access.want()
+  for (const wait of [5000, 10_000, 20_000, 40_000, 60_000, 60_000]) {
+    await turn()
+    const { length } = questions
+    questions.at(-1)!.answer({ ticket: 'some', denied: { a: 500 } })
+    await turn()
+    t.mock.timers.tick(wait - 1)
+    await turn()
+    assert.equal(questions.length, length)
+    t.mock.timers.tick(1)
+    await turn()
+    assert.equal(questions.length, length + 1)
+  }
+  access.end()
+})

@@ -205,6 +205,7 @@ export class Access {
   /** At random, so that many pages do not ask together; at least half, because the cause may last. */
   private askLater(): void {
     const wait = Math.min(MAX_RETRY, RETRY * 2 ** this.failures++)
+    clearTimeout(this.timer)
     this.timer = setTimeout(() => this.again(), wait * (0.5 + Math.random() / 2))
   }
 
