@@ -40,6 +40,18 @@ final class ContractTest extends TestCase
         $this->assertAll('patterns', static fn (array $it) => Identity::patternProblem($it['value']) === null);
     }
 
+    public function testRights(): void
+    {
+        $this->assertAll('rights', static function (array $it): bool {
+            try {
+                Identity::check(['allow' => [$it['value']]]);
+                return true;
+            } catch (PushException) {
+                return false;
+            }
+        });
+    }
+
     public function testTypes(): void
     {
         $this->assertAll('types', static fn (array $it) => Message::typeProblem($it['value']) === null);
