@@ -7,6 +7,7 @@ namespace FastifyPushBridge\Tests;
 use FastifyPushBridge\Client\CloseCode;
 use FastifyPushBridge\Client\Position;
 use FastifyPushBridge\Identity;
+use FastifyPushBridge\Json;
 use FastifyPushBridge\Message;
 use FastifyPushBridge\Publisher;
 use FastifyPushBridge\PushException;
@@ -50,6 +51,19 @@ final class ContractTest extends TestCase
                 return false;
             }
         });
+    }
+
+    /** Nodes and clients of JSON take what PHP would refuse by default. */
+    public function testDeepMessagesAreRead(): void
+    {
+        foreach ([['{"a":', '}'], ['[', ']']] as [$open, $close]) {
+            $value = Json::decodeArray(str_repeat($open, 1000) . '1' . str_repeat($close, 1000));
+            for ($depth = 0; is_array($value); $depth++) {
+                $value = end($value);
+            }
+            self::assertSame([1000, 1], [$depth, $value]);
+        }
+        self::assertNull(Json::decodeArray(str_repeat('[', 1_000_000)));
     }
 
     public function testTypes(): void
