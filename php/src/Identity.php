@@ -110,6 +110,9 @@ final class Identity
         if ($unknown !== [] || !is_array($topics) || !is_array($actions)) {
             return 'an entry with actions is ["topics" => […], "actions" => […]], perhaps with an info';
         }
+        if ($topics === [] || !array_is_list($topics) || !array_is_list($actions)) {
+            return 'topics and actions are lists, and topics has at least one';
+        }
         foreach ($actions as $action) {
             if (!in_array($action, self::ACTIONS, true)) {
                 return 'actions are ' . implode(', ', self::ACTIONS);

@@ -7,6 +7,7 @@ namespace FastifyPushBridge\Tests;
 use FastifyPushBridge\Client\CloseCode;
 use FastifyPushBridge\Client\Position;
 use FastifyPushBridge\Identity;
+use FastifyPushBridge\Json;
 use FastifyPushBridge\Message;
 use FastifyPushBridge\Publisher;
 use FastifyPushBridge\PushException;
@@ -38,6 +39,31 @@ final class ContractTest extends TestCase
     {
         $this->assertAll('topics', static fn (array $it) => Topic::problem($it['value']) === null);
         $this->assertAll('patterns', static fn (array $it) => Identity::patternProblem($it['value']) === null);
+    }
+
+    public function testRights(): void
+    {
+        $this->assertAll('rights', static function (array $it): bool {
+            try {
+                Identity::check(['allow' => [$it['value']]]);
+                return true;
+            } catch (PushException) {
+                return false;
+            }
+        });
+    }
+
+    /** Nodes and clients of JSON take what PHP would refuse by default. */
+    public function testDeepMessagesAreRead(): void
+    {
+        foreach ([['{"a":', '}'], ['[', ']']] as [$open, $close]) {
+            $value = Json::decodeArray(str_repeat($open, 1000) . '1' . str_repeat($close, 1000));
+            for ($depth = 0; is_array($value); $depth++) {
+                $value = end($value);
+            }
+            self::assertSame([1000, 1], [$depth, $value]);
+        }
+        self::assertNull(Json::decodeArray(str_repeat('[', 1_000_000)));
     }
 
     public function testTypes(): void

@@ -5,13 +5,7 @@ import { type TestContext, test } from 'node:test'
 import fc from 'fast-check'
 import { WebSocket } from 'ws'
 import { eventOf, typeOf } from '../../src/client/echo/events.ts'
-import {
-  type Admission,
-  ChannelError,
-  type PushChannel,
-  PushConnector,
-  type PushConnectorOptions,
-} from '../../src/client/echo/index.ts'
+import { type Admission, ChannelError, PushConnector, type PushConnectorOptions } from '../../src/client/echo/index.ts'
 import type { Authentication, PushBridgeOptions } from '../../src/index.ts'
 import { buildPush, type TestApp } from '../helpers/app.ts'
 import { type Echo, EchoClass, EventFormatter, errorsOf, heard } from '../helpers/echo.ts'
@@ -35,6 +29,8 @@ async function setUp(t: TestContext, options: Partial<PushBridgeOptions> = {}) {
     /** The channels of each call. */
     asked: [] as string[][],
     denied: new Set<string>(),
+    /** How often the callback of a channel will fail. */
+    failing: new Map<string, number>(),
     identity: {} as Authentication,
     failure: undefined as Error | undefined,
   }
@@ -42,6 +38,10 @@ async function setUp(t: TestContext, options: Partial<PushBridgeOptions> = {}) {
     backend.asked.push(channels)
     if (backend.failure) throw backend.failure
     const denied = Object.fromEntries(channels.filter(it => backend.denied.has(it)).map(it => [it, 403]))
+    for (const [name, times] of backend.failing) {
+      if (channels.includes(name) && times > 0) denied[name] = 500
+      backend.failing.set(name, times - 1)
+    }
     const actions = ['subscribe', 'publish', 'presence'] as const
     const allow = channels
       .filter(it => !(it in denied))
@@ -357,22 +357,92 @@ test('a backend that refuses is told to the channels; one that fails is asked ag
   const { backend, open } = await setUp(t)
   const echo = open('42')
   await heard(echo.channel('news'))
-  const errors = inbox<[string, number | undefined]>('an error')
-  const told = (channel: PushChannel) =>
-    channel.error((error: ChannelError) => errors.put([channel.name, error.status]))
+  const statusOf = async (name: string) => (await errorsOf(echo.private(name)).take()).status
   backend.failure = new ChannelError('no', { status: 419 })
-  told(echo.private('refused'))
-  assert.deepEqual(await errors.take(), ['private-refused', 419])
-  backend.failure = new ChannelError('away', { status: 503 })
-  const later = echo.private('later')
-  told(later)
-  assert.deepEqual(await errors.take(), ['private-later', 503])
-  assert.deepEqual(backend.asked.slice(1), [
+  assert.equal(await statusOf('refused'), 419)
+  const passing = [503, 408, 425, 429]
+  for (const status of passing) {
+    backend.failure = new ChannelError('away', { status })
+    assert.equal(await statusOf(`later-${status}`), status)
+  }
+  assert.deepEqual(backend.asked.slice(1, 3), [
     ['news', 'private-refused'],
-    ['news', 'private-later'],
+    ['news', 'private-later-503'],
   ])
   backend.failure = undefined
-  await heard(later)
+  await heard(...passing.map(status => echo.private(`later-${status}`)))
+  assert.ok(!backend.asked.at(-1)!.includes('private-refused'))
+})
+
+test(
+  'a channel whose callback in the backend fails for a moment comes back, and says what it missed',
+  LONG,
+  async t => {
+    const { backend, open, publish, drop } = await setUp(t)
+    const echo = open('42')
+    const [kept, room] = [echo.private('kept'), echo.join('room')]
+    await heard(kept, room)
+    const missed = inbox<string>('a gap')
+    for (const channel of [kept, room]) channel.missed(() => missed.put(channel.name))
+    const first = ['private-kept', 'presence-room']
+
+    const problems = errorsOf(kept)
+    const again = heard(kept)
+    backend.failing.set('private-kept', 1)
+    await heard(echo.private('new'))
+    assert.equal((await problems.take()).status, 500)
+    await again
+    assert.equal(await missed.take(), 'private-kept')
+    const all = [...first, 'private-new']
+    assert.deepEqual(backend.asked, [first, all, all])
+
+    const id = echo.socketId()
+    const other = errorsOf(room)
+    const back = [heard(kept), heard(room)]
+    backend.failing.set('presence-room', 1)
+    await drop(echo)
+    assert.equal((await other.take()).status, 500)
+    await Promise.all(back)
+    assert.notEqual(echo.socketId(), id)
+    assert.equal(await missed.take(), 'presence-room')
+    assert.deepEqual(backend.asked, [first, all, all, all, all])
+    for (const name of all) assert.equal((await publish(name, 'n')).delivered, 1)
+    assert.equal(missed.size + problems.size + other.size, 0)
+  },
+)
+
+test('an answer that comes after the connection it was asked for denies nothing on the next one', LONG, async t => {
+  const { admit, backend, open, publish, drop } = await setUp(t)
+  const [asked, gate] = [inbox<void>('the question'), inbox<void>('the late answer')]
+  let isLate = false
+  const echo = open('42', {
+    async admit(channels) {
+      const isHeld = isLate
+      isLate = false
+      const answer = await admit('42', channels)
+      if (isHeld) {
+        asked.put()
+        await gate.take()
+      }
+      return answer
+    },
+  })
+  const first = echo.private('first')
+  const errors = errorsOf(first)
+  await heard(first)
+  isLate = true
+  backend.denied.add('private-first')
+  const second = echo.private('second')
+  await asked.take()
+  backend.denied.delete('private-first')
+  const again = heard(first, second)
+  await drop(echo)
+  await again
+  gate.put()
+  // It is asked for when that answer has been taken.
+  await heard(echo.private('third'))
+  assert.equal((await publish('private-first', 'n')).delivered, 1)
+  assert.equal(errors.size, 0)
 })
 
 test('a callback that throws harms no other, and what it got is not acknowledged', LONG, async t => {

@@ -31,7 +31,11 @@ export class Visit {
   }
 
   say(type: string, payload: unknown, more: object = {}): void {
-    this.#socket.send(JSON.stringify({ type, payload, ...more }))
+    this.text(JSON.stringify({ type, payload, ...more }))
+  }
+
+  text(text: string): void {
+    this.#socket.send(text)
   }
 
   welcome(topics: object = {}, more: object = {}): void {

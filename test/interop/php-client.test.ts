@@ -115,6 +115,20 @@ test('it comes back on every code that allows it, from where it was', async t =>
   }
 })
 
+test('a message that PHP cannot read is told as a gap', async t => {
+  const server = await startScriptedServer(t)
+  const worker = new PhpClient(t, `ws://127.0.0.1:${server.port}/ws`, { topics: ['channel:a'] })
+  const visit = await server.next()
+  visit.welcome(TOPIC)
+  // Nodes take what is nested as deeply; the parser of PHP gives up before.
+  const depth = 20_000
+  visit.text(`{"type":"n","payload":${'['.repeat(depth)}${']'.repeat(depth)},"topic":"user:42","id":"t.2.2-0","seq":2}`)
+  visit.say('n', 3, { topic: 'user:42', id: 't.3.3-0', seq: 3 })
+  const { type, payload } = await worker.next<Message>('message')
+  assert.deepEqual([type, payload], ['gap', { topics: ['channel:a', 'user:42'], reason: 'rejected' }])
+  assert.equal((await worker.next<Message>('message')).payload, 3)
+})
+
 test('it stays away on the codes that say so', async t => {
   const server = await startScriptedServer(t)
   for (const code of [1000, 1008, 1009, 4400, 4401, 4403, 4429]) {

@@ -1,11 +1,15 @@
 import assert from 'node:assert/strict'
 import { createHmac } from 'node:crypto'
 import { readFileSync } from 'node:fs'
+import { createServer } from 'node:https'
+import type { AddressInfo, Socket } from 'node:net'
 import { after, before, test } from 'node:test'
 import { refusalOf } from '../helpers/app.ts'
 import { listenTo } from '../helpers/listener.ts'
 import { API_KEY, cleanups, type InteropNode, Program, path, run, startInteropNode } from '../helpers/processes.ts'
 import { freePort, type RedisServer, startRedis } from '../helpers/redis.ts'
+import { createAuthority } from '../helpers/tls.ts'
+import { once } from '../helpers/waiting.ts'
 
 /** Where Debian has it; PREDIS names another one. */
 const PREDIS = process.env.PREDIS ?? '/usr/share/php/Predis/autoload.php'
@@ -207,6 +211,28 @@ test('what is away says so, and whether it may have been done', async () => {
   assert.deepEqual([http, stream, predis], [AWAY, AWAY, AWAY])
   assert.deepEqual([wrongKey, wrongPath], ['PUSH_ERR_UNAUTHENTICATED', 'PUSH_ERR_INTERNAL'])
   assert.deepEqual([transaction, noFunction], ['PUSH_ERR_OPTIONS', 'PUSH_ERR_UNSUPPORTED'])
+})
+
+test('over TLS, only what breaks before the request was not sent', async t => {
+  const authority = await createAuthority(t)
+  await authority.certify('here', 'IP:127.0.0.1')
+  const server = createServer({ cert: authority.read('here.crt'), key: authority.read('here.key') })
+  const sockets: Socket[] = []
+  server.on('connection', socket => sockets.push(socket as Socket))
+  let requests = 0
+  server.on('request', () => {
+    requests++
+    for (const socket of sockets) socket.resetAndDestroy()
+  })
+  t.after(() => server.close())
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  const said = await php<unknown[]>(
+    'streams',
+    `$send = fn (?string $authority) => codeOf(fn () => (new StreamHttp(10.0, $authority))
+      ->send('POST', 'https://127.0.0.1:${(server.address() as AddressInfo).port}/push', [], '{}'));
+    echo json_encode([$send(null), $send('${authority.file('ca.crt')}')]);`,
+  )
+  assert.deepEqual([said, requests], [['PUSH_ERR_BROKER_AWAY', 'PUSH_ERR_UNCONFIRMED'], 1])
 })
 
 test('a Redis that freezes: it may have been done, and with a key it is done once', async t => {

@@ -4,6 +4,7 @@ import { test } from 'node:test'
 import { sign } from '../../src/node/events/signature.ts'
 import { closeProblem, isReservedType, shouldReconnect, typeProblem } from '../../src/protocol/messages.ts'
 import { isCovered, positionOf } from '../../src/protocol/position.ts'
+import { rightProblem } from '../../src/protocol/rights.ts'
 import { isTopic, patternProblem } from '../../src/protocol/topic.ts'
 
 interface Case<T> {
@@ -15,6 +16,7 @@ interface Case<T> {
 const cases = JSON.parse(readFileSync(new URL('../../php/tests/fixtures/contract.json', import.meta.url), 'utf8')) as {
   topics: Case<string>[]
   patterns: Case<string>[]
+  rights: Case<unknown>[]
   types: Case<string>[]
   reserved: Case<string>[]
   closes: { code: number; reason: string; ok: boolean }[]
@@ -28,9 +30,10 @@ function assertAll<T extends { ok: boolean }>(list: readonly T[], isGood: (it: T
   for (const it of list) assert.equal(isGood(it), it.ok, JSON.stringify(it))
 }
 
-test('the cases that PHP tests too: topics, patterns, types, close codes, positions', () => {
+test('the cases that PHP tests too: topics, patterns, rights, types, close codes, positions', () => {
   assertAll(cases.topics, ({ value }) => isTopic(value))
   assertAll(cases.patterns, ({ value }) => patternProblem(value) === undefined)
+  assertAll(cases.rights, ({ value }) => rightProblem(value) === undefined)
   assertAll(cases.types, ({ value }) => typeProblem(value) === undefined)
   assertAll(cases.reserved, ({ value }) => isReservedType(value))
   assertAll(cases.closes, ({ code, reason }) => closeProblem(code, reason) === undefined)

@@ -183,7 +183,7 @@ final class Session
         $type = $message['type'] ?? null;
         if (!is_string($type)) {
             ($this->report)(new PushException('INVALID', 'the server sent what is no message of this protocol'), false);
-            return null;
+            return $message === null && $frame->opcode === Frame::TEXT ? $this->topics->unreadable($this->welcome) : null;
         }
         $payload = is_array($message['payload'] ?? null) ? $message['payload'] : [];
         $ref = $message['ref'] ?? null;

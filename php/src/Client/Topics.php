@@ -62,6 +62,14 @@ final class Topics
         $this->positions->forget($topic);
     }
 
+    /** JSON that is nested too deeply for PHP was a message of any topic. Null while the connection has none. */
+    public function unreadable(?array $welcome): ?array
+    {
+        $own = (array) ($welcome['topics'] ?? []);
+        $topics = array_map(strval(...), array_keys($this->wanted + $own));
+        return $topics === [] ? null : ['type' => 'gap', 'payload' => ['topics' => $topics, 'reason' => 'rejected']];
+    }
+
     public function isWanted(string $topic): bool
     {
         return isset($this->wanted[$topic]);

@@ -17,10 +17,7 @@ final class StreamHttp implements Http
     public function send(string $method, string $url, array $headers, ?string $body): array
     {
         $deadline = microtime(true) + $this->timeout;
-        $stream = @fopen($url, 'r', false, $this->context($method, $headers, $body));
-        if ($stream === false) {
-            throw $this->failure((string) (error_get_last()['message'] ?? ''));
-        }
+        $stream = $this->open($url, $this->context($method, $headers, $body));
         try {
             $lines = stream_get_meta_data($stream)['wrapper_data'] ?? [];
             $body = $this->read($stream, $this->lengthOf($lines), $deadline);
@@ -28,6 +25,27 @@ final class StreamHttp implements Http
         } finally {
             fclose($stream);
         }
+    }
+
+    /**
+     * What error_get_last() says may be of an earlier request: a handler of the application keeps it as it was.
+     *
+     * @param resource $context
+     * @return resource
+     */
+    private function open(string $url, $context)
+    {
+        $warnings = [];
+        set_error_handler(static function (int $level, string $text) use (&$warnings): bool {
+            $warnings[] = (string) preg_replace('~^fopen\([^)]*\): ~', '', $text);
+            return true;
+        });
+        try {
+            $stream = fopen($url, 'r', false, $context);
+        } finally {
+            restore_error_handler();
+        }
+        return $stream === false ? throw $this->failure(implode('; ', $warnings)) : $stream;
     }
 
     /** @return resource */
@@ -77,11 +95,11 @@ final class StreamHttp implements Http
         return $body;
     }
 
-    /** PHP says "Failed to open stream" for all of them, and then the cause. */
+    /** "HTTP request failed" comes after the connection: then the request was sent, whatever else was wrong. */
     private function failure(string $said): PushException
     {
-        $said = (string) preg_replace('~^fopen\([^)]*\): ~', '', $said);
-        return preg_match('/refused|getaddrinfo|unreachable|No route|certificate|SSL|crypto/i', $said) === 1
+        $isSent = str_contains($said, 'HTTP request failed');
+        return !$isSent && preg_match('/refused|getaddrinfo|unreachable|No route|certificate|SSL|crypto/i', $said) === 1
             ? new PushException('PUSH_ERR_BROKER_AWAY', "the push API cannot be reached, and nothing was sent: $said")
             : $this->unconfirmed($said);
     }

@@ -21,6 +21,9 @@ final class ChannelAccess
     /** `limits.topics` of the nodes: a connection has no more. */
     public const MAX_CHANNELS = 128;
 
+    /** More are no page of this application. */
+    private const MAX_ASKED = 1_000;
+
     /**
      * @param \Closure(mixed, string): mixed $verify what the callback of a channel returned
      * @param \Closure(mixed, string): mixed $userOn the user by the guards of a channel
@@ -39,10 +42,12 @@ final class ChannelAccess
      */
     public function of(mixed $request, array $names): array
     {
-        $names = self::checked($names);
+        $asked = self::checked($names);
+        $names = array_slice($asked, 0, self::MAX_CHANNELS);
         $user = $this->userOf($request, $names);
         $allow = [];
-        $denied = [];
+        // To refuse the whole list would silence a page for ever that opened one channel too many.
+        $denied = array_fill_keys(array_slice($asked, self::MAX_CHANNELS), 400);
         foreach ($names as $name) {
             $right = $this->rightOn($request, $name, $user);
             is_int($right) ? $denied[$name] = $right : $allow[] = $right;
@@ -58,8 +63,8 @@ final class ChannelAccess
     /** @return list<string> */
     private static function checked(array $names): array
     {
-        if (count($names) > self::MAX_CHANNELS) {
-            throw new BadRequestHttpException('a connection has at most ' . self::MAX_CHANNELS . ' channels');
+        if (count($names) > self::MAX_ASKED) {
+            throw new BadRequestHttpException('nobody asks for more than ' . self::MAX_ASKED . ' channels');
         }
         foreach ($names as $name) {
             if (!is_string($name)) {

@@ -147,9 +147,21 @@ final class LaravelTest extends TestCase
         }
     }
 
+    public function testChannelsBeyondTheLimitOfAConnectionAreDeniedAndTheOthersGranted(): void
+    {
+        $names = array_map(static fn (int $n) => "news-$n", range(1, 1000));
+        [$identity, $denied] = $this->ask(['news-1', ...array_slice($names, 0, 130)]);
+        self::assertCount(128, $identity['allow']);
+        self::assertSame(self::right('news-128', 'subscribe'), end($identity['allow']));
+        self::assertSame(['news-129' => 400, 'news-130' => 400], $denied);
+        // As many as one may ask for, one of them twice.
+        [$identity, $denied] = $this->ask([...array_slice($names, 0, 999), 'news-1']);
+        self::assertSame([128, 999 - 128], [count($identity['allow']), count($denied)]);
+    }
+
     public function testTooManyChannelsAndOthersThanNamesAreRefused(): void
     {
-        foreach ([array_map(strval(...), range(1, 129)), [['x']]] as $channels) {
+        foreach ([array_map(strval(...), range(1, 1001)), [['x']]] as $channels) {
             try {
                 $this->ask($channels);
                 self::fail('not refused');

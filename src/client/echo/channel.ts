@@ -11,6 +11,7 @@ export interface ChannelHome {
   readonly client: Client
   /** Messages of `type` are wanted, or all with `*`. */
   hear(type: string): void
+  missed(topics: readonly string[]): void
 }
 
 /** Kinds of callback that are no types of messages. */
@@ -90,11 +91,15 @@ export class PushChannel {
     this.home.client.unsubscribe(this.topic)
   }
 
-  /** The connection may hear the channel. */
-  join(): void {
+  /** The connection may hear the channel. `isBehind`: what came since it was heard last was missed. */
+  join(isBehind = false): void {
     const { client } = this.home
     client.subscribe(this.topic).then(
-      () => this.emit(SUBSCRIBED),
+      () => {
+        this.emit(SUBSCRIBED)
+        // Not before: what is loaded now has all that came until the channel was heard again.
+        if (isBehind) this.home.missed([this.topic])
+      },
       ({ code, message }: { code: string; message: string }) => {
         // What is lost with the connection, or is tried again, is no refusal.
         if (code.startsWith('PUSH_ERR_')) this.fail(new ChannelError(message, { code }))

@@ -48,7 +48,7 @@ export class PushConnector {
     this.access = new Access(client, {
       names: () => Object.keys(this.channels),
       ask: channels => askBackend(this.options, channels),
-      granted: name => this.channels[name]?.join(),
+      granted: (name, isBehind) => this.channels[name]?.join(isBehind),
       denied: (name, error) => this.deny(name, error),
       failed: (name, error) => this.channels[name]?.fail(error),
       outgrown: code => this.connect(code === 'PUSH_ERR_UNSUPPORTED' ? client.positions : undefined),
@@ -117,6 +117,13 @@ export class PushConnector {
     this.attach(type)
   }
 
+  /** For channels and the client: messages of these topics were or may have been missed. */
+  missed(topics: readonly string[]): void {
+    const channels = topics.flatMap(topic => this.channels[topic.replace(/^channel:/, '')] ?? [])
+    const unheard = channels.filter(channel => !channel.miss()).map(({ name }) => name)
+    if (unheard.length > 0) console.warn('events were or may have been missed: see missed() of', unheard.join(', '))
+  }
+
   private open<C extends PushChannel>(name: string, Kind: new (home: PushConnector, name: string) => C): C {
     const known = this.channels[name]
     if (known) return known as C
@@ -142,12 +149,6 @@ export class PushConnector {
     // Or the next connection would ask the node in vain.
     channel.unsubscribe()
     channel.fail(error)
-  }
-
-  private missed(topics: readonly string[]): void {
-    const channels = topics.flatMap(topic => this.channels[topic.replace(/^channel:/, '')] ?? [])
-    const unheard = channels.filter(channel => !channel.miss()).map(({ name }) => name)
-    if (unheard.length > 0) console.warn('events were or may have been missed: see missed() of', unheard.join(', '))
   }
 
   private tell(status: ConnectionStatus): void {

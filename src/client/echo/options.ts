@@ -4,7 +4,7 @@ import type { ClientOptions } from '../options.ts'
 export interface Admission {
   /** Stands for the user, and for the channels that are not denied. */
   ticket: string
-  /** Channels that the user may not hear, each with a status such as 403. */
+  /** Channels that the user may not hear, each with a status such as 403; with 408, 425, 429 or 5xx it is asked again. */
   denied?: Readonly<Record<string, number>>
 }
 

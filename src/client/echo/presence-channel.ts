@@ -31,8 +31,8 @@ export class PushPresenceChannel extends PushPrivateChannel {
     return this.add(LEAVING, callback)
   }
 
-  override join(): void {
-    super.join()
+  override join(isBehind = false): void {
+    super.join(isBehind)
     const roster = this.home.client.presence(this.topic)
     if (roster === this.roster) return
     this.roster = roster
