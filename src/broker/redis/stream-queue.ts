@@ -14,6 +14,9 @@ const TIMEOUT = 2000
  */
 const BLOCK = 1000
 
+/** Milliseconds for which the name of a silent consumer is kept at least: some looks of each node, whatever `claimAfter` is. */
+const CONSUMERS_KEPT = 10_000
+
 /** More messages than a node ever holds: what it left behind when an answer was lost is among them. */
 const MAX_PENDING = 10_000
 
@@ -45,7 +48,11 @@ export class RedisStreamQueue implements StreamQueue {
     this.#lease = new Lease(masters, { key: `${key}:lead`, owner: consumer, ttl: options.claimAfter })
     this.#groups = new StreamGroups(
       { ...parts, ask: command => this.#ask(command) },
-      { group: options.group, trim: options.trim, consumersKept: options.claimAfter * 10 },
+      {
+        group: options.group,
+        trim: options.trim,
+        consumersKept: Math.max(options.claimAfter * 10, CONSUMERS_KEPT),
+      },
     )
   }
 
