@@ -21,6 +21,7 @@ class World implements StreamQueue {
   readonly acknowledged: string[] = []
   readonly buried: [id: string, cause: DeathCause][] = []
   readonly noted: [id: string, tries: number][] = []
+  readonly excused: string[] = []
   /** Messages of the node that are not acknowledged. */
   readonly pending = new Set<string>()
   most = 0
@@ -84,6 +85,11 @@ class World implements StreamQueue {
   async noteTries(id: string, tries: number): Promise<void> {
     this.noted.push([id, tries])
     this.#try('noteTries')
+  }
+
+  async excuse(ids: readonly string[]): Promise<void> {
+    this.excused.push(...ids)
+    this.#try('excuse')
   }
 
   async acknowledge(ids: readonly string[]): Promise<void> {
@@ -190,6 +196,17 @@ test('an outage makes no dead letters, however long: the same messages are tried
   assert.deepEqual([world.acknowledged, world.buried, world.noted], [ids(0, 4), [], []])
   await until(() => road.problem === undefined, 'the status says that it works again')
   assert.match(world.lines[0]!.message, /does not get on/)
+})
+
+test('what a node holds in an outage is excused, and what fails by its own fault is not', async t => {
+  const world = new World()
+  world.broken = { excuse: 'no XCLAIM' }
+  world.answer = id => (id === '1-0' ? WRONG : AWAY)
+  start(t, world)
+  world.add(0, 2)
+  await until(() => world.buried.length === 1, 'the other one is a dead letter')
+  assert.ok(world.excused.length > 1, 'again, since it failed')
+  assert.deepEqual(new Set(world.excused), new Set(['0-0']))
 })
 
 test('while Redis is away nothing is tried', async t => {

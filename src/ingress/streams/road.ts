@@ -31,6 +31,8 @@ interface Sorted {
   done: QueuedMessage[]
   dead: { message: QueuedMessage; code: string; reason: string }[]
   again: QueuedMessage[]
+  /** Those that are done again for no reason of their own. */
+  excused: string[]
   failure: Failure | undefined
 }
 
@@ -158,10 +160,11 @@ export class StreamRoad implements OpenIngress {
     let pause = RETRY_FIRST
     for (let open = messages; open.length > 0; pause = Math.min(pause * 2, RETRY_MAX)) {
       const verdicts = await Promise.all(open.map(message => this.#judge(message)))
-      const { done, dead, again, failure } = this.#sort(open, verdicts)
+      const { done, dead, again, excused, failure } = this.#sort(open, verdicts)
       await this.#persist(() => this.#finish(done))
       for (const letter of dead) await this.#persist(() => this.#bury(letter))
       if (failure) this.#tell(failure.message)
+      await this.#excuse(excused)
       if (again.length > 0) await this.#wait(pause)
       if (this.#isClosing) return
       // Another node may have claimed some of them while this one did nothing.
@@ -193,7 +196,7 @@ export class StreamRoad implements OpenIngress {
   }
 
   #sort(messages: readonly QueuedMessage[], verdicts: readonly Verdict[]): Sorted {
-    const sorted: Sorted = { done: [], dead: [], again: [], failure: undefined }
+    const sorted: Sorted = { done: [], dead: [], again: [], excused: [], failure: undefined }
     for (const [i, message] of messages.entries()) {
       const verdict = verdicts[i]!
       if (verdict.outcome === 'published') sorted.done.push(message)
@@ -201,7 +204,9 @@ export class StreamRoad implements OpenIngress {
         sorted.dead.push({ message, code: verdict.code, reason: verdict.message })
       } else {
         sorted.again.push(message)
-        sorted.failure ??= verdict as Failure
+        const failure = verdict as Failure
+        if (failure.isTemporary) sorted.excused.push(message.id)
+        sorted.failure ??= failure
       }
     }
     return sorted
@@ -217,6 +222,13 @@ export class StreamRoad implements OpenIngress {
     // If that fails, the message is tried a little more often.
     this.#queue.noteTries(message.id, tries).catch(() => {})
     return false
+  }
+
+  /** If this node is killed or cut off now, that is no try of these. */
+  async #excuse(ids: readonly string[]): Promise<void> {
+    if (ids.length === 0 || this.#isClosing || !this.#parts.broker.connected) return
+    // If that fails, it is noted after the next try.
+    await this.#queue.excuse(ids.filter(id => this.#held.has(id))).catch(() => {})
   }
 
   async #finish(messages: readonly QueuedMessage[]): Promise<void> {
