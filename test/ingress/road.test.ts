@@ -300,6 +300,16 @@ test('in strict order only the leader reads, and first what another one had', as
   await until(() => world.led > asked + 1, 'it renews its leadership, though nothing comes')
 })
 
+test('in strict order a node that only waits reports no problem that is over', async t => {
+  const world = new World()
+  world.broken = { lead: 'no GET' }
+  const road = start(t, world, { strictOrder: true, claimAfter: 200 })
+  await until(() => road.problem === 'no GET', 'the status says so')
+  world.broken = {}
+  await until(() => road.problem === undefined, 'the status says that it is over')
+  assert.equal(world.taken.length, 0)
+})
+
 test('in strict order an answer that was lost on its way is asked for again before anything else', async t => {
   const world = new World()
   world.leadership = 'new'

@@ -109,6 +109,7 @@ export class StreamRoad implements OpenIngress {
   async #round(): Promise<void> {
     const { strictOrder } = this.#options
     const messages = await (strictOrder ? this.#nextInOrder() : this.#next())
+    this.#problem = undefined
     for (const message of messages) this.#held.set(message.id, message)
     if (!strictOrder) return this.#handle(messages)
     for (const { id } of messages) {
