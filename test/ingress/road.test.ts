@@ -32,6 +32,9 @@ class World implements StreamQueue {
   leadership: 'no' | 'new' | 'still' = 'no'
   isClosed = false
   isConnected = true
+  /** How often it was asked whether it is connected, and for messages. */
+  looks = 0
+  reads = 0
   readonly taken: Asked[] = []
   answer: ((id: string) => Verdict) | undefined = () => PUBLISHED
   letters = 0
@@ -55,6 +58,7 @@ class World implements StreamQueue {
   }
 
   async read(count: number): Promise<QueuedMessage[]> {
+    this.reads++
     this.#try('read')
     if (this.isClosed) throw new errors.CLOSED()
     if (this.waiting.length === 0) {
@@ -66,6 +70,7 @@ class World implements StreamQueue {
   }
 
   async claim(count: number): Promise<QueuedMessage[]> {
+    this.reads++
     this.#try('claim')
     return this.#give(this.claimable, count)
   }
@@ -133,6 +138,7 @@ function start(t: TestContext, world: World, options: Partial<StreamsIngressInpu
     broker: {
       kind: 'redis',
       get connected() {
+        world.looks++
         return world.isConnected
       },
     },
@@ -209,14 +215,20 @@ test('what a node holds in an outage is excused, and what fails by its own fault
   assert.deepEqual(new Set(world.excused), new Set(['0-0']))
 })
 
-test('while Redis is away nothing is tried', async t => {
+test('while Redis is away nothing is read and nothing is tried', async t => {
   const world = new World()
-  world.broken = { read: 'gone' }
-  world.isConnected = false
+  world.answer = () => {
+    world.isConnected = false
+    return AWAY
+  }
   const road = start(t, world)
-  await until(() => /Redis is away/.test(road.problem ?? ''), 'the status says so')
-  world.broken = {}
   world.add(0, 1)
+  await until(() => /Redis is away/.test(road.problem ?? ''), 'the status says so')
+  const calls = [world.taken.length, world.reads]
+  const { looks } = world
+  await until(() => world.looks > looks + 3, 'it looks whether Redis is there, several times')
+  assert.deepEqual([world.taken.length, world.reads], calls)
+  world.answer = () => PUBLISHED
   world.isConnected = true
   await until(() => world.acknowledged.length === 1, 'it is acknowledged')
   await until(() => road.problem === undefined, 'the status says that it works again')
@@ -266,6 +278,25 @@ test('what another node has claimed meanwhile is not tried again', async t => {
   assert.deepEqual(world.acknowledged, ['1-0'])
   assert.ok(world.taken.slice(before).every(({ id }) => id === '1-0'))
 })
+
+for (const [tries, what] of [
+  [5, 'counted'],
+  [1, 'buried'],
+] as const) {
+  test(`a message that fails after another node has claimed it is not ${what} here`, async t => {
+    const world = new World()
+    world.own = id => id !== '0-0'
+    world.answer = undefined
+    start(t, world, { claimAfter: 200, tries })
+    world.add(0, 1)
+    await until(() => world.taken.length === 1, 'it is taken')
+    await until(() => world.kept > 0, 'it is known that another node has it')
+    world.taken[0]!.answer(WRONG)
+    world.add(1, 2)
+    await until(() => world.taken.length === 2, 'the next one is taken')
+    assert.deepEqual([world.taken[1]!.id, world.noted, world.buried], ['1-0', [], []])
+  })
+}
 
 test('in strict order a message is tried until it is done before the next one is', async t => {
   const world = new World()

@@ -216,6 +216,8 @@ export class StreamRoad implements OpenIngress {
   /** Counts the try. */
   #isDead(message: QueuedMessage, verdict: Exclude<Verdict, { outcome: 'published' }>): boolean {
     if (verdict.outcome === 'refused') return true
+    // Another node has it by now: to count the try would take it back from there, and its end is decided there.
+    if (!this.#held.has(message.id)) return false
     if (verdict.isTemporary) return false
     if (message.tries >= this.#options.tries) return true
     const tries = message.tries + 1
