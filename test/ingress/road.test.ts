@@ -331,6 +331,39 @@ test('in strict order only the leader reads, and first what another one had', as
   await until(() => world.led > asked + 1, 'it renews its leadership, though nothing comes')
 })
 
+test('in strict order a leader that could not renew its leadership for too long asks before it goes on', async t => {
+  const world = new World()
+  world.leadership = 'new'
+  world.answer = id => {
+    if (id === '0-0') world.isConnected = false
+    return id === '0-0' ? AWAY : PUBLISHED
+  }
+  start(t, world, { strictOrder: true, claimAfter: 200 })
+  world.add(0, 3)
+  await until(() => world.taken.length === 1, 'the first is taken')
+  world.broken = { lead: 'no GET', keep: 'no XPENDING' }
+  world.leadership = 'no'
+  const { looks } = world
+  await until(() => world.looks > looks + 3, 'the leadership is over')
+  world.isConnected = true
+  const { led } = world
+  await until(() => world.led > led + 1, 'it asks for it')
+  world.broken = {}
+  await until(() => world.led > led + 3, 'it asks as one that does not lead')
+  assert.deepEqual([world.taken.length, world.acknowledged], [1, []])
+  // What another node led meanwhile, and left, comes first.
+  world.claimable = [{ id: '2-0', body: Buffer.from('{}'), tries: 2 }]
+  world.add(3, 4)
+  world.leadership = 'new'
+  await until(() => world.acknowledged.length > 0, 'it leads again')
+  world.leadership = 'still'
+  await until(() => world.acknowledged.length === 2, 'all are acknowledged')
+  assert.deepEqual(
+    world.taken.map(({ id }) => id),
+    ['0-0', '2-0', '3-0'],
+  )
+})
+
 test('in strict order a node that only waits reports no problem that is over', async t => {
   const world = new World()
   world.broken = { lead: 'no GET' }

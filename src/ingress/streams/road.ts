@@ -56,8 +56,10 @@ export class StreamRoad implements OpenIngress {
   #problem: string | undefined
   /** With `strictOrder`: this node is the one that reads. */
   #isLeading = false
+  /** With `strictOrder`: until then nobody else leads. */
+  #leadsUntil = Number.POSITIVE_INFINITY
   /** With `strictOrder`: it leads since lately, and others may have left messages, which are older than what is new. */
-  #isHeir = false
+  #isHeir = true
   /** With `strictOrder`: messages may be this node's of which it does not know, because an answer did not come. */
   #isUnsure = false
   #isTending = false
@@ -113,6 +115,7 @@ export class StreamRoad implements OpenIngress {
     for (const message of messages) this.#held.set(message.id, message)
     if (!strictOrder) return this.#handle(messages)
     for (const { id } of messages) {
+      await this.#affirm()
       const message = this.#held.get(id)
       if (message && !this.#isClosing) await this.#handle([message])
     }
@@ -136,23 +139,31 @@ export class StreamRoad implements OpenIngress {
       await this.#wait(Math.min(LEAD_INTERVAL, claimAfter / SIGNS))
       return []
     }
-    if (this.#isHeir || this.#isUnsure) {
-      this.#isHeir = false
-      this.#isUnsure = true
-      const left = await this.#queue.claim(count, 'all')
-      this.#isUnsure = left.length > 0
-      return left
-    }
+    const isLeft = this.#isHeir || this.#isUnsure
+    this.#isHeir = false
     this.#isUnsure = true
-    const messages = await this.#queue.read(count)
-    this.#isUnsure = false
+    const messages = await (isLeft ? this.#queue.claim(count, 'all') : this.#queue.read(count))
+    // Another node led meanwhile, and what it left is older.
+    if (this.#isHeir) return []
+    this.#isUnsure = isLeft && messages.length > 0
     return messages
   }
 
   async #lead(): Promise<void> {
+    const asked = performance.now()
     const answer = await this.#queue.lead()
     this.#isLeading = answer !== 'no'
-    if (answer === 'new') this.#isHeir = true
+    this.#leadsUntil = asked + this.#options.claimAfter
+    if (answer === 'still') return
+    // Another node leads or led meanwhile, and has taken what this one held.
+    this.#isHeir = true
+    this.#held.clear()
+  }
+
+  /** Goes on with what it holds only while it leads: it may have stood still, or waited for Redis, for longer than that. */
+  async #affirm(): Promise<void> {
+    if (this.#held.size === 0 || performance.now() < this.#leadsUntil) return
+    await this.#persist(() => this.#lead())
   }
 
   /** Tries messages until none is left, or this node closes. */
@@ -167,6 +178,7 @@ export class StreamRoad implements OpenIngress {
       if (failure) this.#tell(failure.message)
       await this.#excuse(excused)
       if (again.length > 0) await this.#wait(pause)
+      await this.#affirm()
       if (this.#isClosing) return
       // Another node may have claimed some of them while this one did nothing.
       open = again.flatMap(({ id }) => this.#held.get(id) ?? [])
