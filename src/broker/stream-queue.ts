@@ -45,6 +45,8 @@ export interface StreamQueue {
   keep(ids: readonly string[]): Promise<ReadonlySet<string>>
   /** Notes that a message was tried so often, for whoever gets it next. */
   noteTries(id: string, tries: number): Promise<void>
+  /** It is not their fault that they are not done with: that this node has them is not counted as a try. */
+  excuse(ids: readonly string[]): Promise<void>
   /** They are done with. */
   acknowledge(ids: readonly string[]): Promise<void>
   /** Puts a message among the dead letters. It is acknowledged by this. */
@@ -53,6 +55,6 @@ export interface StreamQueue {
   tend(): Promise<number | undefined>
   /** Ends a `read` that waits, and refuses further ones. */
   stopReading(): void
-  /** Lets other nodes have at once what this one did not finish. Never rejects, and ends within seconds. */
+  /** Lets other nodes have at once what this one did not finish, as if it had never had it. Never rejects, and ends within seconds. */
   close(): Promise<void>
 }

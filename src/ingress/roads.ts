@@ -1,3 +1,4 @@
+import { within } from '../broker/waiting.ts'
 import type { Ingress, IngressParts, OpenIngress } from './ingress.ts'
 import type { Intake } from './intake.ts'
 
@@ -11,6 +12,9 @@ export interface IngressStatus {
 }
 
 type Parts = Omit<IngressParts, 'intake'> & { intakeOf(road: Ingress): Intake }
+
+/** Milliseconds that a road has to close, besides twice `closeTimeout`: those of its commands that run out of time. */
+const CLOSE_REST = 5000
 
 const NOT_OPEN = 'it is not open: this node has not started yet, or is closing'
 
@@ -64,10 +68,15 @@ export class Roads {
   }
 
   async #closeOne({ name }: Ingress, opened: OpenIngress): Promise<void> {
-    try {
+    const { closeTimeout, log } = this.#parts
+    const most = 2 * closeTimeout + CLOSE_REST
+    const failed = (error: unknown) => log.error({ ingress: name, err: error }, 'push: an ingress could not be closed')
+    const close = async () => {
       await opened.close()
-    } catch (error) {
-      this.#parts.log.error({ ingress: name, err: error }, 'push: an ingress could not be closed')
     }
+    const ended = close()
+      .catch(failed)
+      .then(() => true)
+    if (!(await within(most, ended))) failed(new Error(`it did not close within ${most} ms`))
   }
 }

@@ -17,6 +17,12 @@ export interface DeadLetter {
   reason: string
 }
 
+/** Where dead letters go. */
+interface Place {
+  to: string
+  put(): Promise<void>
+}
+
 /** Nothing is sent to a broker that is known to be away. */
 const AWAY: Verdict = {
   outcome: 'failed',
@@ -51,7 +57,8 @@ export class Settling {
   readonly #tries: number
   readonly #failures: RareLine
   readonly #deadLetters: RareLine
-  #problem: string | undefined
+  /** Of each message that is held; any number may be at once. */
+  readonly #problems = new Map<symbol, string>()
 
   /** `tries`: how often a message may fail by its own fault before it is a dead letter. */
   constructor(parts: IngressParts, { name, tries }: { name: string; tries: number }) {
@@ -66,21 +73,35 @@ export class Settling {
     )
   }
 
-  /** Why messages are held; undefined while they come through. */
+  /** Why messages are held: that of the first one. Undefined while all come through. */
   get problem(): string | undefined {
-    return this.#problem
+    const [first] = this.#problems.values()
+    return first
   }
 
   /** Publishes a message, however long that takes. Undefined when `signal` ends it first. Never rejects. */
   async settle(body: Uint8Array | string, key: string, signal: AbortSignal): Promise<Settled | undefined> {
+    const call = Symbol()
+    try {
+      return await this.#settle(call, { body, key }, signal)
+    } finally {
+      this.#problems.delete(call)
+    }
+  }
+
+  async #settle(
+    call: symbol,
+    { body, key }: { body: Uint8Array | string; key: string },
+    signal: AbortSignal,
+  ): Promise<Settled | undefined> {
     let tries = 0
     for (let wait = FIRST_WAIT; !signal.aborted; wait = longer(wait)) {
       const verdict = this.#parts.broker.connected ? await this.#parts.intake.take(body, key) : AWAY
-      if (verdict.outcome === 'published') return this.#isWell('published')
+      if (verdict.outcome === 'published') return 'published'
       const { code, message: reason } = verdict
-      if (verdict.outcome === 'refused') return this.#isWell({ code, reason })
-      if (!verdict.isTemporary && ++tries >= this.#tries) return this.#isWell({ code, reason })
-      this.#problem = `a message waits, since it could not be published: ${reason} (${code})`
+      if (verdict.outcome === 'refused') return { code, reason }
+      if (!verdict.isTemporary && ++tries >= this.#tries) return { code, reason }
+      this.#problems.set(call, `a message waits, since it could not be published: ${reason} (${code})`)
       this.#failures.tell({ code, reason })
       await pause(wait, signal)
     }
@@ -91,9 +112,18 @@ export class Settling {
    * Puts a dead letter where it goes, however often that fails first: until then it stays in its queue. False when `signal`
    * ends it. `to` names the place in the log.
    */
-  async bury(
-    letter: DeadLetter,
-    { to, put }: { to: string; put(): Promise<void> },
+  async bury(letter: DeadLetter, place: Place, signal: AbortSignal): Promise<boolean> {
+    const call = Symbol()
+    try {
+      return await this.#bury(call, { letter, ...place }, signal)
+    } finally {
+      this.#problems.delete(call)
+    }
+  }
+
+  async #bury(
+    call: symbol,
+    { letter, to, put }: Place & { letter: DeadLetter },
     signal: AbortSignal,
   ): Promise<boolean> {
     for (let wait = FIRST_WAIT; !signal.aborted; wait = longer(wait)) {
@@ -101,21 +131,15 @@ export class Settling {
         await put()
         this.#parts.intake.countDeadLetters()
         this.#deadLetters.tell({ ...letter, to })
-        return this.#isWell(true)
+        return true
       } catch (error) {
         const reason = (error as Error).message
-        this.#problem = `a dead letter waits, since it could not be put into ${to}: ${reason}`
+        this.#problems.set(call, `a dead letter waits, since it could not be put into ${to}: ${reason}`)
         this.#failures.tell({ code: letter.code, reason: `${to} does not take the dead letter: ${reason}` })
         await pause(wait, signal)
       }
     }
     return false
-  }
-
-  /** Says what `problem` has to say no longer. */
-  #isWell<T>(result: T): T {
-    this.#problem = undefined
-    return result
   }
 }
 

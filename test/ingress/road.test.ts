@@ -21,6 +21,7 @@ class World implements StreamQueue {
   readonly acknowledged: string[] = []
   readonly buried: [id: string, cause: DeathCause][] = []
   readonly noted: [id: string, tries: number][] = []
+  readonly excused: string[] = []
   /** Messages of the node that are not acknowledged. */
   readonly pending = new Set<string>()
   most = 0
@@ -31,6 +32,9 @@ class World implements StreamQueue {
   leadership: 'no' | 'new' | 'still' = 'no'
   isClosed = false
   isConnected = true
+  /** How often it was asked whether it is connected, and for messages. */
+  looks = 0
+  reads = 0
   readonly taken: Asked[] = []
   answer: ((id: string) => Verdict) | undefined = () => PUBLISHED
   letters = 0
@@ -54,6 +58,7 @@ class World implements StreamQueue {
   }
 
   async read(count: number): Promise<QueuedMessage[]> {
+    this.reads++
     this.#try('read')
     if (this.isClosed) throw new errors.CLOSED()
     if (this.waiting.length === 0) {
@@ -65,6 +70,7 @@ class World implements StreamQueue {
   }
 
   async claim(count: number): Promise<QueuedMessage[]> {
+    this.reads++
     this.#try('claim')
     return this.#give(this.claimable, count)
   }
@@ -84,6 +90,11 @@ class World implements StreamQueue {
   async noteTries(id: string, tries: number): Promise<void> {
     this.noted.push([id, tries])
     this.#try('noteTries')
+  }
+
+  async excuse(ids: readonly string[]): Promise<void> {
+    this.excused.push(...ids)
+    this.#try('excuse')
   }
 
   async acknowledge(ids: readonly string[]): Promise<void> {
@@ -127,6 +138,7 @@ function start(t: TestContext, world: World, options: Partial<StreamsIngressInpu
     broker: {
       kind: 'redis',
       get connected() {
+        world.looks++
         return world.isConnected
       },
     },
@@ -192,14 +204,31 @@ test('an outage makes no dead letters, however long: the same messages are tried
   assert.match(world.lines[0]!.message, /does not get on/)
 })
 
-test('while Redis is away nothing is tried', async t => {
+test('what a node holds in an outage is excused, and what fails by its own fault is not', async t => {
   const world = new World()
-  world.broken = { read: 'gone' }
-  world.isConnected = false
+  world.broken = { excuse: 'no XCLAIM' }
+  world.answer = id => (id === '1-0' ? WRONG : AWAY)
+  start(t, world)
+  world.add(0, 2)
+  await until(() => world.buried.length === 1, 'the other one is a dead letter')
+  assert.ok(world.excused.length > 1, 'again, since it failed')
+  assert.deepEqual(new Set(world.excused), new Set(['0-0']))
+})
+
+test('while Redis is away nothing is read and nothing is tried', async t => {
+  const world = new World()
+  world.answer = () => {
+    world.isConnected = false
+    return AWAY
+  }
   const road = start(t, world)
-  await until(() => /Redis is away/.test(road.problem ?? ''), 'the status says so')
-  world.broken = {}
   world.add(0, 1)
+  await until(() => /Redis is away/.test(road.problem ?? ''), 'the status says so')
+  const calls = [world.taken.length, world.reads]
+  const { looks } = world
+  await until(() => world.looks > looks + 3, 'it looks whether Redis is there, several times')
+  assert.deepEqual([world.taken.length, world.reads], calls)
+  world.answer = () => PUBLISHED
   world.isConnected = true
   await until(() => world.acknowledged.length === 1, 'it is acknowledged')
   await until(() => road.problem === undefined, 'the status says that it works again')
@@ -250,6 +279,25 @@ test('what another node has claimed meanwhile is not tried again', async t => {
   assert.ok(world.taken.slice(before).every(({ id }) => id === '1-0'))
 })
 
+for (const [tries, what] of [
+  [5, 'counted'],
+  [1, 'buried'],
+] as const) {
+  test(`a message that fails after another node has claimed it is not ${what} here`, async t => {
+    const world = new World()
+    world.own = id => id !== '0-0'
+    world.answer = undefined
+    start(t, world, { claimAfter: 200, tries })
+    world.add(0, 1)
+    await until(() => world.taken.length === 1, 'it is taken')
+    await until(() => world.kept > 0, 'it is known that another node has it')
+    world.taken[0]!.answer(WRONG)
+    world.add(1, 2)
+    await until(() => world.taken.length === 2, 'the next one is taken')
+    assert.deepEqual([world.taken[1]!.id, world.noted, world.buried], ['1-0', [], []])
+  })
+}
+
 test('in strict order a message is tried until it is done before the next one is', async t => {
   const world = new World()
   world.leadership = 'new'
@@ -281,6 +329,49 @@ test('in strict order only the leader reads, and first what another one had', as
   world.leadership = 'still'
   const asked = world.led
   await until(() => world.led > asked + 1, 'it renews its leadership, though nothing comes')
+})
+
+test('in strict order a leader that could not renew its leadership for too long asks before it goes on', async t => {
+  const world = new World()
+  world.leadership = 'new'
+  world.answer = id => {
+    if (id === '0-0') world.isConnected = false
+    return id === '0-0' ? AWAY : PUBLISHED
+  }
+  start(t, world, { strictOrder: true, claimAfter: 200 })
+  world.add(0, 3)
+  await until(() => world.taken.length === 1, 'the first is taken')
+  world.broken = { lead: 'no GET', keep: 'no XPENDING' }
+  world.leadership = 'no'
+  const { looks } = world
+  await until(() => world.looks > looks + 3, 'the leadership is over')
+  world.isConnected = true
+  const { led } = world
+  await until(() => world.led > led + 1, 'it asks for it')
+  world.broken = {}
+  await until(() => world.led > led + 3, 'it asks as one that does not lead')
+  assert.deepEqual([world.taken.length, world.acknowledged], [1, []])
+  // What another node led meanwhile, and left, comes first.
+  world.claimable = [{ id: '2-0', body: Buffer.from('{}'), tries: 2 }]
+  world.add(3, 4)
+  world.leadership = 'new'
+  await until(() => world.acknowledged.length > 0, 'it leads again')
+  world.leadership = 'still'
+  await until(() => world.acknowledged.length === 2, 'all are acknowledged')
+  assert.deepEqual(
+    world.taken.map(({ id }) => id),
+    ['0-0', '2-0', '3-0'],
+  )
+})
+
+test('in strict order a node that only waits reports no problem that is over', async t => {
+  const world = new World()
+  world.broken = { lead: 'no GET' }
+  const road = start(t, world, { strictOrder: true, claimAfter: 200 })
+  await until(() => road.problem === 'no GET', 'the status says so')
+  world.broken = {}
+  await until(() => road.problem === undefined, 'the status says that it is over')
+  assert.equal(world.taken.length, 0)
 })
 
 test('in strict order an answer that was lost on its way is asked for again before anything else', async t => {

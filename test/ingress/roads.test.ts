@@ -3,8 +3,10 @@ import { test } from 'node:test'
 import Fastify from 'fastify'
 import { Registry } from 'prom-client'
 import pushBridge, { type Ingress, type IngressParts, type OpenIngress } from '../../src/index.ts'
+import { Roads } from '../../src/ingress/roads.ts'
 import { parseOptions } from '../../src/options/parse.ts'
 import { buildPush, KEY, OPEN, openConnection } from '../helpers/app.ts'
+import { within } from '../helpers/waiting.ts'
 
 /** A road without a queue: the test puts messages on it. */
 class Lane implements Ingress {
@@ -93,6 +95,30 @@ test('a road that cannot be closed keeps nothing else open', async t => {
   await app.close()
   assert.deepEqual(events, ['open lane', 'close lane'])
   assert.ok(log.some(({ msg }) => msg === 'push: an ingress could not be closed'))
+})
+
+test('a road whose end never comes is left behind after a while', async t => {
+  t.mock.timers.enable({ apis: ['setTimeout'] })
+  const lines: { err: Error; ingress: string }[] = []
+  const log = { error: (fields: { err: Error; ingress: string }) => void lines.push(fields) }
+  const stuck: Ingress = {
+    name: 'stuck',
+    topics: ['all'],
+    open: () => ({ lag: undefined, problem: undefined, close: () => new Promise(() => {}) }),
+  }
+  const parts = { intakeOf: () => undefined, log, closeTimeout: 1000 }
+  const roads = new Roads([stuck], parts as unknown as ConstructorParameters<typeof Roads>[1])
+  await roads.open()
+  const closing = roads.close()
+  t.mock.timers.tick(6999)
+  await new Promise(resolve => setImmediate(resolve))
+  assert.equal(lines.length, 0)
+  t.mock.timers.tick(1)
+  await within(closing, 'the end')
+  assert.deepEqual(
+    lines.map(({ ingress, err }) => [ingress, err.message]),
+    [['stuck', 'it did not close within 7000 ms']],
+  )
 })
 
 test('before the start, and at the end, the status says that a road is not open', async () => {

@@ -104,6 +104,24 @@ test('a dead letter is put until it is there, and counted once', async () => {
   })
 })
 
+test('what comes through meanwhile does not hide that another message is held', async () => {
+  const { settling: it, room } = settling([PUBLISHED])
+  const [one, other] = [waitingRoom(), waitingRoom()]
+  const put = (why: string) => () => Promise.reject(new Error(why))
+  const letter = { code: 'PUSH_ERR_JSON', reason: 'broken' }
+  const first = it.bury(letter, { to: 'a', put: put('full') }, one.signal)
+  const second = it.bury(letter, { to: 'b', put: put('gone') }, other.signal)
+  await until(() => it.problem !== undefined, 'the problem')
+  assert.equal(await it.settle('{}', 'key', room.signal), 'published')
+  assert.match(it.problem!, /into a: full$/)
+  one.abort()
+  await first
+  await until(() => /into b: gone$/.test(it.problem ?? ''), 'that of the other one')
+  other.abort()
+  await second
+  assert.equal(it.problem, undefined)
+})
+
 test('a dead letter that cannot be put away stays in its queue when the road ends', async () => {
   const { settling: it, state, room } = settling([])
   const put = () => Promise.reject(new Error('full'))

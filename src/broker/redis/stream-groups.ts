@@ -6,6 +6,12 @@ import { earliest, idAfter } from './stream-ids.ts'
 /** Milliseconds that Redis has for a command. */
 const TIMEOUT = 2000
 
+/** A consumer shows itself when it has done nothing for a third of the time after which it is removed. */
+const SIGNS = 3
+
+/** After the last id that an entry can have a consumer has nothing, so asking for it gives nothing and counts nothing. */
+const PAST_THE_END = '18446744073709551615-0'
+
 export interface StreamGroupsOptions {
   group: string
   /** Whether what every group has handled is removed. */
@@ -37,6 +43,8 @@ export class StreamGroups {
   readonly #options: StreamGroupsOptions
   /** Everything before it has been removed. */
   #trimmedTo: string | undefined
+  /** Consumers that the last look found gone. */
+  #gone = new Set<string>()
 
   constructor(parts: StreamGroupsParts, options: StreamGroupsOptions) {
     this.#parts = parts
@@ -74,20 +82,32 @@ export class StreamGroups {
 
   /**
    * A node has a new name at every start. One that has messages stays until another node has claimed them: with a consumer
-   * Redis forgets what it had.
+   * Redis forgets what it had, also what it got a moment before. So one that only comes back must not be removed, and it
+   * takes two looks: it shows itself between them.
    */
   async removeConsumers(): Promise<void> {
     const { ask, masters, key, consumer } = this.#parts
     const { group, consumersKept } = this.#options
     const consumers = ((await ask(['XINFO', 'CONSUMERS', key, group])) as unknown[]).map(fieldsOf)
-    const gone = consumers.filter(
-      ({ name, pending, idle }) => name !== consumer && Number(pending) === 0 && Number(idle) > consumersKept,
-    )
-    if (gone.length === 0) return
-    const commands = gone.map(({ name }): Command => ['XGROUP', 'DELCONSUMER', key, group, String(name)])
+    const own = consumers.find(({ name }) => name === consumer)
+    if (own && Number(own.idle) > consumersKept / SIGNS) await this.#show()
+    const gone = consumers
+      .filter(({ name, pending, idle }) => name !== consumer && Number(pending) === 0 && Number(idle) > consumersKept)
+      .map(({ name }) => String(name))
+    const twice = gone.filter(name => this.#gone.has(name))
+    this.#gone = new Set(gone)
+    if (twice.length === 0) return
+    const commands = twice.map((name): Command => ['XGROUP', 'DELCONSUMER', key, group, name])
     const replies = await masters.run(key, commands, TIMEOUT)
     const failed = replies.find(isPushError)
     if (failed) throw failed
+  }
+
+  /** Before Redis 7.2 a read that gets nothing is no sign of life, however long the consumer waits there. */
+  async #show(): Promise<void> {
+    const { ask, key, consumer } = this.#parts
+    const { group } = this.#options
+    await ask(['XREADGROUP', 'GROUP', group, consumer, 'COUNT', 1, 'STREAMS', key, PAST_THE_END])
   }
 }
 

@@ -14,6 +14,9 @@ const TIMEOUT = 2000
  */
 const BLOCK = 1000
 
+/** Milliseconds for which the name of a silent consumer is kept at least: some looks of each node, whatever `claimAfter` is. */
+const CONSUMERS_KEPT = 10_000
+
 /** More messages than a node ever holds: what it left behind when an answer was lost is among them. */
 const MAX_PENDING = 10_000
 
@@ -37,6 +40,8 @@ export class RedisStreamQueue implements StreamQueue {
   #isKnown = false
   /** Where the next search for messages of nodes that are gone begins. */
   #cursor = '0-0'
+  /** Messages of this node that Redis counts as if it had never had them. */
+  readonly #excused = new Set<string>()
 
   constructor(parts: StreamQueueParts, options: StreamQueueOptions) {
     this.#parts = parts
@@ -45,7 +50,11 @@ export class RedisStreamQueue implements StreamQueue {
     this.#lease = new Lease(masters, { key: `${key}:lead`, owner: consumer, ttl: options.claimAfter })
     this.#groups = new StreamGroups(
       { ...parts, ask: command => this.#ask(command) },
-      { group: options.group, trim: options.trim, consumersKept: options.claimAfter * 10 },
+      {
+        group: options.group,
+        trim: options.trim,
+        consumersKept: Math.max(options.claimAfter * 10, CONSUMERS_KEPT),
+      },
     )
   }
 
@@ -99,6 +108,7 @@ export class RedisStreamQueue implements StreamQueue {
     const { group } = this.#options
     const commands = messages.map(({ id }): Command => ['XPENDING', key, group, id, id, 1])
     const replies = await masters.run(key, commands, TIMEOUT)
+    for (const { id } of messages) this.#excused.delete(id)
     return messages.map((message, i) => {
       const reply = replies[i]
       const [[, , , tries] = []] = Array.isArray(reply) ? (reply as Pending[]) : []
@@ -107,7 +117,7 @@ export class RedisStreamQueue implements StreamQueue {
   }
 
   async keep(ids: readonly string[]): Promise<ReadonlySet<string>> {
-    const own = new Set(await this.#pending())
+    const own = new Set((await this.#pending()).map(([id]) => id))
     const kept = ids.filter(id => own.has(id))
     // Only its own: to claim what another node has claimed meanwhile would have both publish it.
     if (kept.length > 0) await this.#reclaim(kept, [])
@@ -116,6 +126,16 @@ export class RedisStreamQueue implements StreamQueue {
 
   async noteTries(id: string, tries: number): Promise<void> {
     await this.#reclaim([id], ['RETRYCOUNT', tries])
+    this.#excused.delete(id)
+  }
+
+  async excuse(ids: readonly string[]): Promise<void> {
+    const fresh = new Set(ids.filter(id => !this.#excused.has(id)))
+    if (fresh.size === 0) return
+    // As in keep: only its own.
+    const pending = (await this.#pending()).filter(([id]) => fresh.has(id))
+    for (const [tries, some] of this.#byTries(pending)) await this.#reclaim(some, ['RETRYCOUNT', tries])
+    for (const [id] of pending) this.#excused.add(id)
   }
 
   async acknowledge(ids: readonly string[]): Promise<void> {
@@ -151,19 +171,34 @@ export class RedisStreamQueue implements StreamQueue {
     this.stopReading()
     try {
       // Those whose answer was lost with the link as well.
-      const ids = await this.#pending()
-      if (ids.length > 0) await this.#reclaim(ids, ['IDLE', this.#options.claimAfter])
+      const given = this.#byTries(await this.#pending())
+      // Redis counts whom it gives them to next: an end in order is no failure of theirs.
+      const how = ['IDLE', this.#options.claimAfter, 'RETRYCOUNT']
+      for (const [tries, ids] of given) await this.#reclaim(ids, [...how, tries])
       await this.#lease.release()
     } catch {
       // All that is another node's after claimAfter.
     }
   }
 
-  /** Ids of what this node has not acknowledged. */
-  async #pending(): Promise<string[]> {
+  /** What this node has not acknowledged. */
+  async #pending(): Promise<Pending[]> {
     const { key, consumer } = this.#parts
     const reply = await this.#ask(['XPENDING', key, this.#options.group, '-', '+', MAX_PENDING, consumer])
-    return (reply as Pending[]).map(([id]) => id)
+    const pending = reply as Pending[]
+    const own = new Set(pending.map(([id]) => id))
+    for (const id of this.#excused) if (!own.has(id)) this.#excused.delete(id)
+    return pending
+  }
+
+  /** Ids by the number of tries without that of this node. */
+  #byTries(pending: readonly Pending[]): Map<number, string[]> {
+    const groups = new Map<number, string[]>()
+    for (const [id, , , counted] of pending) {
+      const tries = this.#excused.has(id) ? Number(counted) : Math.max(Number(counted) - 1, 0)
+      groups.set(tries, [...(groups.get(tries) ?? []), id])
+    }
+    return groups
   }
 
   async #reclaim(ids: readonly string[], how: (string | number)[]): Promise<void> {

@@ -6,6 +6,9 @@ import type { RabbitClient, RabbitMessage, RabbitPublisher } from './library.ts'
 /** Headers with a long reason would not fit into a frame. */
 const MAX_REASON = 500
 
+/** In place of headers that a frame has no room for, or that the library cannot write. */
+const LEFT_OUT = { 'x-push-headers': 'left out' }
+
 interface DeadLetterParts {
   queue: string
   /** The queue from which the letters come. */
@@ -45,11 +48,17 @@ export class DeadLetterQueue {
       'x-push-exchange': exchange,
       'x-push-routing-key': routingKey,
     }
-    const properties = { messageId, contentType, contentEncoding, headers: { ...headers, ...why } }
-    await this.#publisher.send(
-      { ...properties, routingKey: queue, durable: true, mandatory: true, correlationId },
-      body,
-    )
+    const publisher = this.#publisher
+    const properties = { messageId, contentType, contentEncoding, routingKey: queue, correlationId }
+    const send = (all: Record<string, unknown>) =>
+      publisher.send({ ...properties, headers: all, durable: true, mandatory: true }, body)
+    try {
+      await send({ ...headers, ...why })
+    } catch (error) {
+      // Nothing of it was sent, and it would fail for ever: the letter matters more than its headers.
+      if ((error as { code?: unknown }).code !== 'CODEC') throw error
+      await send({ ...why, ...LEFT_OUT })
+    }
     // The library tells that a message came back in a turn of its own, after it was confirmed.
     await nextTurn()
     if (this.#returned.delete(correlationId)) throw new Error('the queue does not exist')

@@ -31,6 +31,8 @@ interface Sorted {
   done: QueuedMessage[]
   dead: { message: QueuedMessage; code: string; reason: string }[]
   again: QueuedMessage[]
+  /** Those that are done again for no reason of their own. */
+  excused: string[]
   failure: Failure | undefined
 }
 
@@ -54,8 +56,10 @@ export class StreamRoad implements OpenIngress {
   #problem: string | undefined
   /** With `strictOrder`: this node is the one that reads. */
   #isLeading = false
+  /** With `strictOrder`: until then nobody else leads. */
+  #leadsUntil = Number.POSITIVE_INFINITY
   /** With `strictOrder`: it leads since lately, and others may have left messages, which are older than what is new. */
-  #isHeir = false
+  #isHeir = true
   /** With `strictOrder`: messages may be this node's of which it does not know, because an answer did not come. */
   #isUnsure = false
   #isTending = false
@@ -107,9 +111,11 @@ export class StreamRoad implements OpenIngress {
   async #round(): Promise<void> {
     const { strictOrder } = this.#options
     const messages = await (strictOrder ? this.#nextInOrder() : this.#next())
+    this.#problem = undefined
     for (const message of messages) this.#held.set(message.id, message)
     if (!strictOrder) return this.#handle(messages)
     for (const { id } of messages) {
+      await this.#affirm()
       const message = this.#held.get(id)
       if (message && !this.#isClosing) await this.#handle([message])
     }
@@ -133,23 +139,31 @@ export class StreamRoad implements OpenIngress {
       await this.#wait(Math.min(LEAD_INTERVAL, claimAfter / SIGNS))
       return []
     }
-    if (this.#isHeir || this.#isUnsure) {
-      this.#isHeir = false
-      this.#isUnsure = true
-      const left = await this.#queue.claim(count, 'all')
-      this.#isUnsure = left.length > 0
-      return left
-    }
+    const isLeft = this.#isHeir || this.#isUnsure
+    this.#isHeir = false
     this.#isUnsure = true
-    const messages = await this.#queue.read(count)
-    this.#isUnsure = false
+    const messages = await (isLeft ? this.#queue.claim(count, 'all') : this.#queue.read(count))
+    // Another node led meanwhile, and what it left is older.
+    if (this.#isHeir) return []
+    this.#isUnsure = isLeft && messages.length > 0
     return messages
   }
 
   async #lead(): Promise<void> {
+    const asked = performance.now()
     const answer = await this.#queue.lead()
     this.#isLeading = answer !== 'no'
-    if (answer === 'new') this.#isHeir = true
+    this.#leadsUntil = asked + this.#options.claimAfter
+    if (answer === 'still') return
+    // Another node leads or led meanwhile, and has taken what this one held.
+    this.#isHeir = true
+    this.#held.clear()
+  }
+
+  /** Goes on with what it holds only while it leads: it may have stood still, or waited for Redis, for longer than that. */
+  async #affirm(): Promise<void> {
+    if (this.#held.size === 0 || performance.now() < this.#leadsUntil) return
+    await this.#persist(() => this.#lead())
   }
 
   /** Tries messages until none is left, or this node closes. */
@@ -158,11 +172,13 @@ export class StreamRoad implements OpenIngress {
     let pause = RETRY_FIRST
     for (let open = messages; open.length > 0; pause = Math.min(pause * 2, RETRY_MAX)) {
       const verdicts = await Promise.all(open.map(message => this.#judge(message)))
-      const { done, dead, again, failure } = this.#sort(open, verdicts)
+      const { done, dead, again, excused, failure } = this.#sort(open, verdicts)
       await this.#persist(() => this.#finish(done))
       for (const letter of dead) await this.#persist(() => this.#bury(letter))
       if (failure) this.#tell(failure.message)
+      await this.#excuse(excused)
       if (again.length > 0) await this.#wait(pause)
+      await this.#affirm()
       if (this.#isClosing) return
       // Another node may have claimed some of them while this one did nothing.
       open = again.flatMap(({ id }) => this.#held.get(id) ?? [])
@@ -193,7 +209,7 @@ export class StreamRoad implements OpenIngress {
   }
 
   #sort(messages: readonly QueuedMessage[], verdicts: readonly Verdict[]): Sorted {
-    const sorted: Sorted = { done: [], dead: [], again: [], failure: undefined }
+    const sorted: Sorted = { done: [], dead: [], again: [], excused: [], failure: undefined }
     for (const [i, message] of messages.entries()) {
       const verdict = verdicts[i]!
       if (verdict.outcome === 'published') sorted.done.push(message)
@@ -201,7 +217,9 @@ export class StreamRoad implements OpenIngress {
         sorted.dead.push({ message, code: verdict.code, reason: verdict.message })
       } else {
         sorted.again.push(message)
-        sorted.failure ??= verdict as Failure
+        const failure = verdict as Failure
+        if (failure.isTemporary) sorted.excused.push(message.id)
+        sorted.failure ??= failure
       }
     }
     return sorted
@@ -210,6 +228,8 @@ export class StreamRoad implements OpenIngress {
   /** Counts the try. */
   #isDead(message: QueuedMessage, verdict: Exclude<Verdict, { outcome: 'published' }>): boolean {
     if (verdict.outcome === 'refused') return true
+    // Another node has it by now: to count the try would take it back from there, and its end is decided there.
+    if (!this.#held.has(message.id)) return false
     if (verdict.isTemporary) return false
     if (message.tries >= this.#options.tries) return true
     const tries = message.tries + 1
@@ -217,6 +237,13 @@ export class StreamRoad implements OpenIngress {
     // If that fails, the message is tried a little more often.
     this.#queue.noteTries(message.id, tries).catch(() => {})
     return false
+  }
+
+  /** If this node is killed or cut off now, that is no try of these. */
+  async #excuse(ids: readonly string[]): Promise<void> {
+    if (ids.length === 0 || this.#isClosing || !this.#parts.broker.connected) return
+    // If that fails, it is noted after the next try.
+    await this.#queue.excuse(ids.filter(id => this.#held.has(id))).catch(() => {})
   }
 
   async #finish(messages: readonly QueuedMessage[]): Promise<void> {

@@ -52,7 +52,7 @@ async function twoQueues(t: TestContext, options: { trim?: boolean } = {}) {
     ((await redis.admin.xpending(key, 'bridge', '-', '+', 100)) as [string, string, number, number][]).map(
       ([id, consumer, , tries]) => ({ id, consumer, tries }),
     )
-  return { one, other, key, made, add, age, pending }
+  return { one, other, open, key, made, add, age, pending }
 }
 
 const read = (queue: StreamQueue, count: number) => within(queue.read(count), 'messages')
@@ -125,7 +125,7 @@ test('more than Redis looks at in one step is claimed in several', async t => {
   )
 })
 
-test('a node that closes lets others have at once what it did not finish, with the tries that it noted', async t => {
+test('a node that closes lets others have at once what it did not finish, and is not counted', async t => {
   const { one, other, add } = await twoQueues(t)
   const [a, b] = (await add('a', 'b', 'c')) as [string, string]
   await read(one, 3)
@@ -133,10 +133,52 @@ test('a node that closes lets others have at once what it did not finish, with t
   await one.noteTries(b, 4)
   await one.close()
   assert.deepEqual(shown(await other.claim(10)), [
-    ['b', 5],
-    ['c', 2],
+    ['b', 4],
+    ['c', 1],
   ])
   await assert.rejects(one.read(1), { code: 'PUSH_ERR_CLOSED' })
+})
+
+test('any number of orderly restarts is no try', async t => {
+  const { one, add, open } = await twoQueues(t)
+  await add('a', 'b')
+  assert.equal((await read(one, 2)).length, 2)
+  await one.close()
+  for (let restart = 0; restart < 6; restart++) {
+    const next = open()
+    assert.deepEqual(shown(await next.claim(10)), [
+      ['a', 1],
+      ['b', 1],
+    ])
+    await next.close()
+  }
+})
+
+test('what is excused is counted for no node that had it meanwhile, whether that ends in order or is killed', async t => {
+  const { one, other, add, age, pending } = await twoQueues(t)
+  const [a, b] = (await add('a', 'b')) as [string, string]
+  await read(one, 2)
+  await one.noteTries(b, 3)
+  await one.excuse([a, b])
+  await one.excuse([a, b])
+  assert.deepEqual(
+    (await pending()).map(({ tries }) => tries),
+    [0, 2],
+  )
+  await age([a, b], (await pending())[0]!.consumer, 2 * HOUR)
+  assert.deepEqual(shown(await other.claim(10)), [
+    ['a', 1],
+    ['b', 3],
+  ])
+  await one.excuse([a])
+  assert.notEqual((await pending())[0]!.tries, 0, 'it is no longer its own')
+  await other.excuse([a, b])
+  await other.noteTries(b, 4)
+  await other.close()
+  assert.deepEqual(
+    (await pending()).map(({ tries }) => tries),
+    [0, 3],
+  )
 })
 
 test('a dead letter has the bytes of the message and is acknowledged', async t => {
