@@ -98,8 +98,8 @@ async function callFromPhp(redis: RedisServer, n: number): Promise<void> {
 
 test('every road in and every way out at once: one of two nodes is killed, nothing is lost and nothing comes twice', async t => {
   const [redis, rabbitmq, kafka] = await Promise.all([startRedis(t), RabbitmqServer.open(t), KafkaCluster.open(t)])
-  // The topic is there before somebody reads it.
-  await kafka.produce('push-requests', 'key', JSON.stringify(bodyOf('kafka', 0)))
+  // The topic is there before somebody reads it. A node may publish this one before the clients have subscribed: nobody counts it.
+  await kafka.produce('push-requests', 'key', JSON.stringify(bodyOf('opening', 0)))
   const topics = ['channel:*']
   const env = {
     HISTORY: JSON.stringify(HISTORY),
@@ -134,7 +134,7 @@ test('every road in and every way out at once: one of two nodes is killed, nothi
     php: n => callFromPhp(redis, n),
     streams: n => redis.admin.xadd('push:ingress', '*', 'body', JSON.stringify(bodyOf('streams', n))),
     rabbitmq: n => sendToQueue(n),
-    kafka: async n => n > 0 && (await kafka.produce('push-requests', 'key', JSON.stringify(bodyOf('kafka', n)))),
+    kafka: n => kafka.produce('push-requests', 'key', JSON.stringify(bodyOf('kafka', n))),
   }
   const names = Object.keys(publishers)
   const publishAll = (from: number, to: number) =>
