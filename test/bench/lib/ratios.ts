@@ -20,6 +20,17 @@ export function middleOf(values: readonly number[]): number {
   return quantile(values, 0.5)
 }
 
+export function meanOf(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length
+}
+
+/** The standard error of the mean; NaN of fewer than two. */
+export function errorOf(values: readonly number[]): number {
+  const mean = meanOf(values)
+  const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0)
+  return Math.sqrt(squares / (values.length - 1) / values.length)
+}
+
 /** Between two values it is in proportion. */
 export function quantile(values: readonly number[], share: number): number {
   if (values.length === 0) return Number.NaN
