@@ -93,20 +93,22 @@ async function runOnce(bench: Bench, scenario: Scenario, variant: string, peer: 
     const late = new Promise<never>((_, reject) => {
       timer = setTimeout(() => reject(new Error(`did not finish in ${seconds} s`)), seconds * 1000)
     })
-    const another = async (name: string) => {
+    const openServer = async ({ name }: Peer) => {
       const nodeArgs = ['--expose-gc', ...(isOurs({ name }) ? (entry?.nodeArgs ?? []) : [])]
       const env = { REDIS_URL: redis.url, PORT: '0', NODE_ENV: 'production', OURS_ENTRY: entry?.url ?? '' }
-      const server = await start(`peers/${name}.mjs`, { cpus: machine.serverCpus, nodeArgs, env })
+      return start(`peers/${name}.mjs`, { cpus: machine.serverCpus, nodeArgs, env })
+    }
+    const openLoad = async () => {
       const load = await start('load.mjs', {})
       const publisher = await start('publisher.mjs', {})
       await publisher.request('open', { port: redis.port, hasNoPubsubLimit: scenario.hasNoPubsubLimit ?? false })
-      return { server, load, publisher }
+      return { load, publisher }
     }
     const timeLeft = () => deadline - Date.now()
     const work = async () => {
-      const processes = await another(peer.name)
+      const processes = { server: await openServer(peer), ...(await openLoad()) }
       return scenario.run(
-        { ...processes, another, peer, redisPort: redis.port, quick: options.quick, timeLeft },
+        { ...processes, openLoad, peer, redisPort: redis.port, quick: options.quick, timeLeft },
         variant,
       )
     }

@@ -55,8 +55,12 @@ export const CODEC_PEERS: Peer[] = [
   { name: 'ours-protobuf', kind: 'bridge', about: 'all clients speak push.protobuf' },
 ]
 
-/** This project without metrics, with limits out of the way. The scenario starts what it is compared with beside it. */
-export const BARE_NODE: Peer = { name: 'ours-off', kind: 'bridge', about: 'no metrics, no limit that is ever reached' }
+/** This project without metrics and limits and with them, as registrations of one process. */
+export const SIDES_PEER: Peer = {
+  name: 'ours-sides',
+  kind: 'bridge',
+  about: 'with metrics and limits, and without, in turns',
+}
 
 /** Not a peer: it writes prebuilt bytes without Redis, to find out how much the loader can take. */
 export const BLASTER: Peer = { name: 'blaster', kind: 'bridge', about: "the loader's own ceiling" }

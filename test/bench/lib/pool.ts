@@ -27,6 +27,8 @@ export interface Offer {
   subprotocol?: string
   /** an address of its own for each client, as a proxy would name it */
   address?: boolean
+  /** default: /ws */
+  path?: string
 }
 
 interface Connection {
@@ -83,7 +85,10 @@ export class Pool {
     const socket = connect({ host: '127.0.0.1', port: this.#port, noDelay: true, onread })
     const connection: Connection = { socket, open: false, live: false, skip: 0, rest: undefined, heard: NOTHING }
     this.connections[index] = connection
-    const path = this.#kind === 'socketio' ? `/socket.io/?EIO=4&transport=websocket&${query}` : `/ws?${query}`
+    const path =
+      this.#kind === 'socketio'
+        ? `/socket.io/?EIO=4&transport=websocket&${query}`
+        : `${this.#offer.path ?? '/ws'}?${query}`
     socket.write(
       `GET ${path} HTTP/1.1\r\nHost: 127.0.0.1:${this.#port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n` +
         `Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n${this.#headers(index)}\r\n`,

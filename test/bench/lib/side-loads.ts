@@ -4,9 +4,9 @@ import { number } from './scenario.ts'
 import type { Side } from './side.ts'
 import { MESSAGE_BYTES } from './stamp.ts'
 
-/** What a side does in its turn: less than a second, so that a pair is as near in time as can be. */
+/** What a side does in its turn, again and again. */
 export interface Load {
-  /** how many things are done in a turn */
+  /** how many things are done at a time */
   size: number
   /** once for each side, before the first turn */
   prepare(side: Side): Promise<void>
@@ -48,8 +48,9 @@ function clientsOf(side: Side, count = CONNECTIONS): Client[] {
   return Array.from({ length: count }, (_, index) => ({ topics: [roomOf(side)], user: userOf(side, index) }))
 }
 
-async function connect({ processes }: Side, clients: Client[]): Promise<void> {
-  const args = { kind: 'bridge', port: processes.server.port, clients, concurrency: 200, offer: { address: true } }
+async function connect({ processes, name }: Side, clients: Client[]): Promise<void> {
+  const offer = { address: true, path: `/${name}/ws` }
+  const args = { kind: 'bridge', port: processes.server.port, clients, concurrency: 200, offer }
   await processes.load.request('connect', args)
 }
 
@@ -96,7 +97,7 @@ async function comeAndGo(side: Side, count: number): Promise<void> {
   const { load, server } = side.processes
   await connect(side, clientsOf(side, count))
   await load.request('leave')
-  while ((await server.request<number>('connections')) > 0)
+  while ((await server.request<number>('connections', { side: side.name })) > 0)
     await new Promise(resolve => setTimeout(resolve, LOOK_EVERY))
 }
 

@@ -1,81 +1,72 @@
 import type { Arrivals } from '../load.ts'
 import type { Processes } from './scenario.ts'
 
-/** One of several nodes that are alive at the same time and work in turns, with a load and a publisher of its own. */
+/** What is compared. `control` is `off` once more: how far equals are apart. */
+export const SIDES = {
+  off: {},
+  metrics: { hasMetrics: true },
+  limits: { hasMetrics: true, hasLimits: true },
+  control: {},
+} as const satisfies Record<string, { hasMetrics?: boolean; hasLimits?: boolean }>
+
+export type SideName = keyof typeof SIDES
+
+/** Milliseconds that a turn has at least: so often are the metrics read. */
+const TURN = 1000
+
+/** When in a turn they are read: while there is work. */
+const SCRAPE_AT = 300
+
+/** One of several registrations of a process that work in turns, with a load and a publisher of its own. */
 export class Side {
-  readonly name: string
+  readonly name: SideName
   /** begins the names of its topics and users: all sides have the same Redis */
   readonly letter: string
   readonly processes: Processes
   readonly problems: string[] = []
-  /** microseconds of CPU for each thing done, by cycle */
+  /** microseconds of CPU for each thing done, by turn */
   readonly cpu: number[] = []
-  /** seconds at work, by cycle */
+  /** the same of the clock */
   readonly time: number[] = []
-  /** milliseconds that each scrape took */
-  readonly scrapes: number[] = []
-  readonly #every: number
-  /** milliseconds at work since the last scrape */
-  #sinceScrape = 0
-  #cpuBefore = 0
-  #done = 0
-  #seconds = 0
-  #scraping: Promise<void> | undefined
 
-  /** `every`: how many milliseconds are between scrapes of its metrics; 0 for none. */
-  constructor(name: string, letter: string, processes: Processes, every: number) {
+  constructor(name: SideName, letter: string, processes: Processes) {
     this.name = name
     this.letter = letter
     this.processes = processes
-    this.#every = every
   }
 
-  begin(): void {
-    this.#cpuBefore = this.processes.server.cpu()
-    this.#done = 0
-    this.#seconds = 0
-  }
-
-  /** All that the process has used since `begin` counts, so that what a collector does after the work is paid as well. */
-  finish(): void {
-    this.cpu.push(((this.processes.server.cpu() - this.#cpuBefore) * 1e6) / this.#done)
-    this.time.push(this.#seconds)
-  }
-
-  dropFirst(): void {
-    this.cpu.shift()
-    this.time.shift()
+  /** What was done so far was to warm up. */
+  forget(): void {
+    for (const values of [this.cpu, this.time]) values.length = 0
   }
 
   /**
-   * Its metrics are read once a second while it works, and never while another side does: one that is alive only a quarter of the time
-   * would otherwise pay for four times as many scrapes as it should.
+   * A turn: `task`, which does `size` things, for a second. All that the process uses meanwhile is counted, and whoever has metrics is
+   * asked for them once: never while another side works, since one that has a quarter of the turns would pay for all scrapes of a second.
    */
   async work(task: () => Promise<void>, size: number): Promise<void> {
+    const { server } = this.processes
+    await server.request('scavenge')
+    const before = server.cpu()
     const began = performance.now()
-    let timer: NodeJS.Timeout | undefined
-    const scrapeIn = (milliseconds: number) => {
-      timer = setTimeout(() => {
-        this.#scraping = this.#scrape()
-        this.#sinceScrape -= this.#every
-        scrapeIn(this.#every)
-      }, milliseconds)
-    }
-    if (this.#every > 0) scrapeIn(Math.max(0, this.#every - this.#sinceScrape))
+    let scraping: Promise<void> | undefined
+    const timer = setTimeout(() => {
+      if ('hasMetrics' in SIDES[this.name]) scraping = this.scrape()
+    }, SCRAPE_AT)
+    let done = 0
+    let spent = 0
     try {
-      await task()
+      while (spent < TURN) {
+        await task()
+        done += size
+        spent = performance.now() - began
+      }
     } finally {
       clearTimeout(timer)
-      const spent = performance.now() - began
-      this.#seconds += spent / 1000
-      this.#sinceScrape += spent
-      this.#done += size
-      await this.#scraping
+      await scraping
     }
-  }
-
-  async end(): Promise<void> {
-    await this.#scraping
+    this.time.push((spent * 1000) / done)
+    this.cpu.push(((server.cpu() - before) * 1e6) / done)
   }
 
   /** Notes what is missing of what the load was to get. */
@@ -83,13 +74,11 @@ export class Side {
     if (missing > 0 || extra > 0) this.problems.push(`${missing} missing, ${extra} too many`)
   }
 
-  async #scrape(): Promise<void> {
-    const began = performance.now()
+  async scrape(): Promise<void> {
     try {
-      const response = await fetch(`http://127.0.0.1:${this.processes.server.port}/metrics`)
+      const response = await fetch(`http://127.0.0.1:${this.processes.server.port}/${this.name}/metrics`)
       const text = await response.text()
       if (!text.includes('push_connections')) throw new Error('there are no metrics in it')
-      this.scrapes.push(performance.now() - began)
     } catch (error) {
       this.problems.push(`a scrape failed: ${(error as Error).message}`)
     }
