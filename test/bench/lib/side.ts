@@ -1,5 +1,7 @@
+import { setTimeout as pause } from 'node:timers/promises'
 import type { Arrivals } from '../load.ts'
 import type { Processes } from './scenario.ts'
+import type { Load } from './side-loads.ts'
 
 /** What is compared. `control` is `off` once more: how far equals are apart. */
 export const SIDES = {
@@ -41,11 +43,12 @@ export class Side {
   }
 
   /**
-   * A turn: `task`, which does `size` things, for a second. All that the process uses meanwhile is counted, and whoever has metrics is
+   * A turn: the load, again and again, for a second. All that the process uses meanwhile is counted, and whoever has metrics is
    * asked for them once: never while another side works, since one that has a quarter of the turns would pay for all scrapes of a second.
    */
-  async work(task: () => Promise<void>, size: number): Promise<void> {
+  async work(load: Load): Promise<void> {
     const { server } = this.processes
+    if (load.rest) await pause(load.rest)
     await server.request('scavenge')
     const before = server.cpu()
     const began = performance.now()
@@ -57,8 +60,8 @@ export class Side {
     let spent = 0
     try {
       while (spent < TURN) {
-        await task()
-        done += size
+        await load.work(this)
+        done += load.size
         spent = performance.now() - began
       }
     } finally {

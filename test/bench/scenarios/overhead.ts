@@ -77,7 +77,7 @@ async function profile(sides: Side[], load: Load): Promise<Shares> {
   const side = sides.find(({ name }) => name === 'limits')!
   const { server } = side.processes
   await server.request('startProfile')
-  for (let turn = 0; turn < PROFILED; turn++) await side.work(() => load.work(side), load.size)
+  for (let turn = 0; turn < PROFILED; turn++) await side.work(load)
   return server.request<Shares>('endProfile')
 }
 
@@ -87,7 +87,7 @@ async function profile(sides: Side[], load: Load): Promise<Shares> {
  */
 async function cycle(sides: Side[], load: Load, count: number): Promise<void> {
   const order = sides.map((_, index) => sides[(index + count) % sides.length]!)
-  for (const side of [...order, ...order.toReversed()]) await side.work(() => load.work(side), load.size)
+  for (const side of [...order, ...order.toReversed()]) await side.work(load)
 }
 
 /** Milliseconds of CPU that a scrape costs while nothing else happens: what the process uses more than without. */
