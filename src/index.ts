@@ -41,14 +41,7 @@ export type { Member } from './protocol/presence.ts'
 export type { Action, Grant, KeyAction, KeyGrant, Right } from './protocol/rights.ts'
 export { isTopic, type Topic } from './protocol/topic.ts'
 export type { HistoryMessage, HistoryQuery, TopicHistory } from './publish/history-page.ts'
-export type {
-  Publications,
-  Publish,
-  PublishedMessage,
-  PublishFailure,
-  PublishOptions,
-  PublishRequest,
-  PublishResult,
-} from './publish/publish.ts'
+export type { Publish, PublishFailure, PublishResult } from './publish/publish.ts'
+export type { Publications, PublishedMessage, PublishOptions, PublishRequest } from './publish/request.ts'
 export type { PublicationSchemas, PublicationsOf } from './publish/schemas.ts'
 export { pushBridge }

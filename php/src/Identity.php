@@ -20,10 +20,21 @@ final class Identity
         $identity['issuedAt'] ??= (int) floor(microtime(true) * 1000);
         $text = Json::encode(array_filter($identity, static fn (mixed $value) => $value !== null), 'the ticket');
         if (strlen($text) > self::MAX_BYTES) {
-            $sentence = 'the ticket has ' . strlen($text) . ' bytes; at most ' . self::MAX_BYTES . ' are kept';
+            $sentence = 'the ticket has ' . strlen($text) . ' bytes; at most ' . self::MAX_BYTES . ' are kept: '
+                . 'allow patterns such as channel:orders.* in place of many topics, and give less data and info';
             throw new PushException('PUSH_ERR_TOO_LARGE', $sentence);
         }
         return $text;
+    }
+
+    /**
+     * How many bytes a ticket for `identity` has left.
+     *
+     * @param array<string, mixed> $identity
+     */
+    public static function room(array $identity): int
+    {
+        return self::MAX_BYTES - strlen(self::encode($identity));
     }
 
     /** @param array<string, mixed> $identity */

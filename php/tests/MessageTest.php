@@ -89,7 +89,8 @@ final class MessageTest extends TestCase
         foreach ($bad as $identity) {
             self::assertNotNull(self::codeOf(static fn () => Identity::encode($identity)), var_export($identity, true));
         }
-        self::assertSame('PUSH_ERR_TOO_LARGE', self::codeOf(static fn () => Identity::encode(['data' => str_repeat('x', 65_536)])));
+        $right = ['topics' => ['channel:a'], 'actions' => ['presence'], 'info' => str_repeat('x', 1000)];
+        self::assertSame('PUSH_ERR_TOO_LARGE', self::codeOf(static fn () => Identity::encode(['allow' => array_fill(0, 128, $right)])));
     }
 
     public function testWhatRedisSaysAboutAFailureHasNoPayloadInIt(): void

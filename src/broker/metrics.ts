@@ -77,3 +77,4 @@ export type CounterName =
   | 'ingress_refused_total'
   | 'ingress_failed_total'
   | 'ingress_dead_letters_total'
+  | 'ingress_lost_total'

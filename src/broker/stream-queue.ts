@@ -19,6 +19,8 @@ export interface StreamQueueOptions {
   readonly deadLetters: number
   /** Whether what every group has handled is removed. */
   readonly trim: boolean
+  /** They were removed from the stream before they were acknowledged, and no node goes on with them. */
+  lost(ids: readonly string[]): void
   /** The consumer group was not there, for the first time or because somebody removed it; it has been made. */
   created(isFirst: boolean): void
 }

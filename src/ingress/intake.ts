@@ -87,6 +87,12 @@ export class Intake {
     this.#dead += by
   }
 
+  /** So many messages are gone from the queue, and nobody had published them. */
+  countLost(by: number): void {
+    const { name, metrics } = this.#parts
+    metrics.count('ingress_lost_total', by, name)
+  }
+
   async #judge(body: Uint8Array | string, key: string): Promise<Verdict> {
     const request = parse(body, this.#parts.maxBytes * BODY_ROOM)
     const results = await this.#publisher.publishAll(this.#split(request, key))

@@ -66,7 +66,10 @@ function encodeTicket(identity: Authentication): { text: string; user: string | 
   const text = toJson({ user, join, allow, data, info, ...times })
   const bytes = Buffer.byteLength(text)
   if (bytes > MAX_TICKET_BYTES) {
-    throw new errors.TOO_LARGE(`the ticket has ${bytes} bytes; at most ${MAX_TICKET_BYTES} are kept`)
+    throw new errors.TOO_LARGE(
+      `the ticket has ${bytes} bytes; at most ${MAX_TICKET_BYTES} are kept: allow patterns such as channel:orders.* ` +
+        'in place of many topics, and give less data and info',
+    )
   }
   return { text, user: holder.user }
 }

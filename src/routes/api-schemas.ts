@@ -4,7 +4,7 @@ import { ExplanationSchema as ExplainAnswer, NodesSchema as NodesAnswer } from '
 import { MAX_TICKET_TTL, TICKET_TTL } from '../node/tickets.ts'
 import { MAX_BUSIEST } from '../protocol/question.ts'
 import { ACTIONS } from '../protocol/rights.ts'
-import { MAX_BATCH, PublishRequestSchema as PublicationBody } from '../publish/publish.ts'
+import { MAX_BATCH, PublishRequestSchema as PublicationBody } from '../publish/request.ts'
 
 /** The bodies and answers of the push API, for its document and its tests. Calls check what they are given by themselves. */
 

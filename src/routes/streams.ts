@@ -31,6 +31,9 @@ const HEADERS = {
   'cache-control': 'no-store, no-transform',
   'x-accel-buffering': 'no',
   'x-content-type-options': 'nosniff',
+  // Who comes back over the same TCP connection comes to the same node, which may be draining. And a client that leaves a
+  // stream may keep an idle connection for as long as `Keep-Alive` says it may.
+  connection: 'close',
 }
 
 /** From a request that was let in to the end of its stream. */

@@ -29,7 +29,7 @@ function setUp(...names: string[]) {
     failed: tell('failed'),
     outgrown: tell('outgrown'),
   })
-  return { access, names, questions, told }
+  return { access, client, names, questions, told }
 }
 
 test('the answer to an older question takes nothing that a newer one gave', async () => {
@@ -102,7 +102,7 @@ test('attempts get rarer while the backend fails', async t => {
   t.mock.method(Math, 'random', () => 1)
   const { access, questions } = setUp('a')
   access.want()
-  for (const wait of [5000, 10_000, 20_000, 40_000, 60_000, 60_000]) {
+  for (const wait of [1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000]) {
     await turn()
     const { length } = questions
     questions.at(-1)!.answer({ ticket: 'some', denied: { a: 500 } })
@@ -114,5 +114,64 @@ test('attempts get rarer while the backend fails', async t => {
     await turn()
     assert.equal(questions.length, length + 1)
   }
+  access.end()
+})
+
+test('attempts get rarer while the node takes no identity, and not for ever', async t => {
+  t.mock.timers.enable({ apis: ['setTimeout'] })
+  t.mock.method(Math, 'random', () => 1)
+  const { access, client, names, questions, told } = setUp('a')
+  const spent = Object.assign(new Error('the ticket is spent'), { code: 'PUSH_ERR_UNAUTHENTICATED' })
+  const taken = client.authenticate
+  client.authenticate = () => Promise.reject(spent)
+  const askedAfter = async (wait: number) => {
+    await turn()
+    const { length } = questions
+    questions.at(-1)!.answer({ ticket: 'some' })
+    await turn()
+    t.mock.timers.tick(wait - 1)
+    await turn()
+    assert.equal(questions.length, length)
+    t.mock.timers.tick(1)
+    await turn()
+    assert.equal(questions.length, length + 1)
+  }
+  access.want()
+  for (const wait of [1000, 2000, 4000]) await askedAfter(wait)
+  assert.deepEqual(told, Array(3).fill('failed a'))
+  client.authenticate = taken
+  questions.at(-1)!.answer({ ticket: 'good' })
+  await turn()
+  assert.equal(told.at(-1), 'granted a')
+
+  names.push('b')
+  access.want()
+  client.authenticate = () => Promise.reject(spent)
+  await askedAfter(1000)
+  access.end()
+})
+
+test('a backend that fails before there is a connection is told at once, and one that does not answer is not', async () => {
+  const answers: [number | undefined, string[]][] = [
+    [500, ['failed a']],
+    [429, ['failed a']],
+    [403, ['failed a']],
+    [undefined, []],
+  ]
+  for (const [status, expected] of answers) {
+    const { access, client, questions, told } = setUp('a')
+    client.state = 'connecting'
+    const ticket = access.ticket()
+    questions[0]!.fail(new ChannelError('no', status === undefined ? {} : { status }))
+    await assert.rejects(ticket, ChannelError)
+    assert.deepEqual(told, expected, `${status}`)
+    access.end()
+  }
+  // The identity of an open connection ends later, and until then its channels are heard.
+  const { access, questions, told } = setUp('a')
+  const ticket = access.ticket()
+  questions[0]!.fail(new ChannelError('no', { status: 500 }))
+  await assert.rejects(ticket, ChannelError)
+  assert.deepEqual(told, [])
   access.end()
 })

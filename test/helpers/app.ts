@@ -4,6 +4,7 @@ import { Writable } from 'node:stream'
 import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify'
 import { type ClientOptions, WebSocket } from 'ws'
 import pushBridge, { type PushBridgeOptions } from '../../src/index.ts'
+import type { Right } from '../../src/protocol/rights.ts'
 import { type OpenOptions, openConnection as open } from '../../src/testing.ts'
 import { PATIENCE, within } from './waiting.ts'
 
@@ -28,6 +29,14 @@ export const OPEN: PushBridgeOptions = {
     return { allow: ['channel:*'], ...(user !== undefined && { user }) }
   },
 }
+
+/** As many rights as a connection may have channels, and more than a ticket holds. */
+export const manyRights = (): Right[] =>
+  Array.from({ length: 128 }, (_, n) => ({
+    topics: `channel:r${n}`,
+    actions: ['subscribe', 'presence'],
+    info: 'x'.repeat(1000),
+  }))
 
 /** An application with a log to look at; `set` registers whatever the test needs. Listens, and ends with the test. */
 export async function buildApp(

@@ -269,6 +269,25 @@ test('what a node had that is gone is taken by another, and its name is removed'
   await until(async () => !(await names()).includes('gone'), 'the name of the node that is gone is removed')
 })
 
+test('what was removed from the stream while a node had it that is gone is counted, and logged once', async t => {
+  const prefix = newPrefix()
+  const key = `${prefix}ingress`
+  await putAll(prefix, requests('channel:r', 0, 250))
+  await redis.admin.xgroup('CREATE', key, 'bridge', '0')
+  await redis.admin.xreadgroup('GROUP', 'bridge', 'gone', 'COUNT', 250, 'STREAMS', key, '>')
+  await redis.admin.xtrim(key, 'MAXLEN', 200)
+  const { app, log } = await startApp(t, { prefix, streams: { claimAfter: 200, count: 500 } })
+  await untilEmpty(prefix)
+  assert.deepEqual(await recorded(prefix, 'channel:r'), numbers(50, 250))
+  const pending = async () => ((await redis.admin.xpending(key, 'bridge')) as [number])[0]
+  await until(async () => (await pending()) === 0, 'nothing waits for a node')
+  assert.equal((await app.push.status()).metrics['ingress_lost_total{streams}'], 50)
+  assert.equal(
+    log.filter(({ msg }) => msg === 'push: messages of an ingress were removed before they were done').length,
+    1,
+  )
+})
+
 test('a message that ended too many nodes is a dead letter, and no further node gets it', async t => {
   const prefix = newPrefix()
   const key = `${prefix}ingress`

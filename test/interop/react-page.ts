@@ -1,4 +1,4 @@
-/** The page of react.test.ts: bundled, run by a browser. */
+/** The page of react.test.ts: bundled, run by a browser. With `?blocked` it is in a network that lets no WebSocket through. */
 import { createElement as h, lazy, type ReactNode, StrictMode, Suspense, useState } from 'react'
 import { createRoot } from 'react-dom/client'
 import {
@@ -11,6 +11,7 @@ import {
 } from '../../src/client/react/index.ts'
 
 const ROOM = 'channel:room'
+const isBlocked = location.search === '?blocked'
 
 declare global {
   interface Window {
@@ -24,6 +25,13 @@ window.heard = []
 const arrival = new Promise<void>(resolve => {
   window.arrive = resolve
 })
+
+/** Browsers connect to no such port. */
+class Blocked extends WebSocket {
+  constructor() {
+    super('ws://127.0.0.1:9/blocked')
+  }
+}
 
 function Messages(): ReactNode {
   const { messages, state, error } = useMessages(ROOM, { limit: 3 })
@@ -50,7 +58,12 @@ function Refused(): ReactNode {
 }
 
 function Room(): ReactNode {
-  return [Messages, Listener, People, Refused].map((Part, key) => h(Part, { key }))
+  const [isHeard, hear] = useState(true)
+  return [
+    ...[Messages, People, Refused].map(Part => h(Part, { key: Part.name })),
+    isHeard && h(Listener, { key: 'Listener' }),
+    h('button', { type: 'button', id: 'mute', key: 'mute', onClick: () => hear(false) }, 'mute'),
+  ]
 }
 
 const LateRoom = lazy(() => arrival.then(() => ({ default: Room })))
@@ -73,10 +86,13 @@ function Page(): ReactNode {
   const [isShown, show] = useState(true)
   return h(
     PushProvider,
-    { url: '/ws?user=ann', options: { positions: 'session' } },
+    {
+      url: '/ws?user=ann',
+      options: { positions: 'session', ...(isBlocked && { fallback: true, WebSocket: Blocked }) },
+    },
     h(State),
     h('button', { type: 'button', id: 'again', onClick: () => setVisit(visit + 1) }, `visit ${visit}`),
-    h('button', { type: 'button', id: 'hide', onClick: () => show(false) }, 'hide'),
+    h('button', { type: 'button', id: 'hide', onClick: () => show(!isShown) }, isShown ? 'hide' : 'show'),
     isShown && h(Suspense, { key: visit, fallback: h('p', { id: 'fallback' }, 'loading') }, h(LateRoom)),
   )
 }

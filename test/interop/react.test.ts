@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { after, before, type TestContext, test } from 'node:test'
 import { build } from 'esbuild'
 import { type Browser, chromium, type Page } from 'playwright-core'
+import { LINGER } from '../../src/client/react/shared-client.ts'
 import { createPublisher, type ScriptPublisher } from '../../src/publisher.ts'
 import { listenTo } from '../helpers/listener.ts'
 import { cleanups, path, startInteropNode, temporaryFolder } from '../helpers/processes.ts'
@@ -43,27 +44,32 @@ interface Sent {
   payload?: { topic?: string; presence?: boolean }
 }
 
-/** The page of a node, what it sends, and what it says on the console. */
-async function openPage(t: TestContext, origin: string) {
+/** The page of a node, what it sends, its streams, and what it says on the console. */
+async function openPage(t: TestContext, origin: string, query = '') {
   const context = await browser.newContext()
   t.after(() => context.close())
   const page = await context.newPage()
   const said: string[] = []
   const sent: Sent[] = []
   const sockets = new Inbox<string>('a WebSocket of the page')
+  const streams: URL[] = []
+  page.on('request', request => {
+    const url = new URL(request.url())
+    if (url.pathname === '/ws/-/events') streams.push(url)
+  })
   const isExpected =
-    /is no topic|no welcome from|WebSocket connection to|Download the React DevTools|Failed to load resource/
+    /is no topic|no welcome from|WebSocket connection to|Download the React DevTools|Failed to load resource|a proxy hold/
   page.on('console', message => isExpected.test(message.text()) || said.push(message.text()))
   page.on('pageerror', error => said.push(String(error)))
   page.on('websocket', socket => {
     sockets.put(socket.url())
     socket.on('framesent', ({ payload }) => sent.push(JSON.parse(String(payload))))
   })
-  await page.goto(`${origin}/page`)
+  await page.goto(`${origin}/page${query}`)
   /** What the page sent about the room, without pings. */
   const about = (type: string, hasPresence = false) =>
     sent.filter(it => it.type === type && it.payload?.topic === ROOM && !!it.payload.presence === hasPresence).length
-  return { page, said, sent, sockets, about }
+  return { page, said, sent, sockets, streams, about }
 }
 
 const shows = (page: Page, selector: string, hasText: string | RegExp) => page.locator(selector, { hasText }).waitFor()
@@ -154,4 +160,60 @@ test('a page that is loaded again goes on where it was', async t => {
   await page.goto(`${node.origin}/page`)
   await arrive()
   await shows(page, '#messages', /: meanwhile/)
+})
+
+test('hooks in a network without WebSocket, on a node that is killed', async t => {
+  const port = await freePort()
+  const env = { PORT: String(port), SCRIPT_FILE: script, PRESENCE }
+  const node = await startInteropNode(t, redis.url, env)
+  const { page, said, streams } = await openPage(t, node.origin, '?blocked')
+  const opened = async () => (await node.status()).metrics.connections_opened_total!
+  await page.locator('#state[data-state="open"]').waitFor()
+  await page.evaluate('arrive()')
+  const subscribed = () => page.locator('#messages[data-state="subscribed"]').waitFor()
+  await subscribed()
+  await shows(page, '#refused', 'failed PUSH_ERR_TOPIC')
+  await page.locator('#people[data-known="false"]').waitFor()
+  assert.deepEqual(
+    streams.map(({ searchParams }) => searchParams.getAll('topics')),
+    [[], [ROOM]],
+    'all components of one commit come with one stream',
+  )
+  await say('one', 1)
+  await shows(page, '#messages', 'one')
+  const before = await opened()
+
+  // One of two components goes, for longer than a topic is kept without any.
+  await page.locator('#mute').click()
+  await page.locator('#label').waitFor({ state: 'detached' })
+  await page.evaluate(`new Promise(resolve => setTimeout(resolve, ${LINGER + 1}))`)
+  await say('two', 1)
+  await shows(page, '#messages', 'one,two')
+  assert.deepEqual(await page.evaluate('heard'), ['old one'])
+
+  // All go and come back within that time.
+  await page.evaluate(`(async () => {
+    const button = document.querySelector('#hide')
+    button.click()
+    while (document.querySelector('#messages')) await new Promise(resolve => setTimeout(resolve))
+    button.click()
+  })()`)
+  await subscribed()
+  await say('three', 1)
+  await shows(page, '#messages', /: three/)
+  assert.equal(await opened(), before, 'no other stream')
+
+  await node.program.stop('SIGKILL')
+  await page.locator('#state[data-state="waiting"]').waitFor()
+  await say('four')
+  await startInteropNode(t, redis.url, env)
+  await shows(page, '#messages', /: three,four/)
+  await subscribed()
+  await say('five', 1)
+  await shows(page, '#messages', /: three,four,five/)
+
+  // The last component goes, and a stream without the room takes the place of this one.
+  await page.locator('#hide').click()
+  await until(() => streams.at(-1)!.searchParams.getAll('topics').length === 0, 'a stream without the room')
+  assert.deepEqual(said, [])
 })

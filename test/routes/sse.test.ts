@@ -44,6 +44,29 @@ test('the stream begins with its headers, when to come back, and the welcome of 
   assert.ok(features.includes('history'))
 })
 
+test('a connection that carried a stream carries nothing else', async t => {
+  const { app, port } = await build(t)
+  const fetchStream = async (signal?: AbortSignal) => {
+    const response = await fetch(`http://127.0.0.1:${port}/ws/-/events?user=7`, { signal: signal ?? null })
+    const reader = response.body!.getReader()
+    await reader.read()
+    return reader
+  }
+  const connections = () => new Promise<number>(resolve => app.server.getConnections((_error, count) => resolve(count)))
+  const isOver = () => until(async () => (await connections()) === 0, 'no connection is left')
+
+  const read = await fetchStream()
+  await app.push.close('user:7', 1012, 'restart')
+  while (!(await read.read()).done);
+  await isOver()
+  // The fetch of Node then opens another one, in case that it is needed soon.
+  const leaving = new AbortController()
+  const left = await fetchStream(leaving.signal)
+  leaving.abort()
+  await assert.rejects(left.read(), { name: 'AbortError' })
+  await isOver()
+})
+
 test('a publication comes as the same text as over the WebSocket, on all its topics', async t => {
   const { app, port } = await build(t)
   const reader = await openStream(t, port, `?user=7&${topicsOf('channel:a,b', 'channel:ünï').slice(1)}`)

@@ -100,6 +100,9 @@ test('who, close, revoke and ticket', async t => {
   assert.match((await run('status')).out, /^broker +connected +nodes\nredis +true +1\n$/)
 })
 
+/** As many topics as a connection may have, with names as long as they may be, some times over. */
+const LARGE_TICKET = `ticket --allow ${Array.from({ length: 350 }, (_, n) => `channel:${'x'.repeat(190)}${n}`).join(',')}`
+
 const WRONG: [line: string, code: number, message: RegExp][] = [
   [
     'publish channel:a',
@@ -119,10 +122,11 @@ const WRONG: [line: string, code: number, message: RegExp][] = [
   ['publish channel:a welcome', EXIT.failed, /^PUSH_ERR_RESERVED_TYPE: /],
   ['close channel:a', EXIT.failed, /^PUSH_ERR_TOPIC: /],
   ['ticket --ttl 0', EXIT.failed, /^PUSH_ERR_FIELD: the ttl of a ticket/],
+  [LARGE_TICKET, EXIT.failed, /^PUSH_ERR_TOO_LARGE: the ticket has \d+ bytes; .*: allow patterns such as/],
 ]
 
 for (const [line, expected, message] of WRONG) {
-  test(`wrong: ${line}`, async t => {
+  test(`wrong: ${line.slice(0, 60)}`, async t => {
     const { run } = await build(t)
     const { code, out, err } = await run(line)
     assert.deepEqual([code, out], [expected, ''])

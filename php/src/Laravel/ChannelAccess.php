@@ -5,6 +5,7 @@ declare(strict_types=1);
 namespace FastifyPushBridge\Laravel;
 
 use FastifyPushBridge\Identity;
+use FastifyPushBridge\Json;
 use FastifyPushBridge\PushException;
 use Illuminate\Auth\Access\AuthorizationException;
 use Illuminate\Broadcasting\Broadcasters\UsePusherChannelConventions;
@@ -23,6 +24,9 @@ final class ChannelAccess
 
     /** More are no page of this application. */
     private const MAX_ASKED = 1_000;
+
+    /** The status of a channel for whose right, with what others see of the user there, the ticket has no room. */
+    private const TOO_LARGE = 413;
 
     /**
      * @param \Closure(mixed, string): mixed $verify what the callback of a channel returned
@@ -44,20 +48,33 @@ final class ChannelAccess
     {
         $asked = self::checked($names);
         $names = array_slice($asked, 0, self::MAX_CHANNELS);
-        $user = $this->userOf($request, $names);
-        $allow = [];
+        $identity = $this->identityOf($request, $names);
+        $room = Identity::room($identity);
         // To refuse the whole list would silence a page for ever that opened one channel too many.
         $denied = array_fill_keys(array_slice($asked, self::MAX_CHANNELS), 400);
         foreach ($names as $name) {
-            $right = $this->rightOn($request, $name, $user);
-            is_int($right) ? $denied[$name] = $right : $allow[] = $right;
+            $right = $this->rightOn($request, $name, $identity['user']);
+            // With a comma.
+            $bytes = is_int($right) ? 0 : strlen(Json::encode($right, $name)) + 1;
+            if (is_int($right) || $bytes > $room) {
+                $denied[$name] = is_int($right) ? $right : self::TOO_LARGE;
+                continue;
+            }
+            $identity['allow'][] = $right;
+            $room -= $bytes;
         }
+        return ['identity' => $identity, 'denied' => $denied];
+    }
+
+    /** @return array<string, mixed> without any right */
+    private function identityOf(mixed $request, array $names): array
+    {
+        $identity = ['user' => $this->userOf($request, $names), 'allow' => []];
         $expires = $this->config['expires'] ?? null;
-        $identity = ['user' => $user, 'allow' => $allow];
         if ($expires !== null && $expires !== '') {
             $identity['expires'] = (int) ((microtime(true) + (int) $expires) * 1000);
         }
-        return ['identity' => $identity, 'denied' => $denied];
+        return $identity;
     }
 
     /** @return list<string> */

@@ -4,6 +4,7 @@ declare(strict_types=1);
 
 namespace FastifyPushBridge\Tests\Frameworks;
 
+use FastifyPushBridge\Identity;
 use FastifyPushBridge\Laravel\PushBroadcaster;
 use FastifyPushBridge\Laravel\PushServiceProvider;
 use FastifyPushBridge\Publisher;
@@ -45,6 +46,7 @@ final class LaravelTest extends TestCase
         $driver->channel('late', static fn ($user) => throw new NotFoundHttpException());
         $driver->channel('policy', static fn ($user) => throw new AuthorizationException());
         $driver->channel('long', static fn ($user) => ['text' => str_repeat('x', 2000)]);
+        $driver->channel('large.{id}', static fn ($user, $id) => ['text' => str_repeat('x', 1000)]);
         $driver->channel('staff', static fn ($user) => true, ['guards' => ['staff']]);
         return $driver;
     }
@@ -157,6 +159,19 @@ final class LaravelTest extends TestCase
         // As many as one may ask for, one of them twice.
         [$identity, $denied] = $this->ask([...array_slice($names, 0, 999), 'news-1']);
         self::assertSame([128, 999 - 128], [count($identity['allow']), count($denied)]);
+    }
+
+    public function testChannelsForWhichATicketHasNoRoomAreDeniedAndTheOthersGranted(): void
+    {
+        // What others see of the user is so large that 128 channels do not fit into one ticket.
+        $rooms = array_map(static fn (int $n) => "presence-large.$n", range(1, 100));
+        [$identity, $denied] = $this->ask([...$rooms, 'news']);
+        $granted = count($identity['allow']) - 1;
+        self::assertSame(self::right('news', 'subscribe'), end($identity['allow']));
+        self::assertSame(array_fill_keys(array_slice($rooms, $granted), 413), $denied);
+        $bytes = strlen(Identity::encode($identity));
+        self::assertLessThanOrEqual(65_536, $bytes);
+        self::assertGreaterThan(64_000, $bytes, 'as many as there is room for');
     }
 
     public function testTooManyChannelsAndOthersThanNamesAreRefused(): void

@@ -3,7 +3,9 @@ import type { DeathCause, QueuedMessage, StreamQueue, StreamQueueOptions } from 
 import type { Command } from './commands.ts'
 import { Lease } from './lease.ts'
 import type { Masters } from './masters.ts'
+import { RemovedEntries } from './removed-entries.ts'
 import { StreamGroups } from './stream-groups.ts'
+import { claimedIn, entriesOfStream, isWithoutGroup, messagesIn, type Pending, saidBy } from './stream-replies.ts'
 
 /** Milliseconds that Redis has for a command, besides those for which it waits for a message. */
 const TIMEOUT = 2000
@@ -37,6 +39,7 @@ export class RedisStreamQueue implements StreamQueue {
   readonly #options: StreamQueueOptions
   readonly #groups: StreamGroups
   readonly #lease: Lease
+  readonly #removed: RemovedEntries
   #isKnown = false
   /** Where the next search for messages of nodes that are gone begins. */
   #cursor = '0-0'
@@ -48,6 +51,7 @@ export class RedisStreamQueue implements StreamQueue {
     this.#options = options
     const { masters, key, consumer } = parts
     this.#lease = new Lease(masters, { key: `${key}:lead`, owner: consumer, ttl: options.claimAfter })
+    this.#removed = new RemovedEntries({ masters, key, lost: options.lost })
     this.#groups = new StreamGroups(
       { ...parts, ask: command => this.#ask(command) },
       {
@@ -86,16 +90,29 @@ export class RedisStreamQueue implements StreamQueue {
     const claimed: QueuedMessage[] = []
     do {
       const command: Command = ['XAUTOCLAIM', key, group, consumer, idle, this.#cursor, 'COUNT', count - claimed.length]
-      const reply = (await this.#inGroup(() => this.#ask(command, { asBytes: true }))) as [Buffer, unknown]
-      this.#cursor = String(reply[0])
-      claimed.push(...(await this.#withTries(messagesIn(reply[1]))))
+      const reply = claimedIn(await this.#inGroup(() => this.#ask(command, { asBytes: true })))
+      this.#cursor = reply.cursor
+      claimed.push(...(await this.#withTries(reply.messages)))
+      this.#removed.tell(reply.removed)
+      if (reply.hasNameless) await this.#dropNameless(claimed)
       // Redis looks at a part of what is pending only, and may find nothing there although there is more.
     } while (this.#cursor !== '0-0' && claimed.length < count)
     return claimed
   }
 
+  /** Of what this node has now, some is no longer in the stream. */
+  async #dropNameless(claimed: readonly QueuedMessage[]): Promise<void> {
+    const known = new Set(claimed.map(({ id }) => id))
+    const own = (await this.#pending()).map(([id]) => id)
+    const gone = await this.#removed.among(own.filter(id => !known.has(id)))
+    await this.acknowledge(gone)
+    this.#removed.tell(gone)
+  }
+
   async lead(): Promise<'no' | 'new' | 'still'> {
     const answer = await this.#lease.hold()
+    // What it had is another node's to finish.
+    if (answer !== 'still') this.#removed.giveUp()
     // Whatever is pending now, from the oldest on.
     if (answer === 'new') this.#cursor = '0-0'
     return answer
@@ -116,30 +133,37 @@ export class RedisStreamQueue implements StreamQueue {
     })
   }
 
-  async keep(ids: readonly string[]): Promise<ReadonlySet<string>> {
+  keep(ids: readonly string[]): Promise<ReadonlySet<string>> {
+    return this.#removed.during(() => this.#keep(ids))
+  }
+
+  async #keep(ids: readonly string[]): Promise<ReadonlySet<string>> {
     const own = new Set((await this.#pending()).map(([id]) => id))
     const kept = ids.filter(id => own.has(id))
     // Only its own: to claim what another node has claimed meanwhile would have both publish it.
     if (kept.length > 0) await this.#reclaim(kept, [])
-    return new Set(kept)
+    return new Set(ids.filter(id => own.has(id) || this.#removed.has(id)))
   }
 
   async noteTries(id: string, tries: number): Promise<void> {
-    await this.#reclaim([id], ['RETRYCOUNT', tries])
+    await this.#removed.during(() => this.#reclaim([id], ['RETRYCOUNT', tries]))
     this.#excused.delete(id)
   }
 
   async excuse(ids: readonly string[]): Promise<void> {
     const fresh = new Set(ids.filter(id => !this.#excused.has(id)))
     if (fresh.size === 0) return
-    // As in keep: only its own.
-    const pending = (await this.#pending()).filter(([id]) => fresh.has(id))
-    for (const [tries, some] of this.#byTries(pending)) await this.#reclaim(some, ['RETRYCOUNT', tries])
-    for (const [id] of pending) this.#excused.add(id)
+    await this.#removed.during(async () => {
+      // As in keep: only its own.
+      const pending = (await this.#pending()).filter(([id]) => fresh.has(id))
+      for (const [tries, some] of this.#byTries(pending)) await this.#reclaim(some, ['RETRYCOUNT', tries])
+      for (const [id] of pending) this.#excused.add(id)
+    })
   }
 
   async acknowledge(ids: readonly string[]): Promise<void> {
     if (ids.length > 0) await this.#ask(['XACK', this.#parts.key, this.#options.group, ...ids])
+    this.#removed.settle(ids)
   }
 
   /** First written, then acknowledged: a failure between the two makes a second letter, and never none. */
@@ -170,15 +194,20 @@ export class RedisStreamQueue implements StreamQueue {
   async close(): Promise<void> {
     this.stopReading()
     try {
-      // Those whose answer was lost with the link as well.
-      const given = this.#byTries(await this.#pending())
-      // Redis counts whom it gives them to next: an end in order is no failure of theirs.
-      const how = ['IDLE', this.#options.claimAfter, 'RETRYCOUNT']
-      for (const [tries, ids] of given) await this.#reclaim(ids, [...how, tries])
+      await this.#removed.during(() => this.#giveBack())
       await this.#lease.release()
     } catch {
       // All that is another node's after claimAfter.
     }
+    this.#removed.giveUp()
+  }
+
+  async #giveBack(): Promise<void> {
+    // Those whose answer was lost with the link as well.
+    const given = this.#byTries(await this.#pending())
+    // Redis counts whom it gives them to next: an end in order is no failure of theirs.
+    const how = ['IDLE', this.#options.claimAfter, 'RETRYCOUNT']
+    for (const [tries, ids] of given) await this.#reclaim(ids, [...how, tries])
   }
 
   /** What this node has not acknowledged. */
@@ -203,7 +232,8 @@ export class RedisStreamQueue implements StreamQueue {
 
   async #reclaim(ids: readonly string[], how: (string | number)[]): Promise<void> {
     const { key, consumer } = this.#parts
-    await this.#ask(['XCLAIM', key, this.#options.group, consumer, 0, ...ids, ...how, 'JUSTID'])
+    const claimed = await this.#ask(['XCLAIM', key, this.#options.group, consumer, 0, ...ids, ...how, 'JUSTID'])
+    await this.#removed.note(ids, claimed)
   }
 
   async #ask(
@@ -245,38 +275,3 @@ export class RedisStreamQueue implements StreamQueue {
     this.#cursor = '0-0'
   }
 }
-
-type Pending = [id: string, consumer: string, idle: number, tries: number]
-
-/** What Redis said, if it said something. */
-function saidBy(error: unknown): string {
-  return isPushError(error) && error.cause instanceof Error ? error.cause.message : ''
-}
-
-/** UNBLOCKED: the stream was removed while a read waited. */
-function isWithoutGroup(error: unknown): boolean {
-  return /^(NOGROUP|UNBLOCKED|ERR no such key)/.test(saidBy(error))
-}
-
-/** RESP2 has a list of streams, RESP3 a map; there is one in either. Null: nothing came in time. */
-function entriesOfStream(reply: unknown): unknown {
-  if (!Array.isArray(reply)) return []
-  const [first, second] = reply as unknown[]
-  return Array.isArray(first) ? first[1] : second
-}
-
-/** An entry that was deleted is null, or has no fields. */
-function messagesIn(entries: unknown): Omit<QueuedMessage, 'tries'>[] {
-  return ((entries ?? []) as ([Buffer, Buffer[] | null] | null)[]).flatMap(entry => {
-    if (!entry) return []
-    const [id, fields] = entry
-    return [{ id: String(id), body: fields ? bodyIn(fields) : undefined }]
-  })
-}
-
-function bodyIn(fields: readonly Buffer[]): Buffer | undefined {
-  const at = fields.findIndex((field, i) => i % 2 === 0 && field.equals(BODY))
-  return at < 0 ? undefined : fields[at + 1]
-}
-
-const BODY = Buffer.from('body')

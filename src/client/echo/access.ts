@@ -1,7 +1,8 @@
 import type { Client } from '../index.ts'
 import { type Admission, ChannelError } from './options.ts'
 
-const RETRY = 5000
+/** As the client asks again for a topic: most failures last for a moment, and a channel should not be silent for longer. */
+const RETRY = 1000
 const MAX_RETRY = 60_000
 /** Too slow, too early, too many: a later attempt may get another answer. */
 const PASSING = [408, 425, 429]
@@ -68,8 +69,7 @@ export class Access {
       }
       return ticket
     } catch (error) {
-      // The client says so as well, tries again, and knows nothing of channels.
-      if (isLast() && isRefusal(error)) for (const name of names) this.events.failed(name, error)
+      if (isLast() && this.concernsChannels(error)) for (const name of names) this.events.failed(name, error)
       throw error
     }
   }
@@ -98,6 +98,13 @@ export class Access {
   private question(): () => boolean {
     const number = ++this.questions
     return () => number === this.questions && !this.isOver
+  }
+
+  /** The client says so as well, tries again, and knows nothing of channels. */
+  private concernsChannels(error: unknown): error is ChannelError {
+    if (isRefusal(error)) return true
+    // An open connection still has its channels, and without an answer it is the page that is cut off.
+    return this.client.state !== 'open' && error instanceof ChannelError && error.status !== undefined
   }
 
   private begin(): void {
@@ -139,7 +146,7 @@ export class Access {
       const { ticket, denied } = await this.ask(names)
       if (isSame() && isLast()) this.settle(denied)
       if (isSame()) await this.client.authenticate({ ticket })
-      if (isSame()) for (const name of names) if (!denied.has(name)) this.grant(name)
+      if (isSame()) this.took(names.filter(name => !denied.has(name)))
     } catch (error) {
       if (isSame()) this.failed(error)
     }
@@ -165,7 +172,12 @@ export class Access {
       this.fail(name, new ChannelError('the backend failed to say whether the channel may be heard', { status }))
     }
     if (failed.length > 0) this.askLater()
-    else this.failures = 0
+  }
+
+  /** The node has taken the new identity. Only now: a node that takes none is not asked ever again at the first pace. */
+  private took(names: readonly string[]): void {
+    for (const name of names) this.grant(name)
+    if (this.failing.size === 0) this.failures = 0
   }
 
   private grant(name: string): void {

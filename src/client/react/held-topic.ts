@@ -117,19 +117,21 @@ export class HeldTopic {
     if (this.channel.state !== 'failed') this.become('subscribing', this.channel.error)
   }
 
-  leave(): void {
+  /** `wasStream`: the last welcome was that of an event stream. There may be no connection at the moment. */
+  leave(wasStream: boolean): void {
     this.hasLeft = true
     clearTimeout(this.timer)
     clearTimeout(this.retry)
     this.stopRoster()
     // A topic that the connection has by itself, such as that of its user, is not for a component to leave.
-    if (!this.isOwn) this.client.unsubscribe(this.topic)
+    if (!this.isOwn(wasStream)) this.client.unsubscribe(this.topic)
   }
 
-  /** The welcome of an event stream names all topics that were asked for. */
-  private get isOwn(): boolean {
-    const isNamed = Object.hasOwn(this.client.welcome?.topics ?? {}, this.topic)
-    return isNamed && (this.client.transport !== 'sse' || !this.topic.startsWith('channel:'))
+  private isOwn(wasStream: boolean): boolean {
+    const { topics = {}, user } = this.client.welcome ?? {}
+    // The welcome of an event stream names all topics that were asked for, too.
+    if (wasStream && !this.topic.startsWith('connection:')) return ['all', `user:${user}`].includes(this.topic)
+    return Object.hasOwn(topics, this.topic)
   }
 
   private call(): void {

@@ -27,6 +27,8 @@ export class SharedClient {
   /** What a server renders with. */
   readonly given: Client | undefined
   state: State
+  /** The last welcome was that of an event stream. The client itself says so only while it is open. */
+  private wasStream = false
   private connect: () => Client
   private mounts = 0
   private timer: ReturnType<typeof setTimeout> | undefined
@@ -68,10 +70,11 @@ export class SharedClient {
     const client = this.connect()
     this.client = client
     this.state = { state: client.state }
+    this.wasStream = client.transport === 'sse'
     this.stops = [
       client.listen('state', detail => this.entered(detail)),
       // At `welcome`, not at `open`: then the client has asked for its topics again by itself.
-      client.listen('welcome', () => this.each(topic => topic.welcomed())),
+      client.listen('welcome', () => this.welcomed(client.transport === 'sse')),
       client.listen('subscribed', ({ topic }) => this.topics.get(topic)?.subscribed()),
       client.listen('unsubscribed', ({ topic }) =>
         this.topics.get(topic)?.failed(new ClientError('UNSUBSCRIBED', `the server unsubscribed ${topic}`)),
@@ -91,7 +94,7 @@ export class SharedClient {
     return () => {
       if (isHeld && held.release()) {
         held.timer = setTimeout(() => {
-          held.leave()
+          held.leave(this.wasStream)
           // After a close there may be another one of this name.
           if (this.topics.get(topic) === held) this.topics.delete(topic)
         }, LINGER)
@@ -114,6 +117,11 @@ export class SharedClient {
     for (const watcher of [...this.watchers]) watcher()
   }
 
+  private welcomed(isStream: boolean): void {
+    this.wasStream = isStream
+    this.each(topic => topic.welcomed())
+  }
+
   private entered(detail: State): void {
     this.state = detail
     if (detail.state === 'closed') this.each(topic => topic.failed(new ClientError('CLOSED', 'the client is closed')))
@@ -123,7 +131,7 @@ export class SharedClient {
 
   private close(): void {
     for (const stop of this.stops.splice(0)) stop()
-    this.each(topic => topic.leave())
+    this.each(topic => topic.leave(this.wasStream))
     this.topics.clear()
     if (!this.given) {
       this.client?.close()

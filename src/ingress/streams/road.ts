@@ -1,14 +1,10 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import { RareLine } from '../../broker/rare-line.ts'
 import type { QueuedMessage, StreamQueue } from '../../broker/stream-queue.ts'
 import { within } from '../../broker/waiting.ts'
 import type { IngressParts, OpenIngress } from '../ingress.ts'
 import type { Verdict } from '../intake.ts'
 import type { StreamsIngressOptions } from './options.ts'
-
-/** Milliseconds before something is tried again: the first time, and at most. */
-const RETRY_FIRST = 250
-const RETRY_MAX = 5000
+import { Patience, pauses } from './patience.ts'
 
 /** Milliseconds between two looks at how much waits and what can be removed. */
 const TEND_INTERVAL = 2000
@@ -21,8 +17,6 @@ const CLAIM_INTERVAL = 1000
 
 /** With `strictOrder`: milliseconds between two questions of a node that does not lead. */
 const LEAD_INTERVAL = 1000
-
-const AWAY = 'Redis is away: what waits in the stream stays there'
 
 type Failure = Extract<Verdict, { outcome: 'failed' }>
 
@@ -44,16 +38,14 @@ export class StreamRoad implements OpenIngress {
   readonly #queue: StreamQueue
   readonly #options: StreamsIngressOptions
   readonly #parts: IngressParts
-  readonly #stuck: RareLine
   readonly #died: RareLine
-  readonly #closing = new AbortController()
+  readonly #patience: Patience
   readonly #timers: NodeJS.Timeout[]
   readonly #ended: Promise<void>
   /** What this node has taken and not finished, by id. */
   readonly #held = new Map<string, QueuedMessage>()
   #claimAt = 0
   #lag: number | undefined
-  #problem: string | undefined
   /** With `strictOrder`: this node is the one that reads. */
   #isLeading = false
   /** With `strictOrder`: until then nobody else leads. */
@@ -71,9 +63,7 @@ export class StreamRoad implements OpenIngress {
     this.#parts = parts
     const { log } = parts
     const ingress = options.name
-    this.#stuck = new RareLine((fields, more) =>
-      log.warn({ ingress, ...fields, more }, 'push: an ingress does not get on; it tries again'),
-    )
+    this.#patience = new Patience(parts, ingress)
     this.#died = new RareLine((fields, more) =>
       log.warn({ ingress, ...fields, more }, 'push: messages of an ingress are dead letters now'),
     )
@@ -89,11 +79,11 @@ export class StreamRoad implements OpenIngress {
   }
 
   get problem(): string | undefined {
-    return this.#problem
+    return this.#patience.problem
   }
 
   async close(): Promise<void> {
-    this.#closing.abort()
+    this.#patience.end()
     for (const timer of this.#timers) clearInterval(timer)
     this.#queue.stopReading()
     await within(this.#parts.closeTimeout, this.#ended)
@@ -101,17 +91,17 @@ export class StreamRoad implements OpenIngress {
   }
 
   get #isClosing(): boolean {
-    return this.#closing.signal.aborted
+    return this.#patience.isOver
   }
 
   async #run(): Promise<void> {
-    while (!this.#isClosing) await this.#persist(() => this.#round())
+    while (!this.#isClosing) await this.#patience.persist(() => this.#round())
   }
 
   async #round(): Promise<void> {
     const { strictOrder } = this.#options
     const messages = await (strictOrder ? this.#nextInOrder() : this.#next())
-    this.#problem = undefined
+    this.#patience.clear()
     for (const message of messages) this.#held.set(message.id, message)
     if (!strictOrder) return this.#handle(messages)
     for (const { id } of messages) {
@@ -136,7 +126,7 @@ export class StreamRoad implements OpenIngress {
     const { count, claimAfter } = this.#options
     if (!this.#isLeading) await this.#lead()
     if (!this.#isLeading) {
-      await this.#wait(Math.min(LEAD_INTERVAL, claimAfter / SIGNS))
+      await this.#patience.wait(Math.min(LEAD_INTERVAL, claimAfter / SIGNS))
       return []
     }
     const isLeft = this.#isHeir || this.#isUnsure
@@ -163,27 +153,28 @@ export class StreamRoad implements OpenIngress {
   /** Goes on with what it holds only while it leads: it may have stood still, or waited for Redis, for longer than that. */
   async #affirm(): Promise<void> {
     if (this.#held.size === 0 || performance.now() < this.#leadsUntil) return
-    await this.#persist(() => this.#lead())
+    await this.#patience.persist(() => this.#lead())
   }
 
   /** Tries messages until none is left, or this node closes. */
   async #handle(messages: readonly QueuedMessage[]): Promise<void> {
-    this.#problem = undefined
-    let pause = RETRY_FIRST
-    for (let open = messages; open.length > 0; pause = Math.min(pause * 2, RETRY_MAX)) {
+    this.#patience.clear()
+    let open = messages
+    for (const pause of pauses()) {
+      if (open.length === 0) break
       const verdicts = await Promise.all(open.map(message => this.#judge(message)))
       const { done, dead, again, excused, failure } = this.#sort(open, verdicts)
-      await this.#persist(() => this.#finish(done))
-      for (const letter of dead) await this.#persist(() => this.#bury(letter))
-      if (failure) this.#tell(failure.message)
+      await this.#patience.persist(() => this.#finish(done))
+      for (const letter of dead) await this.#patience.persist(() => this.#bury(letter))
+      if (failure) this.#patience.tell(failure.message)
       await this.#excuse(excused)
-      if (again.length > 0) await this.#wait(pause)
+      if (again.length > 0) await this.#patience.wait(pause)
       await this.#affirm()
       if (this.#isClosing) return
       // Another node may have claimed some of them while this one did nothing.
       open = again.flatMap(({ id }) => this.#held.get(id) ?? [])
     }
-    this.#problem = undefined
+    this.#patience.clear()
   }
 
   /** A message that ended so many nodes is not given to this one. */
@@ -257,37 +248,6 @@ export class StreamRoad implements OpenIngress {
     this.#held.delete(id)
     this.#parts.intake.countDeadLetters()
     this.#died.tell({ id, code, reason })
-  }
-
-  // ── waiting ────────────────────────────────────────────────────────────────────────────────────────────────────
-
-  /** Does it again and again until it succeeds, or this node closes. Never rejects. */
-  async #persist(act: () => Promise<void>): Promise<void> {
-    for (let pause = RETRY_FIRST; ; pause = Math.min(pause * 2, RETRY_MAX)) {
-      try {
-        return await act()
-      } catch (error) {
-        if (this.#isClosing) return
-        this.#tell((error as Error).message)
-      }
-      await this.#wait(pause)
-      if (this.#isClosing) return
-    }
-  }
-
-  #tell(problem: string): void {
-    if (this.#isClosing) return
-    this.#problem = problem
-    this.#stuck.tell({ reason: problem })
-  }
-
-  /** At least for so many milliseconds, and while Redis is away. */
-  async #wait(milliseconds: number): Promise<void> {
-    const { signal } = this.#closing
-    do {
-      await sleep(milliseconds, undefined, { signal, ref: false }).catch(() => {})
-      if (!this.#parts.broker.connected) this.#problem = AWAY
-    } while (!this.#isClosing && !this.#parts.broker.connected)
   }
 
   // ── now and then ───────────────────────────────────────────────────────────────────────────────────────────────

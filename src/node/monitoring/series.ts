@@ -118,6 +118,7 @@ export const COUNTERS: Readonly<Record<CounterName, CounterSeries>> = {
   ingress_refused_total: { help: 'Messages of queues that will never be right.', label: 'ingress' },
   ingress_failed_total: { help: 'Messages of queues that are tried again later, once for each try.', label: 'ingress' },
   ingress_dead_letters_total: { help: 'Messages of queues put among the dead letters.', label: 'ingress' },
+  ingress_lost_total: { help: 'Messages removed from their queue before they were published.', label: 'ingress' },
 }
 
 type Values = Readonly<Record<string, number>>

@@ -26,6 +26,7 @@ async function twoQueues(t: TestContext, options: { trim?: boolean } = {}) {
   t.after(release)
   await within(broker.whenLive, 'the link to Redis')
   const made: boolean[] = []
+  const lost: string[] = []
   const open = () =>
     broker.openStreamQueue!({
       stream: 'ingress',
@@ -34,6 +35,7 @@ async function twoQueues(t: TestContext, options: { trim?: boolean } = {}) {
       deadLetters: 10,
       trim: options.trim ?? true,
       created: isFirst => void made.push(isFirst),
+      lost: ids => void lost.push(...ids),
     })
   const [one, other] = [open(), open()]
   t.after(() => Promise.all([one.close(), other.close()]))
@@ -52,7 +54,7 @@ async function twoQueues(t: TestContext, options: { trim?: boolean } = {}) {
     ((await redis.admin.xpending(key, 'bridge', '-', '+', 100)) as [string, string, number, number][]).map(
       ([id, consumer, , tries]) => ({ id, consumer, tries }),
     )
-  return { one, other, open, key, made, add, age, pending }
+  return { one, other, open, key, made, lost, add, age, pending }
 }
 
 const read = (queue: StreamQueue, count: number) => within(queue.read(count), 'messages')
@@ -109,6 +111,55 @@ test('a sign of life does not take back what another node has, nor what was ackn
   await one.acknowledge([b])
   assert.deepEqual(await one.keep([a, b]), new Set())
   assert.notEqual((await pending())[0]!.consumer, consumer)
+})
+
+test('what was removed from the stream while a node had it is told once, and given to nobody', async t => {
+  const { one, other, key, lost, add, age, pending } = await twoQueues(t)
+  const [a, b, c] = (await add('a', 'b', 'c')) as [string, string, string]
+  await read(one, 3)
+  const { consumer } = (await pending())[0]!
+  await age([a, b, c], consumer, 2 * HOUR)
+  await redis.admin.xdel(key, a, c)
+  assert.deepEqual(shown(await other.claim(10)), [['b', 2]])
+  assert.deepEqual(lost, [a, c])
+  assert.deepEqual(
+    (await pending()).map(({ id }) => id),
+    [b],
+  )
+  assert.deepEqual(shown(await other.claim(10, 'all')), [['b', 3]])
+  assert.deepEqual(lost, [a, c])
+})
+
+test('a node goes on with what is removed from the stream while it is at work on it', async t => {
+  const { one, other, key, lost, add } = await twoQueues(t)
+  const [a, b, c] = (await add('a', 'b', 'c')) as [string, string, string]
+  await read(one, 3)
+  await redis.admin.xdel(key, a, b, c)
+  await one.excuse([c])
+  for (let sign = 0; sign < 3; sign++) assert.deepEqual(await one.keep([a, b, c]), new Set([a, b, c]))
+  await one.noteTries(b, 2)
+  await one.acknowledge([a])
+  await one.bury({ id: b, body: Buffer.from('b'), tries: 2 }, { code: 'C', message: 'why', tries: 2 })
+  assert.deepEqual(await one.keep([a, b, c]), new Set([c]))
+  assert.deepEqual(lost, [])
+  // Nobody can go on with it: the node itself says so, or whoever would get it next.
+  await one.close()
+  assert.deepEqual(await other.claim(10), [])
+  assert.deepEqual(lost, [c])
+})
+
+test('a leader that is one no longer does not go on with what was removed', async t => {
+  const { one, other, key, lost, add } = await twoQueues(t)
+  const [a] = (await add('a')) as [string]
+  assert.equal(await one.lead(), 'new')
+  await read(one, 1)
+  await redis.admin.xdel(key, a)
+  assert.deepEqual(await one.keep([a]), new Set([a]))
+  await redis.admin.del(`${key}:lead`)
+  assert.equal(await other.lead(), 'new')
+  assert.equal(await one.lead(), 'no')
+  assert.deepEqual(await other.claim(10, 'all'), [])
+  assert.deepEqual(lost, [a])
 })
 
 test('more than Redis looks at in one step is claimed in several', async t => {
