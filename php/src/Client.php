@@ -5,7 +5,6 @@ declare(strict_types=1);
 namespace FastifyPushBridge;
 
 use FastifyPushBridge\Client\Address;
-use FastifyPushBridge\Client\Clock;
 use FastifyPushBridge\Client\CloseCode;
 use FastifyPushBridge\Client\Link;
 use FastifyPushBridge\Client\Options;

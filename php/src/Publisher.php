@@ -263,13 +263,13 @@ final class Publisher
      */
     private function send(array $items): array
     {
-        $deadline = microtime(true) + $this->retryFor;
+        $deadline = Clock::now() + $this->retryFor;
         $results = [];
         for ($wait = 0.02; $items !== []; $wait = min($wait * 2, 0.5)) {
             $results = array_replace($results, $this->sendOnce($items));
             $isToRepeat = fn (array $item, int $i): bool => self::isToRepeat($item, $results[$i]);
             $items = array_filter($items, $isToRepeat, ARRAY_FILTER_USE_BOTH);
-            if (microtime(true) + $wait > $deadline) {
+            if (Clock::now() + $wait > $deadline) {
                 break;
             }
             if ($items !== []) {

@@ -11,10 +11,10 @@ use PHPUnit\Framework\TestCase;
 final class StreamHttpTest extends TestCase
 {
     /** @return array{?string, string} */
-    private static function failureOf(string $address): array
+    private static function failureOf(string $address, float $timeout = 0.2): array
     {
         try {
-            (new StreamHttp(0.2))->send('POST', "http://$address/push", ['Content-Type: application/json'], '{}');
+            (new StreamHttp($timeout))->send('POST', "http://$address/push", ['Content-Type: application/json'], '{}');
             return [null, ''];
         } catch (PushException $problem) {
             return [$problem->errorCode, $problem->getMessage()];
@@ -41,6 +41,26 @@ final class StreamHttpTest extends TestCase
             self::assertSame($address === $nobody ? 'PUSH_ERR_BROKER_AWAY' : 'PUSH_ERR_UNCONFIRMED', $code, $sentence);
             self::assertStringContainsString($address === $nobody ? 'refused' : 'HTTP request failed', $sentence);
         }
+    }
+
+    /**
+     * A node that ends, or a proxy that gives up: the answer is cut, and a publication may have been published.
+     *
+     * @dataProvider handlers
+     */
+    public function testAnAnswerThatBreaksOffIsNone(?\Closure $handler): void
+    {
+        // It leaves bytes unread, so that its end resets the connection.
+        $program = '$server = stream_socket_server("tcp://127.0.0.1:0"); echo stream_socket_get_name($server, false), "\n";
+            $peer = stream_socket_accept($server, 60); stream_set_read_buffer($peer, 0); fread($peer, 1);
+            fwrite($peer, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n[{");';
+        $child = proc_open([PHP_BINARY, '-r', $program], [1 => ['pipe', 'w']], $pipes);
+        set_error_handler($handler);
+        [$code, $sentence] = self::failureOf(trim((string) fgets($pipes[1])), 30.0);
+        restore_error_handler();
+        proc_close($child);
+        self::assertSame('PUSH_ERR_UNCONFIRMED', $code);
+        self::assertStringContainsString('broke off', $sentence);
     }
 
     public static function handlers(): iterable

@@ -4,6 +4,7 @@ declare(strict_types=1);
 
 namespace FastifyPushBridge\Client;
 
+use FastifyPushBridge\Clock;
 use FastifyPushBridge\PushException;
 
 /** What came while a request waited for its reply. It keeps its order and waits for its turn, up to a bound. */

@@ -4,6 +4,9 @@ declare(strict_types=1);
 
 namespace FastifyPushBridge\Client;
 
+use FastifyPushBridge\Clock;
+use FastifyPushBridge\Warnings;
+
 /** One WebSocket over a stream of PHP, and whether its other end still lives. Every wait has an end. */
 final class Link
 {
@@ -96,10 +99,10 @@ final class Link
         try {
             $this->writeBytes(Frame::encodeClose($code, $reason), self::CLOSE_WITHIN);
             // To close a socket with unread bytes in it would reset it, and the close frame would be lost.
-            @stream_socket_shutdown($this->stream, STREAM_SHUT_WR);
+            Warnings::kept(fn () => stream_socket_shutdown($this->stream, STREAM_SHUT_WR));
             $until = Clock::now() + self::CLOSE_WITHIN;
             while (!feof($this->stream) && Clock::now() < $until) {
-                if ((string) @fread($this->stream, self::READ_AT_ONCE) === '') {
+                if ($this->bytes() === '') {
                     $this->wait(max(0.0, $until - Clock::now()));
                 }
             }
@@ -112,7 +115,7 @@ final class Link
     public function drop(): void
     {
         if (is_resource($this->stream)) {
-            @fclose($this->stream);
+            Warnings::kept(fn () => fclose($this->stream));
         }
     }
 
@@ -125,16 +128,11 @@ final class Link
     private static function connect(Address $address, float $timeout, $context)
     {
         $warnings = [];
-        set_error_handler(static function (int $level, string $text) use (&$warnings): bool {
-            $warnings[] = (string) preg_replace('/^stream_socket_client\(\): /', '', $text);
-            return true;
-        });
-        try {
+        $message = '';
+        $stream = Warnings::kept(static function () use ($address, &$message, $timeout, $context) {
             $flags = STREAM_CLIENT_CONNECT;
-            $stream = stream_socket_client($address->socket(), $code, $message, $timeout, $flags, $context);
-        } finally {
-            restore_error_handler();
-        }
+            return stream_socket_client($address->socket(), $code, $message, $timeout, $flags, $context);
+        }, $warnings);
         if ($stream === false) {
             $said = implode('; ', $warnings === [] ? [$message] : $warnings);
             throw new LinkLost(CloseCode::ABNORMAL, "no connection to {$address->hostHeader()}: $said");
@@ -178,10 +176,16 @@ final class Link
         return $body;
     }
 
+    /** What is there to be read just now. */
+    private function bytes(): string
+    {
+        return (string) Warnings::kept(fn () => fread($this->stream, self::READ_AT_ONCE));
+    }
+
     private function readSome(float $deadline, string $problem): string
     {
         while (true) {
-            $bytes = (string) @fread($this->stream, self::READ_AT_ONCE);
+            $bytes = $this->bytes();
             if ($bytes !== '') {
                 return $bytes;
             }
@@ -198,7 +202,7 @@ final class Link
     {
         $hasCome = false;
         for ($i = 0; $i < self::READ_AHEAD; $i++) {
-            $bytes = (string) @fread($this->stream, self::READ_AT_ONCE);
+            $bytes = $this->bytes();
             if ($bytes === '') {
                 break;
             }
@@ -259,7 +263,8 @@ final class Link
         stream_set_blocking($this->stream, true);
         stream_set_timeout($this->stream, (int) $within, (int) (fmod($within, 1.0) * 1e6));
         for ($at = 0; $at < strlen($bytes);) {
-            $written = @fwrite($this->stream, $at === 0 ? $bytes : substr($bytes, $at));
+            $rest = $at === 0 ? $bytes : substr($bytes, $at);
+            $written = Warnings::kept(fn () => fwrite($this->stream, $rest));
             if ($written === false || $written === 0 || Clock::now() > $until) {
                 throw new LinkLost(CloseCode::ABNORMAL, 'the connection was lost while something was written');
             }
@@ -272,7 +277,10 @@ final class Link
     {
         $read = [$this->stream];
         $none = null;
+        $microseconds = (int) (fmod($seconds, 1.0) * 1e6);
         // A signal interrupts it with a warning: the loop around it looks again.
-        @stream_select($read, $none, $none, (int) $seconds, (int) (fmod($seconds, 1.0) * 1e6));
+        Warnings::kept(static function () use ($read, $none, $seconds, $microseconds): void {
+            stream_select($read, $none, $none, (int) $seconds, $microseconds);
+        });
     }
 }

@@ -4,6 +4,7 @@ declare(strict_types=1);
 
 namespace FastifyPushBridge\Client;
 
+use FastifyPushBridge\Clock;
 use FastifyPushBridge\Json;
 use FastifyPushBridge\Message;
 use FastifyPushBridge\PushException;

@@ -4,6 +4,7 @@ declare(strict_types=1);
 
 namespace FastifyPushBridge\Client;
 
+use FastifyPushBridge\Clock;
 use FastifyPushBridge\PushException;
 
 /** The wanted topics, and what was asked for and answered on the present connection. */

@@ -4,7 +4,9 @@ declare(strict_types=1);
 
 namespace FastifyPushBridge\Http;
 
+use FastifyPushBridge\Clock;
 use FastifyPushBridge\PushException;
+use FastifyPushBridge\Warnings;
 
 /** PHP's own streams, where curl is missing. It needs allow_url_fopen, which is on by default. */
 final class StreamHttp implements Http
@@ -16,36 +18,28 @@ final class StreamHttp implements Http
 
     public function send(string $method, string $url, array $headers, ?string $body): array
     {
-        $deadline = microtime(true) + $this->timeout;
+        $deadline = Clock::now() + $this->timeout;
         $stream = $this->open($url, $this->context($method, $headers, $body));
         try {
             $lines = stream_get_meta_data($stream)['wrapper_data'] ?? [];
             $body = $this->read($stream, $this->lengthOf($lines), $deadline);
             return ['status' => $this->statusOf($lines), 'body' => $body];
         } finally {
-            fclose($stream);
+            Warnings::kept(static fn (): bool => fclose($stream));
         }
     }
 
     /**
-     * What error_get_last() says may be of an earlier request: a handler of the application keeps it as it was.
+     * What error_get_last() says may be of an earlier request.
      *
      * @param resource $context
      * @return resource
      */
     private function open(string $url, $context)
     {
-        $warnings = [];
-        set_error_handler(static function (int $level, string $text) use (&$warnings): bool {
-            $warnings[] = (string) preg_replace('~^fopen\([^)]*\): ~', '', $text);
-            return true;
-        });
-        try {
-            $stream = fopen($url, 'r', false, $context);
-        } finally {
-            restore_error_handler();
-        }
-        return $stream === false ? throw $this->failure(implode('; ', $warnings)) : $stream;
+        $said = [];
+        $stream = Warnings::kept(static fn () => fopen($url, 'r', false, $context), $said);
+        return $stream === false ? throw $this->failure(implode('; ', $said)) : $stream;
     }
 
     /** @return resource */
@@ -81,18 +75,28 @@ final class StreamHttp implements Http
     /** @param resource $stream */
     private function read($stream, int $length, float $deadline): string
     {
-        $body = '';
+        [$body, $part, $said] = ['', '', []];
         while (strlen($body) < $length && !feof($stream)) {
-            $part = fread($stream, 65_536);
-            $body .= $part;
-            if ($part === false || stream_get_meta_data($stream)['timed_out'] || microtime(true) > $deadline) {
+            if (Clock::now() > $deadline) {
                 throw $this->unconfirmed('the answer did not come to its end in time');
             }
+            $part = Warnings::kept(static fn () => fread($stream, 65_536), $said);
+            if (stream_get_meta_data($stream)['timed_out']) {
+                throw $this->unconfirmed('the answer did not come to its end in time');
+            }
+            $body .= (string) $part;
             if (strlen($body) > self::MAX_ANSWER) {
                 throw $this->unconfirmed('the answer is too long');
             }
+            if ($part === false) {
+                break;
+            }
         }
-        return $body;
+        // PHP takes a connection that was lost for one that has ended.
+        $isShort = strlen($body) < $length && $length < PHP_INT_MAX;
+        return $isShort || $part === false
+            ? throw $this->unconfirmed(implode('; ', ['the answer broke off', ...$said]))
+            : $body;
     }
 
     /** "HTTP request failed" comes after the connection: then the request was sent, whatever else was wrong. */

@@ -5,6 +5,7 @@ declare(strict_types=1);
 namespace FastifyPushBridge\Redis;
 
 use FastifyPushBridge\PushException;
+use FastifyPushBridge\Warnings;
 
 /**
  * The extension redis. `rawCommand` adds no prefix and uses no serializer, so a connection of Laravel or ThinkPHP will
@@ -20,6 +21,11 @@ final class PhpRedis implements Commands
     }
 
     public function run(array $calls): array
+    {
+        return Warnings::kept(fn (): array => $this->runAll($calls));
+    }
+
+    private function runAll(array $calls): array
     {
         if ($this->redis->getMode() !== \Redis::ATOMIC) {
             $sentence = 'this Redis connection is in a transaction or pipeline: publish before multi() or after exec()';

@@ -5,6 +5,7 @@ declare(strict_types=1);
 namespace FastifyPushBridge\Redis;
 
 use FastifyPushBridge\PushException;
+use FastifyPushBridge\Warnings;
 
 /** The extension redis with a Redis Cluster: each command goes to the master that has the slot of its key. */
 final class PhpRedisCluster implements Commands
@@ -20,7 +21,8 @@ final class PhpRedisCluster implements Commands
 
     public function run(array $calls): array
     {
-        return array_map(fn (array $call): mixed => $this->runOne($call['key'], $call['command']), $calls);
+        $runOne = fn (array $call): mixed => $this->runOne($call['key'], $call['command']);
+        return Warnings::kept(static fn (): array => array_map($runOne, $calls));
     }
 
     private function runOne(string $key, array $command): mixed

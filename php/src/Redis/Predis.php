@@ -4,6 +4,7 @@ declare(strict_types=1);
 
 namespace FastifyPushBridge\Redis;
 
+use FastifyPushBridge\Warnings;
 use Predis\ClientInterface;
 use Predis\Command\CommandInterface;
 use Predis\Command\RawCommand;
@@ -34,9 +35,10 @@ final class Predis implements Commands
     public function run(array $calls): array
     {
         $commands = array_map(static fn (array $call) => RawCommand::create(...$call['command']), $calls);
-        return $this->connection instanceof NodeConnectionInterface
+        $runOne = fn (CommandInterface $command): mixed => $this->runOne($command);
+        return Warnings::kept(fn (): array => $this->connection instanceof NodeConnectionInterface
             ? $this->pipeline($this->connection, $commands)
-            : array_map(fn (CommandInterface $command): mixed => $this->runOne($command), $commands);
+            : array_map($runOne, $commands));
     }
 
     private function runOne(CommandInterface $command): mixed

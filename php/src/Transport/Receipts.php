@@ -4,6 +4,7 @@ declare(strict_types=1);
 
 namespace FastifyPushBridge\Transport;
 
+use FastifyPushBridge\Clock;
 use FastifyPushBridge\Json;
 use FastifyPushBridge\PushException;
 use FastifyPushBridge\Redis\Commands;
@@ -24,7 +25,7 @@ final class Receipts
     }
 
     /**
-     * The answers of `expected` nodes, or those that came by `deadline`, as one.
+     * The answers of `expected` nodes, or those that came by `deadline` of Clock, as one.
      *
      * @return array<string, mixed> delivered, skipped, complete, and perhaps acknowledged, reasons, rejected
      */
@@ -32,7 +33,7 @@ final class Receipts
     {
         $answers = [];
         while (count($answers) < $expected) {
-            $left = $deadline - microtime(true);
+            $left = $deadline - Clock::now();
             if ($left <= 0) {
                 break;
             }

@@ -4,6 +4,7 @@ declare(strict_types=1);
 
 namespace FastifyPushBridge\Transport;
 
+use FastifyPushBridge\Clock;
 use FastifyPushBridge\Identity;
 use FastifyPushBridge\Json;
 use FastifyPushBridge\Message;
@@ -34,7 +35,7 @@ final class RedisTransport implements Transport
             $calls[] = $this->callOf($topic, $message, end($tokens));
         }
         $replies = $this->commands->run($calls);
-        $deadline = microtime(true) + $this->options->timeout;
+        $deadline = Clock::now() + $this->options->timeout;
         $results = [];
         foreach ($publications as $i => ['topic' => $topic, 'message' => $message]) {
             $sent = $this->sent($replies[$i] ?? null, $message->history() !== null);
@@ -54,7 +55,7 @@ final class RedisTransport implements Transport
         if ($sent instanceof PushException) {
             throw $sent;
         }
-        return Result::of($target, $this->withAnswers($sent, $token, microtime(true) + $this->options->timeout));
+        return Result::of($target, $this->withAnswers($sent, $token, Clock::now() + $this->options->timeout));
     }
 
     public function revoke(string $user): Result

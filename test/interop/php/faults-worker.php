@@ -11,6 +11,9 @@ use FastifyPushBridge\PushException;
 
 require __DIR__ . '/../../../php/autoload.php';
 
+// An application may have a handler that throws, whatever `@` says.
+set_error_handler(static fn (int $level, string $text) => throw new ErrorException($text, 0, $level));
+
 [, $url, $user, $port, $topics] = $argv;
 
 // A connection for each ticket: that of a moment ago may have ended with the Redis that is frozen now.

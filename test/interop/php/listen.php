@@ -14,6 +14,9 @@ use FastifyPushBridge\PushException;
 
 require __DIR__ . '/../../../php/autoload.php';
 
+// An application may have a handler that throws, whatever `@` says.
+set_error_handler(static fn (int $level, string $text) => throw new ErrorException($text, 0, $level));
+
 [, $url, $given] = $argv + [2 => '{}'];
 $given = json_decode($given, true, 512, JSON_THROW_ON_ERROR);
 

@@ -2,7 +2,7 @@
 
 declare(strict_types=1);
 
-namespace FastifyPushBridge\Client;
+namespace FastifyPushBridge;
 
 /** Seconds of a clock that nobody sets. */
 final class Clock
