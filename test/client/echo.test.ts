@@ -463,6 +463,35 @@ test('a callback that throws harms no other, and what it got is not acknowledged
   assert.deepEqual(seen, [1, 2])
 })
 
+test(
+  'what no callback of its channel takes is not acknowledged, and neither is what comes after stopListening',
+  LONG,
+  async t => {
+    const { open, publish } = await setUp(t)
+    const echo = open('42')
+    const seen: unknown[] = []
+    const take = (n: unknown) => seen.push(n)
+    const [a, b] = [echo.channel('a').listen('.n', take).listen('.n', take), echo.channel('b')]
+    await heard(a, b)
+    const acknowledged = async (name: string, n: number) => (await publish(name, 'n', n, { ack: true })).acknowledged
+    assert.deepEqual([await acknowledged('a', 1), await acknowledged('b', 2)], [1, 0])
+    b.listenToAll((_event: string, n: unknown) => seen.push(n))
+    assert.equal(await acknowledged('b', 3), 1)
+    a.stopListening('.n')
+    b.stopListeningToAll()
+    assert.deepEqual([await acknowledged('a', 4), await acknowledged('b', 5)], [0, 0])
+    // On the next connection as well.
+    a.listen('.n', take)
+    const again = heard(a, b)
+    echo.connector.connect()
+    await again
+    assert.deepEqual([await acknowledged('a', 6), await acknowledged('b', 7)], [1, 0])
+    echo.leave('a')
+    a.listen('.n', take)
+    assert.deepEqual(seen, [1, 3, 6])
+  },
+)
+
 test('a gap is told to the channels that it concerns', LONG, async t => {
   const { admit, open, drop, node, backend } = await setUp(t)
   const gate = inbox<void>('what was missed')

@@ -230,6 +230,33 @@ test('who is there: one question for all, the list, a loss, and a refusal that i
   await becomes(shared, topic, 'subscribed')
 })
 
+test('a gap of a topic without onGap goes to the console, once, although other topics have one', LIMIT, async t => {
+  const { server, make } = await start(t)
+  const warn = t.mock.method(console, 'warn', () => {})
+  const warned = () => warn.mock.calls.map(({ arguments: [text, detail] }) => [text, detail])
+  const shared = new SharedClient({ connect: make })
+  t.after(shared.mount())
+  const gaps: string[] = []
+  const stops = ['a', 'b'].map(it =>
+    shared.listenToGaps(`channel:${it}`, ({ topics }) => gaps.push(`${it}: ${topics}`)),
+  )
+  const visit = await server.next()
+  visit.welcome()
+  const gap = (...topics: string[]) => visit.say('gap', { topics, reason: 'node' })
+  gap('channel:a', 'channel:b')
+  gap('channel:b', 'channel:c')
+  gap('channel:c', 'channel:d')
+  await until(() => gaps.length === 3, 'three gaps were told')
+  assert.deepEqual(gaps, ['a: channel:a,channel:b', 'b: channel:a,channel:b', 'b: channel:b,channel:c'])
+  await until(() => warn.mock.callCount() > 0, 'a warning')
+  assert.deepEqual(warned(), [['messages were or may have been missed: give useChannel an onGap for', 'channel:c']])
+  // With the last one gone the client warns itself again.
+  for (const stop of stops) stop()
+  gap('channel:a')
+  await until(() => warn.mock.callCount() === 2, 'a second warning')
+  assert.match(String(warned()[1]![0]), /listen for "gap"/)
+})
+
 test('providers of one client share it, and do not close it', LIMIT, async t => {
   const { server, make, clients } = await start(t)
   const client = make()

@@ -9,8 +9,9 @@ type Callback = Function
 export interface ChannelHome {
   readonly namespace: string | false
   readonly client: Client
-  /** Messages of `type` are wanted, or all with `*`. */
-  hear(type: string): void
+  /** Messages of `type` are wanted on the channel, or all with `*`. */
+  hear(channel: PushChannel, type: string): void
+  ignore(channel: PushChannel, type: string): void
   missed(topics: readonly string[]): void
 }
 
@@ -82,7 +83,7 @@ export class PushChannel {
 
   /** Calls `callback(payload)` for messages of a type as it is. */
   on(type: string, callback: Callback): this {
-    this.home.hear(type.startsWith(CLIENT) ? WHISPER : type)
+    this.home.hear(this, sentAs(type))
     return this.add(type, callback)
   }
 
@@ -134,8 +135,11 @@ export class PushChannel {
   }
 
   protected off(kind: string, callback: Callback | undefined): this {
-    if (callback) this.callbacks.get(kind)?.delete(callback)
-    else this.callbacks.delete(kind)
+    const callbacks = this.callbacks.get(kind)
+    if (callback) callbacks?.delete(callback)
+    if (!callback || callbacks?.size === 0) this.callbacks.delete(kind)
+    const type = sentAs(kind)
+    if (![...this.callbacks.keys()].some(kind => sentAs(kind) === type)) this.home.ignore(this, type)
     return this
   }
 
@@ -158,6 +162,9 @@ export class PushChannel {
     return failures
   }
 }
+
+/** Whispers of all kinds are messages of one type. */
+const sentAs = (type: string): string => (type.startsWith(CLIENT) ? WHISPER : type)
 
 function throwFirst(failures: unknown[]): void {
   if (failures.length > 0) throw failures[0]

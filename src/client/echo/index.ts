@@ -26,7 +26,8 @@ export class PushConnector {
   client!: Client
   readonly namespace: string | false
   private access!: Access
-  private readonly heard = new Set<string>()
+  /** By channel and type: what ends the handler that the present client has for it. */
+  private readonly heard = new Map<PushChannel, Map<string, () => void>>()
   private readonly statusCallbacks = new Set<(status: ConnectionStatus) => void>()
   private status: ConnectionStatus = 'connecting'
   private stop = () => {}
@@ -53,7 +54,7 @@ export class PushConnector {
       failed: (name, error) => this.channels[name]?.fail(error),
       outgrown: code => this.connect(code === 'PUSH_ERR_UNSUPPORTED' ? client.positions : undefined),
     })
-    for (const type of this.heard) this.attach(type)
+    for (const [channel, types] of this.heard) for (const type of types.keys()) this.attach(channel, type)
     client.listen('gap', ({ topics }) => this.missed(topics))
     const stopListening = client.listen('state', ({ state, code }) => this.tell(statusOf(state, code, this.status)))
     this.stop = () => {
@@ -90,7 +91,10 @@ export class PushConnector {
   }
 
   leaveChannel(name: string): void {
-    this.channels[name]?.unsubscribe()
+    const channel = this.channels[name]
+    channel?.unsubscribe()
+    for (const stop of this.heard.get(channel!)?.values() ?? []) stop()
+    this.heard.delete(channel!)
     delete this.channels[name]
     this.access.forget(name)
   }
@@ -110,11 +114,21 @@ export class PushConnector {
     return () => this.statusCallbacks.delete(callback)
   }
 
-  /** For channels: messages of a type are wanted. */
-  hear(type: string): void {
-    if (this.heard.has(type)) return
-    this.heard.add(type)
-    this.attach(type)
+  /**
+   * For channels: messages of a type are wanted. One handler for each channel, and only while it has callbacks: what no handler takes
+   * is not acknowledged.
+   */
+  hear(channel: PushChannel, type: string): void {
+    if (this.channels[channel.name] !== channel || this.heard.get(channel)?.has(type)) return
+    this.attach(channel, type)
+  }
+
+  /** For channels: they are not wanted any more. */
+  ignore(channel: PushChannel, type: string): void {
+    const types = this.heard.get(channel)
+    types?.get(type)?.()
+    types?.delete(type)
+    if (types?.size === 0) this.heard.delete(channel)
   }
 
   /** For channels and the client: messages of these topics were or may have been missed. */
@@ -133,14 +147,11 @@ export class PushConnector {
     return channel
   }
 
-  private attach(type: string): void {
-    const deliver = (message: PublishedMessage) => {
-      const channel = this.channels[message.topic?.replace(/^channel:/, '') ?? '']
-      if (type === '*') channel?.receiveAny(message)
-      else channel?.receive(message)
-    }
-    if (type === '*') this.client.on('*', (_payload, message) => deliver(message))
-    else this.client.on(type, (_payload, message) => deliver(message))
+  private attach(channel: PushChannel, type: string): void {
+    const deliver = (_payload: unknown, message: PublishedMessage) =>
+      type === '*' ? channel.receiveAny(message) : channel.receive(message)
+    const types = this.heard.get(channel) ?? new Map<string, () => void>()
+    this.heard.set(channel, types.set(type, this.client.on(type, deliver, { topic: channel.topic })))
   }
 
   private deny(name: string, error: ChannelError): void {

@@ -67,9 +67,7 @@ export function useChannel(
   }, [shared, topic, types, latest])
   const listensToGaps = onGap !== undefined
   useEffect(() => {
-    // Without a listener the client itself warns of the first gap.
-    if (!topic || !listensToGaps) return
-    return shared.open().listen('gap', gap => (gap.topics as string[]).includes(topic) && latest.current.onGap?.(gap))
+    if (topic && listensToGaps) return shared.listenToGaps(topic, gap => latest.current.onGap?.(gap))
   }, [shared, topic, listensToGaps, latest])
   useEffect(() => {
     if (topic) return shared.hold(topic, { last: latest.current.last })

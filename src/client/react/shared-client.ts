@@ -1,3 +1,4 @@
+import type { Gap } from '../../protocol/messages.ts'
 import { ClientError } from '../handlers.ts'
 import type { Client, ClientEvents } from '../index.ts'
 import { HeldTopic } from './held-topic.ts'
@@ -35,6 +36,10 @@ export class SharedClient {
   private topics = new Map<string, HeldTopic>()
   private watchers = new Set<() => void>()
   private stops: (() => void)[] = []
+  /** By topic: who wants to know what was missed. */
+  private gapHandlers = new Map<string, Set<(gap: Gap) => unknown>>()
+  private stopGaps: (() => void) | undefined
+  private hasWarned = false
 
   /** `given`: a client that somebody else has made, and closes. Otherwise `connect` makes one when it is needed. */
   constructor({ given, connect }: { given?: Client; connect?: () => Client }) {
@@ -103,6 +108,24 @@ export class SharedClient {
     }
   }
 
+  /**
+   * Calls `handler` when messages of the topic were or may have been missed. Returns what ends it. As long as nobody listens the client
+   * itself warns of the first gap.
+   */
+  listenToGaps(topic: string, handler: (gap: Gap) => unknown): () => void {
+    const client = this.open()
+    const handlers = this.gapHandlers.get(topic) ?? new Set()
+    this.gapHandlers.set(topic, handlers.add(handler))
+    this.stopGaps ??= client.listen('gap', gap => this.missed(gap))
+    return () => {
+      handlers.delete(handler)
+      if (handlers.size === 0 && this.gapHandlers.get(topic) === handlers) this.gapHandlers.delete(topic)
+      if (this.gapHandlers.size > 0) return
+      this.stopGaps?.()
+      this.stopGaps = undefined
+    }
+  }
+
   /** What there is to know of a topic that somebody holds. */
   held(topic: string): HeldTopic | undefined {
     return this.topics.get(topic)
@@ -115,6 +138,15 @@ export class SharedClient {
 
   private changed = (): void => {
     for (const watcher of [...this.watchers]) watcher()
+  }
+
+  private missed(gap: Gap): void {
+    const topics = gap.topics as readonly string[]
+    for (const topic of topics) for (const handler of [...(this.gapHandlers.get(topic) ?? [])]) handler(gap)
+    const unheard = topics.filter(topic => !this.gapHandlers.has(topic))
+    if (unheard.length === 0 || this.hasWarned) return
+    this.hasWarned = true
+    console.warn('messages were or may have been missed: give useChannel an onGap for', unheard.join(', '))
   }
 
   private welcomed(isStream: boolean): void {
@@ -131,6 +163,8 @@ export class SharedClient {
 
   private close(): void {
     for (const stop of this.stops.splice(0)) stop()
+    this.stopGaps?.()
+    this.stopGaps = undefined
     this.each(topic => topic.leave(this.wasStream))
     this.topics.clear()
     if (!this.given) {
