@@ -44,9 +44,12 @@ const CHEAP_COST = 0.1
 /** Logged where they arise: the client may send the message again later. */
 const FOR_CLIENTS = new Set(['PUSH_ERR_BACKEND_AWAY', 'PUSH_ERR_BACKEND_UNCONFIRMED', 'PUSH_ERR_BUSY'])
 
+/** What `ws` closes with 1009: more than a message may have, and more than a number can say. */
+const TOO_LARGE = new Set(['WS_ERR_UNSUPPORTED_MESSAGE_LENGTH', 'WS_ERR_UNSUPPORTED_DATA_PAYLOAD_LENGTH'])
+
 /** Why `ws` ended a connection: what it was sent is larger than a message may be, or breaks RFC 6455. */
 export function violationOf(error: Error): 'too_large' | 'protocol' {
-  return (error as { code?: string }).code === 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH' ? 'too_large' : 'protocol'
+  return TOO_LARGE.has((error as { code?: string }).code ?? '') ? 'too_large' : 'protocol'
 }
 
 /** What the dispatcher reports, and who takes what it does not handle. */
