@@ -1,4 +1,4 @@
-import { connect, type Socket } from 'node:net'
+import { connect } from 'node:net'
 import { within } from '../helpers/waiting.ts'
 
 /** What a client that knows nothing of HTTP sees of an answer. */
@@ -7,21 +7,34 @@ export interface Seen {
   status?: number
   /** The code in its body. */
   code?: string
-  /** After a 101: the code of a close frame, or 0 for a message. Undefined when the connection ended before either. */
+  /**
+   * What came first after a 101, or of an event stream: the code of a close frame, or 0 for a message. Undefined when the
+   * connection ended before either.
+   */
   first?: number
 }
 
 const OPENED = 101
 const CLOSE_FRAME = 0x88
 
-/** How long an answer is waited for until the client says that it has nothing more to say, in milliseconds. */
-const HALF = 300
+/** How long an answer is waited for until the client has something to add, or says that it has nothing, in milliseconds. */
+const PAUSE = 300
 
-/** Sends `bytes` and reads until it is known what came of it. */
-export async function exchange(port: number, bytes: Buffer): Promise<Seen> {
+/** After so many pauses without an answer there is nothing to add any more. */
+const MOST_PAUSES = 30
+
+/** Sends `bytes` and reads until it is known what came of it. `nudge` is sent when nothing comes. */
+export async function exchange(port: number, bytes: Buffer, nudge?: Buffer): Promise<Seen> {
   const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true })
-  const timer = setTimeout(() => socket.end(), HALF)
   let received: Buffer = Buffer.alloc(0)
+  let pauses = 0
+  const timer = setInterval(() => {
+    pauses++
+    // What has opened must not end before its first message.
+    if (isOpened(received)) return
+    if (!nudge || received.length > 0 || pauses >= MOST_PAUSES) socket.end()
+    else if (pauses === 1) socket.write(nudge)
+  }, PAUSE)
   const closed = new Promise<void>(resolve => {
     socket.on('error', () => {}).on('close', () => resolve())
     socket.on('end', () => socket.destroy())
@@ -34,10 +47,17 @@ export async function exchange(port: number, bytes: Buffer): Promise<Seen> {
   try {
     await within(closed, 'the end of a connection')
   } finally {
-    clearTimeout(timer)
+    clearInterval(timer)
     socket.destroy()
   }
   return seenIn(received)
+}
+
+const STREAM = /^content-type: text\/event-stream/im
+
+function isOpened(received: Buffer): boolean {
+  const text = received.toString('latin1')
+  return text.startsWith(`HTTP/1.1 ${OPENED}`) || STREAM.test(text.slice(0, text.indexOf('\r\n\r\n')))
 }
 
 function seenIn(received: Buffer): Seen {
@@ -45,6 +65,9 @@ function seenIn(received: Buffer): Seen {
   const [, status] = /^HTTP\/1\.1 (\d{3})/.exec(text) ?? []
   if (status === undefined) return {}
   const end = text.indexOf('\r\n\r\n')
+  if (STREAM.test(text.slice(0, end))) {
+    return { status: Number(status), ...(text.includes('\ndata: ', end) && { first: 0 }) }
+  }
   if (Number(status) !== OPENED) {
     const [, code] = /"code":"(\w+)"/.exec(text) ?? []
     return { status: Number(status), ...(code !== undefined && { code }) }
@@ -59,29 +82,4 @@ export function upgradeOf(path: string, more = ''): string {
     `GET ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n` +
     `Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n${more}\r\n`
   )
-}
-
-/** A masked frame; `first` is its first byte. */
-export function frameOf(first: number, payload: Buffer): Buffer {
-  const head =
-    payload.length < 126
-      ? Buffer.from([first, 0x80 | payload.length])
-      : Buffer.from([first, 0x80 | 126, payload.length >> 8, payload.length & 255])
-  // A mask of zeros leaves the payload as it is.
-  return Buffer.concat([head, Buffer.alloc(4), payload])
-}
-
-/** Resolves when the socket is open as a WebSocket, with false when it is not. */
-export async function openRaw(port: number, path: string): Promise<Socket | undefined> {
-  const socket = connect(port, '127.0.0.1')
-  socket.on('error', () => {})
-  const opened = new Promise<boolean>(resolve => {
-    socket.once('data', data => resolve(data.toString('latin1').startsWith(`HTTP/1.1 ${OPENED}`)))
-    socket.once('close', () => resolve(false))
-  })
-  socket.write(upgradeOf(path))
-  const isOpen = await within(opened, 'the answer to an upgrade')
-  socket.resume()
-  if (!isOpen) socket.destroy()
-  return isOpen ? socket : undefined
 }
