@@ -1,7 +1,7 @@
 import type { Connection } from '../connection/connection.ts'
 import { topicsOf } from '../connection/registry.ts'
 import type { Options } from '../options/options.ts'
-import { errors, isPushError, type PushError } from '../protocol/errors.ts'
+import { errors, isPushError, limitError, type PushError, reasonOf } from '../protocol/errors.ts'
 import { type BadMessage, CLOSE, type ClientMessage, encodeReply, type Ref } from '../protocol/messages.ts'
 import { rawValue } from '../protocol/raw-json.ts'
 import type { Publisher } from '../publish/publish.ts'
@@ -204,7 +204,7 @@ export class Dispatcher {
   }
 
   #refuse(connection: Connection, error: PushError, ref: Ref | undefined): void {
-    this.#hub.metrics.count('messages_refused_total', 1, error.code)
+    this.#hub.metrics.count('messages_refused_total', 1, reasonOf(error))
     connection.reply('error', { code: error.code, message: error.message }, ref)
   }
 
@@ -213,7 +213,11 @@ export class Dispatcher {
     const { connection } = conversation
     const { pending } = this.#options.limits
     if (conversation.pending >= pending) {
-      return this.#refuse(connection, new errors.LIMIT(`${pending} messages are still being handled`), ref)
+      return this.#refuse(
+        connection,
+        limitError('pending', `${pending} messages are still being handled (limits.pending)`),
+        ref,
+      )
     }
     conversation.pending++
     const turn = new Turn()

@@ -24,7 +24,7 @@ export const COUNTERS: Readonly<Record<CounterName, CounterSeries>> = {
   messages_refused_total: {
     help: 'Messages of clients that were refused, by error code or by what ended the connection.',
     label: 'reason',
-    known: ['rate', 'too_large', 'protocol', 'closing'],
+    known: ['rate', 'too_large', 'protocol', 'closing', 'topics', 'pending', 'publications'],
   },
   late_results_total: { help: 'Handlers and authorize calls that ended after the client was told PUSH_ERR_TIMEOUT.' },
   client_publications_total: { help: 'Publications of clients that the broker has taken.' },
