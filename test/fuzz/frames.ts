@@ -228,9 +228,11 @@ async function fateOf(bytes: Buffer): Promise<Fate | undefined> {
   const write = (chunk: Buffer) => new Promise<Error | null | undefined>(resolve => receiver.write(chunk, resolve))
   // A copy, since masks are taken off in place.
   const error = await write(Buffer.from(bytes))
-  if (!error && !seen.isConcluded) await write(MARKING)
+  // Before the mark, which may well be the rest of half a close frame.
+  const { isConcluded } = seen
+  if (!error && !isConcluded) await write(MARKING)
   if (seen.isAtMessage) return 'read'
   if (seen.messages > 0) return undefined
-  if (seen.isConcluded) return 'closing'
+  if (isConcluded) return 'closing'
   return error ? violationOf(error) : 'unfinished'
 }
