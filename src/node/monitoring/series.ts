@@ -18,6 +18,11 @@ export const COUNTERS: Readonly<Record<CounterName, CounterSeries>> = {
     known: ['1000', '1001', '1005', '1006', '1012', '4502', '4503', '4504'],
   },
   upgrades_refused_total: { help: 'Upgrades refused, by error code.', label: 'reason' },
+  requests_refused_total: {
+    help: 'Requests of the whole server that Node refused before any route heard of them, by what is wrong with them.',
+    label: 'reason',
+    known: ['timeout', 'too_large', 'malformed'],
+  },
   tickets_ended_total: { help: 'Tickets that ended unspent because their user got too many.' },
   messages_received_total: { help: 'Messages of clients, text and binary.' },
   messages_received_bytes_total: { help: 'Bytes of the messages of clients.' },
