@@ -85,6 +85,7 @@ const WARM_UP = 500
 
 const REFUSALS = [
   'upgrades_refused_total',
+  'requests_refused_total',
   'messages_refused_total',
   'api_refused_total',
   'publications_rejected_total',
@@ -111,7 +112,8 @@ export async function attack(world: World, target: Target, { count, seconds, war
     counted: Object.fromEntries(REFUSALS.map(counter => [counter, growth(before, after, counter)])),
     notes: grownBy(before.notes, after.notes),
   }
-  report.problems.push(...miscounted(ran, before, after), ...latenessOf(beats, rest))
+  report.problems.push(...miscounted(ran, before, after), ...misread(report.notes, before, after))
+  report.problems.push(...latenessOf(beats, rest))
   if (ran.inputs < count) report.problems.push(shortfall(ran.inputs, count, report.seconds))
   if (report.bytes > MAX_GROWTH) report.problems.push(`the node keeps ${report.bytes} bytes more than before`)
   report.problems.push(...world.failures.splice(0))
@@ -133,6 +135,13 @@ function* miscounted(ran: Ran, before: State, after: State): Iterable<string> {
   }
 }
 
+/** What the parser refused below the bridge is counted once too. Neither sees requests without Host, to which Node says 400. */
+function* misread(notes: Record<string, number>, before: State, after: State): Iterable<string> {
+  const refused = Object.entries(notes).filter(([note]) => /^(HPE_|ERR_HTTP_REQUEST_TIMEOUT$)/.test(note))
+  const [seen, counted] = [sum(Object.fromEntries(refused)), sum(growth(before, after, 'requests_refused_total'))]
+  if (seen !== counted) yield `requests_refused_total grew by ${counted}, and the server refused ${seen}`
+}
+
 function unseenOf(notes: Record<string, number>, counts: (code: string) => boolean): number {
   const unseen = Object.entries(notes).filter(([note]) => note.startsWith(UNSEEN) && counts(note.slice(UNSEEN.length)))
   return sum(Object.fromEntries(unseen))
@@ -147,7 +156,7 @@ function shortfall(inputs: number, count: number, seconds: number): string {
  * share a core, each of them waits for the others, and only what stalls the node is longer than that.
  */
 const LATENESS = {
-  apart: { times: 10, p50: 10, p99: 150 },
+  apart: { times: 10, p50: 25, p99: 250 },
   together: { times: 20, p50: 50, p99: 500 },
 }
 

@@ -7,7 +7,11 @@ import { UNSEEN } from './target.ts'
 /** The node that is attacked, in a process of its own. Its limits on rates are far away: inputs are to get in. */
 const FAR = 1_000_000_000
 
-const app = Fastify({ logger: { level: 'error' }, http: { headersTimeout: 5000, connectionsCheckingInterval: 500 } })
+const app = Fastify({
+  logger: { level: 'error' },
+  http: { headersTimeout: 5000, connectionsCheckingInterval: 500 },
+  requestTimeout: 5000,
+})
 
 /** What is seen here apart from the counters of the bridge. */
 const notes: Record<string, number> = {}

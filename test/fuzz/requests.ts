@@ -33,20 +33,25 @@ const PATHS = [
   '/push/nothing',
 ]
 
+/** Ends a header, and a body that is shorter than it says; behind a whole request a server skips them. */
+const LINES = Buffer.from('\r\n'.repeat(2600))
+
 /** The push API, with requests that are whole and some that are not. */
 export const fuzzHttp: Target = async (world, count, isOver) => {
   const found = new Findings()
   let refused = 0
   await times(count, { width: WIDTH, isOver }, async () => {
     found.inputs++
-    const seen = await exchange(world.port, httpInput(world))
+    const { bytes, isCut } = httpInput(world)
+    const seen = await exchange(world.port, bytes, isCut ? undefined : LINES)
     note(found, seen)
     if (isOurs(seen)) refused++
   })
   return found.of([{ counter: 'api_refused_total', least: refused, most: refused, unseen: () => true }])
 }
 
-function httpInput({ mutator, random, apiKey }: World): Buffer {
+/** `isCut`: the client goes before it has sent what it announced. */
+function httpInput({ mutator, random, apiKey }: World): { bytes: Buffer; isCut: boolean } {
   const body = mutator.bytes(BODIES)
   const known = random.pick(PATHS)
   const isGet = known.includes('?') === random.next() < 0.9
@@ -58,7 +63,8 @@ function httpInput({ mutator, random, apiKey }: World): Buffer {
     `${isGet ? 'GET' : 'POST'} ${path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer ${key}\r\n` +
     (isGet ? '\r\n' : `Content-Type: ${type}\r\nContent-Length: ${length}\r\n\r\n`)
   const whole = Buffer.concat([Buffer.from(head, 'latin1'), isGet ? Buffer.alloc(0) : body])
-  return random.next() < 0.95 ? whole : mutator.bytes([whole.toString('latin1')])
+  if (random.next() < 0.05) return { bytes: mutator.bytes([whole.toString('latin1')]), isCut: false }
+  return { bytes: whole, isCut: !isGet && length > body.length && random.next() < 0.5 }
 }
 
 const UPGRADES = [
@@ -97,14 +103,9 @@ export const fuzzTickets: Target = (world, count, isOver) =>
     },
   })
 
-/**
- * Ends any header that has not ended. To a client that is about to be let in it is a violation, which changes nothing: it is let
- * in first. The end of its stream would change that, and on a slow machine nobody knows which it is.
- */
-const NUDGE = Buffer.from('\r\n\r\n')
-
-/** In place of no bytes at all: a server waits for a while before it says anything to that. */
-const NOTHING = Buffer.from('?')
+/** Of what ends in a header, and only of that: to a client that is let in it would be a violation. */
+const END = Buffer.from('\r\n\r\n')
+const NOTHING = Buffer.alloc(0)
 
 interface Arriving {
   count: number
@@ -118,9 +119,10 @@ export async function arriveAll(world: World, { count, isOver, input }: Arriving
   let [opened, refused] = [0, 0]
   await times(count, { width: WIDTH, isOver }, async () => {
     const given = await input()
-    const bytes = given.length > 0 ? given : NOTHING
+    // To no bytes at all a server says nothing for a while.
+    const bytes = given.length > 0 ? given : Buffer.from('?')
     found.inputs++
-    const seen = await exchange(world.port, bytes, NUDGE)
+    const seen = await exchange(world.port, bytes, bytes.includes(END) ? NOTHING : END)
     note(found, seen)
     // What comes with the handshake may break the protocol at once: that connection was opened.
     if (seen.first === 0 || (seen.first !== undefined && seen.first < 1012)) opened++

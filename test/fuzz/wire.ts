@@ -17,48 +17,41 @@ export interface Seen {
 const OPENED = 101
 const CLOSE_FRAME = 0x88
 
-/** How long an answer is waited for until the client has something to add, or says that it has nothing, in milliseconds. */
-const PAUSE = 300
-
-/** After so many pauses without an answer there is nothing to add any more. */
-const MOST_PAUSES = 30
-
-/** Sends `bytes` and reads until it is known what came of it. `nudge` is sent when nothing comes. */
-export async function exchange(port: number, bytes: Buffer, nudge?: Buffer): Promise<Seen> {
+/**
+ * Sends `bytes` and reads until it is known what came of it. `rest` ends whatever of a request is not complete, or, without it,
+ * the stream ends there. Nothing waits for a time: on a slow machine it would decide what comes of an input.
+ */
+export async function exchange(port: number, bytes: Buffer, rest?: Buffer): Promise<Seen> {
   const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true })
   let received: Buffer = Buffer.alloc(0)
-  let pauses = 0
-  const timer = setInterval(() => {
-    pauses++
-    // What has opened must not end before its first message.
-    if (isOpened(received)) return
-    if (!nudge || received.length > 0 || pauses >= MOST_PAUSES) socket.end()
-    else if (pauses === 1) socket.write(nudge)
-  }, PAUSE)
   const closed = new Promise<void>(resolve => {
     socket.on('error', () => {}).on('close', () => resolve())
     socket.on('end', () => socket.destroy())
     socket.on('data', (data: Buffer) => {
       received = Buffer.concat([received, data])
       if (seenIn(received).first !== undefined) socket.destroy()
+      else if (isWhole(received)) socket.end()
     })
   })
   socket.write(bytes)
+  if (rest) socket.write(rest)
+  else socket.end()
   try {
     await within(closed, 'the end of a connection')
   } finally {
-    clearInterval(timer)
     socket.destroy()
   }
   return seenIn(received)
 }
 
-const STREAM = /^content-type: text\/event-stream/im
-
-function isOpened(received: Buffer): boolean {
-  const text = received.toString('latin1')
-  return text.startsWith(`HTTP/1.1 ${OPENED}`) || STREAM.test(text.slice(0, text.indexOf('\r\n\r\n')))
+/** An answer that says how long it is, and is there: more may come on the connection only if more is asked. */
+function isWhole(received: Buffer): boolean {
+  const end = received.indexOf('\r\n\r\n')
+  const [, length] = /^content-length: (\d+)/im.exec(received.toString('latin1', 0, Math.max(end, 0))) ?? []
+  return length !== undefined && received.length >= end + 4 + Number(length)
 }
+
+const STREAM = /^content-type: text\/event-stream/im
 
 function seenIn(received: Buffer): Seen {
   const text = received.toString('latin1')
