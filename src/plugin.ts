@@ -24,6 +24,7 @@ import { Publisher } from './publish/publish.ts'
 import { SchemaTable } from './publish/schemas.ts'
 import { Tally } from './publish/tally.ts'
 import { Admission } from './routes/admission.ts'
+import { countClientErrors } from './routes/client-errors.ts'
 import { streamRoutes } from './routes/event-stream.ts'
 import { healthRoutes } from './routes/health.ts'
 import { pageRoutes } from './routes/page.ts'
@@ -52,6 +53,7 @@ const pushBridge: FastifyPluginAsync<PushBridgeOptions> = async (app, input) => 
   // At once: a registration that fails further down must not leave links to Redis behind.
   app.addHook('onClose', release)
   const metrics = new Metrics()
+  countClientErrors(app, metrics)
   const events = openEvents(app, options, { broker, metrics })
   const reports = hubEvents(app, events)
   const decoder = new Decoder(schemas, options.limits.publication, reports.failed, codecs.readMsgpack)

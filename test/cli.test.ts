@@ -120,13 +120,22 @@ test('serve: who sends half a header, or nothing, is disconnected in time, and o
   await once(canary, 'message')
   const half = 'GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\n'
   const ends = Array.from({ length: 60 }, async (_, i) => {
-    const socket = connect(port, '127.0.0.1')
+    const socket = connect(port, '127.0.0.1').setEncoding('latin1')
     t.after(() => socket.destroy())
-    socket.on('error', () => {}).resume()
+    let answer = ''
+    socket
+      .on('error', () => {})
+      .on('data', text => {
+        answer += text
+      })
     if (i % 2) socket.write(half)
     await once(socket, 'close')
+    assert.match(answer, /^HTTP\/1\.1 408 /)
   })
   await Promise.all(ends)
+  const { metrics } = await app.push.status()
+  const refused = Object.entries(metrics).filter(([key]) => key.startsWith('requests_refused_total'))
+  assert.deepEqual(refused, [['requests_refused_total{timeout}', ends.length]])
   const pong = once(canary, 'message')
   canary.send('{"type":"ping"}')
   assert.equal(JSON.parse(String((await pong)[0])).type, 'pong')

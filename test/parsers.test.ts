@@ -33,6 +33,7 @@ import { compilePayloadCheck, SchemaTable } from '../src/publish/schemas.ts'
 import { addressOf } from '../src/routes/addresses.ts'
 import { keyFinder } from '../src/routes/api-keys.ts'
 import { queryOf } from '../src/routes/api-query.ts'
+import { API_ROUTES } from '../src/routes/api-routes.ts'
 import { handshakeProblem } from '../src/routes/handshake.ts'
 import { networkOf } from '../src/routes/networks.ts'
 import { buildPush, KEY } from './helpers/app.ts'
@@ -537,15 +538,27 @@ test('the push API: whatever comes is answered with a status below 500, or 503',
     fc.array(objectWith(fields), { maxLength: 2 }),
     fc.jsonValue(),
   )
-  const path = fc.constantFrom('', '/close', '/subscribe', '/unsubscribe', '/tickets', '/revoke')
-  const property = fc.asyncProperty(path, body, async (below, given) => {
-    const payload = JSON.stringify(given, (_, v) => (typeof v === 'bigint' ? 1 : v)) ?? 'null'
-    const headers = { authorization: `Bearer ${KEY}`, 'content-type': 'application/json' }
-    const { statusCode, json } = await app.inject({ method: 'POST', url: `/push${below}`, headers, payload })
-    assert.ok(statusCode === 200 || (statusCode >= 400 && statusCode < 500), `${statusCode} ${payload}`)
+  const headers = { authorization: `Bearer ${KEY}`, 'content-type': 'application/json' }
+  const check = async (request: { method: 'GET' | 'POST'; url: string; payload?: string }) => {
+    const { statusCode, json } = await app.inject({ ...request, headers })
+    assert.ok(statusCode === 200 || (statusCode >= 400 && statusCode < 500), `${statusCode} ${JSON.stringify(request)}`)
     if (statusCode !== 200) assert.match(json().code, /^PUSH_ERR_/)
+  }
+  const pathOf = (method: string) =>
+    fc.constantFrom(...API_ROUTES.filter(route => route.method === method).map(({ path }) => path))
+  const posts = fc.asyncProperty(pathOf('POST'), body, async (below, given) => {
+    const payload = JSON.stringify(given, (_, v) => (typeof v === 'bigint' ? 1 : v)) ?? 'null'
+    await check({ method: 'POST', url: `/push${below}`, payload })
   })
-  await within(fc.assert(property, { numRuns: 100 }), 'the requests')
+  await within(fc.assert(posts, { numRuns: 100 }), 'the requests with a body')
+  const number = fc.oneof(fc.integer({ min: -2, max: 200 }).map(String), text)
+  const names = ['topic', 'user', 'count', 'cursor', 'since', 'last', 'limit', 'samples', 'topics'] as const
+  const value = fc.oneof(pattern, number, fc.constantFrom('true', 'false', '0'))
+  const query = fc.array(fc.tuple(fc.constantFrom(...names), value), { maxLength: 3 })
+  const gets = fc.asyncProperty(pathOf('GET'), query, async (below, given) => {
+    await check({ method: 'GET', url: `/push${below}?${new URLSearchParams(given)}` })
+  })
+  await within(fc.assert(gets, { numRuns: 200 }), 'the requests with parameters')
 })
 
 test('options: any are taken, or refused by PUSH_ERR_OPTIONS with a text that is not long', () => {

@@ -181,7 +181,7 @@ test('a handshake that a hook never answers is ended', async t => {
   })
   const socket = new WebSocket(`ws://127.0.0.1:${port}/ws`)
   const [error] = await once(socket, 'error')
-  assert.match(error.message, /socket hang up|ECONNRESET/)
+  assert.match(error.message, /504/)
   assert.equal(app.push.connections.size, 0)
 })
 
@@ -201,6 +201,7 @@ test('an upgrade that a hook never answers does not hold app.close() up', async 
   await within(isAsked, 'an upgrade that waits')
   await within(app.close(), 'the end, which does not wait for limits.handshake', 8000)
   assert.match((await refused)[0].message, /503/)
+  assert.equal((await app.push.status()).metrics['upgrades_refused_total{PUSH_ERR_DRAINING}'], 1)
 })
 
 /** Asks for an upgrade of a target that no URL of a client would have; the answer, when the server has closed. */
@@ -227,9 +228,30 @@ function behindParameter(t: TestContext, options: Partial<PushBridgeOptions>) {
   return buildApp(t, host => host.register(scope, { prefix: '/t/:tenant' }))
 }
 
-test('the handshake has its deadline however the URL is written', async t => {
-  const { port } = await behindParameter(t, { limits: { handshake: 200 }, authenticate: () => new Promise(() => {}) })
-  assert.deepEqual(await Promise.all(DISGUISES.map(target => upgradeRaw(port, target))), ['', '', '', ''])
+test('the handshake has its deadline however the URL is written: 504, counted once, whatever comes of it later', async t => {
+  const waiting: ((identity: null) => void)[] = []
+  let push: PushBridge | undefined
+  const options: PushBridgeOptions = {
+    path: '/ws',
+    limits: { handshake: 200 },
+    authenticate: ({ url }) => (url.includes('nobody') ? null : new Promise<null>(resolve => waiting.push(resolve))),
+  }
+  const scope = async (inner: FastifyInstance) => {
+    await inner.register(pushBridge, options)
+    push = inner.push
+  }
+  const { port } = await buildApp(t, host => host.register(scope, { prefix: '/t/:tenant' }))
+  for (const answer of await Promise.all(DISGUISES.map(target => upgradeRaw(port, target)))) {
+    assert.match(answer, /^HTTP\/1\.1 504 [\s\S]*"code":"PUSH_ERR_TIMEOUT"[\s\S]*limits\.handshake/)
+  }
+  for (const refuse of waiting) refuse(null)
+  assert.match(await upgradeRaw(port, '/t/7/ws?user=nobody'), /^HTTP\/1\.1 401 /)
+  const { metrics } = await push!.status()
+  const refused = Object.entries(metrics).filter(([key]) => key.startsWith('upgrades_refused_total'))
+  assert.deepEqual(refused, [
+    ['upgrades_refused_total{PUSH_ERR_TIMEOUT}', DISGUISES.length],
+    ['upgrades_refused_total{PUSH_ERR_UNAUTHENTICATED}', 1],
+  ])
 })
 
 test('an upgrade that waits does not hold app.close() up, however the URL is written', async t => {

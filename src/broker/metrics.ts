@@ -45,6 +45,7 @@ export type CounterName =
   | 'connections_opened_total'
   | 'connections_closed_total'
   | 'upgrades_refused_total'
+  | 'requests_refused_total'
   | 'tickets_ended_total'
   | 'messages_received_total'
   | 'messages_received_bytes_total'

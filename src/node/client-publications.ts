@@ -3,7 +3,7 @@ import { RareLine } from '../broker/rare-line.ts'
 import type { Connection } from '../connection/connection.ts'
 import type { Options } from '../options/options.ts'
 import { CLIENT_KEY } from '../protocol/envelope.ts'
-import { errors, isPushError, type PushError } from '../protocol/errors.ts'
+import { errors, isPushError, limitError, type PushError } from '../protocol/errors.ts'
 import { type Topic, topicProblem } from '../protocol/topic.ts'
 import type { Publisher } from '../publish/publish.ts'
 import type { PublishResult } from '../publish/result.ts'
@@ -67,7 +67,8 @@ export class ClientPublications {
     const known = this.#types.get(type)
     if (!known) throw new errors.FORBIDDEN(`clients may not publish ${JSON.stringify(type.slice(0, 128))}`)
     if (!this.#pay(connection, type, known.rate)) {
-      throw new errors.LIMIT(`more than ${known.rate} publications of the type "${type}" a second`)
+      const rate = `clientPublications["${type}"].rate`
+      throw limitError('publications', `more than ${known.rate} publications of the type "${type}" a second (${rate})`)
     }
     const mismatch = known.check(payload === undefined ? {} : payload)
     if (mismatch) throw new errors.SCHEMA(mismatch)

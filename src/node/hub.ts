@@ -13,7 +13,7 @@ import { Delivery, type DeliveryEvents } from '../delivery/delivery.ts'
 import { held, Recovery, type Since } from '../delivery/recovery.ts'
 import type { Rounds } from '../delivery/rounds.ts'
 import type { Options } from '../options/options.ts'
-import { errors, type PushError } from '../protocol/errors.ts'
+import { errors, limitError, type PushError } from '../protocol/errors.ts'
 import { CLOSE, PROTOCOL_VERSION, type Ref } from '../protocol/messages.ts'
 import type { Question } from '../protocol/question.ts'
 import { ownTopics, type Topic } from '../protocol/topic.ts'
@@ -158,7 +158,7 @@ export class Hub {
     const isHeld = this.registry.has(connection, topic)
     const { topics } = this.options.limits
     if (!isHeld && countOf(connection.subscriptions) >= topics) {
-      throw new errors.LIMIT(`a connection may have ${topics} topics (limits.topics)`)
+      throw limitError('topics', `a connection may have ${topics} topics (limits.topics)`)
     }
     if (since !== undefined || last !== undefined) this.#recovery.withhold(connection, topic)
     if (isHeld) return false

@@ -1,7 +1,7 @@
 import type { Connection } from '../connection/connection.ts'
 import { topicsOf } from '../connection/registry.ts'
 import type { Options } from '../options/options.ts'
-import { errors, isPushError, type PushError } from '../protocol/errors.ts'
+import { errors, isPushError, limitError, type PushError, reasonOf } from '../protocol/errors.ts'
 import { type BadMessage, CLOSE, type ClientMessage, encodeReply, type Ref } from '../protocol/messages.ts'
 import { rawValue } from '../protocol/raw-json.ts'
 import type { Publisher } from '../publish/publish.ts'
@@ -44,9 +44,12 @@ const CHEAP_COST = 0.1
 /** Logged where they arise: the client may send the message again later. */
 const FOR_CLIENTS = new Set(['PUSH_ERR_BACKEND_AWAY', 'PUSH_ERR_BACKEND_UNCONFIRMED', 'PUSH_ERR_BUSY'])
 
+/** What `ws` closes with 1009: more than a message may have, and more than a number can say. */
+const TOO_LARGE = new Set(['WS_ERR_UNSUPPORTED_MESSAGE_LENGTH', 'WS_ERR_UNSUPPORTED_DATA_PAYLOAD_LENGTH'])
+
 /** Why `ws` ended a connection: what it was sent is larger than a message may be, or breaks RFC 6455. */
 export function violationOf(error: Error): 'too_large' | 'protocol' {
-  return (error as { code?: string }).code === 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH' ? 'too_large' : 'protocol'
+  return TOO_LARGE.has((error as { code?: string }).code ?? '') ? 'too_large' : 'protocol'
 }
 
 /** What the dispatcher reports, and who takes what it does not handle. */
@@ -201,7 +204,7 @@ export class Dispatcher {
   }
 
   #refuse(connection: Connection, error: PushError, ref: Ref | undefined): void {
-    this.#hub.metrics.count('messages_refused_total', 1, error.code)
+    this.#hub.metrics.count('messages_refused_total', 1, reasonOf(error))
     connection.reply('error', { code: error.code, message: error.message }, ref)
   }
 
@@ -210,7 +213,11 @@ export class Dispatcher {
     const { connection } = conversation
     const { pending } = this.#options.limits
     if (conversation.pending >= pending) {
-      return this.#refuse(connection, new errors.LIMIT(`${pending} messages are still being handled`), ref)
+      return this.#refuse(
+        connection,
+        limitError('pending', `${pending} messages are still being handled (limits.pending)`),
+        ref,
+      )
     }
     conversation.pending++
     const turn = new Turn()

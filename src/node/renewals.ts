@@ -3,7 +3,7 @@ import type { Connection } from '../connection/connection.ts'
 import type { Identity } from '../connection/identity.ts'
 import { countOf, topicsOf } from '../connection/registry.ts'
 import type { Options } from '../options/options.ts'
-import { errors, isPushError } from '../protocol/errors.ts'
+import { errors, isPushError, limitError } from '../protocol/errors.ts'
 import type { Authenticated } from '../protocol/messages.ts'
 import type { Action } from '../protocol/rights.ts'
 import { ownTopics, type Topic } from '../protocol/topic.ts'
@@ -53,7 +53,7 @@ export class Renewals {
     const change = { identity, joined, ...(await this.#lostBy(connection, identity, topics)) }
     const count = countOf(connection.subscriptions) - change.left.length + joined.length
     if (count > this.#options.limits.topics) {
-      throw new errors.LIMIT(`the connection would have ${count} topics (limits.topics)`)
+      throw limitError('topics', `the connection would have ${count} topics (limits.topics)`)
     }
     return change
   }

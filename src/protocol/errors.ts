@@ -52,10 +52,22 @@ export const errors = {
   TIMEOUT: createError('PUSH_ERR_TIMEOUT', '%s', 504),
 } as const
 
+/** Which limit was reached, where several share a code: clients do the same about each, operators do not. */
+export type LimitReason = 'topics' | 'pending' | 'publications'
+
 export interface PushError extends Error {
   code: string
   statusCode: number
+  limit?: LimitReason
 }
+
+/** A PUSH_ERR_LIMIT that is counted under the limit that was reached. */
+export function limitError(limit: LimitReason, message: string): PushError {
+  return Object.assign(new errors.LIMIT(message), { limit })
+}
+
+/** The reason under which a refusal is counted. */
+export const reasonOf = ({ code, limit }: PushError): string => limit ?? code
 
 export function isPushError(error: unknown): error is PushError {
   return error instanceof Error && String((error as Partial<PushError>).code).startsWith('PUSH_ERR_')

@@ -101,10 +101,7 @@ function enter(
   const excess = admission.gate.enter()
   if (excess) return excess
   const late = () => {
-    if (reply.sent) return
-    const error = new errors.TIMEOUT(`nobody said within ${milliseconds} ms (limits.handshake) who this is`)
-    admission.refused(error)
-    refuse(error, request, reply)
+    if (!reply.sent) refuse(admission.gate.late(), request, reply)
   }
   request[PENDING] = pendingUntil(reply, { late, milliseconds, leave: () => admission.gate.leave() })
   const refusal = problemOf(request) ?? admission.enter(request)

@@ -106,9 +106,12 @@ export function socketRoutes(
     try {
       if (!hasSocket(request)) throw new errors.UPGRADE_REQUIRED(NO_SOCKET)
       const admitted = await admission.admit(request, channelOf(request))
+      // It took too long, and was answered.
+      if (watch.hasRefused(request.raw)) return void reply.hijack()
       request[DECISION] = { ...admitted, response: reply.raw }
     } catch (error) {
       const refusal = toRefusal(error, request)
+      if (watch.hasRefused(request.raw)) return void reply.hijack()
       admission.refused(refusal)
       // A page cannot see the status of a refused upgrade and would retry for ever: it gets a close code.
       if (request.headers.origin === undefined || isTransient(refusal)) return answer(refusal, request, reply)

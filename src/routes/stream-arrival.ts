@@ -3,7 +3,7 @@ import type { Identity } from '../connection/identity.ts'
 import type { Since } from '../delivery/recovery.ts'
 import { authorizeSubscribe } from '../node/authorization.ts'
 import type { Options } from '../options/options.ts'
-import { errors, isPushError, type PushError } from '../protocol/errors.ts'
+import { errors, isPushError, limitError, type PushError } from '../protocol/errors.ts'
 import { ownTopics, type Topic } from '../protocol/topic.ts'
 import type { Admission, Admitted } from './admission.ts'
 import { firstMessageOf, heldIn, topicsIn } from './stream-request.ts'
@@ -69,7 +69,7 @@ export class Arrivals {
       }
     }
     for (const topic of wanted.slice(room)) {
-      refusals.set(topic, new errors.LIMIT(`a connection may have ${most} topics (limits.topics)`))
+      refusals.set(topic, limitError('topics', `a connection may have ${most} topics (limits.topics)`))
     }
     return { topics, refusals }
   }

@@ -5,6 +5,7 @@ import { StreamTransport } from '../connection/stream-transport.ts'
 import type { Hub } from '../node/hub.ts'
 import type { Options } from '../options/options.ts'
 import type { Sse } from '../options/sse.ts'
+import { reasonOf } from '../protocol/errors.ts'
 import { isId } from '../protocol/position.ts'
 import { ownTopics, type Topic } from '../protocol/topic.ts'
 import type { Admission } from './admission.ts'
@@ -70,9 +71,9 @@ export class Streams {
     const { hub, options, log } = this.#parts
     try {
       await hub.welcome(connection, since)
-      for (const [topic, { code, message }] of refusals) {
-        hub.metrics.count('messages_refused_total', 1, code)
-        connection.send('error', { code, message, topic })
+      for (const [topic, error] of refusals) {
+        hub.metrics.count('messages_refused_total', 1, reasonOf(error))
+        connection.send('error', { code: error.code, message: error.message, topic })
       }
       if (!connection.isClosing) await options.callbacks.onConnect?.(connection, request)
     } catch (error) {

@@ -2,14 +2,16 @@ import { TokenBucket } from '../node/token-bucket.ts'
 import type { Options } from '../options/options.ts'
 import { errors, type PushError } from '../protocol/errors.ts'
 
+type Limits = Pick<Options['limits'], 'upgrades' | 'pendingUpgrades' | 'handshake'>
+
 /** How many upgrades a registration takes, a second and at the same time, whoever asks. */
 export class UpgradeGate {
-  readonly #limits: Pick<Options['limits'], 'upgrades' | 'pendingUpgrades'>
+  readonly #limits: Limits
   readonly #rate: TokenBucket
   readonly #refused: (refusal: PushError) => void
   #pending = 0
 
-  constructor(limits: Pick<Options['limits'], 'upgrades' | 'pendingUpgrades'>, refused: (refusal: PushError) => void) {
+  constructor(limits: Limits, refused: (refusal: PushError) => void) {
     this.#limits = limits
     this.#rate = new TokenBucket(limits.upgrades)
     this.#refused = refused
@@ -27,8 +29,23 @@ export class UpgradeGate {
   /** Counts one more, which ends with `leave`; or returns why it is refused. */
   enter(): PushError | undefined {
     const refusal = this.#refusal()
-    if (refusal) this.#refused(refusal)
-    else this.#pending++
+    if (!refusal) this.#pending++
+    return refusal && this.#counted(refusal)
+  }
+
+  /** Counts one that was not finished in time, and returns why it is refused. */
+  late(): PushError {
+    const { handshake } = this.#limits
+    return this.#counted(new errors.TIMEOUT(`nobody said within ${handshake} ms (limits.handshake) who this is`))
+  }
+
+  /** Counts one that comes, or waits, while the node closes. */
+  draining(): PushError {
+    return this.#counted(new errors.DRAINING())
+  }
+
+  #counted(refusal: PushError): PushError {
+    this.#refused(refusal)
     return refusal
   }
 

@@ -15,6 +15,8 @@ interface Upgrade {
   deadline: number
   /** Where it counts as unfinished. */
   gate: UpgradeGate | undefined
+  /** It was refused here. Whatever its route says of it later, nobody hears. */
+  isRefused: boolean
 }
 
 /** The bounds of a registration on upgrades. */
@@ -86,17 +88,26 @@ export class UpgradeWatch {
 
   /** There is nothing to do any more for a request that the router has got all the same. */
   hasRefused(request: Watched): boolean {
-    return request[UPGRADE] === 'refused'
+    const upgrade = request[UPGRADE]
+    return upgrade === 'refused' || upgrade?.isRefused === true
   }
 
   #watch(request: Watched, socket: Socket): void {
     // The stream of injectWS() is not a socket and cannot leak.
     if (typeof socket.destroySoon !== 'function') return
     const guard = this.#guardOf(request.url ?? '')
-    if (guard && !this.#isRouted) return refuse(socket)
+    if (guard && !this.#isRouted) return refuse(socket, guard.gate.draining())
     const patience = guard?.milliseconds ?? (this.#isClosing ? SWEEP : Number.POSITIVE_INFINITY)
     const [deadline, written] = [performance.now() + patience, socket.bytesWritten]
-    const upgrade: Upgrade = { socket, isDone: false, written, isAnswered: false, deadline, gate: undefined }
+    const upgrade: Upgrade = {
+      socket,
+      isDone: false,
+      written,
+      isAnswered: false,
+      deadline,
+      gate: undefined,
+      isRefused: false,
+    }
     // Before the hooks of the host, which may be what takes so long.
     const refusal = guard && this.#enter(upgrade, guard.gate)
     request[UPGRADE] = refusal ? 'refused' : upgrade
@@ -163,7 +174,9 @@ export class UpgradeWatch {
     const { socket, written, isAnswered, deadline } = upgrade
     const isQuiet = socket.bytesWritten === written
     const isUseless = (isQuiet && isAnswered) || now >= deadline
-    if (isUseless) socket.destroySoon()
+    // A second answer would be read as the body of the first. Without a gate it was answered, or nobody of ours has it.
+    if (isUseless && isQuiet && !isAnswered && upgrade.gate) refuseWaiting(upgrade, upgrade.gate.late())
+    else if (isUseless) socket.destroySoon()
     upgrade.isAnswered ||= !isQuiet
     upgrade.written = socket.bytesWritten
     return isUseless
@@ -174,10 +187,10 @@ export class UpgradeWatch {
     this.#isClosing = true
     for (const upgrade of this.#upgrades) {
       if (isTaken(upgrade)) continue
-      const { socket, isAnswered, written } = upgrade
+      const { socket, isAnswered, written, gate } = upgrade
       // A second answer would be read as the body of the first.
       if (isAnswered || socket.bytesWritten > written) socket.destroySoon()
-      else refuse(socket)
+      else refuseWaiting(upgrade, gate?.draining() ?? new errors.DRAINING())
     }
     this.#keep(() => false)
   }
@@ -196,7 +209,13 @@ function release(upgrade: Upgrade): void {
   upgrade.gate = undefined
 }
 
-function refuse(socket: Socket, refusal: PushError = new errors.DRAINING()): void {
+/** A hook may still be asking who this is. */
+function refuseWaiting(upgrade: Upgrade, refusal: PushError): void {
+  upgrade.isRefused = true
+  refuse(upgrade.socket, refusal)
+}
+
+function refuse(socket: Socket, refusal: PushError): void {
   const body = JSON.stringify(errorBody(refusal))
   socket.on('error', () => {})
   socket.write(

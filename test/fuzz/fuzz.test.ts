@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { attack, FLOODS, FUZZED } from './attack.ts'
+import { attack, FLOODS, FUZZED, INPUTS, TARGETS } from './attack.ts'
 import type { Target } from './target.ts'
 import { buildWorld, type World } from './world.ts'
 
@@ -13,6 +13,8 @@ const COUNTS: Record<string, number> = {
   http: 600,
   upgrades: 600,
   tickets: 400,
+  visits: 600,
+  streams: 400,
 }
 
 /** A few connections each. Those that wait for a deadline have a test where the deadline is, and no short form. */
@@ -28,6 +30,7 @@ const FLOOD_COUNTS: Record<string, number> = {
 test('every target that needs no deadline has a short form', () => {
   assert.deepEqual(Object.keys(COUNTS), Object.keys(FUZZED))
   assert.deepEqual(Object.keys(FLOOD_COUNTS), Object.keys(FLOODS))
+  assert.deepEqual(Object.keys(INPUTS), Object.keys(TARGETS))
 })
 
 test('floods: whatever its clients do, a node keeps nothing of it and serves the others', async t => {
@@ -46,22 +49,23 @@ test('floods: whatever its clients do, a node keeps nothing of it and serves the
   await finds(world)
 })
 
-/** What is miscounted, late or said in the log is found. */
+/** What is miscounted, late, too little or said in the log is found. */
 async function finds(world: World): Promise<void> {
   const target: Target = async () => {
     world.failures.push('a line of the log')
     const counts = [{ counter: 'connections_opened_total', least: 1, most: 1 }]
     return { inputs: 1, outcomes: {}, counts, problems: ['what the target saw'] }
   }
-  const quiet = { beats: 1, p50: -1000, p99: -1000, max: 0 }
-  const { problems } = await attack(world, target, { count: 1, seconds: 1, quiet })
+  const rest = { beats: { beats: 1, p50: -1000, p99: -1000, max: 0 }, isApart: false }
+  const { problems } = await attack(world, target, { count: 2, seconds: 1, rest })
   assert.deepEqual(
-    problems.map(problem => problem.replaceAll(/[\d.]+ ms/g, '… ms')),
+    problems.map(problem => problem.replaceAll(/[\d.]+ (ms|s)\b/g, '… $1')),
     [
       'what the target saw',
       'connections_opened_total grew by 0, not 1: {}',
       'the canary had p50 … ms; at rest it was -… ms',
       'the canary had p99 … ms; at rest it was -… ms',
+      '1 of 2 inputs in … s: give it more time with --seconds, or a smaller --count',
       'a line of the log',
       'a line of the log',
     ],

@@ -2,20 +2,42 @@ import { readdirSync } from 'node:fs'
 import Fastify from 'fastify'
 import { Type } from 'typebox'
 import pushBridge, { clientHandler } from '../../src/index.ts'
+import { UNSEEN } from './target.ts'
 
 /** The node that is attacked, in a process of its own. Its limits on rates are far away: inputs are to get in. */
 const FAR = 1_000_000_000
 
-const app = Fastify({ logger: { level: 'error' }, http: { headersTimeout: 5000, connectionsCheckingInterval: 500 } })
+const app = Fastify({
+  logger: { level: 'error' },
+  http: { headersTimeout: 5000, connectionsCheckingInterval: 500 },
+  requestTimeout: 5000,
+})
+
+/** What is seen here apart from the counters of the bridge. */
+const notes: Record<string, number> = {}
+const note = (what: string) => {
+  notes[what] = (notes[what] ?? 0) + 1
+}
+
+// Node's parser refuses what comes behind a request before that is answered: the answer finds no socket.
+app.addHook('onSend', (request, { statusCode }, payload, done) => {
+  const [, code] = /"code":"(PUSH_ERR_\w+)"/.exec(typeof payload === 'string' ? payload : '') ?? []
+  if (statusCode >= 400 && code && request.raw.socket.destroyed) note(`${UNSEEN}${code}`)
+  done(null, payload)
+})
+app.server.on('clientError', (error: NodeJS.ErrnoException) => note(error.code ?? error.name))
+
 await app.register(pushBridge, {
   path: '/ws',
   redis: process.env.REDIS_URL!,
   tickets: true,
+  sse: true,
   codecs: ['json', 'msgpack', 'protobuf'],
   authenticate: request => {
     const { user } = request.query as { user?: string }
     if (user === 'nobody') return null
     if (user === 'canary') return { user }
+    if (user === 'later') return 'message'
     const talk = { topics: 'channel:*', actions: ['publish', 'history', 'presence'] as const }
     // As an application would: what comes from outside is no name of a user before it was looked at.
     const known = Buffer.from(String(user ?? ''))
@@ -59,6 +81,6 @@ async function usage() {
   return { bytes: heapUsed + arrayBuffers, descriptors: readdirSync('/proc/self/fd').length }
 }
 
-process.on('message', async () => process.send!({ usage: await usage(), status: await app.push.status() }))
+process.on('message', async () => process.send!({ usage: await usage(), status: await app.push.status(), notes }))
 process.once('disconnect', () => process.exit(0))
 process.send!({ port: (app.server.address() as { port: number }).port })

@@ -1,15 +1,14 @@
-import type { Socket } from 'node:net'
+import { isUtf8 } from 'node:buffer'
 import { WebSocket } from 'ws'
 import type { Codec } from '../../src/protocol/codecs/codec.ts'
 import { msgpack } from '../../src/protocol/codecs/msgpack.ts'
 import { protobuf } from '../../src/protocol/codecs/protobuf.ts'
-import { CLOSE } from '../../src/protocol/messages.ts'
+import { NO_CODE } from '../helpers/frame-client.ts'
 import { until, within } from '../helpers/waiting.ts'
 import { Findings, type Target, times } from './target.ts'
-import { frameOf, openRaw } from './wire.ts'
 import type { World } from './world.ts'
 
-const MESSAGES: (string | object)[] = [
+export const MESSAGES: (string | object)[] = [
   { type: 'ping', payload: { a: 1 }, ref: 1 },
   { type: 'subscribe', payload: { topic: 'channel:a', since: 'x.1.1-0', last: 3, presence: true }, ref: 2 },
   { type: 'subscribe', payload: { topic: 'channel:room1', presence: true }, ref: 'r' },
@@ -32,26 +31,37 @@ const CONNECTIONS = 10
 /** Messages of one connection before it gives way to another: churn belongs to it. */
 const LIFE = 200
 
-/** Messages that were sent and not answered yet: more would only wait. */
-const AHEAD = 20
+/** Messages that were sent and not answered yet: fewer than may be unusable in a row. More would only wait. */
+const AHEAD = 9
+
+/** What the node must have counted. */
+interface Seen {
+  opened: number
+  /** Messages that were answered with an error. */
+  errors: number
+  /** Connections that ended by text that is not UTF-8. */
+  broken: number
+}
 
 /** Text and binary messages of connections that come and go. */
 export const fuzzMessages: Target = async (world, count, isOver) => {
   const found = new Findings()
-  const state = { errors: 0, broken: 0 }
-  await times(Math.ceil(count / LIFE), { width: CONNECTIONS, isOver }, async () => {
-    const most = Math.min(LIFE, count - found.inputs)
-    found.inputs += Math.max(0, most)
-    if (most > 0) await converse(world, found, { most, state })
-  })
-  // What is answered just before a violation of RFC 6455 ends the connection is not written any more; what comes after it, the
-  // probe too, is refused, as it is after too many messages in a row that cannot be read.
-  const most = state.errors + state.broken * (AHEAD + 1)
-  return found.of([{ counter: 'messages_refused_total', least: state.errors, most }])
+  const seen: Seen = { opened: 0, errors: 0, broken: 0 }
+  const isDone = () => found.inputs >= count || isOver()
+  await times(Number.POSITIVE_INFINITY, { width: CONNECTIONS, isOver: isDone }, () => converse(world, found, seen))
+  const { opened, errors, broken } = seen
+  const exactly = (n: number) => ({ least: n, most: n })
+  return found.of([
+    { counter: 'connections_opened_total', ...exactly(opened) },
+    { counter: 'connections_closed_total', ...exactly(opened) },
+    { counter: 'messages_refused_total', reason: 'protocol', ...exactly(broken) },
+    // Every refusal is one answer or one end of a connection: none is counted twice.
+    { counter: 'messages_refused_total', ...exactly(errors + broken) },
+  ])
 }
 
 /** A codec that takes no key of a stranger writes a message without it. */
-function writer(codec: Codec): (sample: object) => Uint8Array {
+export function writer(codec: Codec): (sample: object) => Uint8Array {
   return sample => {
     try {
       return codec.encodeMessage(sample)
@@ -61,12 +71,7 @@ function writer(codec: Codec): (sample: object) => Uint8Array {
   }
 }
 
-interface Talk {
-  most: number
-  state: { errors: number; broken: number }
-}
-
-async function converse({ port, mutator, random }: World, found: Findings, { most, state }: Talk): Promise<void> {
+async function converse({ port, mutator, random }: World, found: Findings, seen: Seen): Promise<void> {
   const codec = random.pick<Codec | undefined>([undefined, undefined, msgpack, protobuf])
   const socket = new WebSocket(`ws://127.0.0.1:${port}/ws?user=u${random.index(50)}`, codec ? [codec.protocol] : [])
   const closed = new Promise<number>(resolve => socket.on('close', resolve))
@@ -77,24 +82,31 @@ async function converse({ port, mutator, random }: World, found: Findings, { mos
     const message = codec ? codec.decodeMessage(data as Buffer) : JSON.parse(String(data))
     const { type, ref } = message as { type: string; ref?: unknown }
     isWelcome = true
-    if (type === 'error') state.errors++
+    if (type === 'error') seen.errors++
     if (ref === PROBE) answered++
     found.saw(type === 'error' ? 'error' : 'other message')
   })
   await until(() => isWelcome || socket.readyState === WebSocket.CLOSED, 'the welcome')
-  for (let i = 0; i < most && socket.readyState === WebSocket.OPEN; i++) {
+  if (isWelcome) seen.opened++
+  let isBroken = false
+  for (let i = 0; i < LIFE && !isBroken && socket.readyState === WebSocket.OPEN; i++) {
     // With a codec, text is what is wrong.
     const isText = random.next() < (codec ? 0.02 : 0.95)
     const bytes = codec && !isText ? mutator.coded(MESSAGES, writer(codec)) : mutator.bytes(MESSAGES)
     // Text that is not UTF-8 ends a connection: now and then is enough.
-    const mayBreak = !isText || random.next() < 0.01
-    socket.send(mayBreak ? bytes : Buffer.from(bytes.toString()), { binary: !isText })
-    if (i % AHEAD === AHEAD - 1) await probed(socket, codec, () => answered)
+    const input = !isText || random.next() < 0.01 ? bytes : Buffer.from(bytes.toString())
+    isBroken = isText && !isUtf8(input)
+    // What was answered just before the end would not be written any more.
+    if (isBroken) await probed(socket, codec, () => answered)
+    socket.send(input, { binary: !isText })
+    found.inputs++
+    if (!isBroken && i % AHEAD === AHEAD - 1) await probed(socket, codec, () => answered)
   }
-  await probed(socket, codec, () => answered)
-  socket.close()
+  if (!isBroken) await probed(socket, codec, () => answered)
+  if (!isBroken) socket.close()
   const code = await within(closed, 'the end of a connection')
-  if (code === 1007 || code === CLOSE.BAD_MESSAGE) state.broken++
+  if (isBroken) seen.broken++
+  if (code !== (isBroken ? 1007 : NO_CODE)) found.problem(`a connection was closed with ${code}`)
   found.saw(`closed with ${code}`)
 }
 
@@ -107,46 +119,4 @@ async function probed(socket: WebSocket, codec: Codec | undefined, answered: () 
   const probe = { type: 'ping', ref: PROBE }
   socket.send(codec?.encodeMessage(probe) ?? JSON.stringify(probe))
   await until(() => answered() > before || socket.readyState !== WebSocket.OPEN, 'the answer to a probe')
-}
-
-/** Frames as no library writes them, over bare sockets. */
-export const fuzzFrames: Target = async (world, count, isOver) => {
-  const found = new Findings()
-  let opened = 0
-  await times(Math.ceil(count / FRAMES), { width: CONNECTIONS, isOver }, async () => {
-    const socket = await openRaw(world.port, '/ws?user=frames')
-    if (!socket) return found.problem('a connection was refused')
-    opened++
-    found.inputs += FRAMES
-    await misbehave(world, socket, found)
-  })
-  return found.of([{ counter: 'connections_opened_total', least: opened, most: opened }])
-}
-
-const FRAMES = 20
-
-async function misbehave({ mutator, random }: World, socket: Socket, found: Findings): Promise<void> {
-  const closed = new Promise<void>(resolve => socket.once('close', () => resolve()))
-  const bytes = Array.from({ length: FRAMES }, () => frameInput(mutator, random))
-  const isWhole = random.next() < 0.7
-  for (const frame of bytes) if (!socket.destroyed) socket.write(frame)
-  found.saw(isWhole ? 'whole' : 'cut off')
-  // A close frame of its own, behind which nothing comes; or it just goes.
-  if (isWhole) socket.end(frameOf(0x88, Buffer.from([0x03, 0xe8])))
-  else socket.destroy()
-  await within(closed, 'the end of a bare connection')
-}
-
-function frameInput(mutator: World['mutator'], random: World['random']): Buffer {
-  const payload = mutator.bytes(MESSAGES)
-  const first = random.pick([0x81, 0x82, 0x01, 0x00, 0x80, 0x89, 0x8a, 0x88, 0xc1, 0x91, 0x83, random.index(256)])
-  const frame = frameOf(first, first & 0x08 ? payload.subarray(0, 125) : payload)
-  const kind = random.next()
-  if (kind < 0.6) return frame
-  // Not masked, of another length than it says, or with a byte that is other than it was.
-  if (kind < 0.7) frame[1]! &= 0x7f
-  else if (kind < 0.8) return frame.subarray(0, random.index(frame.length + 1))
-  else if (kind < 0.9) frame[1] = random.index(256)
-  else frame[random.index(frame.length)] = random.index(256)
-  return frame
 }

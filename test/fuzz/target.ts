@@ -12,12 +12,17 @@ export interface Ran {
 export interface Count {
   counter: string
   reason?: string
-  /** This reason does not count: what it says may be hidden from a client. */
+  /** This reason does not count. */
   except?: string
+  /** What the node counts and no client sees, since its connection was over when the answer came: codes that count too. */
+  unseen?(code: string): boolean
   /** At least and at most: equal unless some outcomes could not be seen. */
   least: number
   most: number
 }
+
+/** Begins the notes of a node about answers that nobody got; the code follows. */
+export const UNSEEN = 'unseen '
 
 /** Throws `count` inputs at the node, or fewer when `isOver` says so. */
 export type Target = (world: World, count: number, isOver: () => boolean) => Promise<Ran>

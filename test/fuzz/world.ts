@@ -16,6 +16,8 @@ interface Cleanup {
 export interface State {
   usage: { bytes: number; descriptors: number }
   status: Status
+  /** What the server below the bridge saw: requests that Node refused by itself, answers that nobody got. */
+  notes: Record<string, number>
   channels: string[]
 }
 
@@ -37,6 +39,8 @@ export interface World {
   mutator: Mutator
   /** What the node has logged as an error, and how it ended if it did. */
   failures: string[]
+  /** All processes but the one that attacks. */
+  pids: number[]
   state(): Promise<State>
   beats(): Promise<Beats>
   end(): Promise<void>
@@ -60,10 +64,11 @@ export async function buildWorld(test: Cleanup, seed: number): Promise<World> {
     random,
     mutator: new Mutator(random),
     failures,
+    pids: [node.pid, canary.pid, redis.pid],
     async state() {
-      const { usage, status } = (await node.ask()) as Omit<State, 'channels'>
+      const state = (await node.ask()) as Omit<State, 'channels'>
       const channels = ((await redis.admin.pubsub('CHANNELS', '*')) as string[]).toSorted()
-      return { usage, status, channels }
+      return { ...state, channels }
     },
     beats: () => canary.ask() as Promise<Beats>,
     end: () => t.end(),
@@ -105,6 +110,10 @@ class Peer {
       child.kill('SIGKILL')
       await exit
     })
+  }
+
+  get pid(): number {
+    return this.#child.pid!
   }
 
   async answer(): Promise<unknown> {
@@ -151,12 +160,17 @@ function describe(before: State, after: State): string {
 /** How much each counter whose name begins so has grown, by reason. */
 export function growth(before: State, after: State, name: string): Record<string, number> {
   const grown: Record<string, number> = {}
-  for (const [key, count] of Object.entries(after.status.metrics)) {
+  for (const [key, by] of Object.entries(grownBy(before.status.metrics, after.status.metrics))) {
     const [, base, reason = ''] = /^(\w+)(?:\{(.*)\})?$/.exec(key)!
-    const by = count - (before.status.metrics[key] ?? 0)
-    if (base === name && by > 0) grown[reason] = by
+    if (base === name) grown[reason] = by
   }
   return grown
+}
+
+/** What has grown, and by how much. */
+export function grownBy(before: Record<string, number>, after: Record<string, number>): Record<string, number> {
+  const grown = Object.entries(after).map(([key, count]) => [key, count - (before[key] ?? 0)] as const)
+  return Object.fromEntries(grown.filter(([, by]) => by > 0))
 }
 
 export const sum = (counts: Record<string, number>): number => Object.values(counts).reduce((all, n) => all + n, 0)

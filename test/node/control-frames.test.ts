@@ -88,6 +88,7 @@ test('before a client has said who it is, a flood of ping frames ends it as well
 
 const VIOLATIONS: [name: string, bytes: Buffer, code: number, reason: string][] = [
   ['a message that is too large', frame(0x82, Buffer.alloc(70_000)), 1009, 'too_large'],
+  ['a frame that says it has 2^53 bytes', Buffer.from('82ff00200000000000000000', 'hex'), 1009, 'too_large'],
   ['a frame that is not masked', frame(0x82, Buffer.alloc(1), { mask: 'none' }), 1002, 'protocol'],
   ['a text that is no UTF-8', frame(0x81, Buffer.from([0xff])), 1007, 'protocol'],
 ]

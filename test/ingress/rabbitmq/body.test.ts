@@ -36,3 +36,24 @@ test('what nests too deep to be written is refused in words', () => {
   else assert.equal(String(body), `${'['.repeat(200_000)}${']'.repeat(200_000)}`)
   assert.equal(isDeadLetter(Buffer.from('a')), false)
 })
+
+test('whatever a queue delivers has a body, or a reason why it has none', () => {
+  const bytes = fc.uint8Array().map(it => Buffer.from(it))
+  // The library decodes JSON that is not encoded otherwise, and leaves it alone if it is broken.
+  const delivered = fc.oneof(
+    fc.record({
+      body: fc.oneof(bytes, fc.jsonValue(), fc.constantFrom<unknown>(null, '', 0, false)),
+      type: fc.constant('application/json'),
+    }),
+    fc.record({
+      body: fc.oneof(bytes, fc.string()),
+      type: fc.constantFrom('text/plain', 'application/octet-stream', undefined),
+    }),
+  )
+  fc.assert(
+    fc.property(delivered, ({ body, type }) => {
+      const given = bodyOf(message(body, type))
+      assert.ok(isDeadLetter(given) ? given.reason.length > 0 : Buffer.isBuffer(given) || typeof given === 'string')
+    }),
+  )
+})
