@@ -11,7 +11,7 @@ export interface FaultRun {
 }
 
 const TOPICS = ['channel:one', 'channel:two', 'user:worker']
-/** Above what is recorded in an hour: what is trimmed would be a gap, and rightly so. */
+/** Minutes of a topic, and nobody is away for more than seconds: what is trimmed before it was asked for would be a gap, and rightly so. */
 const SIZE = 100_000
 const AT_ONCE = 8
 const MOST_BETWEEN = 1500
