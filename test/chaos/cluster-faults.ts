@@ -45,7 +45,8 @@ export const CLUSTER_FAULTS: Record<ClusterFaultKind, (scene: Scene) => Promise<
       await store.whole()
     })
   },
-  'slot-move': moveSlot,
+  'slot-move': moveTopic,
+  'stream-move': scene => moveSlot(scene, { key: 'push:ingress', topic: 'ingress' }),
   'master-join': newcomer,
   'library-flush': async ({ world, random, begun }) => {
     const { server, details } = random.pick(world.store.masters)
@@ -126,18 +127,23 @@ async function split(scene: Scene, { master, replica }: Parts): Promise<void> {
 }
 
 /** While clients come back to the topics that move. */
-async function moveSlot(scene: Scene): Promise<void> {
-  const { random, duration, world } = scene
-  const store = storeOf(scene)
+function moveTopic(scene: Scene): Promise<void> {
+  const { random } = scene
   const isOfTicks = random.next() < 1 / 8
   const topic = random.pick([...CHANNELS, ...USERS, ...TOPICS])
   const key = isOfTicks ? `{push:shard-${random.index(SHARDS)}}` : `push:${topic}`
+  return moveSlot(scene, { key, topic: isOfTicks ? key : topic })
+}
+
+async function moveSlot(scene: Scene, { key, topic }: { key: string; topic: string }): Promise<void> {
+  const { random, duration, world } = scene
+  const store = storeOf(scene)
   const turn = 1 + random.index(SHARDS - 1)
   const to = () => (store.homeOf(key) + turn) % SHARDS
   const free = await taken(store, () => [store.homeOf(key), to()], false)
   if (!free) return
   try {
-    scene.begun(isOfTicks ? { topic: key } : { topic })
+    scene.begun({ topic })
     if (random.next() < 0.5) world.clients.tell({ e: 'drop', share: 0.3 })
     const pause = random.next() < 0.5 ? Math.min(duration, LONGEST_PAUSE) : 0
     await store.move(key, to(), { pause, atOnce: random.pick(AT_ONCE) })

@@ -34,7 +34,7 @@ export class ClusterStore implements Store {
   #members: Member[] = []
   /** By shard. */
   #masters: Member[] = []
-  /** The shard of each key of which it matters: those of the topics and of the ticks. */
+  /** The shard of each key of which it matters: those of the topics, of the ticks and of the ingress. */
   readonly #homes = new Map<string, number>()
   readonly #taken = new Set<number>()
   #isFailing = false
@@ -256,6 +256,7 @@ const PREFIX = 'push:'
 const KEYS = [
   ...[...TOPICS, ...LOBBIES].map(topic => PREFIX + topic),
   ...[0, 1, 2].map(shard => `{${PREFIX}shard-${shard}}`),
+  `${PREFIX}ingress`,
 ]
 
 /** Until the whole Cluster takes keys again; what is not to be done twice is no error of that kind. */

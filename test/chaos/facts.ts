@@ -1,6 +1,7 @@
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import type { PresenceMessage } from '../../src/protocol/presence.ts'
+import type { IngressKind } from './ingress.ts'
 import { readJournal } from './journal.ts'
 import type { NotedKind } from './schedule.ts'
 import { slotOf } from './slots.ts'
@@ -10,7 +11,7 @@ export interface Facts {
   /** Every attempt to publish, by key. */
   tries: Map<string, Try>
   acks: Ack[]
-  /** What the ingress stream took. */
+  /** What the queues of the ingress took. */
   queued: Queued[]
   /** What each client was told, in order. */
   clients: Map<string, Told[]>
@@ -38,6 +39,9 @@ export interface Queued {
   t: number
   k: string
   topic: string
+  queue: IngressKind
+  /** Whose order holds. */
+  sequence?: string
 }
 
 export interface Ack {

@@ -1,6 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { CLUSTER_FAULTS } from './cluster-faults.ts'
+import { cutFor, delayFor, holdFor, throttleFor } from './link-faults.ts'
 import type { FaultProxy } from './proxy.ts'
+import { QUEUE_FAULTS } from './queue-faults.ts'
 import { Random } from './random.ts'
 import { rollBack } from './rollback.ts'
 import type { Fault, FaultKind } from './schedule.ts'
@@ -103,6 +105,7 @@ const FAULTS: Record<FaultKind, (scene: Scene) => Promise<void>> = {
     await (world.store as SentinelStore).freezeMaster(duration, begun)
   },
   ...CLUSTER_FAULTS,
+  ...QUEUE_FAULTS,
 }
 
 export const historyOf = (topic: string): string => `{push:${topic}}:history`
@@ -182,32 +185,6 @@ async function withLink(
 function linksOf({ nodes, store, publisherLink }: World): { link: FaultProxy; details: object }[] {
   if (store.links.length > 0) return [...store.links]
   return [...nodes.map(({ redisLink }) => redisLink), publisherLink].map(link => ({ link, details: {} }))
-}
-
-async function cutFor(link: FaultProxy, duration: number): Promise<void> {
-  link.isRefusing = true
-  link.cut()
-  await sleep(duration / 2)
-  link.isRefusing = false
-}
-
-async function holdFor(link: FaultProxy, duration: number): Promise<void> {
-  link.isHeld = true
-  await sleep(duration)
-  link.isHeld = false
-}
-
-async function delayFor(link: FaultProxy, duration: number): Promise<void> {
-  link.delay = 200
-  await sleep(duration)
-  link.delay = 0
-}
-
-async function throttleFor(link: FaultProxy, duration: number, rate: number): Promise<void> {
-  link.rate = rate
-  await sleep(duration)
-  link.rate = undefined
-  link.pump()
 }
 
 /** An id in the answer: something was recorded, and whoever asked for it does not hear of it. */

@@ -1,5 +1,5 @@
 import { positionOf, timelineOf } from '../../src/protocol/position.ts'
-import { type Ack, type Facts, readFacts, type Told } from './facts.ts'
+import { type Ack, type Facts, type Queued, readFacts, type Told } from './facts.ts'
 import { judgeClient } from './judge-client.ts'
 import { changesIn, judgePresence } from './judge-presence.ts'
 import { mayBeUndone } from './justify.ts'
@@ -45,11 +45,13 @@ function judgeKeys(facts: Facts): Violation[] {
   return violations
 }
 
-/** Whatever the ingress stream took was published, unless Redis forgot it. */
+/** Whatever a queue took was published, unless Redis forgot it: the publication, or the stream. */
 function judgeQueue(facts: Facts): Violation[] {
   const published = new Set(facts.acks.map(({ k }) => k))
+  const isForgotten = ({ topic, t, queue }: Queued) =>
+    [topic, ...(queue === 'streams' ? ['ingress'] : [])].some(it => mayBeUndone(it, t, Number.POSITIVE_INFINITY, facts))
   return facts.queued
-    .filter(({ k, topic, t }) => !published.has(k) && !mayBeUndone(topic, t, Number.POSITIVE_INFINITY, facts))
+    .filter(queued => !published.has(queued.k) && !isForgotten(queued))
     .map(({ k, topic, t }) => ({ invariant: 'missing', what: `${topic}: ${k} was queued at ${t} and never published` }))
 }
 
@@ -83,26 +85,41 @@ function isLost(ack: Ack, entries: { id: string }[], known: Set<string>, facts: 
   return !mayBeUndone(ack.topic, facts.tries.get(ack.k)?.t ?? 0, ack.t, facts)
 }
 
-/** A lane waits for each answer, so its publications stand in the order in which it made them. */
+/** What has an order stands in it. */
 function judgeLanes(facts: Facts): Violation[] {
   const last = new Map<string, Ack>()
   const violations: Violation[] = []
-  for (const ack of facts.acks) {
-    if (ack.lane === 'canary') continue
+  for (const ack of inOrder(facts)) {
     const key = `${ack.lane} ${ack.topic}`
     const before = last.get(key)
     last.set(key, ack)
     // Numbers of two timelines say nothing of each other.
     if (!before || before.seq < ack.seq || timelineOf(before.id) !== timelineOf(ack.id)) continue
-    if (mayBeUndone(ack.topic, before.t, ack.t, facts)) continue
+    const times = [before.t, ack.t]
+    if (mayBeUndone(ack.topic, Math.min(...times), Math.max(...times), facts)) continue
     violations.push({ invariant: 'order', what: `${ack.lane}: ${ack.k} is ${ack.id}, behind ${before.k} ${before.id}` })
   }
   return violations
 }
 
+/**
+ * Publications in the order in which they were made: a lane waits for each answer. Those of a queue in the order in which
+ * it took them, if that is one that holds.
+ */
+function inOrder({ acks, queued }: Facts): Ack[] {
+  const places = new Map(acks.map(ack => [ack.k, ack]))
+  const throughQueues = queued.flatMap(({ k, sequence }) => {
+    const ack = places.get(k)
+    return ack && sequence !== undefined ? [{ ...ack, lane: sequence }] : []
+  })
+  const taken = new Set(queued.map(({ k }) => k))
+  return [...acks.filter(({ k, lane }) => lane !== 'canary' && !taken.has(k)), ...throughQueues]
+}
+
 function tallyOf(facts: Facts): Tally {
   const tally: Tally = {
     acknowledged: facts.acks.length,
+    queued: {},
     delivered: 0,
     clients: facts.clients.size,
     faults: {},
@@ -115,6 +132,7 @@ function tallyOf(facts: Facts): Tally {
     presenceSettled: undefined,
   }
   for (const { kind } of facts.faults) increase(tally.faults, kind)
+  for (const { queue } of facts.queued) increase(tally.queued, queue)
   for (const told of facts.clients.values()) tallyClient(told, tally)
   for (const visit of facts.visits) {
     const { joined, left } = changesIn(visit)

@@ -1,4 +1,5 @@
 import type { Replacement } from './build.ts'
+import type { IngressKind } from './ingress.ts'
 import type { FaultKind } from './schedule.ts'
 import type { Invariant } from './verdict.ts'
 
@@ -10,6 +11,8 @@ export interface Mutant {
   kinds: FaultKind[]
   /** Any of these is the right word for it. */
   caughtAs: Invariant[]
+  /** The queue that it takes; default: those that were asked for. */
+  ingress?: IngressKind
 }
 
 export const GAP_FILLER = 'src/broker/redis/gap-filler.ts'

@@ -3,6 +3,7 @@ import { CLUSTER_MUTANTS } from './cluster-mutants.ts'
 import { INGRESS_MUTANTS } from './ingress-mutants.ts'
 import { CHAIN_IGNORED, GAP_FILLER, type Mutant } from './mutant.ts'
 import { PRESENCE_MUTANTS } from './presence-mutants.ts'
+import { Queues } from './queues.ts'
 import { lineOf } from './report.ts'
 import { runBounded, type SeedOptions } from './seed-run.ts'
 import { isCluster, type Topology } from './store.ts'
@@ -243,11 +244,15 @@ export async function runMutants(
   base: readonly Replacement[],
 ): Promise<boolean> {
   const chosen = chosenBy(names, optionsFor(0, '').topology)
+  const { ingress } = optionsFor(0, '')
+  const queues = await Queues.start([...ingress, ...chosen.flatMap(mutant => mutant.ingress ?? [])])
   let survivors = 0
   for (const mutant of chosen) {
     const programs = await buildPrograms([...base, ...mutant.replacements])
     const caught = await hunt(mutant, seed => ({
       ...inTopology(mutant, optionsFor(seed, programs)),
+      ingress: mutant.ingress ? [mutant.ingress] : ingress,
+      queues,
       seconds: SECONDS,
       kinds: mutant.kinds,
     }))
@@ -255,6 +260,7 @@ export async function runMutants(
     process.stdout.write(caught ? `caught    ${mutant.name}: ${caught}\n` : `SURVIVED  ${mutant.name}\n`)
     forgetPrograms(programs)
   }
+  await queues.close()
   process.stdout.write(`${chosen.length - survivors} of ${chosen.length} broken variants were caught\n`)
   return chosen.length > 0 && survivors === 0
 }

@@ -1,18 +1,17 @@
 import Fastify from 'fastify'
 import pushBridge from '../../src/index.ts'
-import { streamsIngress } from '../../src/ingress/streams/streams.ts'
+import type { IngressConfig } from './ingress.ts'
 import { Journal } from './journal.ts'
+import { roadsOf } from './roads.ts'
 import { API_KEY, GRACE, HISTORY, LEASE } from './topics.ts'
 
-/** A node of the chaos runs. CONFIG: where Redis is, what becomes of slow consumers, and where to write. */
+/** A node of the chaos runs. CONFIG: where Redis and the queues are, what becomes of slow consumers, and where to write. */
 export interface NodeConfig {
   redis: string | object
+  ingress: IngressConfig
   slowConsumer: 'close' | 'drop'
   journal: string
 }
-
-/** A message is a dead letter only if it is wrong: however often the nodes are killed, none of these is. */
-const INGRESS = { topics: ['*'], claimAfter: 1000, tries: 1000 }
 
 const config = JSON.parse(process.env.CONFIG!) as NodeConfig
 const journal = new Journal(config.journal)
@@ -35,7 +34,7 @@ await app.register(pushBridge, {
   limits: { buffer: 512 * 1024, bufferTime: 300 },
   drain: { window: 500, timeout: 3000 },
   history: HISTORY,
-  ingress: typeof config.redis === 'string' ? [streamsIngress(INGRESS)] : [],
+  ingress: roadsOf(config.ingress),
   api: { keys: [API_KEY] },
   authenticate: request => ({
     user: (request.query as { user?: string }).user ?? null,

@@ -1,8 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createPublisher } from '../../src/publisher.ts'
 import { hashOf } from './client.ts'
+import type { IngressConfig } from './ingress.ts'
 import { IngressLane } from './ingress-lane.ts'
 import { Journal } from './journal.ts'
+import { connectTo } from './lane-redis.ts'
+import { writersOf } from './queue-writers.ts'
 import { Random } from './random.ts'
 import { API_KEY, BULK, BULK_BYTES, retentionOf, TOPICS } from './topics.ts'
 
@@ -10,6 +13,7 @@ import { API_KEY, BULK, BULK_BYTES, retentionOf, TOPICS } from './topics.ts'
 export interface PublishersConfig {
   redis: string | object
   urls: readonly string[]
+  ingress: IngressConfig
   seed: number
   journal: string
   /** Lanes of each kind; each waits for the answer before it publishes again. */
@@ -99,10 +103,10 @@ const lanes = Array.from({ length: config.lanes }, (_, i) => [
   run(`http${i}`, viaHttp, new Random(config.seed * 37 + i)),
 ]).flat()
 lanes.push(runBulk())
-// Where there is one Redis: the nodes of the others have no ingress.
-if (typeof config.redis === 'string') {
-  const lane = new IngressLane(config.redis, journal, () => isStopping)
-  lanes.push(lane.run(new Random(config.seed * 41), config.pace))
+const connect = () => connectTo(config.redis)
+for (const [i, writer] of (await writersOf(config.ingress, connect)).entries()) {
+  const lane = new IngressLane(writer, { redis: connect(), journal, isStopping: () => isStopping })
+  lanes.push(lane.run(new Random(config.seed * 41 + i), config.pace))
 }
 
 async function obey(command: PublishersCommand): Promise<void> {

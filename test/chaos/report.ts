@@ -29,6 +29,7 @@ export function reportOf(verdicts: readonly Verdict[]): string {
     `seeds            ${verdicts.length}, of which failed: ${failed.map(({ seed }) => seed).join(' ') || 'none'}`,
     `violations       ${violations}`,
     `acknowledged     ${sum('acknowledged')}`,
+    `through queues   ${countsOf(tallies, 'queued') || 'none'}`,
     `deliveries       ${sum('delivered')} judged`,
     `faults           ${countsOf(tallies, 'faults')}`,
     `recoveries       ${countsOf(tallies, 'recoveries')}`,
@@ -45,7 +46,7 @@ function total(tallies: readonly Tally[], what: 'joined' | 'left'): number {
   return tallies.reduce((sum, { presence }) => sum + presence[what], 0)
 }
 
-function countsOf(tallies: readonly Tally[], field: 'faults' | 'recoveries' | 'gaps'): string {
+function countsOf(tallies: readonly Tally[], field: 'faults' | 'recoveries' | 'gaps' | 'queued'): string {
   const totals = new Map<string, number>()
   for (const tally of tallies) {
     for (const [key, count] of Object.entries(tally[field])) totals.set(key, (totals.get(key) ?? 0) + count)

@@ -2,7 +2,9 @@ import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { findProgram } from '../helpers/programs.ts'
 import { buildPrograms, forgetPrograms, type Replacement } from './build.ts'
+import { INGRESS_KINDS, type IngressKind } from './ingress.ts'
 import { runMutants } from './mutants.ts'
+import { Queues } from './queues.ts'
 import { REGRESSIONS } from './regressions.ts'
 import { lineOf, reportOf } from './report.ts'
 import type { FaultKind } from './schedule.ts'
@@ -12,6 +14,7 @@ import type { Verdict } from './verdict.ts'
 
 const USAGE = `npm run test:chaos -- [--seed N | --seeds A..B | --regressions | --mutants [NAME]]
   [--seconds 6] [--parallel 1] [--clients 110] [--visitors 16] [--topology ${TOPOLOGIES.join('|')}] [--kinds a,b] [--keep]
+  [--ingress streams]  queues through which publications come in, too: some of ${INGRESS_KINDS.join(',')}
   [--patch FILE]  judge a copy with these replacements: [{file, find, replace}], to try a remedy`
 
 const { values, positionals } = parseArgs({
@@ -25,6 +28,7 @@ const { values, positionals } = parseArgs({
     visitors: { type: 'string', default: '16' },
     topology: { type: 'string', default: 'single' },
     kinds: { type: 'string' },
+    ingress: { type: 'string', default: 'streams' },
     keep: { type: 'boolean', default: false },
     patch: { type: 'string' },
     regressions: { type: 'boolean', default: false },
@@ -41,6 +45,13 @@ function seedsOf(): number[] {
   return Array.from({ length: last - first + 1 }, (_, i) => first + i)
 }
 
+function ingressOf(): IngressKind[] {
+  const kinds = values.ingress.split(',').filter(kind => kind !== '') as IngressKind[]
+  const unknown = kinds.find(kind => !INGRESS_KINDS.includes(kind))
+  if (unknown !== undefined) throw new Error(`--ingress: there is no ${unknown}, only ${INGRESS_KINDS.join(',')}`)
+  return kinds
+}
+
 function optionsFor(seed: number, programs: string): SeedOptions {
   return {
     seed,
@@ -54,6 +65,7 @@ function optionsFor(seed: number, programs: string): SeedOptions {
     withPhp: findProgram('php') !== undefined,
     seconds: Number(values.seconds),
     kinds: values.kinds?.split(',') as FaultKind[] | undefined,
+    ingress: ingressOf(),
     keep: values.keep,
   }
 }
@@ -62,11 +74,13 @@ async function runSeeds(seeds: readonly number[], programs: string): Promise<Ver
   const left = [...seeds]
   const verdicts: Verdict[] = []
   const worker = async () => {
+    const queues = await Queues.start(ingressOf())
     for (let seed = left.shift(); seed !== undefined; seed = left.shift()) {
-      const verdict = await runBounded(optionsFor(seed, programs))
+      const verdict = await runBounded({ ...optionsFor(seed, programs), queues })
       process.stdout.write(`${lineOf(verdict)}\n`)
       verdicts.push(verdict)
     }
+    await queues.close()
   }
   await Promise.all(Array.from({ length: Number(values.parallel) }, worker))
   return verdicts
@@ -88,4 +102,5 @@ async function main(): Promise<boolean> {
   return verdicts.every(({ violations }) => violations.length === 0)
 }
 
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))
 process.exit((await main()) ? 0 : 1)

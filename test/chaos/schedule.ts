@@ -1,5 +1,6 @@
+import type { IngressKind } from './ingress.ts'
 import { Random } from './random.ts'
-import type { Topology } from './store.ts'
+import { isCluster, type Topology } from './store.ts'
 
 /** Every kind of fault, and how often it is drawn. */
 const WEIGHTS = {
@@ -36,11 +37,14 @@ const CLUSTER_WEIGHTS = {
   'master-join': 5,
   'library-flush': 4,
 } as const
+const RABBITMQ_WEIGHTS = { 'rabbitmq-kill': 3, 'rabbitmq-stop': 2, 'rabbitmq-cut': 4, 'rabbitmq-hole': 2 } as const
+const KAFKA_WEIGHTS = { 'kafka-stop': 2, 'kafka-cut': 4, 'kafka-hole': 4 } as const
 /** Of one Redis alone: with a replica they are other faults. */
 const SINGLE_ONLY = ['redis-stop', 'redis-kill', 'redis-rollback'] as const
 
-export type ClusterFaultKind = keyof typeof CLUSTER_WEIGHTS
-export type FaultKind = keyof typeof WEIGHTS | keyof typeof SENTINEL_WEIGHTS | ClusterFaultKind
+export type ClusterFaultKind = keyof typeof CLUSTER_WEIGHTS | 'stream-move'
+export type QueueFaultKind = keyof typeof RABBITMQ_WEIGHTS | keyof typeof KAFKA_WEIGHTS
+export type FaultKind = keyof typeof WEIGHTS | keyof typeof SENTINEL_WEIGHTS | ClusterFaultKind | QueueFaultKind
 
 /** What the judge is told of: faults, and what the servers of a Cluster did without one. */
 export type NotedKind = FaultKind | 'promotion'
@@ -61,9 +65,20 @@ export interface Schedule {
 
 const [SHORTEST, LONGEST] = [200, 3000]
 const PER_SECOND = 1.4
+/** Those of a queue, besides. */
+const OF_QUEUE_PER_SECOND = 0.4
+
+export interface ScheduleOptions {
+  seed: number
+  seconds: number
+  topology: Topology
+  ingress?: readonly IngressKind[]
+  /** Only these kinds; default: all of the topology and of the queues. */
+  kinds?: readonly FaultKind[] | undefined
+}
 
 /** Two runs of three have faults that overlap; the others have one kind after the other, which is easier to read. */
-export function scheduleOf(seed: number, seconds: number, topology: Topology, kinds?: readonly FaultKind[]): Schedule {
+export function scheduleOf({ seed, seconds, topology, ingress = [], kinds }: ScheduleOptions): Schedule {
   const random = new Random(seed)
   const isOverlapping = random.next() < 2 / 3
   const weights = kinds ? Object.fromEntries(kinds.map(kind => [kind, 1])) : weightsOf(topology)
@@ -86,7 +101,25 @@ export function scheduleOf(seed: number, seconds: number, topology: Topology, ki
   }
   // A run in which nobody comes back shows nothing.
   faults.push({ ...draw(end * random.between(0.3, 0.8), LONGEST), kind: 'mass-disconnect' })
+  // Drawn last: with and without queues, all the others stay what the seed makes of them.
+  for (const of of kinds ? [] : ingress) {
+    const count = Math.ceil(seconds * OF_QUEUE_PER_SECOND)
+    for (const kind of queueFaults(random, of, { topology, count })) {
+      faults.push({ ...draw(random.between(0, end - SHORTEST), LONGEST), kind })
+    }
+  }
   return { faults: faults.sort((a, b) => a.at - b.at), isOverlapping }
+}
+
+/** The stream is in Redis, and has its faults. On a Cluster its slot moves, too. */
+function queueFaults(
+  random: Random,
+  of: IngressKind,
+  { topology, count }: { topology: Topology; count: number },
+): FaultKind[] {
+  if (of === 'streams') return isCluster(topology) ? ['stream-move'] : []
+  const weights: Partial<Record<QueueFaultKind, number>> = of === 'rabbitmq' ? RABBITMQ_WEIGHTS : KAFKA_WEIGHTS
+  return Array.from({ length: count }, () => random.weighted(weights))
 }
 
 function weightsOf(topology: Topology): Partial<Record<FaultKind, number>> {

@@ -44,23 +44,26 @@ export async function runSeed(options: SeedOptions): Promise<Verdict> {
     await world.close()
   }
   const verdict = judge(options.seed, world.folder)
-  const { recoveries } = verdict.tally
-  if (options.seconds > 0 && !recoveries.replayed) {
-    verdict.violations.push({ invariant: 'blind', what: 'nobody was replayed anything: this run shows nothing' })
-  }
+  if (options.seconds > 0) verdict.violations.push(...blindnessOf(verdict, options))
   if (verdict.violations.length === 0 && !options.keep) world.forget()
   return verdict
 }
 
-async function happen(world: World, { seed, seconds, topology, kinds }: SeedOptions): Promise<void> {
-  const { faults } = scheduleOf(seed, seconds, topology, kinds)
+function blindnessOf({ tally }: Verdict, { ingress }: SeedOptions): Violation[] {
+  const unseen = ingress.filter(kind => !tally.queued[kind]).map(kind => `nothing came through ${kind}`)
+  if (!tally.recoveries.replayed) unseen.push('nobody was replayed anything')
+  return unseen.map(what => ({ invariant: 'blind', what: `${what}: this run shows nothing` }))
+}
+
+async function happen(world: World, options: SeedOptions): Promise<void> {
+  const { faults } = scheduleOf(options)
   const begin = Date.now()
   const striking = faults.map(async fault => {
     await sleep(begin + fault.at - Date.now())
     await strike(world, fault)
   })
   // All of them end before the world does, also when one fails.
-  const ended = await Promise.allSettled([sleep(seconds * 1000), ...striking])
+  const ended = await Promise.allSettled([sleep(options.seconds * 1000), ...striking])
   for (const result of ended) if (result.status === 'rejected') throw result.reason
 }
 
@@ -155,11 +158,12 @@ function entryOf(fields: readonly string[]): { id: string; k: string } {
   return { id: fields[1]!, k: payload.k }
 }
 
-/**
- * Two to each master, the channel to the controller and the listener; each of the two asks three sentinels for failovers.
- * With one Redis also the link of the ingress.
- */
-const OWN_SOCKETS = { single: 5, nginx: 5, sentinel: 10, cluster: 8, 'cluster-sharded': 8 }
+/** Two to each master, the channel to the controller and the listener; each of the two asks three sentinels for failovers. */
+const OWN_SOCKETS = { single: 4, nginx: 4, sentinel: 10, cluster: 8, 'cluster-sharded': 8 }
+/** One more to each master, and its sentinels. */
+const STREAM_SOCKETS = { single: 1, nginx: 1, sentinel: 4, cluster: 3, 'cluster-sharded': 3 }
+/** Two to each of the three brokers of Kafka, and one by which they were found. */
+const QUEUE_SOCKETS = { rabbitmq: 1, kafka: 7 }
 /** What the publishers' last requests keep alive. */
 const KEPT_ALIVE = 2
 /** Upgrades of each node that lead nowhere: more than what is let pass. */
@@ -177,8 +181,13 @@ async function settledStates(world: World, sockets: number): Promise<NodeState[]
   }
 }
 
+function socketsOf({ topology, ingress }: WorldOptions): number {
+  const more = ingress.map(kind => (kind === 'streams' ? STREAM_SOCKETS[topology] : QUEUE_SOCKETS[kind]))
+  return more.reduce((sum, count) => sum + count, OWN_SOCKETS[topology] + KEPT_ALIVE)
+}
+
 async function findLeaks(world: World): Promise<void> {
-  const most = OWN_SOCKETS[world.options.topology] + KEPT_ALIVE
+  const most = socketsOf(world.options)
   for (const [index, state] of (await settledStates(world, most)).entries()) {
     const { connections, heldBytes, sockets, rss, metrics } = state
     world.journal.write({ e: 'state', index, sockets, rss, filled: metrics.publications_filled_total, metrics })

@@ -30,6 +30,8 @@ export interface Violation {
 /** What was looked at and how it went, for the report. */
 export interface Tally {
   acknowledged: number
+  /** Requests that the queues of the ingress confirmed. */
+  queued: Record<string, number>
   delivered: number
   clients: number
   faults: Record<string, number>

@@ -3,9 +3,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { findProgram } from '../helpers/programs.ts'
 import { Child } from './child.ts'
+import type { IngressKind } from './ingress.ts'
 import { Journal } from './journal.ts'
 import type { NodeConfig } from './node.ts'
 import { FaultProxy } from './proxy.ts'
+import { type QueueLinks, Queues, RunQueues } from './queues.ts'
 import { createStore, type Store, type Topology } from './store.ts'
 import { retentionOf, TOPICS } from './topics.ts'
 
@@ -21,6 +23,10 @@ export interface WorldOptions {
   /** Where the programs lie, bundled. */
   programs: string
   withPhp: boolean
+  /** The queues through which publications come in, too. */
+  ingress: readonly IngressKind[]
+  /** What is not in Redis of them; without it there is none. */
+  queues?: Queues | undefined
 }
 
 const START = 60_000
@@ -33,6 +39,7 @@ export interface NodeSlot {
   child: Child
   clientLink: FaultProxy
   redisLink: FaultProxy
+  queueLinks: QueueLinks
   /** Set while a fault has it. */
   isTaken: boolean
 }
@@ -43,6 +50,7 @@ export class World {
   readonly options: WorldOptions
   readonly journal: Journal
   readonly nodes: NodeSlot[] = []
+  readonly queues: RunQueues
   store!: Store
   publisherLink!: FaultProxy
   clients!: Child
@@ -53,6 +61,9 @@ export class World {
 
   constructor(options: WorldOptions) {
     this.options = options
+    const { queues = new Queues(), ingress, seed } = options
+    const isOrdered = seed % 2 === 1
+    this.queues = new RunQueues(queues, ingress, isOrdered)
     this.folder = mkdtempSync(join(tmpdir(), `push-chaos-${options.seed}-`))
     mkdirSync(join(this.folder, 'redis'))
     this.journal = new Journal(this.file('controller.jsonl'))
@@ -71,6 +82,8 @@ export class World {
   async start(): Promise<void> {
     this.store = await createStore(this.options.topology, this.folder, this.journal)
     this.#ends.push(() => this.store.close())
+    await this.queues.open()
+    this.#ends.push(() => this.queues.close())
     for (let index = 0; index < this.options.nodes; index++) await this.#addNode(index)
     await Promise.all(this.nodes.map(slot => this.startNode(slot)))
     const urls = await this.#entrances()
@@ -88,6 +101,7 @@ export class World {
     await this.clients.hear('ready', START)
     this.publishers = this.#program('publishers', {
       redis: this.store.sourceThrough(this.publisherLink),
+      ingress: this.queues.configOf(await this.queues.connect()),
       urls: urls.map(url => `http${url}`),
       seed,
       lanes,
@@ -128,7 +142,8 @@ export class World {
 
   async #addNode(index: number): Promise<void> {
     const [clientLink, redisLink] = [await this.#proxy(), await this.#proxy(this.store.port)]
-    const slot = { index, clientLink, redisLink, isTaken: false, child: undefined as unknown as Child }
+    const queueLinks = await this.queues.connect()
+    const slot = { index, clientLink, redisLink, queueLinks, isTaken: false, child: undefined as unknown as Child }
     this.nodes.push(slot)
     this.#ends.push(() => slot.child.kill())
   }
@@ -137,6 +152,7 @@ export class World {
     if (this.#isClosed) return
     const config: NodeConfig = {
       redis: this.store.sourceThrough(slot.redisLink),
+      ingress: this.queues.configOf(slot.queueLinks),
       slowConsumer: slot.index === 2 ? 'drop' : 'close',
       journal: this.file(`node-${slot.index}.jsonl`),
     }

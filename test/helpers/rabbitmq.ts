@@ -67,6 +67,20 @@ export class RabbitmqServer {
     return this.#program!.stop('SIGKILL')
   }
 
+  get isRunning(): boolean {
+    const { exitCode, signalCode } = this.#program!.process
+    return exitCode === null && signalCode === null
+  }
+
+  /** It does nothing any more, until `thaw`. */
+  freeze(): void {
+    this.#program!.process.kill('SIGSTOP')
+  }
+
+  thaw(): void {
+    this.#program!.process.kill('SIGCONT')
+  }
+
   /** A connection for looking in. Closed with `t`; it comes back by itself after `kill`. */
   connect(t: Cleanup): Connection {
     const connection = new Connection({ url: this.url, retryLow: 100, retryHigh: 1000, acquireTimeout: START })

@@ -28,7 +28,17 @@ const ENDING = 5000
 
 /** One run of one peer: the faults of the seed, then time to get well, then judgement. */
 export async function runPeer({ seed, seconds, clients, programs, keep }: PeerRun): Promise<Score> {
-  const options = { seed, clients, programs, topology: 'single', nodes: 3, lanes: 4, pace: 30, withPhp: false } as const
+  const options = {
+    seed,
+    clients,
+    programs,
+    topology: 'single',
+    nodes: 3,
+    lanes: 4,
+    pace: 30,
+    withPhp: false,
+    ingress: [],
+  } as const
   const world = new World(options)
   try {
     await world.start()
@@ -45,7 +55,8 @@ export async function runPeer({ seed, seconds, clients, programs, keep }: PeerRu
 
 async function happen(world: World, seconds: number): Promise<void> {
   // Without time for faults there are none: what is missing then is the fault of this comparison.
-  const faults = seconds > 0 ? scheduleOf(world.options.seed, seconds, 'single', KINDS).faults : []
+  const faults =
+    seconds > 0 ? scheduleOf({ seed: world.options.seed, seconds, topology: 'single', kinds: KINDS }).faults : []
   const begin = Date.now()
   const striking = faults.map(async fault => {
     await sleep(begin + fault.at - Date.now())
