@@ -188,7 +188,7 @@ test('a user that cannot be one is refused for good', { timeout: 400_000 }, asyn
 })
 
 test('the demo with Redis: every printed line reaches the page, on a second node too', {
-  timeout: 120_000,
+  timeout: 240_000,
 }, async t => {
   const redis = await startRedis(t)
   const server = await startServer(t, { REDIS_URL: redis.url })

@@ -2,6 +2,9 @@ import { readdirSync } from 'node:fs'
 import { join, sep } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
+/** Files at once. Many wait for deadlines and failovers most of the time: three of them share two cores. */
+export const CONCURRENCY = 3
+
 const FOLDER = fileURLToPath(new URL('./', import.meta.url))
 
 /** What `npm test` leaves out: commands and helpers of their own. */

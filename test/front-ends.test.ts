@@ -15,7 +15,7 @@ import { type FrontEndBlock, frontEndBlocks } from './helpers/front-end-blocks.t
 import { path, temporaryFolder } from './helpers/processes.ts'
 import { until, within } from './helpers/waiting.ts'
 
-const LIMIT = { timeout: 120_000 }
+const LIMIT = { timeout: 240_000 }
 
 /** As much of Vue and Svelte as the ten lines use, as their documents say; test/package has the real ones. */
 const SHIMS = {

@@ -5,7 +5,7 @@ import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { testFiles, testName } from './files.ts'
+import { CONCURRENCY, testFiles, testName } from './files.ts'
 import { findProgram } from './helpers/programs.ts'
 
 /**
@@ -50,7 +50,7 @@ function optionsFrom(args: readonly string[]): Options {
       mode: text(MODES.join()),
       files: text(''),
       seed: text(`${Date.now() % 1_000_000}`),
-      concurrency: text('2'),
+      concurrency: text(String(CONCURRENCY)),
       minutes: text('600'),
     },
   })

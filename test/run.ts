@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { testFiles, testFilesOfNode, testFilesWithClients } from './files.ts'
+import { CONCURRENCY, testFiles, testFilesOfNode, testFilesWithClients } from './files.ts'
 import { findProgram, findRedisServer, installPackages } from './helpers/programs.ts'
 import { repeat } from './repeat.ts'
 
@@ -47,8 +47,6 @@ const INTEROP_PROGRAMS = [
   'systemd-analyze',
 ]
 
-/** Files at once. Many wait for deadlines and failovers most of the time: three of them share two cores. */
-const CONCURRENCY = 3
 const TIMEOUT = 600_000
 
 function provideRedis(): void {

@@ -111,6 +111,8 @@ export interface StreamLimits {
 /** What a broker calls on a node. None of these may throw. */
 export interface Subscriber {
   receive(incoming: Incoming): void
+  /** More came than the broker has room for: instead of this one comes `lost` with the reason `overload`. */
+  dropped(incoming: Incoming): void
   /** A backend published it in a way that reaches nobody. */
   misdirected(incoming: Incoming): void
   /**

@@ -138,6 +138,7 @@ export class Connection extends Writer implements PushConnection {
   protected finish(code: number, reason: string): void {
     if (this.state === 'closing') return
     this.state = 'closing'
+    this.#dropWithheld()
     this.wire.close(code, reason)
     this.outlet.closing(this)
     this.tellDrained()
@@ -165,6 +166,14 @@ export class Connection extends Writer implements PushConnection {
   gone(): void {
     this.state = 'closing'
     this.outlet.dropped(countMessages(this.discard()), 'closed')
+    this.#dropWithheld()
     this.tellDrained()
+  }
+
+  /** A replay that has not ended by now never will. */
+  #dropWithheld(): void {
+    if (!this.barriers) return
+    this.outlet.dropped(this.barriers.withheld, 'closed')
+    this.barriers = undefined
   }
 }

@@ -1,9 +1,9 @@
 import type { GapReason } from '../protocol/messages.ts'
 import { isCovered, type Position } from '../protocol/position.ts'
 import type { Topic } from '../protocol/topic.ts'
-import type { Segment } from './queue.ts'
+import { countMessages, type Segment } from './queue.ts'
 
-/** How many unrecorded live messages may wait for the end of a replay; more are dropped, and a gap is sent. */
+/** How many unrecorded live segments may wait for the end of a replay; more are dropped, and a gap is sent. */
 const MAX_WAITING = 256
 
 /**
@@ -33,12 +33,17 @@ export class ReplayBarrier {
     return this.#isOpen && this.#until === undefined
   }
 
-  /** The part of `segment` that may be sent now. */
-  admit(segment: Segment): Segment | undefined {
+  /** Whether live messages wait for the end of a replay. */
+  get isClosed(): boolean {
+    return !this.#isOpen
+  }
+
+  /** The part of `segment` that may be sent now. False when it would have to wait, and there is no room. */
+  admit(segment: Segment): Segment | undefined | false {
     const { position } = segment
     if (!this.#isOpen) {
-      if (position) this.expect(position)
-      else this.#wait(segment)
+      if (!position) return this.#wait(segment)
+      this.expect(position)
       return undefined
     }
     if (!position || !this.#until) return segment
@@ -49,9 +54,16 @@ export class ReplayBarrier {
     return rest
   }
 
-  #wait(segment: Segment): void {
-    if (this.#waiting.length < MAX_WAITING) this.#waiting.push(segment)
-    else this.#gap ??= 'overload'
+  #wait(segment: Segment): undefined | false {
+    // After the first that was dropped, none: the gap stands after those that wait.
+    if (this.#waiting.length < MAX_WAITING) return void this.#waiting.push(segment)
+    this.#gap ??= 'overload'
+    return false
+  }
+
+  /** Messages that wait, and will never be sent because the connection ends. */
+  get withheld(): number {
+    return countMessages(this.#waiting)
   }
 
   /**
@@ -130,8 +142,15 @@ export class ReplayBarriers {
     this.#byTopic.delete(topic)
   }
 
-  /** The part of `segment` that may be sent now. */
-  admit(segment: Segment): Segment | undefined {
+  /** Messages that wait for the end of a replay. */
+  get withheld(): number {
+    let messages = 0
+    for (const barrier of this.#byTopic.values()) messages += barrier.withheld
+    return messages
+  }
+
+  /** As `admit` of a barrier. */
+  admit(segment: Segment): Segment | undefined | false {
     const barrier = this.#byTopic.get(segment.topic!)
     if (!barrier) return segment
     const admitted = barrier.admit(segment)

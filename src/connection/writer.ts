@@ -150,13 +150,13 @@ export abstract class Writer {
     if (this.barriers.isEmpty) this.barriers = undefined
   }
 
-  /** Pushes `segment`, or hands it to the barrier of its topic. False when the connection is too slow. */
+  /** Pushes `segment`, or hands it to the barrier of its topic. False when there is no room for it. */
   give(segment: Segment): boolean {
     if (this.barriers === undefined) return this.push(segment)
     const admitted = this.barriers.admit(segment)
     if (this.barriers.isEmpty) this.barriers = undefined
-    // What the barrier holds back counts as pushed.
-    return admitted === undefined || this.push(admitted)
+    // What the barrier holds back counts as pushed, and false is what it has no room for.
+    return admitted === undefined || (admitted !== false && this.push(admitted))
   }
 
   /** Moves the tail into the queue, since something else follows it. */

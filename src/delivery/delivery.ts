@@ -209,6 +209,21 @@ export class Delivery implements Subscriber {
 
   /** More arrived than this node can handle: drops it, with one gap in the place of all that is dropped in a row. */
   #overload(incoming: Incoming): void {
+    this.#drop(incoming)
+    const last = this.#waiting.at(-1)
+    if (last instanceof GapNotice && last.reason === 'overload' && last.add(incoming.topic)) return
+    this.#waiting.push(new GapNotice('overload', new Map([[incoming.topic, undefined]]), this.#parts.registry))
+  }
+
+  dropped(received: Incoming): void {
+    try {
+      this.#drop(this.#parts.decoder.inJson(received))
+    } catch (error) {
+      this.#events.failed(error)
+    }
+  }
+
+  #drop(incoming: Incoming): void {
     this.#parts.metrics.count('messages_dropped_total', 1, 'overload')
     this.#events.missed?.(false)
     // A run on the same topic is noted before it.
@@ -216,11 +231,6 @@ export class Delivery implements Subscriber {
     this.recent.now = performance.now()
     this.recent.rejected(incoming.topic, 'overload', incoming.position?.id)
     this.limitNotes.add([incoming.topic], 'overload')
-    const last = this.#waiting.at(-1)
-    const isAlike = last instanceof GapNotice && last.reason === 'overload'
-    if (!(isAlike && last.add(incoming.topic))) {
-      this.#waiting.push(new GapNotice('overload', new Map([[incoming.topic, undefined]]), this.#parts.registry))
-    }
     const receipt = receiptOf(incoming.envelope)
     // The publisher that waits for a receipt gets its answer now, not at its deadline.
     if (receipt !== undefined) this.#parts.broker.answer(incoming, receipt, OVERLOADED)

@@ -13,7 +13,8 @@ import type { Topic } from '../protocol/topic.ts'
 import type { Decoder, Plain } from './decoder.ts'
 import { RecentPublications } from './recent.ts'
 
-type SkipReason = 'except' | 'closing' | 'slow'
+/** `overload`: the connection is being brought up to date, and what waits for the end of that is too much already. */
+type SkipReason = 'except' | 'closing' | 'slow' | 'overload'
 
 export type Skipped = Partial<Record<SkipReason, number>>
 
@@ -99,7 +100,7 @@ export class FanOut {
     this.#noteSkip(index, this.#give(connection, segmentOf(small)))
   }
 
-  #noteSkip(index: number, skip: 'closing' | 'slow' | undefined): void {
+  #noteSkip(index: number, skip: SkipReason | undefined): void {
     if (skip) this.recent.skipped(index, skip)
   }
 
@@ -144,21 +145,31 @@ export class FanOut {
     if (run === undefined) return
     this.#run = undefined
     this.#parts.writeQueue.delivered(run.bytes)
-    let [reached, closing, slow] = [0, 0, 0]
+    const done = { reached: 0, closing: 0, slow: 0, overload: 0 }
     for (const connection of this.#parts.registry.members(run.topic!)) {
       const skip = this.#give(connection, run)
-      if (skip === undefined) reached++
-      else if (skip === 'closing') closing++
-      else slow++
+      if (skip === undefined) done.reached++
+      else done[skip]++
     }
-    this.recent.ended(run.topic!, run.count, { reached, closing, slow })
+    this.recent.ended(run.topic!, run.count, done)
   }
 
-  #give(connection: Connection, segment: Segment): 'closing' | 'slow' | undefined {
-    const skip = connection.isClosing ? 'closing' : connection.give(segment) ? undefined : 'slow'
+  #give(connection: Connection, segment: Segment): 'closing' | 'slow' | 'overload' | undefined {
+    const skip = connection.isClosing
+      ? 'closing'
+      : connection.give(segment)
+        ? undefined
+        : this.#refused(connection, segment)
     if (skip) this.#parts.metrics.count('deliveries_skipped_total', segment.count, skip)
     else this.#deliveries += segment.count
     return skip
+  }
+
+  /** Why there was no room for `segment`. What a connection that is too slow loses, it counts itself. */
+  #refused({ barriers }: Connection, { topic, count }: Segment): 'slow' | 'overload' {
+    if (!barriers?.get(topic!)?.isClosed) return 'slow'
+    this.#parts.metrics.count('messages_dropped_total', count, 'overload')
+    return 'overload'
   }
 
   /** A publication with `except` or a receipt. */
@@ -172,7 +183,8 @@ export class FanOut {
     const skipped: Skipped = {}
     const reached: Connection[] = []
     for (const connection of registry.members(topic)) {
-      const skip = skipReason(connection, publication.except) ?? (connection.give(segment) ? undefined : 'slow')
+      let skip = skipReason(connection, publication.except)
+      if (!skip && !connection.give(segment)) skip = this.#refused(connection, segment)
       if (skip) skipped[skip] = (skipped[skip] ?? 0) + 1
       else reached.push(connection)
     }

@@ -31,10 +31,13 @@ const SIZE = ALL_PLACES * EACH
 const HASHED = 16
 
 /** What is counted of each publication. */
-const REASONS = ['except', 'closing', 'slow'] as const
-const COUNTS = 4
+const REASONS = ['except', 'closing', 'slow', 'overload'] as const
+const COUNTS = 5
 
 type Reason = (typeof REASONS)[number]
+
+/** What became of publications that were queued together: how many connections got them, and how many did not. */
+type Ended = Record<'reached' | Exclude<Reason, 'except'>, number>
 
 /** Marks what is no type but the reason why it was rejected: no type begins with it. */
 const REJECTED = '!'
@@ -86,6 +89,7 @@ export class RecentPublications {
     store.counts[counts + 1] = 0
     store.counts[counts + 2] = 0
     store.counts[counts + 3] = 0
+    store.counts[counts + 4] = 0
     return index
   }
 
@@ -102,7 +106,7 @@ export class RecentPublications {
   }
 
   /** What became of the last `publications` of a topic, which were queued together. */
-  ended(topic: Topic, publications: number, done: { reached: number; closing: number; slow: number }): void {
+  ended(topic: Topic, publications: number, done: Ended): void {
     const place = this.#placeOf(topic)
     const { next, topics } = this.#store!
     let left = Math.min(publications, EACH)
@@ -113,6 +117,7 @@ export class RecentPublications {
       this.reached(index, done.reached)
       if (done.closing > 0) this.skipped(index, 'closing', done.closing)
       if (done.slow > 0) this.skipped(index, 'slow', done.slow)
+      if (done.overload > 0) this.skipped(index, 'overload', done.overload)
     }
   }
 

@@ -30,7 +30,7 @@ async function pass({ barriers }: Cluster, subscriber: FakeSubscriber, name: str
 
 export type MakeNodes = (t: TestContext, options: { publishTimeout: number }) => Promise<Cluster>
 
-export type Event = { topic: Topic; text: string } | { lost: GapReason } | { misdirected: Topic }
+export type Event = { topic: Topic; text: string } | { lost: GapReason } | { dropped: Topic } | { misdirected: Topic }
 
 /** The side of a node that a broker talks to: records what it is handed, and answers receipts unless it is mute. */
 export class FakeSubscriber implements Subscriber {
@@ -60,6 +60,10 @@ export class FakeSubscriber implements Subscriber {
     if (!token || this.isMute) return
     const nothing = { delivered: 0, skipped: 0 }
     this.#broker.answer(incoming, token, this.held.has(incoming.topic) ? this.answer : nothing)
+  }
+
+  dropped({ topic }: Incoming): void {
+    this.#events.put({ dropped: topic })
   }
 
   misdirected({ topic }: Incoming): void {

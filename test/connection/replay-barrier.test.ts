@@ -27,7 +27,7 @@ function recorded(positions: readonly Position[]): Segment[] {
 
 const bare = (n: number | string) => new Segment(frameOf(n), TOPIC)
 
-const payloadsOf = (segments: readonly (Segment | undefined)[]) =>
+const payloadsOf = (segments: readonly (Segment | undefined | false)[]) =>
   segments.flatMap(segment => (segment ? messagesIn(segment.view()).map(text => JSON.parse(String(text)).payload) : []))
 
 test('neighbours can be one segment', () => {
@@ -80,7 +80,9 @@ test('replay and live together are everything, once and in order; what is bare i
 
 test('a bounded number that is not recorded waits, and a gap stands for the rest', () => {
   const barrier = new ReplayBarrier()
-  for (let n = 0; n < 300; n++) assert.equal(barrier.admit(bare(n)), undefined)
+  for (let n = 0; n < 300; n++) assert.equal(barrier.admit(bare(n)), n < 256 ? undefined : false)
+  assert.equal(barrier.withheld, 256)
+  assert.equal(barrier.isClosed, true)
   const { waiting, gap } = barrier.open(undefined)
   assert.deepEqual([waiting.length, gap], [256, 'overload'])
   assert.deepEqual(payloadsOf(waiting).at(-1), 255)

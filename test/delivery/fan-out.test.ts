@@ -17,6 +17,13 @@ import type { Topic } from '../../src/protocol/topic.ts'
 import { HistoryRules } from '../../src/publish/history-rules.ts'
 import { SchemaTable } from '../../src/publish/schemas.ts'
 import { FakeTransport, messagesIn, numbersIn, WELCOME, writeQueueOf } from '../helpers/connection.ts'
+import { until } from '../helpers/waiting.ts'
+
+const OVERLOADED = {
+  delivered: 0,
+  skipped: 0,
+  rejected: { reason: 'overload', message: 'more came in than this node could deal with' },
+}
 
 /** A node without a broker: what is received goes to connections whose sockets the test plays. */
 function setUpNode(nodeBuffer = 1e6) {
@@ -54,9 +61,11 @@ function setUpNode(nodeBuffer = 1e6) {
     const envelope = new Slice(Buffer.from(`{"type":"a","payload":${JSON.stringify(payload)}${more}}`))
     delivery.receive({ topic, envelope, sharers: 1 })
   }
+  const receive = (topic: Topic, envelope: string) =>
+    delivery.receive({ topic, envelope: new Slice(Buffer.from(envelope)), sharers: 1 })
   /** What has gathered is given to its connections. */
   const settle = () => delivery.lost('broker_link', new Map())
-  return { registry, delivery, metrics, flush, connect, publish, settle, answers }
+  return { registry, delivery, metrics, flush, connect, publish, receive, settle, answers }
 }
 
 function messagesOf(transport: FakeTransport, codec: Codec | undefined): FakeTransport['messages'] {
@@ -257,24 +266,24 @@ test('what comes while clients are being told of a gap waits behind it; beyond t
   for (let n = 0; n < 10; n++) node.publish('channel:a', { n, pad: 'x'.repeat(200) })
   node.publish('channel:a', {}, ',"receipt":"r1"')
   node.publish('channel:a', {}, ',"x-y":"\\"receipt\\""')
-  assert.deepEqual(node.answers, [
-    {
-      token: 'r1',
-      answer: {
-        delivered: 0,
-        skipped: 0,
-        rejected: { reason: 'overload', message: 'more came in than this node could deal with' },
-      },
-    },
-  ])
+  node.receive('channel:a', '{"control":"close","code":4000,"receipt":"r2"}')
+  node.receive('channel:a', '{"control":"subscribe","topic":"channel:b","receipt":"r3"}')
+  assert.deepEqual(
+    node.answers,
+    ['r1', 'r2', 'r3'].map(token => ({ token, answer: OVERLOADED })),
+  )
   const dropped = node.metrics.snapshot()['messages_dropped_total{overload}']!
-  assert.ok(dropped >= 3 && dropped < 12, `${dropped}`)
-  const isOver = () => clients.every(({ transport }) => transport.texts.some(text => text.includes('"overload"')))
-  while (!isOver()) {
-    await new Promise(resolve => setImmediate(resolve))
-    node.flush()
-  }
-  const kept = 12 - dropped
+  assert.ok(dropped >= 5 && dropped < 14, `${dropped}`)
+  const isTold = ({ texts }: FakeTransport) => texts.some(text => text.includes('"overload"'))
+  const isOver = () => clients.every(({ transport }) => isTold(transport))
+  await until(
+    () => {
+      node.flush()
+      return isOver()
+    },
+    () => `of 20 clients ${clients.filter(({ transport }) => !isTold(transport)).length} were not told of the overload`,
+  )
+  const kept = 14 - dropped
   for (const { transport } of clients) {
     const seen = transport.messages.map(({ type, payload }) => (type === 'gap' ? payload.reason : type))
     const [welcome, ...rest] = seen
@@ -284,6 +293,80 @@ test('what comes while clients are being told of a gap waits behind it; beyond t
     assert.equal(rest.filter(it => it === 'a').length, kept)
   }
   node.delivery.clear()
+})
+
+test('what the broker drops is counted, remembered and answered, also a command', () => {
+  const node = setUpNode()
+  node.connect('c1', ['channel:a'])
+  for (const envelope of [
+    '{"type":"a","receipt":"r1"}',
+    '{"control":"close","code":4000,"receipt":"r2"}',
+    '{"type":"a"}',
+    'no envelope with a "receipt"',
+  ])
+    node.delivery.dropped({ topic: 'channel:a', envelope: new Slice(Buffer.from(envelope)), sharers: 1 })
+  assert.deepEqual(
+    node.answers,
+    ['r1', 'r2'].map(token => ({ token, answer: OVERLOADED })),
+  )
+  assert.equal(node.metrics.snapshot()['messages_dropped_total{overload}'], 4)
+  assert.deepEqual(
+    node.delivery.recent.of('channel:a').map(({ rejected }) => rejected),
+    Array(4).fill('overload'),
+  )
+  assert.deepEqual(node.delivery.limitNotes.of('channel:a'), { overload: 4 })
+  node.delivery.clear()
+})
+
+test('what finds no room at the barrier of a connection is counted and answered as overload, whichever way it went', () => {
+  const node = setUpNode()
+  const [behind, other] = ['c1', 'c2'].map(id => node.connect(id, ['channel:a']))
+  behind!.connection.withhold('channel:a')
+  for (let n = 0; n < 256; n++) node.publish('channel:a', { n })
+  const counted = () => {
+    const counters = node.metrics.snapshot()
+    return ['messages_dropped_total', 'deliveries_skipped_total'].map(name => counters[`${name}{overload}`] ?? 0)
+  }
+  assert.deepEqual(counted(), [0, 0])
+  node.publish('channel:a', { n: 256 })
+  assert.deepEqual(counted(), [1, 1])
+  node.publish('channel:a', { n: 257 }, ',"receipt":"r1"')
+  assert.deepEqual(counted(), [2, 2])
+  assert.deepEqual(node.answers, [{ token: 'r1', answer: { delivered: 1, skipped: 1, reasons: { overload: 1 } } }])
+  // For many connections: successive publications are given to them together.
+  for (let n = 0; n < 40; n++) node.connect(`many${n}`, ['channel:a'])
+  node.publish('channel:a', { n: 258 })
+  node.publish('channel:a', { n: 259 })
+  node.settle()
+  assert.deepEqual(counted(), [4, 4])
+  assert.deepEqual(
+    node.delivery.recent
+      .of('channel:a')
+      .map(({ delivered, skipped }) => ({ delivered, skipped }))
+      .slice(0, 4),
+    [41, 41, 1, 1].map(delivered => ({ delivered, skipped: { overload: 1 } })),
+  )
+  const { waiting, gap } = behind!.connection.barriers!.get('channel:a')!.open(undefined)
+  assert.deepEqual([waiting.length, gap], [256, 'overload'])
+  node.flush()
+  assert.equal(numbersIn(other!.transport).length, 261)
+  assert.equal(behind!.transport.closed, undefined)
+  node.delivery.clear()
+})
+
+test('what waits at a barrier when the connection ends is counted as dropped', () => {
+  for (const end of ['close', 'gone'] as const) {
+    const node = setUpNode()
+    const { connection } = node.connect('c1', ['channel:a'])
+    connection.withhold('channel:a')
+    for (let n = 0; n < 3; n++) node.publish('channel:a', { n })
+    node.settle()
+    connection[end]()
+    assert.equal(node.metrics.snapshot()['messages_dropped_total{closed}'], 3, end)
+    connection.gone()
+    assert.equal(node.metrics.snapshot()['messages_dropped_total{closed}'], 3, 'once')
+    node.delivery.clear()
+  }
 })
 
 test('what became of each publication is remembered, whichever way it went', () => {

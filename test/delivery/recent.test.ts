@@ -63,8 +63,8 @@ test('those that were queued together get their counts together, whatever else i
   for (const topic of ['channel:run', other, 'channel:run', other, 'channel:run', other] as const) {
     recent.note(topic, 'y', undefined)
   }
-  recent.ended('channel:run', 3, { reached: 40, closing: 1, slow: 2 })
-  const ended = { delivered: 40, skipped: { closing: 1, slow: 2 } }
+  recent.ended('channel:run', 3, { reached: 40, closing: 1, slow: 2, overload: 3 })
+  const ended = { delivered: 40, skipped: { closing: 1, slow: 2, overload: 3 } }
   const counts = (topic: Topic) => recent.of(topic).map(({ delivered, skipped }) => ({ delivered, skipped }))
   assert.deepEqual(counts('channel:run'), [ended, ended, ended])
   assert.deepEqual(new Set(recent.of(other).map(({ delivered }) => delivered)), new Set([0]))
@@ -73,7 +73,7 @@ test('those that were queued together get their counts together, whatever else i
 test('a run that is longer than what is kept does no harm', () => {
   const recent = new RecentPublications()
   for (let n = 0; n < 100; n++) recent.note('all', 'x', undefined)
-  recent.ended('all', 100, { reached: 7, closing: 0, slow: 0 })
+  recent.ended('all', 100, { reached: 7, closing: 0, slow: 0, overload: 0 })
   assert.deepEqual(new Set(recent.of('all').map(({ delivered }) => delivered)), new Set([7]))
 })
 

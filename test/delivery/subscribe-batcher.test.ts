@@ -42,8 +42,8 @@ test('a busy node gathers for some milliseconds, however few come in a turn', as
   const { asked, batcher } = confirming({ isHigh: () => true })
   const began = performance.now()
   const answers: Promise<unknown>[] = []
-  while (answers.length < 100) {
-    answers.push(batcher.confirm([`user:${answers.length}`]).begun)
+  for (let n = 0; n < 100; n++) {
+    answers.push(batcher.confirm([`user:${n}`]).begun)
     await new Promise(setImmediate)
   }
   await Promise.all(answers)

@@ -81,7 +81,7 @@ test('a chat: three tabs on two nodes write, type, come, go and lose a node', { 
   assert.equal(await bob.locator('#log .message', { hasText: 'welcome back' }).count(), 1)
 })
 
-test('the chat fits a phone and a screen', { timeout: 120_000 }, async t => {
+test('the chat fits a phone and a screen', { timeout: 240_000 }, async t => {
   const port = await freePort()
   await startChat(t, port).line(/\?name=ann/)
   for (const [width, height] of [

@@ -66,9 +66,7 @@ test('health: Redis that does not answer holds up no probe', async t => {
   const node = await buildPush(t, { health: { details: true }, redis: redis.url })
   redis.freeze()
   t.after(() => redis.thaw())
-  const began = performance.now()
-  assert.equal((await get(node, '/readyz')).status, 200)
-  assert.ok(performance.now() - began < 20_000)
+  assert.equal((await within(get(node, '/readyz'), 'a probe without Redis', 20_000)).status, 200)
 })
 
 test('health: a node that drains is not ready, and lives', async t => {

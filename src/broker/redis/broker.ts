@@ -113,6 +113,10 @@ export class RedisBroker {
           const sharers = receivers.length
           for (const subscriber of receivers) subscriber.receive({ topic, envelope, sharers, position })
         },
+        dropped: (topic, envelope) => {
+          const receivers = this.#receiversOf(topic)
+          for (const subscriber of receivers) subscriber.dropped({ topic, envelope, sharers: receivers.length })
+        },
         asked: question => this.#questions.heard(question),
         misdirected: (topic, envelope) => this.#misdirected(topic, envelope),
         blind: error => this.#news.blind(error),

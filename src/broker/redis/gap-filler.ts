@@ -5,12 +5,15 @@ import type { Topic } from '../../protocol/topic.ts'
 import type { HistoryPage, PageLimits } from '../broker.ts'
 import { retrying } from '../waiting.ts'
 import { follows, TopicCursor } from './cursor.ts'
+import { HeldMessages } from './held-messages.ts'
 import { isPresence, type Recorded, type RedisHistory } from './history.ts'
 import { aFewAtOnce, Turns } from './turns.ts'
 
 export interface GapFillerEvents {
   deliver(topic: Topic, envelope: Slice, position: Position | undefined): void
   lost(reason: GapReason, topics: ReadonlyMap<Topic, Position | undefined>): void
+  /** There was no room for this message: `lost` with the reason `overload` follows in its place. */
+  dropped(topic: Topic, envelope: Slice): void
   /** Whether a rule says that publications on `topic` are recorded. */
   isRecorded(topic: Topic): boolean
   /** Every topic that has a connection on this node. */
@@ -29,9 +32,6 @@ const FILLED_AT_ONCE = 100
 const COMPARED_AT_ONCE = 500
 const CALLS_AT_ONCE = 4
 
-/** Bytes of unrecorded messages that may wait until their topics are filled; more are dropped and told as a gap. */
-const MAX_WAITING_BYTES = 16 * 1024 * 1024
-
 /**
  * Delivers recorded publications once, in order and without holes. Each names the one before it; missing ones are read
  * from the history. If that is impossible, `lost` is called before the next delivery.
@@ -41,7 +41,7 @@ export class GapFiller {
   readonly #events: GapFillerEvents
   readonly #cursors = new Map<Topic, TopicCursor>()
   readonly #turns = new Turns(PAGES_AT_ONCE)
-  #waitingBytes = 0
+  readonly #held = new HeldMessages()
   /** How many topics are being filled: their clients get messages late. */
   filling = 0
   /** Counts lost and restored links: work of an older era stops. */
@@ -84,7 +84,7 @@ export class GapFiller {
     const cursor = this.#cursors.get(topic)
     if (!cursor) return
     if (cursor.isFilling) this.filling--
-    this.#forgetWaiting(cursor)
+    this.#held.take(cursor)
     this.#cursors.delete(topic)
   }
 
@@ -92,11 +92,15 @@ export class GapFiller {
     const cursor = this.#cursors.get(topic)
     if (cursor && !cursor.hasUnrecorded) cursor.hasUnrecorded = !isPresence(envelope)
     if (!cursor?.isFilling) return this.#events.deliver(topic, envelope, undefined)
-    // Messages that do not fit are told as one gap, after those that wait: that is where they are missing.
-    cursor.hasOverflown ||= this.#waitingBytes + envelope.length > MAX_WAITING_BYTES
-    if (cursor.hasOverflown) return
-    cursor.waiting.push(envelope)
-    this.#waitingBytes += envelope.length
+    if (!this.#held.hold(cursor, envelope)) this.#events.dropped(topic, envelope)
+  }
+
+  /** Unrecorded messages of `topic` were dropped after all that was received so far. */
+  overflowed(topic: Topic): void {
+    const cursor = this.#cursors.get(topic)
+    if (cursor) cursor.hasUnrecorded = true
+    if (cursor?.isFilling) cursor.hasOverflown = true
+    else this.#events.lost('overload', new Map([[topic, undefined]]))
   }
 
   receive(topic: Topic, { position, previous, envelope }: Recorded): void {
@@ -282,9 +286,7 @@ export class GapFiller {
     this.filling--
     cursor.isFilling = false
     cursor.newest = undefined
-    const { waiting } = cursor
-    this.#forgetWaiting(cursor)
-    for (const envelope of waiting) this.#events.deliver(topic, envelope, undefined)
+    for (const envelope of this.#held.take(cursor)) this.#events.deliver(topic, envelope, undefined)
     if (!cursor.hasOverflown) return
     cursor.hasOverflown = false
     this.#events.lost('overload', new Map([[topic, undefined]]))
@@ -302,11 +304,6 @@ export class GapFiller {
     this.#finish(topic, Object.assign(cursor, { last: undefined, wasGivenUp: true }))
   }
 
-  #forgetWaiting(cursor: TopicCursor): void {
-    for (const envelope of cursor.waiting) this.#waitingBytes -= envelope.length
-    cursor.waiting = []
-  }
-
   /** Undefined if the link was lost meanwhile: the work starts again when it is back. */
   #retrying<T>(era: number, ask: () => Promise<T>): Promise<T | undefined> {
     return retrying(() => era === this.#era, ask)
@@ -315,6 +312,6 @@ export class GapFiller {
   close(): void {
     this.#era++
     this.#cursors.clear()
-    this.#waitingBytes = 0
+    this.#held.clear()
   }
 }

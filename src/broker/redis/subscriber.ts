@@ -105,13 +105,12 @@ export class RedisSubscriber {
       failed: error => events.change(error),
     })
     this.#bus = new BusBarrier(names.node(options.node))
-    this.#lag = new Lag({
-      heard: sentAt => this.#subscriptions.overtaken(sentAt),
-      told: events.lagging,
-    })
+    this.#lag = new Lag({ heard: sentAt => this.#subscriptions.overtaken(sentAt), told: events.lagging })
     const heard = { ...options, refusals: commands.refusals }
     this.#subscriptions = new Subscriptions(client, names, heard, {
       message: (topic, message) => this.#receive(topic, message),
+      dropped: events.dropped,
+      overflowed: topic => this.#gapFiller.overflowed(topic),
       heard: message => {
         const text = message.toString('latin1', 0, MAX_DIGITS)
         this.#bus.heard(text)

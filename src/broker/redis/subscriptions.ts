@@ -3,7 +3,7 @@ import type { Slice } from '../../protocol/slice.ts'
 import type { Topic } from '../../protocol/topic.ts'
 import { ChangedTopics } from './changed-topics.ts'
 import { readDirectly, readThroughIoredis } from './direct-reading.ts'
-import { EarlyMessages } from './early-messages.ts'
+import { type EarlyMessageEvents, EarlyMessages } from './early-messages.ts'
 import { KeptTopics } from './kept-topics.ts'
 import { type Address, Link } from './link.ts'
 import type { Names } from './names.ts'
@@ -16,8 +16,7 @@ import { ToldTopics } from './told-topics.ts'
 import { TopicCache } from './topic-cache.ts'
 import { errorOf, isElsewhere, isUnknownCommand, slotMoved, TopicCommands } from './topic-commands.ts'
 
-export interface SubscriptionEvents {
-  message(topic: Topic, envelope: Slice): void
+export interface SubscriptionEvents extends EarlyMessageEvents {
   /** A message on the node's own channel. */
   heard(message: Buffer): void
   /** Whoever published this asks all nodes. */
@@ -59,7 +58,7 @@ export class Subscriptions {
   readonly #own: Topic
   readonly #readAhead = new ReadAhead()
   readonly #topics: TopicCache
-  readonly #early = new EarlyMessages()
+  readonly #early: EarlyMessages
   /** Topics that another link has from now on or had until now: what comes here as well is dropped. */
   readonly #muted = new Set<Topic>()
   /** Counts connections: an answer from an older one says nothing about the present one. */
@@ -79,6 +78,7 @@ export class Subscriptions {
     this.#topics = new TopicCache(names.prefix)
     this.#own = names.topic(names.node(node))
     this.#events = events
+    this.#early = new EarlyMessages(events)
     this.refusedTopics = new RefusedTopics({
       told: refusal => events.refused(refusal),
       retry: topics => Promise.all(topics.map(topic => this.#send([topic]))),
@@ -249,7 +249,7 @@ export class Subscriptions {
     this.#isLive = true
     this.#settleConfirmed(this.#pending.topics())
     this.#events.restored()
-    for (const [topic, envelope] of this.#early.take()) this.#events.message(topic, envelope)
+    this.#early.release()
   }
 
   /** For the messages of the connection that has this number. */
@@ -271,7 +271,7 @@ export class Subscriptions {
     this.refusedTopics.clear()
     this.#kept.clear()
     this.#muted.clear()
-    this.#early.take()
+    this.#early.clear()
     if (wasLive) this.#events.down(error)
   }
 
@@ -312,7 +312,7 @@ export class Subscriptions {
     this.#era++
     for (const topic of this.#pending.topics()) this.#pending.settle(topic)
     this.#wanted.clear()
-    this.#early.take()
+    this.#early.clear()
     this.#readAhead.clear()
     this.#link.close()
   }

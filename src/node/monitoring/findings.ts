@@ -129,6 +129,7 @@ const SKIPPED: Readonly<Record<string, string>> = {
   except: 'that the publisher excepted',
   closing: 'that were being closed',
   slow: 'that read too slowly',
+  overload: 'for which too much waited until they were up to date',
 }
 
 function nameOf({ node, registration }: TopicReport): string {

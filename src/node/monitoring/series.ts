@@ -70,7 +70,7 @@ export const COUNTERS: Readonly<Record<CounterName, CounterSeries>> = {
   deliveries_skipped_total: {
     help: 'Messages not queued for a connection of their topic.',
     label: 'reason',
-    known: ['except', 'closing', 'slow'],
+    known: ['except', 'closing', 'slow', 'overload'],
   },
   messages_dropped_total: {
     help: 'Messages that were queued, or should have been, and were never written.',

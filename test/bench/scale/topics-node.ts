@@ -18,6 +18,7 @@ const subscriber: Subscriber = {
     lost += size
   },
   filled: () => {},
+  dropped: () => {},
   misdirected: () => {},
   holds: topic => topics.has(topic),
   isRecorded: topic => topic.startsWith('channel:'),

@@ -157,7 +157,7 @@ function spoiled(id: string, how: string): string {
   return how === 'all' ? 'junk' : id
 }
 
-test('memory and push.lua give the same answers', { timeout: 60_000 }, async t => {
+test('memory and push.lua give the same answers', { timeout: 120_000 }, async t => {
   const redis = (await startRedis(t)).admin
   const body = `${CLOCKED.slice(CLOCKED.indexOf('\n'))}\nreturn functions[table.remove(ARGV, 1)](KEYS, ARGV)`
   let runs = 0

@@ -6,7 +6,7 @@ import type { Topic } from '../../../src/protocol/topic.ts'
 import { cleanups } from '../../helpers/processes.ts'
 import { type RedisCluster, startCluster } from '../../helpers/redis-cluster.ts'
 import { connectToCluster } from '../../helpers/redis-node.ts'
-import { within } from '../../helpers/waiting.ts'
+import { until, within } from '../../helpers/waiting.ts'
 import { presenceSuite } from '../presence-suite.ts'
 import { brokerSuite, type MakeNodes } from '../suite.ts'
 
@@ -46,12 +46,7 @@ const makeNodes =
         const key = `${prefix}rejected`
         await nodes[0]!.takeTicket('none')
         const { admin } = await cluster.masterOf(key)
-        await within(
-          (async () => {
-            while ((await admin.llen(key)) < count) await new Promise(setImmediate)
-          })(),
-          'the notes',
-        )
+        await until(async () => (await admin.llen(key)) >= count, `${count} notes`)
         const notes = await admin.lrange(key, 0, -1)
         assert.equal(notes.length, count)
         return notes.map(note => JSON.parse(note))

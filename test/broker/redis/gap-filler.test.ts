@@ -188,6 +188,8 @@ class Node {
   readonly seen = new Map<Topic, Seen>()
   readonly log: string[] = []
   readonly failures: unknown[] = []
+  /** What found no room: the topic, and the last two characters. */
+  readonly dropped: string[] = []
   readonly gapFiller: GapFiller
   readonly held = new Set<Topic>(TOPICS)
   isUp = true
@@ -205,6 +207,7 @@ class Node {
       lost: (reason, topics) => {
         for (const [topic, position] of topics) this.#onLost(topic, reason, position)
       },
+      dropped: (topic, envelope) => void this.dropped.push(`${topic} ${Buffer.from(envelope.view().subarray(-2))}`),
       isRecorded,
       topics: () => this.held,
       filled: () => {},
@@ -514,7 +517,7 @@ test('two comparisons and a fill at once deliver once', async () => {
   assert.equal(node.gapFiller.filling, 0)
 })
 
-test('what is bare and waits has a bound, beyond which a gap is told', async () => {
+test('what is bare and waits has a bound; each that is dropped is told, and one gap for all of them', async () => {
   const node = await joined()
   node.record(X)
   node.hear()
@@ -525,6 +528,7 @@ test('what is bare and waits has a bound, beyond which a gap is told', async () 
   await answerAll(node)
   assert.equal(node.seen.get(X)!.bare.size, 15)
   assert.match(node.log.at(-1)!, /lost channel:recorded overload/)
+  assert.deepEqual(node.dropped, [`${X} 15`, `${X} 16`])
   // What waited is not counted any more.
   node.gapFiller.restored()
   for (let n = 0; n < 15; n++)
@@ -534,6 +538,22 @@ test('what is bare and waits has a bound, beyond which a gap is told', async () 
   assert.equal(node.seen.get(X)!.bare.size, 30)
   assert.equal(gapsOf(node, X).filter(reason => reason === 'overload').length, 1)
   node.gapFiller.leave(X)
+})
+
+test('a gap for what was dropped on its way stands after what came before, also where nothing was bare yet', async () => {
+  const node = await joined()
+  node.gapFiller.overflowed(X)
+  assert.match(node.log.at(-1)!, /lost channel:recorded overload/)
+  node.break()
+  node.restore()
+  node.gapFiller.receiveUnrecorded(X, new Slice(Buffer.from('early')))
+  node.gapFiller.overflowed(X)
+  assert.doesNotMatch(node.log.at(-1)!, /overload/)
+  await answerAll(node)
+  assert.deepEqual(
+    node.log.slice(-2).map(line => line.replace(/ undefined$/, '')),
+    [`deliver ${X} early`, `lost ${X} overload`],
+  )
 })
 
 test('a history that cannot be read is a gap, and delivery goes on from what comes next', async () => {
@@ -598,6 +618,7 @@ test('while a topic is compared with its history, where it stands is asked of Re
       isRecorded: () => true,
       topics: () => [X],
       filled() {},
+      dropped() {},
       failed: error => assert.fail(String(error)),
     },
   )
@@ -646,6 +667,7 @@ test('a thousand and one topics are compared in three questions, and the broken 
       isRecorded: () => true,
       topics: () => topics,
       filled: () => {},
+      dropped: () => {},
       failed: error => assert.fail(String(error)),
     },
   )
@@ -692,6 +714,7 @@ test('topics that have much to read hold up no others', async t => {
       isRecorded: () => true,
       topics: () => topics,
       filled: () => {},
+      dropped: () => {},
       failed: error => assert.fail(String(error)),
     },
   )

@@ -10,7 +10,7 @@ import type { Topic } from '../../../src/protocol/topic.ts'
 import { FaultProxy } from '../../chaos/proxy.ts'
 import { type RedisServer, startRedis } from '../../helpers/redis.ts'
 import { connect, connected } from '../../helpers/redis-node.ts'
-import { once } from '../../helpers/waiting.ts'
+import { once, until } from '../../helpers/waiting.ts'
 import { envelope, FakeSubscriber } from '../suite.ts'
 
 const SLOW = { timeout: 120_000 }
@@ -85,7 +85,10 @@ test(
     await over
     assert.equal(subscriber.outOfPlace, undefined)
     assert.equal(clients.subscriber.stream, stream)
-    while (broker.lag > 0) await new Promise(setImmediate)
+    await until(
+      () => broker.lag === 0,
+      () => `the node is still ${broker.lag} ms behind`,
+    )
     assert.deepEqual(
       lags.map(({ isBehind }) => isBehind),
       [true, false],

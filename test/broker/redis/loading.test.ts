@@ -10,7 +10,7 @@ const KEYS = 6000
 const DELAY = 1000
 
 test('redis: while Redis reads its data the node says that, keeps its connection, and is live afterwards', {
-  timeout: 120_000,
+  timeout: 240_000,
 }, async t => {
   const data = ['--dir', temporaryFolder(t), '--dbfilename', 'data.rdb']
   const before = await startRedis(t, { args: data })

@@ -41,7 +41,7 @@ class Writer {
   }
 }
 
-test('a list that lost a change and got another one in its place is another list', { timeout: 60_000 }, async t => {
+test('a list that lost a change and got another one in its place is another list', { timeout: 120_000 }, async t => {
   const server = await startRedis(t)
   const { presence } = (await connected(t, server)).broker
   const [a, b] = [new Writer(presence, 'a.1'), new Writer(presence, 'b.1')]
@@ -57,7 +57,7 @@ test('a list that lost a change and got another one in its place is another list
   assert.notEqual((await presence.members(TOPIC, '0', 10)).epoch, epoch)
 })
 
-test('whoever comes first after an outage ends nobody who was away as well', { timeout: 60_000 }, async t => {
+test('whoever comes first after an outage ends nobody who was away as well', { timeout: 120_000 }, async t => {
   const server = await startRedis(t)
   const { presence } = (await connected(t, server)).broker
   const [first, other] = [new Writer(presence, 'first.1'), new Writer(presence, 'other.1')]
@@ -80,7 +80,7 @@ test('whoever comes first after an outage ends nobody who was away as well', { t
   assert.deepEqual((await first.write([], 3000)).lapsed, ['other.1'])
 })
 
-test('a node that died is taken away in parts, each of which fits into a message', { timeout: 60_000 }, async t => {
+test('a node that died is taken away in parts, each of which fits into a message', { timeout: 120_000 }, async t => {
   const server = await startRedis(t)
   const { presence } = (await connected(t, server)).broker
   const info = JSON.stringify('x'.repeat(1000))

@@ -22,7 +22,7 @@ import { connected } from '../../helpers/redis-node.ts'
 import { PATIENCE, publishAhead, until, within } from '../../helpers/waiting.ts'
 import { codeOf, type FakeSubscriber } from '../suite.ts'
 
-const LONG = { timeout: 120_000 }
+const LONG = { timeout: 240_000 }
 const R = 'channel:r'
 const HISTORY = { 'channel:r*': { size: 5000, ttl: 600 } }
 

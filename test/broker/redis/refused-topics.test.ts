@@ -7,10 +7,10 @@ import { openConnection } from '../../../src/testing.ts'
 import { buildPush } from '../../helpers/app.ts'
 import { type RedisServer, startRedis } from '../../helpers/redis.ts'
 import { connect } from '../../helpers/redis-node.ts'
-import { until as eventually, Inbox, once } from '../../helpers/waiting.ts'
+import { Inbox, once, until } from '../../helpers/waiting.ts'
 import { envelope, FakeSubscriber } from '../suite.ts'
 
-const SLOW = { timeout: 30_000 }
+const SLOW = { timeout: 120_000 }
 
 const CHANNELS = ['&push:node*', '&push:all', '&push:connection:*', '&push:channel:*']
 
@@ -30,10 +30,6 @@ async function limitedNode(t: TestContext) {
   const node = connect(t, { ...server, url })
   await node.link(true)
   return { server, ...node, subscriber: new FakeSubscriber(node.broker) }
-}
-
-async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
-  while (!(await condition())) await setImmediate()
 }
 
 async function calls(server: RedisServer): Promise<{ made: number; refused: number }> {
@@ -93,14 +89,15 @@ test('redis: topics that are asked for together with a refused one are confirmed
 test('redis: when a topic is granted, the gap comes before its first message', SLOW, async t => {
   const { server, broker, subscriber, clients } = await limitedNode(t)
   const joining = subscriber.join('user:1')
-  await until(() => broker.refused === 1)
+  await until(() => broker.refused === 1, 'the topic is refused')
   const { stream } = clients.subscriber
   // So that the answer and a message are read at once: what is not taken waits in the stream.
   stream.pause()
   await allow(server, '&push:*')
   const large = envelope('x'.repeat(1000))
-  await until(async () => (await server.admin.publish('push:user:1', large)) === 1)
-  await until(() => stream.readableLength > large.length)
+  const isGranted = async () => (await server.admin.publish('push:user:1', large)) === 1
+  await until(isGranted, 'Redis has granted the topic')
+  await until(() => stream.readableLength > large.length, 'the message is in the stream')
   stream.resume()
   await joining
   assert.deepEqual(await subscriber.next(), { lost: 'broker_link' })
@@ -126,7 +123,7 @@ test('redis: a recorded topic that was refused for a while is filled from its hi
   await server.admin.call('FCALL', 'push_publish', 1, 'push:channel:recorded', envelope(2), 100, 60)
   await allow(server, ...CHANNELS)
   assert.deepEqual(await subscriber.next(), { topic: 'channel:recorded', text: envelope(2) })
-  await until(() => broker.refused === 0)
+  await until(() => broker.refused === 0, 'the topic is granted')
   await record(3)
   assert.deepEqual(await subscriber.next(), { topic: 'channel:recorded', text: envelope(3) })
 })
@@ -135,9 +132,9 @@ test('redis: refused for good, a topic is asked for every other second and costs
   const { server, broker, changes, clients } = await limitedNode(t)
   const { stream } = clients.subscriber
   const refused = Array.from({ length: 3 }, (_, n) => broker.subscribe([`user:${n}`]))
-  await until(() => broker.refused === 3)
+  await until(() => broker.refused === 3, 'three topics are refused')
   const before = (await calls(server)).refused
-  await until(async () => (await calls(server)).refused >= before + 6)
+  await until(async () => (await calls(server)).refused >= before + 6, 'each was asked for twice more')
   assert.equal(clients.subscriber.stream, stream)
   assert.equal(changes.length, 1)
   for (let n = 0; n < 3; n++) broker.unsubscribe(`user:${n}`)
@@ -148,7 +145,7 @@ test('redis: refused for good, a topic is asked for every other second and costs
 test('redis: a node whose own channels are refused is not connected, and is when they are granted', SLOW, async t => {
   const { server, url } = await startLimited(t, '&push:all')
   const { link, changes, broker } = connect(t, { ...server, url })
-  await until(() => changes.length > 0)
+  await until(() => changes.length > 0, 'the link is said to be down')
   assert.match(changes[0]!.error!.message, /NOPERM/)
   assert.equal(broker.connected, false)
   await allow(server, ...CHANNELS)
@@ -226,5 +223,5 @@ test('an attempt that gets no answer does not keep a topic refused for ever', as
   })
   t.after(() => refusals.clear())
   refusals.add('user:1', new Error('MOVED 1 127.0.0.1:1'))
-  await eventually(() => silences === 1 && attempts === 2, 'it is said, and asked for again')
+  await until(() => silences === 1 && attempts === 2, 'it is said, and asked for again')
 })

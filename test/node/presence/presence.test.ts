@@ -10,7 +10,7 @@ import { cleanups } from '../../helpers/processes.ts'
 import { type RedisServer, startRedis } from '../../helpers/redis.ts'
 import { once, until } from '../../helpers/waiting.ts'
 
-const LONG = { timeout: 180_000 }
+const LONG = { timeout: 240_000 }
 const RIGHTS = [{ topics: ['channel:*', 'user:*', 'all'], actions: ['subscribe', 'presence'] as const }]
 
 const all = cleanups()

@@ -6,7 +6,7 @@ import { dump, follow, look, restore } from '../../helpers/presence.ts'
 import { cleanups } from '../../helpers/processes.ts'
 import { startRedis } from '../../helpers/redis.ts'
 
-const LONG = { timeout: 60_000 }
+const LONG = { timeout: 240_000 }
 
 const all = cleanups()
 let url: string
