@@ -89,7 +89,8 @@ function connectionsTable(nodes: readonly Fields[], now: number): Child[] | unde
     { title: 'Connection' },
     { title: 'User' },
     { title: 'Node' },
-    { title: 'Since', isNumber: true },
+    { title: 'Has it for', isNumber: true },
+    { title: 'Connected for', isNumber: true },
     { title: 'Last sign of life', isNumber: true },
     { title: 'Queued', isNumber: true },
   ]
@@ -107,6 +108,7 @@ function connectionsTable(nodes: readonly Fields[], now: number): Child[] | unde
 function memberRow(member: Fields, node: string, { key, now }: { key: string; now: number }): Row {
   const id = textOf(member.id)
   const ago = (at: unknown) => (typeof at === 'number' ? `${durationText(now - at)} ago` : '–')
+  const duration = (at: unknown) => (typeof at === 'number' ? durationText(now - at) : '–')
   const isStalled = member.stalled === true
   const queued = bytesText(numberOf(member.queuedBytes))
   return {
@@ -115,7 +117,8 @@ function memberRow(member: Fields, node: string, { key, now }: { key: string; no
       { text: shortText(id, 24), title: id },
       textOf(member.user) || '–',
       nodeCell(node),
-      typeof member.since === 'number' ? durationText(now - member.since) : '–',
+      duration(member.since),
+      duration(member.connected),
       ago(member.lastSeen),
       isStalled ? { text: `${queued}, stalled`, mark: 'bad' } : queued,
     ],

@@ -29,11 +29,12 @@ function show({ topic, findings, nodes, expected, complete, history, rejected }:
     dropped: countsOf(dropped),
   }))
   const members = nodes.flatMap(({ node, now, members }) =>
-    members.map(({ id, user, since, queuedBytes, stalled, lastSeen }) => ({
+    members.map(({ id, user, since, connected, queuedBytes, stalled, lastSeen }) => ({
       connection: id,
       user,
       node,
       since: timeOf(since),
+      connected: timeOf(connected),
       queued: queuedBytes,
       stalled: stalled ? 'yes' : '',
       seen: secondsAgo(now, lastSeen),

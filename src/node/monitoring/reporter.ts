@@ -137,7 +137,7 @@ export class Reporter {
     if (registry.holds(topic)) recent.watch(topic, performance.now())
     const members: TopicReport['members'] = []
     for (const connection of registry.members(topic)) {
-      if (members.push(this.#memberOf(connection)) === MAX_MEMBERS) break
+      if (members.push(this.#memberOf(connection, topic)) === MAX_MEMBERS) break
     }
     return {
       ...this.#state,
@@ -153,11 +153,15 @@ export class Reporter {
     }
   }
 
-  #memberOf(connection: Connection): TopicReport['members'][number] {
-    const { id, user, opened, buffered, isStalled } = connection
-    const lastSeen = Math.max(timeOf(opened), Math.round(Date.now() - this.#of.idleTime(connection)))
+  #memberOf(connection: Connection, topic: Topic): TopicReport['members'][number] {
+    const { id, user, buffered, isStalled } = connection
+    const connected = timeOf(connection.opened)
+    const joined = this.#of.registry.joinedAt(connection, topic)
+    // The clock may have been set back between the two.
+    const since = joined === undefined ? connected : Math.max(connected, timeOf(joined))
+    const lastSeen = Math.max(connected, Math.round(Date.now() - this.#of.idleTime(connection)))
     const via = connection.transport === 'sse' ? { transport: 'sse' as const } : {}
-    return { id, user, ...via, since: timeOf(opened), queuedBytes: buffered, stalled: isStalled, lastSeen }
+    return { id, user, ...via, since, connected, queuedBytes: buffered, stalled: isStalled, lastSeen }
   }
 
   close(): void {

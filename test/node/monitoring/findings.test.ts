@@ -62,7 +62,15 @@ test('what is wrong with a node that has the topic', () => {
   assert.match(one({ lag: 2500 }), /^Node n1 is 2.5 s behind/)
   assert.match(one({ draining: true, registration: 'b' }), /^Node n1 \(b\) is draining/)
   assert.match(one({ problem: 'Redis refuses RPUSH' }), /^Node n1: Redis refuses RPUSH\.$/)
-  const member = { id: 'c', user: null, since: NOW, queuedBytes: 5000, stalled: true, lastSeen: NOW - 9000 }
+  const member = {
+    id: 'c',
+    user: null,
+    since: NOW,
+    connected: NOW,
+    queuedBytes: 5000,
+    stalled: true,
+    lastSeen: NOW - 9000,
+  }
   assert.match(
     one({ members: [member] }),
     /^1 of 2 connections on node n1 accept no more data: up to 5000 bytes wait.* 9 s ago/,
