@@ -105,6 +105,7 @@ function openReporter(app: FastifyInstance, hub: Hub, pendingUpgrades: () => num
     pendingUpgrades,
     recent: delivery.recent,
     limitNotes: delivery.limitNotes,
+    refusals: hub.refusals,
     state: () => ({ isDraining: hub.isDraining, ...hub.waiting }),
     isRecorded: topic => delivery.isRecorded(topic),
     idleTime: connection => hub.idleTime(connection),

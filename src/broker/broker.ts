@@ -160,6 +160,8 @@ export interface Broker {
   readonly backlog: number
   /** How late messages are received, in milliseconds after they were published. */
   readonly lag: number
+  /** The same over the link to each master of a Cluster, by its address; undefined without a Cluster. */
+  readonly lags?: Readonly<Record<string, number>> | undefined
   /** How many links to servers there are, and how many of them are up and caught up. None in the process itself. */
   readonly links: { readonly total: number; readonly up: number }
   /** How many topics the broker refuses to this node: connections have them, but nothing is received. */

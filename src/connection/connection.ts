@@ -34,6 +34,7 @@ export class Connection extends Writer implements PushConnection {
   renewals = 0
   /** Topics besides its own (`all`, `connection:ID`, `user:ID`); undefined while there are none. */
   subscriptions: Joined
+  joined = 0
   /** Heartbeat ticks since the last byte arrived, and how many bytes had arrived by then. */
   idle = 0
   seen = 0

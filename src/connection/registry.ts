@@ -1,5 +1,5 @@
 import { isOwnTopic, ownTopics, type Topic, topicKind } from '../protocol/topic.ts'
-import { ownText } from './identity.ts'
+import { ownText, sinceStart } from './identity.ts'
 import type { Tail } from './tail.ts'
 
 /** The part of a connection that the registry uses. */
@@ -7,10 +7,15 @@ export interface Member {
   readonly id: string
   readonly user: string | null
   subscriptions: Joined
+  /** When it joined the topic in `subscriptions` while that is a single one, as `sinceStart`. */
+  joined: number
 }
 
-/** Topics besides its own. Most connections have a single one, which needs no set of 150 bytes. */
-export type Joined = Topic | Set<Topic> | undefined
+/**
+ * Topics besides its own, with the times at which it joined them, as `sinceStart`. Most connections have a single one,
+ * which needs no map of 200 bytes.
+ */
+export type Joined = Topic | Map<Topic, number> | undefined
 
 /** The connections of a topic that has several. */
 export class Group<M> extends Set<M> {
@@ -60,19 +65,35 @@ export class Registry<M extends Member> {
   /** Adds `topic`, a channel or a user. Every connection has its other topics from the start. */
   join(member: M, topic: Topic): void {
     if (topic === 'all' || topicKind(topic) === 'connection') return
+    if (isAmong(member.subscriptions, topic)) return
     const name = this.#nameOf(topic)
+    const now = sinceStart(Date.now())
     const { subscriptions } = member
-    if (subscriptions === undefined) member.subscriptions = name
-    else if (typeof subscriptions !== 'string') subscriptions.add(name)
-    else if (subscriptions !== name) member.subscriptions = new Set([subscriptions, name])
+    if (subscriptions === undefined) {
+      member.subscriptions = name
+      member.joined = now
+    } else if (typeof subscriptions !== 'string') subscriptions.set(name, now)
+    else {
+      member.subscriptions = new Map([
+        [subscriptions, member.joined],
+        [name, now],
+      ])
+    }
     this.#join(name, member)
+  }
+
+  /** When `member` joined `topic`, as `sinceStart`; undefined for a topic that it has from the start or does not have. */
+  joinedAt(member: M, topic: Topic): number | undefined {
+    const { subscriptions, joined } = member
+    if (typeof subscriptions === 'object') return subscriptions.get(topic)
+    return subscriptions === topic ? joined : undefined
   }
 
   leave(member: M, topic: Topic): void {
     const { subscriptions } = member
     if (!isAmong(subscriptions, topic)) return
-    if (typeof subscriptions === 'string' || subscriptions.size === 1) member.subscriptions = undefined
-    else subscriptions.delete(topic)
+    if (typeof subscriptions === 'object' && subscriptions.size > 1) subscriptions.delete(topic)
+    else member.subscriptions = undefined
     if (member.user === null || topic !== `user:${member.user}`) this.#leave(topic, member)
   }
 
@@ -161,7 +182,7 @@ export class Registry<M extends Member> {
 export function topicsOf(member: Member): Topic[] {
   const topics = ownTopics(member.id, member.user)
   const { subscriptions } = member
-  const joined = typeof subscriptions === 'string' ? [subscriptions] : (subscriptions ?? [])
+  const joined = typeof subscriptions === 'string' ? [subscriptions] : (subscriptions?.keys() ?? [])
   for (const topic of joined) if (!isOwnTopic(topic, member)) topics.push(topic)
   return topics
 }
@@ -171,6 +192,6 @@ export function countOf(subscriptions: Joined): number {
   return typeof subscriptions === 'string' ? 1 : (subscriptions?.size ?? 0)
 }
 
-function isAmong(subscriptions: Joined, topic: Topic): subscriptions is Topic | Set<Topic> {
+function isAmong(subscriptions: Joined, topic: Topic): boolean {
   return typeof subscriptions === 'object' ? subscriptions.has(topic) : subscriptions === topic
 }

@@ -24,6 +24,9 @@ interface ChangesEvents {
   refused(connection: Connection, error: PushError, ref: Ref | undefined): void
 }
 
+/** The client has been told already, and the topic is not joined. */
+const TOO_LATE = new errors.TIMEOUT('authorize() took longer than limits.handlerTime')
+
 const TYPES = new Set(['subscribe', 'unsubscribe', 'push.publish', 'authenticate'])
 
 /** What clients ask of the node itself: their topics, their publications, their identity. One after the other. */
@@ -75,10 +78,9 @@ export class Changes {
     let isNew = false
     let renewals = 0
     const change = async () => {
-      const { authorize } = this.#options.callbacks
-      await authorizeSubscribe(authorize, connection, topic as Topic, since)
-      if (last !== undefined) await authorizeAction(authorize, connection, topic as Topic, { action: 'history', since })
-      if (presence) await authorizeAction(authorize, connection, topic as Topic, { action: 'presence' })
+      const granting = this.#authorize(connection, topic as Topic, { ...wanted, presence })
+      await this.#hub.refusals.watch(connection, topic as Topic, granting)
+      if (turn.isOver) this.#hub.refusals.add(connection, topic as Topic, TOO_LATE)
       renewals = connection.renewals
       if (!connection.isClosing && !turn.isOver) isNew = this.#hub.join(connection, topic as Topic, wanted)
     }
@@ -88,6 +90,18 @@ export class Changes {
     if (presence === false) this.#hub.presence?.unwatch(topic as Topic, connection)
     const how = { isNew, ...wanted, ref, presence: presence === true, renewals }
     await this.#hub.confirm(connection, topic as Topic, how)
+  }
+
+  /** Throws unless the connection may subscribe, and do what it asks for besides. */
+  async #authorize(
+    connection: Connection,
+    topic: Topic,
+    { since, last, presence }: Wanted & { presence: unknown },
+  ): Promise<void> {
+    const { authorize } = this.#options.callbacks
+    await authorizeSubscribe(authorize, connection, topic, since)
+    if (last !== undefined) await authorizeAction(authorize, connection, topic, { action: 'history', since })
+    if (presence) await authorizeAction(authorize, connection, topic, { action: 'presence' })
   }
 
   async #unsubscribe(asker: Asker, { payload, ref }: ClientMessage, turn: Turn): Promise<void> {

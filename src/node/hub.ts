@@ -25,6 +25,7 @@ import type { LifeEvents } from './events/events.ts'
 import { Heartbeat } from './heartbeat.ts'
 import { takesMessages } from './identities.ts'
 import { Lifecycle } from './lifecycle.ts'
+import { RefusalNotes } from './monitoring/refusal-notes.ts'
 import { Presence } from './presence/presence.ts'
 import { Revocations } from './revocations.ts'
 import { featuresOf, Welcomes } from './welcome.ts'
@@ -51,6 +52,7 @@ export class Hub {
   /** Undefined if no topic has presence. */
   readonly presence: Presence<Connection> | undefined
   readonly revocations: Revocations
+  readonly refusals = new RefusalNotes()
   /** Sockets of clients that have not said yet who they are. */
   unidentified = 0
   /** What this node answers when all are asked. */
@@ -158,7 +160,9 @@ export class Hub {
     const isHeld = this.registry.has(connection, topic)
     const { topics } = this.options.limits
     if (!isHeld && countOf(connection.subscriptions) >= topics) {
-      throw limitError('topics', `a connection may have ${topics} topics (limits.topics)`)
+      const refusal = limitError('topics', `a connection may have ${topics} topics (limits.topics)`)
+      this.refusals.add(connection, topic, refusal)
+      throw refusal
     }
     if (since !== undefined || last !== undefined) this.#recovery.withhold(connection, topic)
     if (isHeld) return false

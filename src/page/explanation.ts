@@ -17,6 +17,7 @@ export function showExplanation(answer: unknown): Child[] {
     ...section('Connections', connectionsTable(nodes, numberOf(it.now))),
     ...section('Last publications', publicationsTable(nodes)),
     ...section('Dropped lately', droppedTable(nodes)),
+    ...section('Refused lately', refusedTable(nodes)),
     ...section('Rejected lately', rejectedTable(it)),
   ]
 }
@@ -89,7 +90,8 @@ function connectionsTable(nodes: readonly Fields[], now: number): Child[] | unde
     { title: 'Connection' },
     { title: 'User' },
     { title: 'Node' },
-    { title: 'Since', isNumber: true },
+    { title: 'Has it for', isNumber: true },
+    { title: 'Connected for', isNumber: true },
     { title: 'Last sign of life', isNumber: true },
     { title: 'Queued', isNumber: true },
   ]
@@ -106,6 +108,7 @@ function connectionsTable(nodes: readonly Fields[], now: number): Child[] | unde
 
 function memberRow(member: Fields, node: string, { key, now }: { key: string; now: number }): Row {
   const id = textOf(member.id)
+  const duration = (at: unknown) => (typeof at === 'number' ? durationText(now - at) : '–')
   const ago = (at: unknown) => (typeof at === 'number' ? `${durationText(now - at)} ago` : '–')
   const isStalled = member.stalled === true
   const queued = bytesText(numberOf(member.queuedBytes))
@@ -115,7 +118,8 @@ function memberRow(member: Fields, node: string, { key, now }: { key: string; no
       { text: shortText(id, 24), title: id },
       textOf(member.user) || '–',
       nodeCell(node),
-      typeof member.since === 'number' ? durationText(now - member.since) : '–',
+      duration(member.since),
+      duration(member.connected),
       ago(member.lastSeen),
       isStalled ? { text: `${queued}, stalled`, mark: 'bad' } : queued,
     ],
@@ -164,6 +168,29 @@ function droppedTable(nodes: readonly Fields[]): Child[] | undefined {
     rows,
     'Dropped lately',
   )
+}
+
+function refusedTable(nodes: readonly Fields[]): Child[] | undefined {
+  const all = nodes.flatMap(node => listOf(node.refusals, MOST).map(it => ({ node, it: fieldsOf(it) })))
+  all.sort((a, b) => numberOf(b.it.at) - numberOf(a.it.at))
+  const rows = all.map(({ node, it }, n) => ({
+    key: `${n}`,
+    cells: [
+      clockText(numberOf(it.at)),
+      textOf(it.user) || '–',
+      nodeCell(nameOf(node)),
+      numberText(numberOf(it.times)),
+      `${textOf(it.message)} (${textOf(it.code)})`,
+    ],
+  }))
+  const columns = [
+    { title: 'Last at' },
+    { title: 'User' },
+    { title: 'Node' },
+    { title: 'How often', isNumber: true },
+    { title: 'Why' },
+  ]
+  return tableIf(columns, rows, 'Refused lately')
 }
 
 function rejectedTable({ rejected }: Fields): Child[] | undefined {

@@ -7,6 +7,7 @@ import { checkAuthentication, type Identified, identityFrom } from '../node/auth
 import { authorizeSubscribe } from '../node/authorization.ts'
 import type { Hub } from '../node/hub.ts'
 import { MessageIdentities, takesMessages, unexpired } from '../node/identities.ts'
+import type { RefusalNotes } from '../node/monitoring/refusal-notes.ts'
 import { redeemTicket } from '../node/tickets.ts'
 import type { Options } from '../options/options.ts'
 import { errors, type PushError } from '../protocol/errors.ts'
@@ -54,6 +55,11 @@ export class Admission {
 
   status(): Entrance {
     return { limits: this.#options.limits, pendingUpgrades: this.gate.pending, addresses: this.addresses.size }
+  }
+
+  /** Topics that clients asked for and did not get. */
+  get refusals(): RefusalNotes {
+    return this.#hub.refusals
   }
 
   refused({ code }: PushError): void {
@@ -167,7 +173,9 @@ export class Admission {
     if (problem) throw new errors.TOPIC(`the channel name in the path ${problem}`)
     const topic: Topic = `channel:${channel}`
     const topics = new Set([...ownTopics(identity.id, identity.user), ...join])
-    await authorizeSubscribe(this.#options.callbacks.authorize, { ...identity, topics }, topic, since.get(topic))
+    const { authorize } = this.#options.callbacks
+    const granting = authorizeSubscribe(authorize, { ...identity, topics }, topic, since.get(topic))
+    await this.refusals.watch({ user: identity.user }, topic, granting)
     return topic
   }
 }

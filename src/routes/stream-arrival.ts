@@ -51,7 +51,9 @@ export class Arrivals {
     const refusals = new Map<Topic, PushError>()
     const problemOf = async (topic: Topic): Promise<PushError | undefined> => {
       try {
-        await authorizeSubscribe(this.#options.callbacks.authorize, who, topic, since.get(topic))
+        const { authorize } = this.#options.callbacks
+        const granting = authorizeSubscribe(authorize, who, topic, since.get(topic))
+        await this.#admission.refusals.watch(who, topic, granting)
         return undefined
       } catch (error) {
         return presentable(error, request)
@@ -69,7 +71,9 @@ export class Arrivals {
       }
     }
     for (const topic of wanted.slice(room)) {
-      refusals.set(topic, limitError('topics', `a connection may have ${most} topics (limits.topics)`))
+      const refusal = limitError('topics', `a connection may have ${most} topics (limits.topics)`)
+      this.#admission.refusals.add(who, topic, refusal)
+      refusals.set(topic, refusal)
     }
     return { topics, refusals }
   }

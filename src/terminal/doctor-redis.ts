@@ -9,6 +9,8 @@ const LEAST_TIMEOUT = 5
 
 const SLOW = 50
 
+const LOAD = '+function|load'
+
 /** What one server said, as sentences. */
 export function redisFindings(examined: Examined): Finding[] {
   const { server, problem } = examined
@@ -34,10 +36,10 @@ function wayIn(problem: string): string {
   return 'check REDIS_URL, and that redis-cli PING with the same address answers from this machine'
 }
 
-function versionOf({ server, info }: Examined): Finding {
+function versionOf({ server, info, user }: Examined): Finding {
   const name = info.valkey_version ? 'Valkey' : 'Redis'
   const version = info.valkey_version ?? info.redis_version
-  if (!version) return hint('redis', `${server}: the user may not ask for the version`, 'redis-cli ACL SETUSER … +info')
+  if (!version) return hint('redis', `${server}: the user may not ask for the version`, mayAsk(user))
   const [major = 0, minor = 0] = version.split('.').map(Number)
   const found = `${name} ${version} at ${server}`
   if (name === 'Valkey' || major >= 7) return ok('redis', found)
@@ -46,12 +48,15 @@ function versionOf({ server, info }: Examined): Finding {
   return mend('redis', `${found} is too old: 6.2 is the oldest that is supported`, 'install Redis 7 or Valkey')
 }
 
+const mayAsk = (user: string) => `redis-cli ACL SETUSER ${user} '+info'`
+
 function roleOf({ info, server }: Examined): Finding[] {
   if (info.role === 'slave') {
     const line = 'name the master in REDIS_URL, or the Sentinels in REDIS_SENTINELS'
     return [mend('role', `${server} is a replica of ${info.master_host}: nothing can be written there`, line)]
   }
-  return info.loading === '1' ? [hint('role', `${server} still reads its data`)] : []
+  const line = `wait until redis-cli INFO persistence says loading:0`
+  return info.loading === '1' ? [hint('role', `${server} still reads its data`, line)] : []
 }
 
 function speedOf({ answersIn = 0 }: Examined): Finding {
@@ -66,19 +71,29 @@ function rightsOf({ missing, user }: Examined): Finding[] {
   )
 }
 
-function functionsOf({ library, ownLibrary, missing }: Examined): Finding {
-  if (missing.some(({ right }) => right === '+fcall')) {
-    return hint('functions', 'the user may not call functions: nothing is recorded, unless scripts are allowed')
+function functionsOf({ library, ownLibrary, missing, user }: Examined): Finding {
+  const lacks = (right: string) => missing.some(it => it.right === right)
+  const about = 'functions'
+  if (lacks('+fcall')) {
+    const found = 'the user may not call functions: nothing is recorded, unless scripts are allowed'
+    return hint(about, found, `redis-cli ACL SETUSER ${user} '+fcall' '+function|load'`)
   }
-  if (library === undefined) return ok('functions', 'not loaded: the first node that connects loads them')
-  if (library > ownLibrary) return ok('functions', `version ${library}, of newer nodes; this is version ${ownLibrary}`)
-  if (library < ownLibrary) return ok('functions', `version ${library}: a node of this version loads ${ownLibrary}`)
-  return ok('functions', `version ${library}`)
+  if (library !== undefined && library >= ownLibrary) {
+    const newer = library > ownLibrary ? `, of newer nodes; this is version ${ownLibrary}` : ''
+    return ok(about, `version ${library}${newer}`)
+  }
+  if (lacks(LOAD)) {
+    const found = library === undefined ? 'not loaded' : `version ${library} is older than ${ownLibrary}`
+    const line = `redis-cli ACL SETUSER ${user} '${LOAD}'`
+    return mend(about, `${found}, and the user ${user} may not load them: recorded topics do not work`, line)
+  }
+  if (library === undefined) return ok(about, 'not loaded: the first node that connects loads them')
+  return ok(about, `version ${library}: a node of this version loads ${ownLibrary}`)
 }
 
-function memoryOf({ info }: Examined): Finding {
+function memoryOf({ info, user }: Examined): Finding {
   const { maxmemory = '0', maxmemory_policy: policy } = info
-  if (policy === undefined) return hint('memory', 'not known: the user may not ask')
+  if (policy === undefined) return hint('memory', 'not known: the user may not ask', mayAsk(user))
   if (policy === 'noeviction') return ok('memory', `maxmemory-policy ${policy}`)
   const found = `maxmemory-policy ${policy}: a full Redis evicts tickets, receipts and histories`
   const line = 'redis-cli CONFIG SET maxmemory-policy noeviction'
@@ -121,5 +136,6 @@ function clientsOf({ info }: Examined): Finding[] {
 function nodesOf({ nodes }: Examined): Finding[] {
   if (nodes === undefined) return []
   if (nodes > 0) return [ok('nodes', `${nodes} listen there`)]
-  return [hint('nodes', 'none listens there: none runs, or it has another Redis or another prefix (REDIS_PREFIX)')]
+  const found = 'none listens there: none runs, or it has another Redis or another prefix (REDIS_PREFIX)'
+  return [hint('nodes', found, 'fastify-push-bridge serve, with the same REDIS_URL and REDIS_PREFIX')]
 }

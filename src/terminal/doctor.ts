@@ -1,6 +1,7 @@
 import { examine } from '../broker/redis/examination.ts'
 import { countIn, type Desk, EXIT, type Given, on, type Task, text } from './command.ts'
 import { machineFindings } from './doctor-machine.ts'
+import { versionFindings } from './doctor-nodes.ts'
 import { redisFindings } from './doctor-redis.ts'
 import { serverFindings } from './doctor-server.ts'
 import { type Finding, hint, mend, showFindings } from './findings.ts'
@@ -25,7 +26,19 @@ async function ofRedis(desk: Desk): Promise<Finding[]> {
   const way = desk.way()
   if (!way) return [hint('redis', 'not named, so not looked at', 'set REDIS_URL (--redis)')]
   const servers = await examine(way.redis, way.redisPrefix)
-  return servers.flatMap(redisFindings)
+  const areThere = servers.some(({ nodes = 0 }) => nodes > 0)
+  return [...servers.flatMap(redisFindings), ...(areThere ? versionFindings(await versionsOf(desk)) : [])]
+}
+
+/** Of each node that answers. That a right is missing for the question is told already. */
+async function versionsOf(desk: Desk): Promise<{ node: string; version: string }[]> {
+  return desk
+    .open()
+    .nodes()
+    .then(
+      ({ nodes }) => nodes,
+      () => [],
+    )
 }
 
 async function ofServer(url: URL, { flags }: Given, desk: Desk): Promise<Finding[]> {

@@ -29,11 +29,12 @@ function show({ topic, findings, nodes, expected, complete, history, rejected }:
     dropped: countsOf(dropped),
   }))
   const members = nodes.flatMap(({ node, now, members }) =>
-    members.map(({ id, user, since, queuedBytes, stalled, lastSeen }) => ({
+    members.map(({ id, user, since, connected, queuedBytes, stalled, lastSeen }) => ({
       connection: id,
       user,
       node,
       since: timeOf(since),
+      connected: timeOf(connected),
       queued: queuedBytes,
       stalled: stalled ? 'yes' : '',
       seen: secondsAgo(now, lastSeen),
@@ -51,14 +52,27 @@ function show({ topic, findings, nodes, expected, complete, history, rejected }:
       rejected: reason,
       id,
     }))
-  const refusals = rejected.map(({ at, node, reason, message }) => ({ at: timeOf(at), node, reason, message }))
+  const refusals = nodes
+    .flatMap(({ node, refusals = [] }) => refusals.map(refusal => ({ ...refusal, node })))
+    .toSorted((a, b) => b.at - a.at)
+    .map(({ at, user, connection, node, times, code, message }) => ({
+      at: timeOf(at),
+      user,
+      connection,
+      node,
+      times,
+      code,
+      message,
+    }))
+  const rejections = rejected.map(({ at, node, reason, message }) => ({ at: timeOf(at), node, reason, message }))
   const head = history?.head && printable(`at ${history.head.seq} (${history.head.id}), `)
   return [
     [printable(topic), ...findings.map(finding => `- ${printable(finding)}`)].join('\n'),
     ...section('nodes', summary),
     ...section('connections', members),
     ...section('last publications', publications),
-    ...section('rejected', refusals),
+    ...section('refused clients', refusals),
+    ...section('rejected', rejections),
     history ? `history: ${head ?? ''}${history.size} kept` : 'history: the topic is not recorded',
     ...(complete ? [] : [`${nodes.length} of ${expected ?? 'an unknown number of'} nodes answered`]),
   ].join('\n\n')

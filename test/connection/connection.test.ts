@@ -392,7 +392,7 @@ test('gone releases what a stalled connection held and counts what it had not wr
 test('what the application sees: identity, own topics and subscriptions', () => {
   const { connection, transport } = setUp()
   assert.deepEqual([...connection.topics], ['all', 'connection:c1', 'user:42'])
-  connection.subscriptions = new Set(['channel:x'])
+  connection.subscriptions = new Map([['channel:x', 5]])
   assert.deepEqual([...connection.topics], ['all', 'connection:c1', 'user:42', 'channel:x'])
   assert.deepEqual([connection.id, connection.user, connection.data], ['c1', '42', { a: 1 }])
   connection.ping()

@@ -39,7 +39,7 @@ test('a name that was cut out of a long text does not keep that in memory', () =
   assert.ok(kept(name => ownText(name)) < all / 10)
   assert.ok(kept(user => checkAuthentication({ user, allow: [`channel:${user}`] }, 'it')) < all / 10)
   const join = (name: string, i: number) => {
-    const member: Member = { id: String(i), user: null, subscriptions: undefined }
+    const member: Member = { id: String(i), user: null, subscriptions: undefined, joined: 0 }
     registry.add(member)
     // As in a list of topics in a URL.
     registry.join(member, `${'x'.repeat(TEXT_BYTES)}channel:${name}`.slice(TEXT_BYTES) as Topic)

@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
+import { timeOf } from '../../src/connection/identity.ts'
 import { type Member, Registry } from '../../src/connection/registry.ts'
 import { ownTopics, type Topic } from '../../src/protocol/topic.ts'
 
 function member(id: string, user: string | null = null): Member {
-  return { id, user, subscriptions: undefined }
+  return { id, user, subscriptions: undefined, joined: 0 }
 }
 
 const ids = (members: Iterable<Member>) => [...members].map(({ id }) => id).toSorted()
@@ -89,6 +90,33 @@ test('a member that subscribed to the topic of another connection or to all leav
   assert.deepEqual([...registry.topics()], [])
 })
 
+test('it is known since when a member has each topic, and again since when after it was left', t => {
+  t.mock.timers.enable({ apis: ['Date'], now: 1e12 })
+  const registry = new Registry<Member>()
+  const a = member('a', '42')
+  registry.add(a)
+  const since = (topic: Topic) => {
+    const joined = registry.joinedAt(a, topic)
+    return joined === undefined ? undefined : timeOf(joined) - 1e12
+  }
+  const joinLater = (topic: Topic) => {
+    t.mock.timers.tick(1000)
+    registry.join(a, topic)
+  }
+  joinLater('channel:x')
+  assert.equal(since('channel:x'), 1000, 'a single one')
+  joinLater('channel:y')
+  joinLater('channel:x')
+  assert.deepEqual([since('channel:x'), since('channel:y')], [1000, 2000], 'joining what it has changes nothing')
+  registry.leave(a, 'channel:x')
+  assert.equal(since('channel:x'), undefined)
+  joinLater('channel:x')
+  assert.deepEqual([since('channel:x'), since('channel:y')], [4000, 2000])
+  for (const topic of ['all', 'connection:a', 'user:42'] as Topic[]) {
+    assert.equal(since(topic), undefined, `${topic} is as old as the connection`)
+  }
+})
+
 // ── against a naive model ────────────────────────────────────────────────────────────────────────────────────────
 
 const TOPICS: Topic[] = ['channel:x', 'channel:y', 'user:1', 'user:2', 'channel:__proto__']
@@ -97,6 +125,8 @@ const USERS = ['1', '2', null, '1', 'null', '__proto__']
 /** Every member with every topic it has. */
 class Model {
   readonly members = new Map<Member, Set<Topic>>()
+  /** When which topic was joined, by member and topic. */
+  readonly joined = new Map<string, number>()
 
   topics(): Topic[] {
     return [...new Set([...this.members.values()].flatMap(topics => [...topics]))].toSorted()
@@ -116,7 +146,8 @@ const step = fc.record({
   topic: fc.nat(4),
 })
 
-test('property: the registry is what the naive model says, and nothing is left after all are removed', () => {
+test('property: the registry is what the naive model says, and nothing is left after all are removed', t => {
+  t.mock.timers.enable({ apis: ['Date'], now: 1e12 })
   fc.assert(
     fc.property(fc.array(step, { maxLength: 60 }), steps => {
       const registry = new Registry<Member>()
@@ -127,11 +158,13 @@ test('property: the registry is what the naive model says, and nothing is left a
         const topic = TOPICS[index]!
         const own = ownTopics(one.id, one.user)
         const mine = model.members.get(one)
+        t.mock.timers.tick(1)
         if (act === 'add' && !mine) {
           registry.add(one)
           model.members.set(one, new Set(own))
         } else if (act === 'join' && mine) {
           registry.join(one, topic)
+          if (!mine.has(topic)) model.joined.set(`${one.id} ${topic}`, Date.now())
           mine.add(topic)
         } else if (act === 'leave' && mine) {
           registry.leave(one, topic)
@@ -162,6 +195,10 @@ function check(registry: Registry<Member>, model: Model): void {
   for (const topic of new Set([...TOPICS, ...model.topics()])) {
     assert.deepEqual(ids(registry.members(topic)), model.of(topic), topic)
     assert.equal(registry.holds(topic), model.of(topic).length > 0, topic)
-    for (const [one, topics] of model.members) assert.equal(registry.has(one, topic), topics.has(topic), topic)
+    for (const [one, topics] of model.members) {
+      assert.equal(registry.has(one, topic), topics.has(topic), topic)
+      if (!topics.has(topic) || ownTopics(one.id, one.user).includes(topic)) continue
+      assert.equal(timeOf(registry.joinedAt(one, topic)!), model.joined.get(`${one.id} ${topic}`), topic)
+    }
   }
 }

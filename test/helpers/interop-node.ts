@@ -10,7 +10,7 @@ import { streamsIngress } from '../../src/ingress/streams/streams.ts'
  * A node for the interop tests: any user by `?user=`, nobody for `?user=nobody`, any channel, tickets, a push API.
  * GET /status has also the upgrade requests by URL and how many requests came for /readyz, GET /page runs SCRIPT, or the file SCRIPT_FILE. Prints its address as the first line and its log behind it. HEARTBEAT: `interval,timeout` in milliseconds.
  * HISTORY and CODECS: the options, as JSON. INGRESS_STREAMS, INGRESS_RABBITMQ and INGRESS_KAFKA: the options of these roads, as JSON.
- * DRAIN_DELAY: for how long it drains before it closes connections. PRESENCE: the option, as JSON.
+ * DRAIN_DELAY: for how long it drains before it closes connections. PRESENCE: the option, as JSON. PAGE=1: with the page to look at the nodes.
  */
 const {
   REDIS_URL,
@@ -25,6 +25,7 @@ const {
   PRESENCE,
   HISTORY,
   CODECS,
+  PAGE,
   INGRESS_STREAMS,
   INGRESS_RABBITMQ,
   INGRESS_KAFKA,
@@ -41,7 +42,7 @@ await app.register(pushBridge, {
   sse: true,
   history: { 'channel:kept*': { size: 100, ttl: 60 } },
   schemas: { order: Type.Object({ id: Type.Integer() }) },
-  api: { keys: [API_KEY!] },
+  api: { keys: [API_KEY!], page: PAGE === '1' },
   authenticate(request) {
     const { user } = request.query as { user?: string }
     if (user === 'nobody') return null

@@ -8,6 +8,7 @@ const app = Fastify({ logger: { level: process.env.LOG_LEVEL ?? 'silent' } })
 await app.register(pushBridge, {
   path: '/ws',
   redis: process.env.REDIS_URL!,
+  publishTimeout: Number(process.env.PUBLISH_TIMEOUT ?? 2000),
   codecs: ['json', 'msgpack', 'protobuf'],
   history: { 'channel:chat*': { size: 100, ttl: 60 } },
   clientPublications: { said: { schema: Type.Object({ text: Type.String() }), rate: 1000 } },

@@ -30,8 +30,14 @@ export interface Client {
   readonly closed: Promise<{ code: number; reason: string }>
 }
 
-/** Starts a node as a process of its own, which is killed with the test. `INGRESS`: options of `streamsIngress`, as JSON. */
-export async function startNode(t: Cleanup, redisUrl: string, more: { INGRESS?: string } = {}): Promise<NodeProcess> {
+/** `INGRESS`: options of `streamsIngress`, as JSON. `PUBLISH_TIMEOUT`: the option, in milliseconds. */
+interface More {
+  INGRESS?: string
+  PUBLISH_TIMEOUT?: string
+}
+
+/** Starts a node as a process of its own, which is killed with the test. */
+export async function startNode(t: Cleanup, redisUrl: string, more: More = {}): Promise<NodeProcess> {
   const script = fileURLToPath(new URL('./node-process.ts', import.meta.url))
   const child = spawn(process.execPath, ['--import', 'tsx', script], {
     env: { ...process.env, ...more, REDIS_URL: redisUrl, PORT: '0' },

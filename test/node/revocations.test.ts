@@ -101,7 +101,7 @@ test('only users can be revoked, and only with the right to', async t => {
   assert.equal((await callApi(port, '/push/revoke', { body: { target: 'user:1', code: 1 } })).status, 400)
 })
 
-test('two nodes: within a second everywhere, from a script and from redis-cli as well', async t => {
+test('two nodes: everywhere, from a script and from redis-cli as well', async t => {
   const redis = await startRedis(t)
   const [a, b] = await Promise.all([node(t, redis), node(t, redis)])
   const publisher = createPublisher({ redis: redis.url, publishTimeout: PATIENCE })

@@ -138,6 +138,25 @@ test('doctor: each master of a Cluster, and what one of them lacks', async t => 
   )
 })
 
+test('doctor: the version of the nodes that run, and a user who may not load the functions that are missing', async t => {
+  const own = await startRedis(t)
+  const { app } = await buildPush(t, { redis: own.url })
+  const { version } = (await app.push.nodes()).nodes[0]!
+  const running = await diagnose(own.url)
+  assert.equal(one(running.findings, 'versions').found, `every node that answers has version ${version}`)
+  await within(app.close(), 'the end of the node')
+  await own.admin.call('FUNCTION', 'FLUSH')
+  await own.admin.call('ACL', 'SETUSER', 'poor', 'on', '>pw', ...rightsOfNode().slice(2), '-function|load')
+  const { code, findings } = await diagnose(`redis://poor:pw@127.0.0.1:${own.port}`)
+  assert.equal(code, EXIT.failed)
+  assert.deepEqual(of(findings, 'versions'), [])
+  const { level, mend } = one(findings, 'functions')
+  assert.deepEqual([level, mend], ['mend', "redis-cli ACL SETUSER poor '+function|load'"])
+  await own.admin.call('ACL', ...mend!.replaceAll("'", '').split(' ').slice(2))
+  const mended = await diagnose(`redis://poor:pw@127.0.0.1:${own.port}`)
+  assert.equal(one(mended.findings, 'functions').level, 'ok')
+})
+
 test('doctor: limits of the machine', () => {
   assert.equal(nodeVersion('20.19.0').level, 'ok')
   assert.equal(nodeVersion('20.18.9').level, 'mend')

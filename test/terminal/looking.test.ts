@@ -290,6 +290,22 @@ test('explain: who has the topic and what became of what was published', async t
     new RegExp(`\\nconnections\\nconnection +user +node .*\\n${connection.welcome.connection} +ann +`),
   )
   assert.match(said.out, /\nlast publications\nat +type .*\n.* headline +/)
+  assert.match(
+    said.out,
+    new RegExp(`\\nconnection +user +node +since +connected +queued.*\\n${connection.welcome.connection}`),
+  )
+  connection.send('subscribe', { topic: 'user:other' }, 1)
+  await connection.next('error')
+  await until(
+    () => isWhole('explain user:other'),
+    () => JSON.stringify(said),
+  )
+  assert.match(
+    said.out,
+    new RegExp(
+      `\\nrefused clients\\nat +user +connection .*\\n.* ann +${connection.welcome.connection} .* PUSH_ERR_FORBIDDEN `,
+    ),
+  )
   await until(
     () => isWhole('explain channel:nobody --json'),
     () => JSON.stringify(said),

@@ -17,6 +17,8 @@ type Reply = unknown | PushError
 /** Where commands go: to the one Redis, or to the master of a Cluster that has the slot of their key. */
 export interface Masters<M extends Master = Master> {
   readonly all: readonly M[]
+  /** The masters of a Cluster by their addresses; undefined without a Cluster. */
+  readonly byAddress?: ReadonlyMap<string, M>
   /** Whether every key has a master. */
   readonly isComplete: boolean
   /** The master that has the slot of a key or channel; undefined while that is not known. */
@@ -105,6 +107,10 @@ export class ClusterMasters<M extends ClusterMaster> implements Masters<M> {
 
   get all(): readonly M[] {
     return this.#known.map(({ master }) => master)
+  }
+
+  get byAddress(): ReadonlyMap<string, M> {
+    return new Map(this.#known.map(({ address: { host, port }, master }) => [`${host}:${port}`, master]))
   }
 
   of(key: string): M | undefined {

@@ -72,6 +72,12 @@ export function createRegistration(
     get lag() {
       return Math.max(0, ...masters.all.map(({ subscriber }) => subscriber.lag))
     },
+    get lags() {
+      const { byAddress } = masters
+      return (
+        byAddress && Object.fromEntries([...byAddress].map(([address, { subscriber }]) => [address, subscriber.lag]))
+      )
+    },
     get links() {
       return { total: masters.all.length, up: masters.all.filter(({ isLive }) => isLive).length }
     },

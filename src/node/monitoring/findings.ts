@@ -1,4 +1,4 @@
-import type { Explanation, RecentPublication, TopicReport } from './report-schemas.ts'
+import type { Explanation, RecentPublication, TopicRefusal, TopicReport } from './report-schemas.ts'
 
 /** Milliseconds: a node that is later than this is named. */
 const LATE = 1000
@@ -14,6 +14,7 @@ export function findingsOn(known: Known): string[] {
     ...(holders.length === 0 ? [nobodyIn(known)] : []),
     ...holders.flatMap(node => troubleOf(node, known.now)),
     ...nodes.flatMap(limitsOf),
+    ...refusedIn(known),
     ...rejectedIn(known),
     ...(holders.length > 0 ? arrivedIn(known) : []),
   ].map(sentence => sentence[0]!.toUpperCase() + sentence.slice(1))
@@ -83,6 +84,25 @@ const LIMITED: Readonly<Record<string, (count: number) => string>> = {
   overload: count => `dropped ${count} publications of the topic, since more came than it could process`,
   rate: count => `closed ${count} connections of the topic that sent too many messages`,
   user_connections: count => `refused ${count} connections of the user, which had too many`,
+}
+
+/** Refused clients that are named: whoever asks wants to know why, not who all of them are. */
+const MOST_REFUSED = 3
+
+/** Who asked for the topic and did not get it: that may be why nobody has it. */
+function refusedIn({ nodes }: Known): string[] {
+  const all = nodes.flatMap(node => (node.refusals ?? []).map(refusal => ({ name: nameOf(node), refusal })))
+  const newest = all.toSorted((a, b) => b.refusal.at - a.refusal.at)
+  const named = newest.slice(0, MOST_REFUSED).map(({ name, refusal }) => `${name} ${refusalIn(refusal)}`)
+  const more = newest.length - named.length
+  return more > 0 ? [...named, `${more} more clients were refused the topic lately.`] : named
+}
+
+function refusalIn({ at, user, connection, code, message, times }: TopicRefusal): string {
+  const anonymous = connection === undefined ? 'an anonymous client' : `the anonymous connection ${connection}`
+  const who = user === null ? anonymous : `user ${user}`
+  const when = times > 1 ? `${times} times lately, the last time at ${timeOf(at)}` : `at ${timeOf(at)}`
+  return `refused the topic to ${who} ${when}: ${message} (${code}).`
 }
 
 function rejectedIn({ rejected }: Known): string[] {

@@ -5,7 +5,7 @@ import type { Options } from '../../options/options.ts'
 
 /** The hub, as far as it is measured. */
 export interface MeasuredHub {
-  readonly broker: Pick<Broker, 'connected' | 'links' | 'lag' | 'filling' | 'refused' | 'backlog' | 'nodes'>
+  readonly broker: Pick<Broker, 'connected' | 'links' | 'lag' | 'lags' | 'filling' | 'refused' | 'backlog' | 'nodes'>
   readonly registry: {
     readonly size: number
     readonly topicCount: number

@@ -1,4 +1,5 @@
 import { type Static, type TProperties, Type } from 'typebox'
+import { MAX_REFUSALS } from './refusal-notes.ts'
 
 /**
  * What nodes say of themselves and of a topic. It comes from other programs, so it is checked when it is read: what a
@@ -86,7 +87,8 @@ export const MemberSchema = object({
   id: text('of the connection'),
   user: Type.Union([text('whose it is'), Type.Null()]),
   transport: Type.Optional(Type.Literal('sse', { description: 'its messages go out over an event stream' })),
-  since: time('when the connection was opened'),
+  since: time('since when it has the topic'),
+  connected: time('since when the connection is open'),
   queuedBytes: count('bytes that wait for it'),
   stalled: Type.Boolean({ description: 'whether its socket is full' }),
   lastSeen: time('its last sign of life, about'),
@@ -103,6 +105,17 @@ export const RecentSchema = object({
 
 export type RecentPublication = Static<typeof RecentSchema>
 
+export const RefusalSchema = object({
+  at: time('the last time'),
+  user: Type.Union([text('who asked for the topic'), Type.Null()]),
+  connection: Type.Optional(text('the connection that asked for it; left out if it was not open yet')),
+  code: text('of the error that the client got'),
+  message: text('why it was refused'),
+  times: count('how often lately'),
+})
+
+export type TopicRefusal = Static<typeof RefusalSchema>
+
 export const TopicReportSchema = object({
   ...origin,
   now: time('the clock of the node'),
@@ -118,6 +131,12 @@ export const TopicReportSchema = object({
   filling: Type.Optional(Type.Boolean({ description: 'the node reads what it missed: messages come late' })),
   publications: Type.Array(RecentSchema, { maxItems: MAX_PUBLICATIONS, description: 'the newest first' }),
   dropped: counts('what limits did to connections of the topic lately, by reason'),
+  refusals: Type.Optional(
+    Type.Array(RefusalSchema, {
+      maxItems: MAX_REFUSALS,
+      description: 'who asked for the topic lately and did not get it',
+    }),
+  ),
 })
 
 export type TopicReport = Static<typeof TopicReportSchema>

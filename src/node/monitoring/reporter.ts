@@ -11,6 +11,7 @@ import type { NodesQuestion, Question } from '../../protocol/question.ts'
 import type { Topic } from '../../protocol/topic.ts'
 import { loopDelay } from './loop-delay.ts'
 import { Percentiles } from './percentiles.ts'
+import type { Refusal, RefusalNotes } from './refusal-notes.ts'
 import {
   type BusyTopic,
   MAX_MEMBERS,
@@ -30,6 +31,7 @@ export interface Reported {
   readonly rounds: Pick<Rounds, 'watch'>
   readonly recent: RecentPublications
   readonly limitNotes: LimitNotes
+  readonly refusals: RefusalNotes
   state(): { isDraining: boolean; stalled: number; bytes: number }
   /** Whether a rule says that publications on the topic are recorded. */
   isRecorded(topic: Topic): boolean
@@ -133,11 +135,12 @@ export class Reporter {
 
   #reportTopic(topic: Topic): TopicReport {
     const { registry, broker, recent, limitNotes } = this.#of
+    const refusals = this.#refusalsOf(topic)
     const { refused, filling } = broker.troubleWith(topic)
     if (registry.holds(topic)) recent.watch(topic, performance.now())
     const members: TopicReport['members'] = []
     for (const connection of registry.members(topic)) {
-      if (members.push(this.#memberOf(connection)) === MAX_MEMBERS) break
+      if (members.push(this.#memberOf(connection, topic)) === MAX_MEMBERS) break
     }
     return {
       ...this.#state,
@@ -150,14 +153,32 @@ export class Reporter {
       ...(filling && { filling }),
       publications: recent.of(topic).slice(0, MAX_PUBLICATIONS).map(publicationOf),
       dropped: limitNotes.of(topic),
+      ...(refusals.length > 0 && { refusals }),
     }
   }
 
-  #memberOf(connection: Connection): TopicReport['members'][number] {
-    const { id, user, opened, buffered, isStalled } = connection
-    const lastSeen = Math.max(timeOf(opened), Math.round(Date.now() - this.#of.idleTime(connection)))
+  /** Without who has got the topic since. */
+  #refusalsOf(topic: Topic): NonNullable<TopicReport['refusals']> {
+    const { registry, refusals } = this.#of
+    const isMember = (id: string | undefined) => {
+      const connection = id === undefined ? undefined : registry.get(id)
+      return connection !== undefined && registry.has(connection, topic)
+    }
+    return refusals
+      .of(topic)
+      .filter(({ connection }) => !isMember(connection))
+      .map(refusalOf)
+  }
+
+  #memberOf(connection: Connection, topic: Topic): TopicReport['members'][number] {
+    const { id, user, buffered, isStalled } = connection
+    const connected = timeOf(connection.opened)
+    const joined = this.#of.registry.joinedAt(connection, topic)
+    // The clock may have been set back between the two.
+    const since = joined === undefined ? connected : Math.max(connected, timeOf(joined))
+    const lastSeen = Math.max(connected, Math.round(Date.now() - this.#of.idleTime(connection)))
     const via = connection.transport === 'sse' ? { transport: 'sse' as const } : {}
-    return { id, user, ...via, since: timeOf(opened), queuedBytes: buffered, stalled: isStalled, lastSeen }
+    return { id, user, ...via, since, connected, queuedBytes: buffered, stalled: isStalled, lastSeen }
   }
 
   close(): void {
@@ -167,14 +188,22 @@ export class Reporter {
 
 function publicationOf({ at, type, id, delivered, skipped, rejected }: Recent): TopicReport['publications'][number] {
   return {
-    // The clock may have been set since the process began.
-    at: Math.round(Date.now() - (performance.now() - at)),
+    at: clockOf(at),
     ...(type !== undefined && { type }),
     ...(id !== undefined && { id }),
     delivered,
     skipped,
     ...(rejected !== undefined && { rejected }),
   }
+}
+
+function refusalOf({ at, connection, ...of }: Refusal): NonNullable<TopicReport['refusals']>[number] {
+  return { at: clockOf(at), ...of, ...(connection !== undefined && { connection }) }
+}
+
+/** The clock may have been set since the process began. */
+function clockOf(at: number): number {
+  return Math.round(Date.now() - (performance.now() - at))
 }
 
 /** An application that is bundled has no package.json beside it. */

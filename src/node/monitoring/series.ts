@@ -176,6 +176,14 @@ export const GAUGES: Readonly<Record<string, GaugeSeries>> = {
     read: ({ broker }) => broker.lag / 1000,
     merge: most,
   },
+  master_lag_seconds: {
+    help: 'How late messages arrive over the link to each master of a Cluster; absent without one.',
+    label: 'master',
+    read: ({ broker: { lags } }) =>
+      lags && Object.fromEntries(Object.entries(lags).map(([master, lag]) => [master, lag / 1000])),
+    // Registrations may share the links.
+    merge: most,
+  },
   filling_topics: { help: 'Topics being read from their history.', read: ({ broker }) => broker.filling },
   refused_topics: { help: 'Topics that Redis refuses to this node.', read: ({ broker }) => broker.refused },
   backlog_bytes: {

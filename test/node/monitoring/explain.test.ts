@@ -94,7 +94,7 @@ test('explain: who has the topic, what became of its publications, what was reje
     assert.deepEqual([report.connections, report.recorded], [1, true])
     const [member] = report.members
     assert.deepEqual([member!.id, member!.stalled], [connection.welcome.connection, false])
-    assert.ok(member!.since <= member!.lastSeen && member!.lastSeen <= report.now)
+    assert.ok(member!.connected <= member!.lastSeen && member!.lastSeen <= report.now)
     const [bad, ...notes] = report.publications
     assert.deepEqual([bad!.rejected, bad!.delivered], ['unknown_key', 0])
     assert.deepEqual(
@@ -114,6 +114,24 @@ test('explain: who has the topic, what became of its publications, what was reje
   const unknown = await whole(() => a.app.push.explain('channel:nobody'))
   assert.deepEqual([unknown.history, unknown.findings], [null, ['No node has the topic: nobody is subscribed.']])
   await assert.rejects(publisher.explain('orders'), { code: 'PUSH_ERR_TOPIC' })
+})
+
+test('explain: since when a connection has the topic, and since when it is open', async t => {
+  const { app } = await buildPush(t)
+  const one = await openConnection(app, '/ws/first?user=1')
+  const { members: own } = (await app.push.explain('user:1')).nodes[0]!
+  const { connected } = own[0]!
+  assert.equal(own[0]!.since, connected, 'a topic of its own is as old as the connection')
+  await until(() => Date.now() > connected, 'the clock goes on')
+  const before = Date.now()
+  one.send('subscribe', { topic: 'channel:second' })
+  await one.next('subscribed')
+  const member = async (topic: string) => (await app.push.explain(topic)).nodes[0]!.members[0]!
+  const second = await member('channel:second')
+  assert.ok(second.since >= before && second.since <= Date.now(), `${second.since}`)
+  assert.equal(second.connected, connected)
+  const first = await member('channel:first')
+  assert.ok(first.since >= connected && first.since <= before, 'that of the other topic stays what it was')
 })
 
 test('explain: many connections, of which some are told apart, and those that were skipped', async t => {

@@ -2,12 +2,14 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { register as globalRegister, Registry } from 'prom-client'
+import { Type } from 'typebox'
 import { COUNTERS, GAUGES } from '../../../src/node/monitoring/series.ts'
 import { callApi } from '../../helpers/api.ts'
 import { buildPush, KEY, openConnection, refusalOf } from '../../helpers/app.ts'
 import { listenTo } from '../../helpers/listener.ts'
 import { path } from '../../helpers/processes.ts'
 import { startRedis } from '../../helpers/redis.ts'
+import { startCluster } from '../../helpers/redis-cluster.ts'
 import { until, within } from '../../helpers/waiting.ts'
 
 /** The value of each series of a scrape. */
@@ -70,6 +72,44 @@ test('metrics: what comes in, what goes out, by whom, and how fast', async t => 
     async () => (await scrape(register)).get('push_event_loop_delay_seconds_count'),
     'a look at the event loop',
   )
+})
+
+test('metrics: publications of clients have their source, and those of others none', async t => {
+  const redis = await startRedis(t)
+  const { app } = await buildPush(t, {
+    redis: redis.url,
+    authenticate: () => ({ allow: [{ topics: 'channel:*', actions: ['subscribe', 'publish'] }] }),
+    clientPublications: { said: { schema: Type.Object({}) } },
+  })
+  const one = await openConnection(app, '/ws/room')
+  one.send('push.publish', { topic: 'channel:room', type: 'said', payload: {} }, 1)
+  await one.next('said')
+  await redis.admin.publish('push:channel:room', '{"type":"news"}')
+  await one.next('news')
+  const count = async (name: string) => (await app.push.status()).metrics[name]
+  await until(async () => (await count('publications_received_total')) === 2, 'both are counted')
+  assert.equal(await count('publications_sent_total{client}'), 1)
+  const { metrics } = await app.push.status()
+  const sent = Object.entries(metrics).filter(([name, n]) => name.startsWith('publications_sent_total') && n > 0)
+  assert.deepEqual(sent, [['publications_sent_total{client}', 1]], 'nobody knows who wrote to Redis')
+})
+
+test('metrics: the lag of each master of a Cluster', async t => {
+  const { masters, urls } = await startCluster(t)
+  const register = new Registry()
+  const { app } = await buildPush(t, { metrics: { register }, redis: { cluster: urls } })
+  await until(async () => (await app.push.status()).connected, 'the node is connected')
+  const values = [...(await scrape(register))].filter(([name]) => name.startsWith('push_master_lag_seconds'))
+  assert.deepEqual(
+    values.map(([name]) => name).toSorted(),
+    masters.map(({ port }) => `push_master_lag_seconds{${OF},master="127.0.0.1:${port}"}`).toSorted(),
+  )
+  assert.ok(
+    values.every(([, lag]) => lag >= 0 && lag < 3600),
+    JSON.stringify(values),
+  )
+  const { read } = GAUGES.master_lag_seconds!
+  assert.deepEqual(read({ broker: { lags: { a: 1500, b: 0 } } } as never), { a: 1.5, b: 0 })
 })
 
 test('metrics: presence and events are there when the options are', async t => {

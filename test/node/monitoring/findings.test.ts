@@ -62,7 +62,15 @@ test('what is wrong with a node that has the topic', () => {
   assert.match(one({ lag: 2500 }), /^Node n1 is 2.5 s behind/)
   assert.match(one({ draining: true, registration: 'b' }), /^Node n1 \(b\) is draining/)
   assert.match(one({ problem: 'Redis refuses RPUSH' }), /^Node n1: Redis refuses RPUSH\.$/)
-  const member = { id: 'c', user: null, since: NOW, queuedBytes: 5000, stalled: true, lastSeen: NOW - 9000 }
+  const member = {
+    id: 'c',
+    user: null,
+    since: NOW,
+    connected: NOW,
+    queuedBytes: 5000,
+    stalled: true,
+    lastSeen: NOW - 9000,
+  }
   assert.match(
     one({ members: [member] }),
     /^1 of 2 connections on node n1 accept no more data: up to 5000 bytes wait.* 9 s ago/,
@@ -72,6 +80,40 @@ test('what is wrong with a node that has the topic', () => {
   assert.match(one({ dropped: { rate: 1 } }), /closed 1 connections of the topic that sent too many messages \(rate\)/)
   assert.match(one({ dropped: { user_connections: 1 } }), /refused 1 connections of the user/)
   assert.match(one({ dropped: { later: 2 } }), /applied a limit 2 times \(later\)/)
+})
+
+test('who was refused the topic, the newest first, and no more than a person reads', () => {
+  const refusal = (n: number, more = {}) => ({
+    at: NOW + n,
+    user: `${n}`,
+    connection: `c${n}`,
+    code: 'PUSH_ERR_FORBIDDEN',
+    message: 'channel:a was refused by authorize()',
+    times: 1,
+    ...more,
+  })
+  const refusing = (...refusals: ReturnType<typeof refusal>[]) => explain({ nodes: [node({ refusals })] })
+  assert.deepEqual(refusing(refusal(0)), [
+    'No node has the topic: nobody is subscribed.',
+    'Node n1 refused the topic to user 0 at 2026-01-01T00:00:00.000Z: channel:a was refused by authorize() (PUSH_ERR_FORBIDDEN).',
+  ])
+  assert.match(
+    refusing(refusal(0, { user: null, times: 3 }))[1]!,
+    /to the anonymous connection c0 3 times lately, the last time at 2026/,
+  )
+  const early = { ...refusal(0, { user: null }), connection: undefined } as never
+  assert.match(refusing(early)[1]!, /to an anonymous client at 2026/)
+  const other = node({ node: 'n2', refusals: [refusal(9)] })
+  const many = explain({ nodes: [node({ refusals: [4, 3, 2, 1].map(n => refusal(n)) }), other] })
+  assert.deepEqual(
+    many.slice(1).map(it => it.match(/^Node \w+ refused the topic to user \d|^.*/)![0]),
+    [
+      'Node n2 refused the topic to user 9',
+      'Node n1 refused the topic to user 4',
+      'Node n1 refused the topic to user 3',
+      '2 more clients were refused the topic lately.',
+    ],
+  )
 })
 
 test('what became of the last publication, on all nodes together', () => {
