@@ -28,6 +28,7 @@ const INTEROP_PACKAGES = [
   'chromium',
   'curl',
   'openssl',
+  'protobuf-compiler',
   'systemd',
 ]
 const INTEROP_PROGRAMS = [
@@ -44,6 +45,7 @@ const INTEROP_PROGRAMS = [
   'chromium',
   'curl',
   'openssl',
+  'protoc',
   'systemd-analyze',
 ]
 

@@ -44,7 +44,7 @@ export class Connector {
   }
 
   async open(): Promise<void> {
-    const { isStream } = this.fallback
+    const isStream = this.fallback.isStream && this.dialer.canStream
     const attempt = ++this.attempt
     try {
       await this.dialer.dial({
@@ -72,7 +72,7 @@ export class Connector {
     this.fallback.lost(unanswered)
   }
 
-  /** The topics of a stream are in its URL: `open` replaces it when they have changed. */
+  /** The topics of a stream are in its request: `open` replaces it when they have changed. */
   refresh(open: () => void): void {
     this.fallback.refresh(open)
   }

@@ -8,6 +8,7 @@ import type { Positions } from './positions.ts'
 
 /** Proxies accept 8 KB, and the rest of the request line needs space too. */
 const MAX_SINCE = 4_000
+/** A stream whose URL would be longer is asked for with a POST. */
 const MAX_URL = 7_000
 
 const BUFFERED =
@@ -34,9 +35,16 @@ interface Attempt {
 /** Begins attempts: with a fresh ticket and the positions of that moment. */
 export class Dialer {
   private parts: DialerParts
+  /** How many topics were too many for a stream on this way. */
+  private tooMany = Infinity
 
   constructor(parts: DialerParts) {
     this.parts = parts
+  }
+
+  /** False if a stream would be refused again: its request would be as long as one that was. */
+  get canStream(): boolean {
+    return [...this.parts.topics()].length < this.tooMany
   }
 
   get codec(): Codec | undefined {
@@ -54,11 +62,9 @@ export class Dialer {
       const url = isStream ? this.streamUrl() : new URL(this.parts.url)
       const first = credentials.areGiven ? await credentials.prepare(url) : undefined
       if (isOver()) return
-      const topics = isStream ? [...this.parts.topics()] : undefined
-      for (const topic of topics ?? []) url.searchParams.append('topics', topic)
-      const since = places.forUrl(isStream ? MAX_URL - url.href.length : MAX_SINCE, topics)
+      if (isStream) return take(this.stream(url, first))
+      const since = places.forRequest(MAX_SINCE)
       if (since) url.searchParams.set('since', since)
-      if (isStream) return take(new EventStream(url.href, { first, late: isAnswered => this.late(isAnswered) }))
       failure = ['CONNECT', 'the WebSocket could not be created']
       // An older server selects the other one.
       const offered = this.codec && [this.codec.protocol, 'push.json']
@@ -76,6 +82,30 @@ export class Dialer {
     if (fallback === true) stream.pathname = `${stream.pathname.replace(/\/$/, '')}/-/events`
     stream.protocol = stream.protocol.replace('ws', 'http')
     return stream
+  }
+
+  private stream(url: URL, first: object | undefined): EventStream {
+    const topics = [...this.parts.topics()]
+    const since = this.parts.places.forRequest(Infinity, topics)
+    const short = new URL(url)
+    for (const topic of topics) short.searchParams.append('topics', topic)
+    if (since) short.searchParams.set('since', since)
+    const isShort = short.href.length <= MAX_URL
+    return new EventStream(isShort ? short.href : url.href, {
+      first,
+      body: isShort ? undefined : `{"topics":${JSON.stringify(topics)},"since":${since || '{}'}}`,
+      late: isAnswered => this.late(isAnswered),
+      tooLong: (status, message) => this.tooLong(topics.length, `${status}${message ? `: ${message}` : ''}`),
+    })
+  }
+
+  private tooLong(count: number, answer: string): void {
+    this.tooMany = count
+    const problem = `an event stream with ${count} topics is refused for good (${answer})`
+    const remedy = 'subscribe fewer, or raise limits.inbound of the server or the limit of the proxy in front of it'
+    this.parts.handlers.report(
+      new ClientError('TOO_LONG', `${problem}: ${remedy}; until then only WebSockets are tried`),
+    )
   }
 
   private late(isAnswered: boolean): void {

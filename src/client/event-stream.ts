@@ -13,9 +13,16 @@ const SIGN_OF_LIFE = '{"type":"pong"}'
 /** Refusals that another attempt would only repeat; from anything but the server itself, they mean nothing. */
 const FINAL = [400, 401, 403]
 
+/** Whoever answers this, the server or something on the way: the request is too long for it, or it takes no body. */
+const TOO_LONG = [405, 413, 414, 431]
+
 interface StreamRequest {
+  /** JSON with what would make the URL too long. */
+  body: string | undefined
   /** The first message, which a stream cannot send. */
   first: object | undefined
+  /** The same request will never be taken. `status`: of the answer. */
+  tooLong(status: number, message: unknown): void
   /** No message came in time. `isAnswered`: the headers did. */
   late(isAnswered: boolean): void
 }
@@ -29,12 +36,14 @@ export class EventStream implements WebSocketLike {
   onmessage: Handler = null
   onclose: Handler = null
   onerror: Handler = null
-  private request = new AbortController()
+  private controller = new AbortController()
+  private request: StreamRequest
   private timer: ReturnType<typeof setTimeout>
 
-  constructor(url: string, { first, late }: StreamRequest) {
-    this.timer = setTimeout(() => late(this.readyState === OPEN), WELCOME_LATE)
-    this.read(url, first).then(
+  constructor(url: string, request: StreamRequest) {
+    this.request = request
+    this.timer = setTimeout(() => request.late(this.readyState === OPEN), WELCOME_LATE)
+    this.read(url).then(
       () => this.end(ABNORMAL, 'the event stream ended'),
       error => this.end(ABNORMAL, `${error}`),
     )
@@ -45,13 +54,17 @@ export class EventStream implements WebSocketLike {
   close(): void {
     clearTimeout(this.timer)
     this.readyState = CLOSED
-    this.request.abort()
+    this.controller.abort()
   }
 
-  private async read(url: string, first: object | undefined): Promise<void> {
+  private async read(url: string): Promise<void> {
+    const { body, first } = this.request
     const response = await fetch(url, {
+      method: body === undefined ? 'GET' : 'POST',
+      body: body ?? null,
       headers: {
         accept: 'text/event-stream',
+        ...(body !== undefined && { 'content-type': 'application/json' }),
         ...(first && { 'push-authenticate': encodeURIComponent(JSON.stringify(first)) }),
       },
       // As a WebSocket does.
@@ -59,7 +72,7 @@ export class EventStream implements WebSocketLike {
       cache: 'no-store',
       // As a WebSocket, which says who it is to nobody else.
       redirect: 'error',
-      signal: this.request.signal,
+      signal: this.controller.signal,
     })
     if (!/^text\/event-stream/.test(response.headers.get('content-type') ?? '')) return this.refuse(response)
     this.readyState = OPEN
@@ -75,6 +88,8 @@ export class EventStream implements WebSocketLike {
 
   private async refuse(response: Response): Promise<void> {
     const { code, message } = await response.json().catch(() => ({}))
+    // A client that was closed meanwhile is told nothing.
+    if (TOO_LONG.includes(response.status) && this.readyState !== CLOSED) this.request.tooLong(response.status, message)
     const isFinal = FINAL.includes(response.status) && /^PUSH_ERR_/.test(code)
     this.end(
       isFinal ? 4000 + response.status : ABNORMAL,

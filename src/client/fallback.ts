@@ -55,7 +55,7 @@ export class Fallback {
     this.timer = setTimeout(again, Math.max(0, this.due - now))
   }
 
-  /** The topics of a stream are in its URL: `open` replaces it when they have changed. */
+  /** The topics of a stream are in its request: `open` replaces it when they have changed. */
   refresh(open: () => void): void {
     this.refreshing ??= setTimeout(open, REFRESH_AFTER)
   }

@@ -1,8 +1,9 @@
 /**
  * `code`: a code of the server (`PUSH_ERR_…`), or `CLOSED`, `TIMEOUT`, `BUSY`, `UNSUBSCRIBED`; of a request that was queued
  * also `EXPIRED`, `UNCONFIRMED` or `OTHER_USER`; with the option `fallback` also `SSE` (over an event stream nothing can be
- * sent) and `BUFFERED` (a proxy holds the stream back); or, with a `cause`, `TICKET` (ticket() failed), `CONNECT` (the
- * WebSocket could not be created), `HANDLER` (a handler failed) or `POSITIONS` (positions could not be loaded or saved).
+ * sent), `BUFFERED` (a proxy holds the stream back) and `TOO_LONG` (no stream may name so many topics); or, with a `cause`,
+ * `TICKET` (ticket() failed), `CONNECT` (the WebSocket could not be created), `HANDLER` (a handler failed) or `POSITIONS`
+ * (positions could not be loaded or saved).
  */
 export class ClientError extends Error {
   readonly code: string

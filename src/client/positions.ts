@@ -83,17 +83,21 @@ export class Positions {
   }
 
   /**
-   * For each new connection: JSON for its URL, with as many topics as fit into `room`; empty if there is none. Of channels,
-   * only those that a connection has without subscribing, or those of `wanted`, which the URL names.
+   * For each new connection: JSON for its request, with as many topics as fit into `room`, percent-encoded; empty if there is
+   * none. Of channels, only those that a connection has without subscribing, or those of `wanted`, which an event stream names.
    */
-  forUrl(room: number, wanted?: readonly string[]): string {
+  forRequest(room: number, wanted?: readonly string[]): string {
     const named = new Set(wanted)
     let text = ''
+    let length = 0
     for (const [topic, place] of [...this.places].sort(([a], [b]) => rank(a) - rank(b))) {
-      const longer = `${text},${JSON.stringify(topic)}:${JSON.stringify(place.id)}`
+      const entry = `,${JSON.stringify(topic)}:${JSON.stringify(place.id)}`
+      const longer = length + encodeURIComponent(entry).length
       const isNamed = named.has(topic) || (wanted !== undefined && rank(topic) === 0)
-      place.isAsked = (isNamed || !!place.own) && !!place.id && encodeURIComponent(longer).length < room
-      if (place.isAsked) text = longer
+      place.isAsked = (isNamed || !!place.own) && !!place.id && longer < room
+      if (!place.isAsked) continue
+      text += entry
+      length = longer
     }
     return text && `{${text.slice(1)}}`
   }

@@ -61,7 +61,7 @@ export class PushClient {
     const { handlers, places, credentials } = this
     const reopen = () => this.refresh()
     this.topics = new Topics(places, handlers, payload => this.ask('subscribe', payload), reopen)
-    const dialer = new Dialer({ url, options, handlers, places, credentials, topics: () => this.topics.forUrl() })
+    const dialer = new Dialer({ url, options, handlers, places, credentials, topics: () => this.topics.forStream() })
     this.connector = new Connector(dialer, !!options.fallback, {
       received: (message, data) => {
         if (!message || !this.dispatch(message)) handlers.tell('invalid', { data })
@@ -163,7 +163,7 @@ export class PushClient {
     this.enter('connecting', {}, () => this.lose(ABNORMAL, 'no welcome came'), WELCOME_WITHIN)
   }
 
-  /** The topics of an event stream are in its URL: another one takes its place. */
+  /** The topics of an event stream are in its request: another one takes its place. */
   private refresh(): void {
     this.connector.refresh(() => {
       this.detach()

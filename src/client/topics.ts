@@ -44,8 +44,8 @@ export class Topics {
     this.reopen = reopen
   }
 
-  /** Those that the URL of an event stream can name. The others are refused as a server refuses them over a WebSocket. */
-  forUrl(): string[] {
+  /** Those that an event stream can name. The others are refused as a server refuses them over a WebSocket. */
+  forStream(): string[] {
     for (const topic of [...this.wanted.keys()]) {
       const problem = topicProblem(topic) ?? (SEVERAL.test(topic) ? `${topic} is several topics` : undefined)
       if (problem) this.refuse(topic, new ClientError('PUSH_ERR_TOPIC', problem))
@@ -92,7 +92,8 @@ export class Topics {
 
   /** The connection was welcomed. `behind`: topics of the welcome whose missed messages must still be asked for. */
   begin(behind: readonly string[]): void {
-    for (const topic of behind) this.enqueue(topic)
+    if (this.canAsk) for (const topic of behind) this.enqueue(topic)
+    else this.missed(behind)
     this.joinAll()
     if (!this.isMissing()) this.refusals = 0
   }
@@ -140,6 +141,7 @@ export class Topics {
   }
 
   private enqueue(topic: string, answer?: Wanted): void {
+    if (!this.canAsk) return this.missed([topic])
     this.queue.set(topic, answer ?? this.queue.get(topic))
     this.askNext()
   }
@@ -165,7 +167,12 @@ export class Topics {
   }
 
   private refused(topic: string, answer: Wanted | undefined, error: ClientError): void {
-    if (!answer) return this.missed(topic, error)
+    if (!answer) {
+      // If the connection is lost, the next one asks.
+      if (error.code === 'CLOSED') return
+      this.missed([topic])
+      return this.handlers.report(error)
+    }
     answer.reject(error)
     if (this.wanted.get(topic) !== answer) return
     this.positions.failed(topic)
@@ -201,10 +208,9 @@ export class Topics {
   }
 
   /** The messages that were ignored meanwhile will not come again: tells a gap. */
-  private missed(topic: string, error: ClientError): void {
-    if (error.code === 'CLOSED') return
-    this.positions.answered(topic, { recovered: false })
-    this.handlers.tell('gap', { topics: [topic], reason: 'overload' })
-    this.handlers.report(error)
+  private missed(topics: readonly string[]): void {
+    if (topics.length === 0) return
+    for (const topic of topics) this.positions.answered(topic, { recovered: false })
+    this.handlers.tell('gap', { topics, reason: 'overload' })
   }
 }

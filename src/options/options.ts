@@ -79,7 +79,10 @@ export const OptionsSchema = Type.Object(
     ),
     limits: group(
       {
-        inbound: amount(64 * 1024, 'maximum bytes of one client message'),
+        inbound: amount(
+          64 * 1024,
+          'maximum bytes of one client message, or of the body of a request for an event stream',
+        ),
         publication: amount(256 * 1024, 'maximum bytes of one publication'),
         buffer: amount(1024 * 1024, 'bytes that may be queued for one connection; more only for limits.bufferTime'),
         bufferTime: milliseconds(10_000, 'how long a connection may have more than limits.buffer queued'),

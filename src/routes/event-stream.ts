@@ -1,13 +1,14 @@
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Hub } from '../node/hub.ts'
 import type { Options } from '../options/options.ts'
 import type { Sse } from '../options/sse.ts'
 import { errors, isPushError, type PushError } from '../protocol/errors.ts'
 import { type Admission, isTransient } from './admission.ts'
+import { bodyRefusal, takeJson } from './json-body.ts'
 import { answerError } from './json-reply.ts'
 import { notFound, withoutQuery } from './socket.ts'
 import { type Arrival, Arrivals } from './stream-arrival.ts'
-import { FIRST_MESSAGE } from './stream-request.ts'
+import { BODY, FIRST_MESSAGE } from './stream-request.ts'
 import { Streams } from './streams.ts'
 
 interface StreamRoutes {
@@ -31,7 +32,9 @@ type Arriving = FastifyRequest & { [ARRIVAL]?: Arrival; [PENDING]?: Pending }
 /** Seconds for which a browser remembers what the preflight said. */
 const PREFLIGHT_AGE = 600
 
-const OTHER_METHODS = ['HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'] as const
+const METHODS = 'GET, POST'
+
+const OTHER_METHODS = ['HEAD', 'PUT', 'PATCH', 'DELETE'] as const
 
 /** `path/-/events`: the messages of a connection as an event stream, for networks and clients without WebSocket. */
 export function streamRoutes(app: FastifyInstance, { hub, options, admission, sse }: StreamRoutes): void {
@@ -80,6 +83,19 @@ export function streamRoutes(app: FastifyInstance, { hub, options, admission, ss
   const url = `${options.path}/-/events`
   const base = { url, schema: { hide: true } as object, logSerializers: { req: withoutQuery } } as const
   app.route({ ...base, method: 'GET', exposeHeadRoute: false, onRequest, preHandler, handler })
+  app.register(async scope => {
+    const { inbound } = options.limits
+    takeJson(scope, { limit: inbound, example: BODY })
+    scope.setErrorHandler((error: FastifyError, request: Arriving, reply) => {
+      const limit = `${inbound} bytes (limits.inbound)`
+      const refusal = isPushError(error) ? error : bodyRefusal(error, request, limit)
+      // Of a hook of the host, which answers it.
+      if (!refusal) throw error
+      admission.refused(refusal)
+      return refuse(refusal, request, reply)
+    })
+    scope.route({ ...base, method: 'POST', bodyLimit: inbound, onRequest, preHandler, handler })
+  })
   // In onRequest, before anybody reads a body.
   app.route({ ...base, method: [...OTHER_METHODS], onRequest: refuseMethod, handler: () => {} })
   app.route({ ...base, method: 'OPTIONS', handler: preflight(admission) })
@@ -101,7 +117,9 @@ function enter(
   const excess = admission.gate.enter()
   if (excess) return excess
   const late = () => {
-    if (!reply.sent) refuse(admission.gate.late(), request, reply)
+    if (reply.sent) return
+    // The rest of a body that does not end would be waited for.
+    refuse(admission.gate.late(), request, reply.header('connection', 'close'))
   }
   request[PENDING] = pendingUntil(reply, { late, milliseconds, leave: () => admission.gate.leave() })
   const refusal = problemOf(request) ?? admission.enter(request)
@@ -132,7 +150,8 @@ function refuse(refusal: PushError, request: Arriving, reply: FastifyReply): Fas
 }
 
 function refuseMethod(request: FastifyRequest, reply: FastifyReply): void {
-  answerError(reply.header('allow', 'GET'), new errors.METHOD(`an event stream is a GET, not a ${request.method}`))
+  const error = new errors.METHOD(`an event stream is asked for with GET or POST, not with ${request.method}`)
+  answerError(reply.header('allow', METHODS), error)
 }
 
 /** Why this cannot be a stream. */
@@ -159,8 +178,9 @@ function allowOrigin({ headers, host }: FastifyRequest, reply: FastifyReply, adm
 function preflight(admission: Admission) {
   return async (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> => {
     allowOrigin(request, reply, admission)
-    reply.header('access-control-allow-methods', 'GET').header('access-control-max-age', PREFLIGHT_AGE)
-    return reply.header('access-control-allow-headers', `last-event-id, ${FIRST_MESSAGE}`).code(204).send()
+    reply.header('access-control-allow-methods', METHODS).header('access-control-max-age', PREFLIGHT_AGE)
+    const headers = `content-type, last-event-id, ${FIRST_MESSAGE}`
+    return reply.header('access-control-allow-headers', headers).code(204).send()
   }
 }
 

@@ -10,14 +10,14 @@ import { queryOf } from './api-query.ts'
 import { KeyRates } from './api-rates.ts'
 import { API_ROUTES } from './api-routes.ts'
 import { leaveRequestHooks } from './host-hooks.ts'
+import { bodyRefusal, takeJson } from './json-body.ts'
 import { answerError, answerJson } from './json-reply.ts'
 import { PAGE_PATHS } from './page.ts'
 
 /** Room for the keys around the payloads of a batch. */
 const BATCH_ROOM = 4
 
-/** `application/json`, or a type of somebody's own that is JSON. */
-const JSON_TYPE = /^application\/json *(?:;|$)|^[\w.+-]+\/[\w.+-]+\+json *(?:;|$)/i
+const EXAMPLE = '{"to":"user:42","type":"notice"}'
 
 // A property instead of a WeakMap, whose values live until a full garbage collection.
 const RIGHTS = Symbol('push.rights')
@@ -57,9 +57,8 @@ export async function pushRoutes(
     app.log.warn('push: this version of Fastify does not let the push API out of the request hooks of its host')
   }
   app.addHook('onRequest', guard)
-  app.removeAllContentTypeParsers()
   const bodyLimit = limits.publication * BATCH_ROOM
-  app.addContentTypeParser(JSON_TYPE, { parseAs: 'buffer', bodyLimit }, parseBody)
+  takeJson(app, { limit: bodyLimit, example: EXAMPLE })
   app.setErrorHandler((error: FastifyError, request, reply) => {
     const refusal = toPushError(error, request, bodyLimit)
     metrics.count('api_refused_total', 1, refusal.code)
@@ -131,22 +130,11 @@ function unknownRoute(
   return new errors.METHOD(`${request.method} is not possible at ${path}: use ${allowed}`)
 }
 
-async function parseBody(_request: FastifyRequest, body: Buffer): Promise<unknown> {
-  if (body.length === 0) throw new errors.JSON('the body is empty: send JSON such as {"to":"user:42","type":"notice"}')
-  try {
-    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body))
-  } catch (cause) {
-    const isText = cause instanceof SyntaxError
-    throw new errors.JSON(isText ? `the body is broken JSON: ${cause.message}` : 'the body is not UTF-8', { cause })
-  }
-}
-
 function toPushError(error: FastifyError, request: FastifyRequest, bodyLimit: number): PushError {
   if (isPushError(error)) return error
+  const refusal = bodyRefusal(error, request, `${bodyLimit} bytes`)
+  if (refusal) return refusal
   const statusCode = error.statusCode ?? 500
-  if (statusCode === 415) return new errors.CONTENT_TYPE(contentTypeProblem(request))
-  if (error.code === 'ECONNRESET') return new errors.JSON('the body ends before its Content-Length')
-  if (statusCode === 413) return new errors.TOO_LARGE(`the body is larger than ${bodyLimit} bytes`)
   if (statusCode < 500) return refusalOf(error, statusCode)
   request.log.error({ err: error }, 'push: the push API failed')
   return new errors.INTERNAL('the push API failed')
@@ -156,8 +144,4 @@ function toPushError(error: FastifyError, request: FastifyRequest, bodyLimit: nu
 function refusalOf({ code, message }: FastifyError, statusCode: number): PushError {
   const ours = { 401: errors.UNAUTHENTICATED, 429: errors.LIMIT }[statusCode] ?? errors.FORBIDDEN
   return Object.assign(new Error(message), { code: code ?? new ours('').code, statusCode })
-}
-
-function contentTypeProblem({ headers }: FastifyRequest): string {
-  return `the body comes as ${headers['content-type'] ?? 'nothing in particular'}: send Content-Type: application/json`
 }

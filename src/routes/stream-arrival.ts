@@ -6,7 +6,7 @@ import type { Options } from '../options/options.ts'
 import { errors, isPushError, limitError, type PushError } from '../protocol/errors.ts'
 import { ownTopics, type Topic } from '../protocol/topic.ts'
 import type { Admission, Admitted } from './admission.ts'
-import { firstMessageOf, heldIn, topicsIn } from './stream-request.ts'
+import { askedIn, firstMessageOf, heldIn } from './stream-request.ts'
 
 /** Whose event stream it will be. */
 export interface Arrival extends Admitted {
@@ -28,12 +28,12 @@ export class Arrivals {
 
   /** Throws a PushError that says why the request is refused. */
   async of(request: FastifyRequest): Promise<Arrival> {
-    const wanted = topicsIn(request.raw.url ?? '')
+    const { topics: wanted, since: said } = askedIn(request)
     const visit = await this.#admission.admit(request, '')
     const admitted = 'identity' in visit ? visit : await this.#admission.admitLater(firstMessageOf(request), visit)
     const { identity, topics } = admitted
     const own = new Set([...ownTopics(identity.id, identity.user), ...topics])
-    const since = heldIn(request, admitted.since, new Set([...own, ...wanted]))
+    const since = heldIn(request, said ?? admitted.since, new Set([...own, ...wanted]))
     const others = [...wanted].filter(topic => !own.has(topic))
     const room = Math.max(0, this.#options.limits.topics - topics.length)
     const decided = await this.#decide({ ...identity, topics: own }, { wanted: others, since, room }, request)

@@ -365,3 +365,77 @@ for (const hasHeaders of [true, false]) {
     await isOver(client, 'sse')
   })
 }
+
+const named = (count: number, bytes: number) =>
+  Array.from({ length: count }, (_, i) => `channel:r${String(i).padStart(3, '0')}${'x'.repeat(bytes - 4)}`)
+
+/** Ends the connections of the node as a network does. */
+function cut({ app }: TestApp): void {
+  for (const connection of app.push.connections.values()) (connection as unknown as { terminate(): void }).terminate()
+}
+
+for (const [count, bytes] of [
+  [60, 100],
+  [128, 200],
+] as const) {
+  test(`a stream with ${count} topics of ${bytes} bytes that breaks is opened again, and every topic goes on`, async t => {
+    holdTime(t)
+    const topics = named(count, bytes)
+    const { node, client, messages, errors } = await setUp(t, {}, { topics })
+    const gaps: unknown[] = []
+    client.listen('gap', gap => void gaps.push(gap))
+    await isOver(client, 'sse')
+    await Promise.all(topics.map(topic => client.subscribe(topic)))
+    const lost = new Promise<void>(resolve => client.listen('state', ({ state }) => state === 'waiting' && resolve()))
+    cut(node)
+    await within(lost, 'the loss')
+    for (const topic of topics) await node.app.push.publish(topic, { type: 'n', payload: topic })
+    const came = new Set<unknown>()
+    while (came.size < count) came.add((await messages.take()).payload)
+    assert.deepEqual([...came].sort(), topics)
+    assert.equal(client.transport, 'sse')
+    assert.deepEqual([gaps, errors, messages.size], [[], [], 0])
+  })
+}
+
+test('a stream whose request is too long is refused once: the client says so and goes on with WebSockets', async t => {
+  holdTime(t)
+  const limits = { inbound: 2000, handlerTime: LOOK - 1 }
+  const { node, network, client, errors } = await setUp(t, { limits }, { topics: named(60, 100) })
+  await until(() => network.attempts >= 6, 'further attempts')
+  assert.deepEqual(
+    errors.map(({ code }) => code),
+    ['TOO_LONG'],
+  )
+  assert.match(errors[0]!.message, /60 topics .*413: the body is larger than 2000 bytes \(limits\.inbound\)/)
+  const { metrics } = await node.app.push.status()
+  assert.equal(metrics['upgrades_refused_total{PUSH_ERR_TOO_LARGE}'], 1)
+  for (const topic of named(60, 100).slice(1)) client.unsubscribe(topic)
+  await isOver(client, 'sse')
+  network.isBlocked = false
+})
+
+test('over a stream a topic that the client did not ask about comes with a gap, and nobody is told that he cannot send', async t => {
+  holdTime(t)
+  let join: string[] = []
+  const authenticate: PushBridgeOptions['authenticate'] = () => ({ user: '7', join })
+  const { node, client, network, messages, errors } = await setUp(t, { authenticate })
+  const gaps = new Inbox<{ topics: string[] }>('a gap')
+  client.listen('gap', gap => gaps.put(gap))
+  network.isBlocked = false
+  await isOver(client, 'websocket')
+  // Given by the server on this connection, and again on the next one.
+  await node.app.push.subscribe('user:7', 'channel:r1')
+  await node.app.push.publish('channel:r1', { type: 'n', payload: 1 })
+  assert.equal((await messages.take()).payload, 1)
+  join = ['channel:r1']
+  network.isBlocked = true
+  cut(node)
+  await until(() => client.state !== 'open', 'the loss')
+  await node.app.push.publish('channel:r1', { type: 'n', payload: 2 })
+  assert.deepEqual((await gaps.take()).topics, ['channel:r1'])
+  assert.equal(client.transport, 'sse')
+  await node.app.push.publish('channel:r1', { type: 'n', payload: 3 })
+  assert.equal((await messages.take()).payload, 3)
+  assert.deepEqual([errors, gaps.size], [[], 0])
+})

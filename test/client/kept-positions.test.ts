@@ -142,7 +142,7 @@ test('whatever was kept is read without harm', t => {
       const places = keptPositions(URL_OF_NODE, { positions: store }, new Handlers())
       const ids = Object.entries(places.ids)
       assert.ok(ids.length <= 200 && ids.every(isUsable), JSON.stringify(ids))
-      JSON.parse(places.forUrl(4000) || '{}')
+      JSON.parse(places.forRequest(4000) || '{}')
       places.welcomed({ topics: {}, user: 'ann', features: [] }, () => false)
     }),
   )

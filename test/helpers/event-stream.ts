@@ -1,4 +1,4 @@
-import { get, type IncomingMessage, type OutgoingHttpHeaders } from 'node:http'
+import { get, type IncomingMessage, request as makeRequest, type OutgoingHttpHeaders } from 'node:http'
 import type { Welcome } from '../../src/protocol/messages.ts'
 import type { TestMessage } from '../../src/testing.ts'
 import type { Cleanup } from './processes.ts'
@@ -129,6 +129,21 @@ export async function openStream(
   const request = get({ host: '127.0.0.1', port, path: `/ws/-/events${query}`, headers, agent: false })
   request.on('error', () => {})
   t.after(() => request.destroy())
+  const [response] = await once(request, 'response', PATIENCE)
+  return new EventReader(response)
+}
+
+/** Resolves with the answer to a POST. `body`: an object, or the text itself. */
+export async function postStream(
+  t: Cleanup,
+  port: number,
+  body: object | string,
+  headers: OutgoingHttpHeaders = { 'content-type': 'application/json' },
+): Promise<EventReader> {
+  const request = makeRequest({ host: '127.0.0.1', port, path: '/ws/-/events', method: 'POST', headers, agent: false })
+  request.on('error', () => {})
+  t.after(() => request.destroy())
+  request.end(typeof body === 'string' ? body : JSON.stringify(body))
   const [response] = await once(request, 'response', PATIENCE)
   return new EventReader(response)
 }

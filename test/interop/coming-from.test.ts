@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
-import { chmodSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { after, before, type TestContext, test } from 'node:test'
 import { type Browser, chromium } from 'playwright-core'
-import { cleanups, path, run, temporaryFolder } from '../helpers/processes.ts'
+import { cleanups, Program, path, run, temporaryFolder } from '../helpers/processes.ts'
 import { findProgram } from '../helpers/programs.ts'
 import { freePort, type RedisServer, startRedis } from '../helpers/redis.ts'
 import { until } from '../helpers/waiting.ts'
@@ -11,7 +11,8 @@ import { type Section, sectionsOf, Walkthrough } from '../helpers/walkthrough.ts
 
 /**
  * docs/coming-from: what is to be written instead is run as it is printed, each page in a folder of its own with a Redis of
- * its own; what was there before is read by PHP or Node, and not run: its libraries are not here.
+ * its own; what was there before is read by PHP or Node, and not run, since its libraries are not among those of the project.
+ * That of Socket.IO runs where `npm ci --prefix test/chaos/peers` has installed it.
  */
 
 const FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-background-networking', '--no-first-run', '--disable-quic']
@@ -36,6 +37,10 @@ const ANSWERS: Record<string, Record<string, string>> = {
   'reverb.md': { '**/ticket': 'php artisan ticket' },
   'centrifugo.md': { '**/token': 'JWT_SECRET=a-secret-of-at-least-32-characters node token.mjs' },
 }
+
+/** Socket.IO, its client and its adapter. */
+const PEERS = path('test/chaos/peers/node_modules')
+const isWithoutPeers = !existsSync(join(PEERS, 'socket.io-client')) && 'npm ci --prefix test/chaos/peers'
 
 const all = cleanups()
 let browser: Browser
@@ -130,3 +135,26 @@ for (const page of PAGES) {
     await until(async () => (await said()) === '42 is online\n', 'application.php says that 42 is online')
   })
 }
+
+test('coming-from/socket.io.md: what was there before does what it says', { skip: isWithoutPeers }, async t => {
+  const [redis, port, folder] = [await startRedis(t), await freePort(), temporaryFolder(t)]
+  mkdirSync(join(folder, 'node_modules/@socket.io'), { recursive: true })
+  for (const name of ['socket.io', 'socket.io-client', '@socket.io/redis-adapter']) {
+    symlinkSync(join(PEERS, name), join(folder, 'node_modules', name))
+  }
+  symlinkSync(path('node_modules/ioredis'), join(folder, 'node_modules/ioredis'))
+  const localise = localiserOf(redis, port)
+  const [server, client] = section('socket.io.md', 'Before').steps.flatMap(({ code }) => code ?? [])
+  for (const [name, code] of [
+    // A notice every minute is too rare for a test.
+    ['server.mjs', server!.replace('60_000', '20')],
+    ['client.mjs', client!],
+  ] as const) {
+    writeFileSync(join(folder, name), localise(code))
+  }
+  new Program(t, process.execPath, [join(folder, 'server.mjs')])
+  const said = new Program(t, process.execPath, [join(folder, 'client.mjs')])
+  await said.line(/^42 hello$/)
+  await said.line(/^5$/)
+  await said.line(/^your order is on its way$/)
+})

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
+import type { ConsumerConfig } from 'kafkajs'
 import type { Status } from '../../src/index.ts'
 import { type KafkaIngressOptions, kafkaIngress } from '../../src/ingress/kafka/kafka.ts'
 import { buildPush, type TestApp } from '../helpers/app.ts'
@@ -244,7 +245,63 @@ test('two living nodes have some partitions each, and one that leaves gives its 
   await within(second.app.close(), 'the end of the second node')
   await produceRound(++rounds)
   await hasAll(listener, 16 * (rounds + 1))
-  assert.equal(numbersOf(listener).length, 16 * (rounds + 1))
+  // A key keeps its order, whichever node had its partition.
+  for (const k of keys.keys()) {
+    const ofKey = numbersOf(listener).filter(n => n % 100 === k)
+    assert.deepEqual(
+      ofKey,
+      range(0, rounds + 1).map(n => n * 100 + k),
+      keys[k],
+    )
+  }
+})
+
+test('a node that closes on an unrecorded topic while messages come: none is lost, and none comes twice', async t => {
+  const topic = fresh('orders')
+  const options = { kafkaTopics: [topic], group: fresh('group') }
+  const { listener, at } = await listen(t, 'live')
+  await produce(topic, range(0, 100), 'channel:live')
+  const road = await openRoad(t, options, at)
+  await hasAll(listener, 20, 'channel:live')
+  const producing = produce(topic, range(100, 300), 'channel:live')
+  await within(road.app.close(), 'the end of the node')
+  await openRoad(t, options, at)
+  await producing
+  await hasAll(listener, 300, 'channel:live')
+  // Published, and committed as well: an unrecorded topic would get it again otherwise.
+  assert.deepEqual(numbersOf(listener, 'channel:live'), range(0, 300))
+})
+
+test('what a node holds has a bound: fetchBytes is what it asks for, and while messages wait it asks for no more', async t => {
+  const topic = fresh('orders')
+  const own = await startRedis(t)
+  await produce(topic, [0])
+  const { listener, at } = await listen(t, 'orders', own.url)
+  /** How often each broker was asked for messages. */
+  const fetches = new Map<number, number>()
+  let asked: unknown
+  const { kafka } = cluster
+  const consumer = (settings: ConsumerConfig) => {
+    const made = kafka.consumer(settings)
+    asked = [settings.maxBytes, settings.maxBytesPerPartition]
+    made.on('consumer.fetch_start', ({ payload: { nodeId } }) => fetches.set(nodeId, (fetches.get(nodeId) ?? 0) + 1))
+    return made
+  }
+  const road = await openRoad(t, { kafkaTopics: [topic], kafka: { consumer } as never, fetchBytes: 100_000 }, at)
+  await hasAll(listener, 1)
+  assert.deepEqual(asked, [100_000, 100_000])
+  await own.kill()
+  await until(async () => !(await road.app.push.status()).connected, 'Redis is missed')
+  await produce(topic, range(1, 101))
+  await until(async () => /PUSH_ERR_BROKER_AWAY/.test((await road.status()).problem ?? ''), 'the problem', START)
+  const before = new Map(fetches)
+  const askedSince = () => [...fetches].map(([node, count]) => count - (before.get(node) ?? 0))
+  // Three brokers, each with a partition; one of them has all the messages.
+  await until(() => askedSince().filter(count => count >= 3).length === 2, 'the others are asked again', START)
+  assert.equal(askedSince().filter(count => count === 0).length, 1)
+  await own.start()
+  await hasAll(listener, 101)
+  assert.deepEqual(numbersOf(listener), range(0, 101))
 })
 
 test('a client of the application is used', async t => {

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, type TestContext, test } from 'node:test'
 import { build } from 'esbuild'
@@ -6,10 +7,10 @@ import { type Browser, chromium, type Page } from 'playwright-core'
 import { LINGER } from '../../src/client/react/shared-client.ts'
 import { createPublisher, type ScriptPublisher } from '../../src/publisher.ts'
 import { listenTo } from '../helpers/listener.ts'
-import { cleanups, path, startInteropNode, temporaryFolder } from '../helpers/processes.ts'
+import { cleanups, path, run, startInteropNode, temporaryFolder } from '../helpers/processes.ts'
 import { findProgram } from '../helpers/programs.ts'
 import { freePort, type RedisServer, startRedis } from '../helpers/redis.ts'
-import { Inbox, until } from '../helpers/waiting.ts'
+import { Inbox, START, until } from '../helpers/waiting.ts'
 
 const FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-background-networking', '--no-first-run', '--disable-sync']
 const ROOM = 'channel:room'
@@ -21,8 +22,9 @@ let browser: Browser
 let publisher: ScriptPublisher
 
 before(async () => {
+  const alias = await reactOf(process.env.REACT_VERSION)
   // React for development: StrictMode runs every effect twice there.
-  await build({
+  const { metafile } = await build({
     entryPoints: [path('test/interop/react-page.ts')],
     outfile: script,
     bundle: true,
@@ -30,7 +32,15 @@ before(async () => {
     platform: 'browser',
     define: { 'process.env.NODE_ENV': '"development"' },
     logLevel: 'silent',
+    alias,
+    metafile: true,
   })
+  for (const place of Object.values(alias)) {
+    assert.ok(
+      Object.keys(metafile.inputs).some(input => path(input).startsWith(place)),
+      `the page has ${place}`,
+    )
+  }
   redis = await startRedis(all)
   publisher = createPublisher({ redis: redis.url })
   all.after(() => publisher.end())
@@ -38,6 +48,22 @@ before(async () => {
   all.after(() => browser.close())
 })
 after(() => all.end())
+
+/** Another React than that of this project, from npm; without a version none. */
+async function reactOf(version: string | undefined): Promise<Record<string, string>> {
+  if (version === undefined) return {}
+  const folder = temporaryFolder(all)
+  const names = ['react', 'react-dom']
+  const install = ['install', '--prefer-offline', '--no-audit', '--no-fund', ...names.map(name => `${name}@${version}`)]
+  const { code, stderr } = await run('npm', install, { cwd: folder }, START)
+  assert.equal(code, 0, stderr)
+  const places = names.map(name => [name, join(folder, 'node_modules', name)] as const)
+  for (const [, place] of places) {
+    const made = JSON.parse(readFileSync(join(place, 'package.json'), 'utf8')) as { version: string }
+    assert.equal(made.version.split('.')[0], version)
+  }
+  return Object.fromEntries(places)
+}
 
 interface Sent {
   type: string

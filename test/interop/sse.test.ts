@@ -2,11 +2,16 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { after, before, type TestContext, test } from 'node:test'
 import { type Browser, chromium, type Page } from 'playwright-core'
+import { WebSocket } from 'ws'
+import { connect } from '../../src/client/index.ts'
 import { createPublisher, type ScriptPublisher } from '../../src/publisher.ts'
+import { buildPush } from '../helpers/app.ts'
+import { startHaProxy } from '../helpers/haproxy.ts'
 import { startNginx } from '../helpers/nginx.ts'
 import { API_KEY, cleanups, Program, path, startInteropNode } from '../helpers/processes.ts'
 import { findProgram } from '../helpers/programs.ts'
 import { type RedisServer, startRedis } from '../helpers/redis.ts'
+import { Inbox, until } from '../helpers/waiting.ts'
 
 const FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-background-networking', '--no-first-run', '--disable-quic']
 const KEPT = 'channel:kept'
@@ -28,6 +33,21 @@ const EVENT_SOURCE = `
     seen.messages.push(type === 'n' ? payload : type)
   }
   source.addEventListener('close', ({ data }) => seen.closed.push(JSON.parse(data).code))`
+
+/** As many topics as a client may have, with names as long as they may be: far more than a URL has room for. */
+const MANY = Array.from({ length: 128 }, (_, i) => `channel:kept${String(i).padStart(3, '0')}${'x'.repeat(193)}`)
+
+/** The client library where no WebSocket gets through, whatever the network is; `url` may be of another origin. */
+const withMany = (url: string) => `
+  import { connect } from '/ws/client.js'
+  class Blocked {
+    constructor() { setTimeout(() => this.onclose({ code: 1006, reason: '' })) }
+    close() {}
+  }
+  window.seen = { messages: [], problems: [] }
+  window.client = connect('${url}', { WebSocket: Blocked, fallback: true, topics: ${JSON.stringify(MANY)} })
+  client.on('*', payload => seen.messages.push(payload))
+  for (const event of ['error', 'gap']) client.listen(event, detail => seen.problems.push(detail.message ?? detail))`
 
 const all = cleanups()
 let redis: RedisServer
@@ -134,4 +154,74 @@ test('an nginx that buffers and compresses the stream is named; with the lines o
   await sees(other, "client.transport === 'sse'")
   await record('through')
   await sees(other, "seen.messages.includes('through')")
+})
+
+const recordOn = (topic: string) =>
+  publisher.publish(topic, { type: 'n', payload: topic, history: { size: 9, ttl: 60 } })
+
+/** Closes the connections of a user as a restart does, and resolves when that is done. */
+async function restart(origin: string, user: string): Promise<void> {
+  const headers = { authorization: `Bearer ${API_KEY}`, 'content-type': 'application/json' }
+  const body = JSON.stringify({ target: `user:${user}`, code: 1012, reason: 'restart' })
+  const answer = await fetch(`${origin}/push/close`, { method: 'POST', headers, body })
+  assert.equal(answer.status, 200, await answer.text())
+}
+
+test('Chromium behind nginx has as many topics over a stream as over a WebSocket, and misses nothing on any', async t => {
+  const node = await startInteropNode(t, redis.url, { SCRIPT: withMany('/ws?user=carol'), TRUST_PROXY: '127.0.0.1' })
+  const nginx = await startNginx(t, [node.port, node.port])
+  const page = await openPage(t, nginx.origin)
+  await sees(page, "client.transport === 'sse'")
+  await restart(node.origin, 'carol')
+  for (const topic of MANY) await recordOn(topic)
+  await sees(page, `seen.messages.length >= ${MANY.length}`)
+  assert.deepEqual(((await page.evaluate('seen.messages')) as string[]).sort(), MANY)
+  assert.deepEqual(await page.evaluate('seen.problems'), [])
+})
+
+test('the same through HAProxy, without a browser', async t => {
+  const node = await startInteropNode(t, redis.url)
+  const haproxy = await startHaProxy(t, [node.port, node.port])
+  class Blocked extends WebSocket {
+    constructor() {
+      super('ws://127.0.0.1:9/blocked')
+    }
+  }
+  const client = connect(`${haproxy.url}?user=dora`, { WebSocket: Blocked as never, fallback: true, topics: MANY })
+  t.after(() => client.close())
+  const problems: unknown[] = []
+  client.listen('unreachable', () => {})
+  for (const event of ['error', 'gap'] as const) client.listen(event, detail => void problems.push(detail))
+  const messages = new Inbox<unknown>('a message')
+  client.on('*', payload => messages.put(payload))
+  await Promise.all(MANY.map(topic => client.subscribe(topic)))
+  assert.equal(client.transport, 'sse')
+  await restart(node.origin, 'dora')
+  for (const topic of MANY) await recordOn(topic)
+  await until(() => messages.size >= MANY.length, 'all of them')
+  const came = []
+  for (const _ of MANY) came.push(await messages.take())
+  assert.deepEqual([came.sort(), messages.size, problems], [MANY, 0, []])
+})
+
+test('Chromium: a page of another origin asks first, and gets the stream if it may', async t => {
+  const pages = await startInteropNode(t, redis.url)
+  for (const [origins, transport] of [
+    [[pages.origin], 'sse'],
+    [['https://app.example.com'], undefined],
+  ] as const) {
+    const { app, port } = await buildPush(t, { sse: true, origins: [...origins] })
+    const page = await browser.newPage()
+    t.after(() => page.close())
+    const methods: string[] = []
+    page.on('request', request => request.url().includes('/-/events') && methods.push(request.method()))
+    await page.goto(`${pages.origin}/page`)
+    const failed = page.waitForEvent('requestfailed', request => request.url().includes('/-/events'))
+    failed.catch(() => {})
+    await page.addScriptTag({ type: 'module', content: withMany(`ws://127.0.0.1:${port}/ws?user=erna`) })
+    if (transport) await sees(page, `window.client?.transport === '${transport}'`)
+    else await failed
+    assert.equal(methods[0], 'POST')
+    assert.equal(app.push.connections.size, transport ? 1 : 0)
+  }
 })

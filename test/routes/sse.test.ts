@@ -6,7 +6,7 @@ import Fastify from 'fastify'
 import { Registry } from 'prom-client'
 import pushBridge, { type PushBridgeOptions, type PushConnection } from '../../src/index.ts'
 import { buildApp, buildPush, OPEN, openConnection, refusalOf, type TestApp } from '../helpers/app.ts'
-import { openStream, topicsOf } from '../helpers/event-stream.ts'
+import { openStream, postStream, topicsOf } from '../helpers/event-stream.ts'
 import { once, until, within } from '../helpers/waiting.ts'
 
 const build = (t: TestContext, options: Partial<PushBridgeOptions> = {}) => buildPush(t, { sse: true, ...options })
@@ -125,12 +125,12 @@ test('what is no topic, no list of ids, or several topics in one is 400 and says
 
 test('other methods are 405, and no upgrade gets through', async t => {
   const { port } = await build(t)
-  for (const method of ['HEAD', 'POST', 'PUT', 'PATCH', 'DELETE']) {
+  for (const method of ['HEAD', 'PUT', 'PATCH', 'DELETE']) {
     const { status, headers } = await ask(port, method, {
       'content-type': 'application/nonsense',
       'content-length': '0',
     })
-    assert.deepEqual([method, status, headers.allow], [method, 405, 'GET'])
+    assert.deepEqual([method, status, headers.allow], [method, 405, 'GET, POST'])
   }
   assert.equal((await refusalOf(`ws://127.0.0.1:${port}/ws/-/events`)).status, 404)
 })
@@ -180,7 +180,8 @@ test('origins: a page of another one is refused, one that may is answered so tha
   assert.equal(reader.headers.vary, 'Origin')
   const preflight = await ask(port, 'OPTIONS', { origin: 'https://app.example.com' })
   assert.equal(preflight.status, 204)
-  assert.match(preflight.headers['access-control-allow-headers']!, /push-authenticate/)
+  assert.match(preflight.headers['access-control-allow-headers']!, /content-type.*push-authenticate/)
+  assert.equal(preflight.headers['access-control-allow-methods'], 'GET, POST')
   const stranger = await ask(port, 'OPTIONS', { origin: 'https://evil.example' })
   assert.equal(stranger.headers['access-control-allow-origin'], undefined)
 })
@@ -326,7 +327,7 @@ test('a client that reads nothing for too long is given up with its socket full'
   assert.equal((await app.push.status()).metrics['connections_closed_total{1006}'], 1)
 })
 
-test('limits: connections, those of a user and an address, upgrades a second and unfinished ones count streams', async t => {
+test('limits: connections, those of a user and an address, and unfinished upgrades count streams', async t => {
   const full = await build(t, { limits: { connections: 1 } })
   await (await openStream(t, full.port)).welcomed()
   const refusal = await openStream(t, full.port)
@@ -367,6 +368,65 @@ test('limits: connections, those of a user and an address, upgrades a second and
   assert.equal(await refused(pending, 'PUSH_ERR_PENDING_UPGRADES'), 1)
   waiting.destroy()
   await until(async () => (await pending.app.push.status()).pendingUpgrades === 0, 'it has left')
+})
+
+for (const [limit, code, status] of [
+  ['upgrades', 'UPGRADES', 503],
+  ['addressUpgrades', 'ADDRESS_UPGRADES', 429],
+] as const) {
+  test(`limits.${limit}: too many streams a second are refused, whatever way they are asked for`, async t => {
+    const options = { ...OPEN, sse: true, limits: { [limit]: 1 } }
+    const made = await buildApp(t, app => app.register(pushBridge, options), { trustProxy: true })
+    // That of this machine is not limited.
+    const from = { 'x-forwarded-for': '192.0.2.1', 'content-type': 'application/json' }
+    const began = performance.now()
+    const visit = (_: unknown, i: number) =>
+      i % 2 ? openStream(t, made.port, '', from) : postStream(t, made.port, {}, from)
+    const readers = await Promise.all(Array.from({ length: 40 }, visit))
+    // A burst of two, and one for each second that the machine took.
+    const most = 2 + Math.ceil((performance.now() - began) / 1000)
+    const [open, closed] = [readers.filter(it => it.status === 200), readers.filter(it => it.status !== 200)]
+    assert.ok(open.length <= most && closed.length > 0, `${open.length} are open, ${most} may be`)
+    for (const reader of closed) {
+      const refusal = await reader.refusal()
+      assert.deepEqual([refusal.status, refusal.code, reader.headers['retry-after']], [status, `PUSH_ERR_${code}`, '1'])
+    }
+    assert.equal(await refused(made, `PUSH_ERR_${code}`), closed.length)
+  })
+}
+
+test('limits.nodeBuffer: what waits for all streams together has a bound, and who reads stays', async t => {
+  // A connection may have an eighth of it, which nobody reaches here.
+  const nodeBuffer = 3_200_000
+  const { app, port } = await build(t, { limits: { buffer: 64 * 1024, bufferTime: 1_000_000, nodeBuffer } })
+  const living = await openStream(t, port, '?user=living')
+  await living.welcomed()
+  const publish = (user: string, bytes: number) =>
+    app.push.publish(`user:${user}`, { type: 'n', payload: 'x'.repeat(bytes), receipt: true })
+  const stalled = await Promise.all(Array.from({ length: 15 }, (_, user) => openStream(t, port, `?user=${user}`)))
+  for (const [user, reader] of stalled.entries()) {
+    await reader.welcomed()
+    reader.response.pause()
+    // The kernel takes some of it, how much is its own affair.
+    await until(async () => {
+      await publish(`${user}`, 50_000)
+      return (await app.push.status()).stalledConnections > user
+    }, 'the socket is full')
+  }
+  const counted = async (name: string) => (await app.push.status()).metrics[name] ?? 0
+  assert.equal(await counted('messages_dropped_total{slow_consumer}'), 0)
+  let most = 0
+  for (let round = 0; round < 30; round++) {
+    for (const user of [...stalled.keys(), 'living']) await publish(`${user}`, 10_000)
+    most = Math.max(most, (await app.push.status()).heldBytes)
+    assert.equal((await living.message()).type, 'n')
+  }
+  assert.ok(most > nodeBuffer / 2 && most <= nodeBuffer, `${most} bytes waited`)
+  assert.ok((await counted('messages_dropped_total{slow_consumer}')) > 0)
+  for (const reader of stalled) reader.response.resume()
+  await until(async () => (await counted('connections_closed_total{4503}')) > 0, 'the slowest ones are closed')
+  await publish('living', 10)
+  assert.equal((await living.message()).type, 'n')
 })
 
 test('limits.handshake: nobody waits for ever for who this is', async t => {
@@ -450,4 +510,100 @@ test('a request behind another one on its connection gets no stream, and leaves 
   }
   await until(() => app.push.connections.size === 0, 'nobody is left')
   await within(app.close(), 'the end of the server')
+})
+
+/** As many topics as a connection may have, with names as long as they may be. */
+const most = Array.from({ length: 128 }, (_, i) => `channel:${String(i).padStart(3, '0')}${'x'.repeat(197)}`)
+
+test('a POST names as many topics and positions as a connection may have, and all recover', async t => {
+  const { app, port } = await build(t, { history: { 'channel:*': { size: 10, ttl: 60 } } })
+  const first = await postStream(t, port, { topics: most })
+  assert.equal(first.headers['content-type'], 'text/event-stream')
+  const { topics } = await first.welcomed()
+  const since = Object.fromEntries(most.map(topic => [topic, topics[topic]!.id]))
+  first.leave()
+  await until(() => app.push.connections.size === 0, 'it has left')
+  for (const topic of most) await app.push.publish(topic, { type: 'n', payload: topic })
+  const second = await postStream(t, port, { topics: most, since })
+  const welcome = await second.welcomed()
+  assert.deepEqual(
+    most.filter(topic => !welcome.topics[topic]!.recovered),
+    [],
+  )
+  const came = new Set<unknown>()
+  while (came.size < most.length) came.add((await second.next('n')).payload)
+  assert.deepEqual([...came].sort(), most)
+})
+
+test('a POST whose body cannot be used is refused, and says why', async t => {
+  const made = await build(t, { limits: { inbound: 1000 } })
+  const json = { 'content-type': 'application/json' }
+  const cases = [
+    ['{"topics":["channel:a"]}', { 'content-type': 'text/plain' }, 415, 'CONTENT_TYPE', /comes as text\/plain/],
+    ['topics=channel:a', { 'content-type': 'application/x-www-form-urlencoded' }, 415, 'CONTENT_TYPE', /x-www-form/],
+    ['', {}, 400, 'BAD_MESSAGE', /must be a JSON object such as/],
+    ['', json, 400, 'JSON', /is empty: send JSON such as \{"topics"/],
+    ['{"topics":', json, 400, 'JSON', /broken JSON/],
+    ['[]', json, 400, 'BAD_MESSAGE', /must be a JSON object/],
+    ['{"topic":["channel:a"]}', json, 400, 'BAD_MESSAGE', /did you mean "topics"/],
+    ['{"topics":"channel:a"}', json, 400, 'BAD_MESSAGE', /must be an array/],
+    ['{"topics":["chanel:a"]}', json, 400, 'TOPIC', /"chanel:a" is no topic/],
+    ['{"topics":[7]}', json, 400, 'TOPIC', /not a value of type number/],
+    ['{"since":["channel:a"]}', json, 400, 'BAD_MESSAGE', /since in the body/],
+    ['{"since":{"channel:a":7}}', json, 400, 'BAD_MESSAGE', /since in the body/],
+    [JSON.stringify({ topics: most }), json, 413, 'TOO_LARGE', /larger than 1000 bytes \(limits\.inbound\)/],
+  ] as const
+  for (const [body, headers, status, code, message] of cases) {
+    const refusal = await (await postStream(t, made.port, body, headers)).refusal()
+    assert.deepEqual([refusal.status, refusal.code], [status, `PUSH_ERR_${code}`], body.slice(0, 40))
+    assert.match(refusal.message, message)
+  }
+  assert.equal(await refused(made, 'PUSH_ERR_BAD_MESSAGE'), 6)
+  const { pendingUpgrades } = await made.app.push.status()
+  assert.deepEqual([pendingUpgrades, made.app.push.connections.size], [0, 0])
+})
+
+test('a POST is read by us, whatever the host does with bodies, and its hooks run', async t => {
+  const { port } = await buildApp(t, async app => {
+    app.removeAllContentTypeParsers()
+    app.addContentTypeParser('application/json', { parseAs: 'string' }, async () => ({ topics: ['channel:host'] }))
+    app.setErrorHandler((error, _request, reply) => reply.code(418).send(`the host says ${(error as Error).message}`))
+    app.addHook('onRequest', async request => {
+      if (request.headers['x-stop']) throw new Error('stop')
+    })
+    await app.register(pushBridge, { ...OPEN, sse: true })
+  })
+  const reader = await postStream(t, port, { topics: ['channel:a'] })
+  assert.ok('channel:a' in (await reader.welcomed()).topics)
+  const stopped = await postStream(t, port, {}, { 'content-type': 'application/json', 'x-stop': '1' })
+  await stopped.ended
+  assert.deepEqual([stopped.status, stopped.text], [418, 'the host says stop'])
+  const other = await postStream(t, port, 'nonsense')
+  assert.equal((await other.refusal()).code, 'PUSH_ERR_JSON')
+})
+
+test('origins: a page of another one is refused with a POST too', async t => {
+  const { port } = await build(t)
+  const headers = { 'content-type': 'application/json', origin: 'https://evil.example' }
+  assert.equal((await (await postStream(t, port, {}, headers)).refusal()).code, 'PUSH_ERR_ORIGIN')
+})
+
+test('limits.handshake: a body that does not end is not waited for', async t => {
+  const made = await build(t, { limits: { handshake: 100, connections: 100 } })
+  const headers = { 'content-type': 'application/json', 'content-length': '100' }
+  const { port } = made
+  const request = makeRequest({ host: '127.0.0.1', port, path: '/ws/-/events', method: 'POST', headers, agent: false })
+  request.on('error', () => {}).write('{"topics":')
+  t.after(() => request.destroy())
+  const [response] = await once(request, 'response')
+  response.resume()
+  assert.equal(response.statusCode, 504)
+  await once(request, 'close')
+  assert.equal(await refused(made, 'PUSH_ERR_TIMEOUT'), 1)
+  assert.equal((await made.app.push.status()).pendingUpgrades, 0)
+  const { log } = made
+  assert.deepEqual(
+    log.filter(({ level }) => level >= 40).map(({ msg }) => msg),
+    [],
+  )
 })

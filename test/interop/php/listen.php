@@ -2,7 +2,7 @@
 
 /**
  * `php listen.php URL OPTIONS`: the client of the package as the tests drive it. Prints a JSON line for each message, error
- * and change of state, and the positions behind each message. OPTIONS is JSON: topics, last, since, ssl, ticket (a URL that
+ * and change of state (with the node), and the positions behind each message. OPTIONS is JSON: topics, last, since, ssl, ticket (a URL that
  * gives one), authenticate, headers, presence (a topic), request.
  */
 
@@ -50,6 +50,7 @@ try {
         if ($state !== $client->state()) {
             $state = $client->state();
             say($state, $client->welcome()['connection'] ?? null);
+            say('node', $client->welcome()['node'] ?? null);
             if ($state === 'open' && isset($given['request'])) {
                 say('reply', $client->request($given['request']['type'], $given['request']['payload'] ?? (object) []));
             }
