@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { transformSync } from 'esbuild'
+import { buildPrograms, forgetPrograms } from './chaos/build.ts'
 import type { FaultNote, Queued } from './chaos/facts.ts'
 import { judge } from './chaos/judge.ts'
 import { MUTANTS } from './chaos/mutants.ts'
@@ -99,4 +100,8 @@ test('every mutant changes the source: what it looks for stands there once, and 
       if (file.endsWith('.ts')) assert.doesNotThrow(() => transformSync(source, { loader: 'ts' }), `${name}: ${file}`)
     }
   }
+})
+
+test('the programs of a broken variant can be built: the copy has all that they import', async () => {
+  forgetPrograms(await buildPrograms(MUTANTS[0]!.replacements))
 })

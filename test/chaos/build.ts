@@ -42,7 +42,7 @@ export function forgetPrograms(output: string): void {
 
 function copySources(folder: string, replacements: readonly Replacement[]): string {
   const root = join(folder, 'copy')
-  for (const name of ['src', 'test/chaos', 'package.json', 'tsconfig.json']) {
+  for (const name of ['src', 'test/chaos', 'test/helpers', 'package.json', 'tsconfig.json']) {
     cpSync(path(name), join(root, name), { recursive: true })
   }
   symlinkSync(path('node_modules'), join(root, 'node_modules'))
