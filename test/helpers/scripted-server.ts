@@ -58,8 +58,8 @@ export class Visit {
     this.#raw.destroySoon()
   }
 
-  ping(): Promise<void> {
-    this.#socket.ping('sign')
+  ping(data = 'sign'): Promise<void> {
+    this.#socket.ping(data)
     return within(new Promise(resolve => this.#socket.once('pong', () => resolve())), () => 'a pong')
   }
 

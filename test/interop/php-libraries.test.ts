@@ -13,12 +13,12 @@ import { sectionsOf } from '../helpers/walkthrough.ts'
  * of them share a namespace, so that each has a variable of its own: the `autoload.php` of a project that requires the library;
  * for Swoole the extension, `swoole` or the path of `swoole.so`.
  */
-const LIBRARIES: Record<string, { variable: string; says?: string }> = {
+const LIBRARIES: Record<string, { variable: string; says: string; answersWithMessage?: boolean }> = {
   'phrity/websocket': { variable: 'PHP_PHRITY', says: 'closed: 4403' },
-  'textalk/websocket': { variable: 'PHP_TEXTALK', says: 'closed: 4403' },
+  'textalk/websocket': { variable: 'PHP_TEXTALK', says: 'closed: 4403', answersWithMessage: true },
   'ratchet/pawl': { variable: 'PHP_PAWL', says: 'closed: 4403 locked' },
   'amphp/websocket-client': { variable: 'PHP_AMPHP', says: 'closed: 4403' },
-  Swoole: { variable: 'PHP_SWOOLE' },
+  Swoole: { variable: 'PHP_SWOOLE', says: 'closed: 4403' },
 }
 const TOPIC = 'push:channel:orders'
 
@@ -59,32 +59,30 @@ test('every block has a library that runs it', () => {
   )
 })
 
-for (const [name, { variable, says }] of Object.entries(LIBRARIES)) {
+for (const [name, { variable, says, answersWithMessage }] of Object.entries(LIBRARIES)) {
   const skip = !process.env[variable] && `${variable} names no ${name}`
 
   test(`${name}: subscribes, gets what is published, and ends with the connection`, { skip }, async t => {
     const node = await startInteropNode(t, redis.url)
-    const publish = async (text: string) => (await redis.admin.publish(TOPIC, text)) as number
-    for (const end of ['closed by the node', 'killed']) {
+    const publish = (text: string) => redis.admin.publish(TOPIC, text)
+    for (const end of ['closed', 'killed']) {
       const program = start(t, name, node.port)
-      const said = () => `${name}:\n${program.lines.join('\n')}`
+      // Behind its last line.
+      const closed = new Promise(resolve => program.process.once('close', resolve))
+      const said = () => `${end}: ${program.lines.join('\n')}`
       // A node listens to the topic while one of its connections does.
       await until(async () => (await publish('{"type":"early"}')) > 0, said)
       await publish('{"type":"order.created","payload":{"id":8,"note":"Käse"}}')
       await program.line(/^\{"id":8,"note":"K\\u00e4se"\}$/)
-      if (end === 'killed') await node.program.stop('SIGKILL')
-      else await redis.admin.publish('push:user:worker', '{"control":"close","code":4403,"reason":"locked"}')
-      await within(program.exited, said)
-      if (says && end !== 'killed')
-        assert.ok(
-          program.lines.some(line => line.includes(says)),
-          said(),
-        )
-      if (end !== 'killed')
-        await until(
-          async () => (await publish('{"type":"early"}')) === 0,
-          () => 'the topic is left',
-        )
+      if (end === 'killed') {
+        await node.program.stop('SIGKILL')
+        await within(closed, said)
+      } else {
+        await redis.admin.publish('push:user:worker', '{"control":"close","code":4403,"reason":"locked"}')
+        await within(closed, said)
+        assert.ok(program.lines.includes(says), said())
+        await until(async () => (await publish('{"type":"early"}')) === 0, said)
+      }
     }
   })
 
@@ -98,7 +96,11 @@ for (const [name, { variable, says }] of Object.entries(LIBRARIES)) {
     assert.deepEqual([type, payload, ref], ['subscribe', { topic: 'channel:orders' }, 1])
     visit.say('subscribed', { topic: 'channel:orders' }, { ref })
     for (let n = 0; n < 3; n++) {
-      await visit.ping()
+      // Empty, as the pings of nodes are: one of the libraries cannot answer that.
+      if (answersWithMessage) {
+        visit.write(Buffer.from([0x89, 0]))
+        assert.deepEqual(await visit.messages.take(), { type: 'ping' })
+      } else await visit.ping('')
       visit.say('order.created', n, { topic: 'channel:orders' })
       await program.line(new RegExp(`^${n}$`))
     }
