@@ -25,6 +25,8 @@ export const scenario: Scenario = {
   id: 'j',
   title: `behind: ${MESSAGES.toLocaleString('en')} messages at once to ${CONNECTIONS} users, then ${RATE} a second`,
   variants: ['default limit'],
+  // Both may take their whole patience: what is delivered, and what is waited for afterwards.
+  deadline: 120,
   columns: [
     { key: 'delivered', label: 'delivered %', digits: 1 },
     { key: 'seconds', label: 'the last after s', digits: 1 },
