@@ -19,6 +19,10 @@ export interface Arrivals {
   missing: number
   extra: number
   disorder: number
+  /** gaps that connections were told of */
+  gaps: number
+  /** when messages came in the usual time again, microseconds of CLOCK_MONOTONIC; 0 if they never did */
+  usualAt: number
   /** when the last counted message was read, microseconds of CLOCK_MONOTONIC */
   lastAt: number
   p50: number
@@ -34,6 +38,9 @@ export interface Arrivals {
 
 let pool: Pool
 let cpuBefore = 0
+let expectedAt = 0
+/** Nothing more is waited for. */
+let isOver = false
 
 function cpu(): number {
   const { user, system } = process.cpuUsage()
@@ -60,6 +67,7 @@ function connect({ kind, port, clients, concurrency, offer }: Connect): Promise<
 function expect(expectation: Expectation): { total: number } {
   pool.meter = new Meter(expectation, pool.topics)
   cpuBefore = cpu()
+  expectedAt = now()
   pool.bytes = 0
   pool.compressed = 0
   return { total: pool.meter.total }
@@ -69,16 +77,19 @@ function expect(expectation: Expectation): { total: number } {
 async function wait({ timeout }: { timeout: number }): Promise<Arrivals> {
   const meter = pool.meter!
   const deadline = now() + timeout * 1000
-  while (!meter.done && now() < deadline) await sleep(5)
+  isOver = false
+  while (!meter.done && !isOver && now() < deadline) await sleep(5)
   const spent = cpu() - cpuBefore
   // What comes twice would come now.
   if (meter.done) await sleep(50)
-  const { latencies, got, total, disorder, lastAt } = meter
+  const { latencies, got, total, disorder, gaps, usualAt, lastAt } = meter
   return {
     got,
     total,
     ...meter.differences(),
     disorder,
+    gaps,
+    usualAt,
     lastAt,
     p50: latencies.quantile(0.5),
     p99: latencies.quantile(0.99),
@@ -98,6 +109,11 @@ answer({
   connect,
   expect,
   wait,
+  finish: () => {
+    isOver = true
+  },
+  /** milliseconds since the last counted message, or since any is expected */
+  quiet: () => (now() - Math.max(pool.meter!.lastAt, expectedAt)) / 1000,
   live: () => ({ live: pool?.live ?? 0 }),
   stall: ({ index }: { index: number }) => void pool.connections[index]!.socket.pause(),
   resume: ({ index }: { index: number }) => void pool.connections[index]!.socket.resume(),

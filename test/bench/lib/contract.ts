@@ -15,7 +15,7 @@ const delays = monitorEventLoopDelay({ resolution: RESOLUTION })
 
 /**
  * A server under test calls this once it listens. The contract is the same for all: `ready PORT` on stdout, `stats` and
- * `reset` over IPC.
+ * `reset` over IPC. A server that knows whether messages are still on their way to it also answers `isBehind`.
  */
 export function announce(port: number, operations: Operations = {}): void {
   answer({ stats, reset, ...operations })

@@ -8,6 +8,9 @@ const BINARY = 0x82
 /** The same, compressed. */
 const DEFLATED = 0xc1
 const NOTHING = Buffer.alloc(0)
+/** Where `{"type":"` ends: a `gap` for many topics may be as long as a message. */
+const TYPE_AT = 9
+const GAP = 'g'.charCodeAt(0)
 const CLOSE = 8
 const PING = 9
 const PONG = 0x8a
@@ -180,21 +183,25 @@ export class Pool {
       const next = start + length
       const isCoded = data[position] === BINARY && meter !== undefined
       const isDeflated = data[position] === DEFLATED && meter !== undefined && length >= LEAST_DEFLATED
-      if (isDeflated || isCoded || (length >= size && length <= most && data[position] === TEXT)) {
+      const isText = length >= size && length <= most && data[position] === TEXT
+      if (isText && start + TYPE_AT >= end) break
+      if (isDeflated || isCoded || (isText && data[start + TYPE_AT] !== GAP)) {
         if (isDeflated) this.compressed++
+        const isNumbered = isText && meter!.numbered
         if (next > end) {
-          if (meter!.stamped) break
+          if (meter!.stamped || (isNumbered && !meter!.number(index, data, start, end))) break
           connection.skip = next - end
           position = end
           break
         }
         if (meter!.stamped) meter!.stamp(index, data, start, at)
+        else if (isNumbered) meter!.number(index, data, start, next)
         hits++
       } else {
         if (next > end) break
         const payload = data.subarray(start, next)
         const isEarly = data[position] === DEFLATED && !connection.live
-        this.#other(connection, data[position]! & 15, isEarly ? this.#inflate(connection, payload) : payload)
+        this.#other(index, data[position]! & 15, isEarly ? this.#inflate(connection, payload) : payload)
       }
       position = next
     }
@@ -224,7 +231,8 @@ export class Pool {
     return text
   }
 
-  #other(connection: Connection, opcode: number, payload: Buffer): void {
+  #other(index: number, opcode: number, payload: Buffer): void {
+    const connection = this.connections[index]!
     if (opcode === PING) return void connection.socket.write(maskedFrame(PONG, payload))
     if (opcode === CLOSE) {
       // The answer to our own goodbye.
@@ -246,6 +254,7 @@ export class Pool {
       this.live++
       this.onLive()
     } else {
+      if (type === 'gap') this.meter?.gap(index)
       this.#note(type)
     }
   }

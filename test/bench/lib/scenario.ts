@@ -13,6 +13,8 @@ export interface Outcome {
   metrics: Metrics
   /** what went wrong or is worth knowing, in words */
   notes: string[]
+  /** microseconds of CLOCK_MONOTONIC: the last publication, and when messages came in the usual time again (or 0) */
+  times?: { publishedAt: number; usualAt: number }
   /** ratios of things that were measured in turns, by what they compare; for `summarize` */
   pairs?: Record<string, number[]>
 }
@@ -88,10 +90,17 @@ export function stats(run: Run, gc = false): Promise<Stats> {
   return run.server.request<Stats>('stats', { gc })
 }
 
+export type Burst = Omit<Plan, 'kind'> & {
+  /** resolves when nothing more is to be waited for; default: when all is there, or the time is up */
+  over?: () => Promise<unknown>
+}
+
 /** Publishes a plan at full speed, unmeasured first with a part of it, so that no peer is measured cold. */
-export async function burst(run: Run, plan: Omit<Plan, 'kind'>, warmUp: number): Promise<Outcome> {
+export async function burst(run: Run, plan: Burst, warmUp: number): Promise<Outcome> {
   if (warmUp > 0) {
-    const [, { missing }] = await publishBurst(run, { ...plan, count: warmUp }, WARM_UP_TIMEOUT)
+    const { topics, size, pick, history } = plan
+    const part = { topics, size, pick, history, count: warmUp }
+    const [, { missing }] = await publishBurst(run, part, WARM_UP_TIMEOUT)
     if (missing > 0) throw new Error(`${missing} messages of the warm-up are missing`)
   }
   await run.server.request('reset')
@@ -100,14 +109,22 @@ export async function burst(run: Run, plan: Omit<Plan, 'kind'>, warmUp: number):
   return outcome(run, published, arrivals, run.server.cpu() - before)
 }
 
-async function publishBurst(run: Run, plan: Omit<Plan, 'kind'>, timeout: number): Promise<[Published, Arrivals]> {
+async function publishBurst(run: Run, { over, ...plan }: Burst, timeout: number): Promise<[Published, Arrivals]> {
   const { perTopic } = await run.publisher.request<{ perTopic: Record<string, number> }>('prepare', {
     ...plan,
     kind: run.peer.kind,
   })
   const upTo = plan.size + RECORDED_ROOM
-  await run.load.request('expect', { perTopic, size: plan.size, upTo, stamped: false })
-  return Promise.all([run.publisher.request<Published>('burst'), run.load.request<Arrivals>('wait', { timeout })])
+  await run.load.request('expect', { perTopic, size: plan.size, upTo, stamped: false, numbered: true })
+  const publish = async () => {
+    const published = await run.publisher.request<Published>('burst')
+    if (over) {
+      await over()
+      await run.load.request('finish')
+    }
+    return published
+  }
+  return Promise.all([publish(), run.load.request<Arrivals>('wait', { timeout })])
 }
 
 export interface Pace {
@@ -118,6 +135,8 @@ export interface Pace {
   ignore?: number[]
   /** whether the stamps can be read: not in compressed messages; then there is no latency */
   isStamped?: boolean
+  /** microseconds of latency that are usual, if it is to be measured when they are reached */
+  usual?: number
   /** milliseconds that the last messages may take after the last publication */
   grace: number
 }
@@ -125,13 +144,13 @@ export interface Pace {
 /** Publishes at a rate and measures the latency of every delivery. */
 export async function pace(
   run: Run,
-  { streams, seconds, size, ignore = [], isStamped = true, grace }: Pace,
+  { streams, seconds, size, ignore = [], isStamped = true, usual = 0, grace }: Pace,
 ): Promise<Outcome> {
   const measured = streams.filter(stream => stream.size === size)
   const perTopic = Object.fromEntries(measured.map(({ topic, rate }) => [topic, rate * seconds]))
   await run.server.request('reset')
   const before = run.server.cpu()
-  await run.load.request('expect', { perTopic, size, stamped: isStamped, ignore })
+  await run.load.request('expect', { perTopic, size, stamped: isStamped, usual, ignore })
   const timeout = Math.min(seconds * 1000 + grace, run.timeLeft() - 3000)
   const [published, arrivals] = await Promise.all([
     run.publisher.request<Published>('paced', { kind: run.peer.kind, streams, seconds }),
@@ -141,9 +160,9 @@ export async function pace(
 }
 
 async function outcome(run: Run, published: Published, arrivals: Arrivals, cpu: number): Promise<Outcome> {
-  const { got, total, missing, extra, disorder, p50, p99, max, others } = arrivals
+  const { got, total, missing, extra, disorder, gaps, p50, p99, max, others } = arrivals
   const seconds = (Math.max(arrivals.lastAt, published.firstAt + 1) - published.firstAt) / 1e6
-  const complete = missing === 0 && extra === 0 && disorder === 0
+  const complete = missing + extra + disorder + gaps === 0
   const notes: string[] = []
   if (missing > 0) notes.push(`did not finish: ${((100 * got) / total).toFixed(1)} % of ${total} delivered in time`)
   if (extra > 0) notes.push(`${extra} deliveries too many`)
@@ -165,5 +184,6 @@ async function outcome(run: Run, published: Published, arrivals: Arrivals, cpu: 
     // A peer that has fallen behind may be too busy to answer, and then it is not asked.
     maxDelay: missing === 0 ? (await stats(run)).maxDelay : Number.NaN,
   }
-  return { metrics, notes: notes.map(note => `${run.peer.name}: ${note}`) }
+  const times = { publishedAt: published.lastAt, usualAt: arrivals.usualAt }
+  return { metrics, notes: notes.map(note => `${run.peer.name}: ${note}`), times }
 }

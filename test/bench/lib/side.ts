@@ -73,8 +73,8 @@ export class Side {
   }
 
   /** Notes what is missing of what the load was to get. */
-  check({ missing, extra }: Arrivals): void {
-    if (missing > 0 || extra > 0) this.problems.push(`${missing} missing, ${extra} too many`)
+  check({ missing, extra, gaps }: Arrivals): void {
+    if (missing + extra + gaps > 0) this.problems.push(`${missing} missing, ${extra} too many, ${gaps} gaps`)
   }
 
   async scrape(): Promise<void> {

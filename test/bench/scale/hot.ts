@@ -76,14 +76,15 @@ async function measure(run: Run, { rate, isRecorded = false, master = 0 }: Varia
   await Promise.all(all.map(it => pace(it, 1)))
   const before = node.cpu()
   const [quiet, loud] = await Promise.all(all.map(it => pace(it, seconds)))
-  const { p50, p99, max, missing, extra, disorder } = quiet!
+  const { p50, p99, max } = quiet!
+  const isWhole = ({ missing, extra, disorder, gaps }: Arrivals) => missing + extra + disorder + gaps === 0
   return {
     p50,
     p99,
     max,
     hotP99: loud?.p99 ?? Number.NaN,
     nodeBusy: (100 * (node.cpu() - before)) / seconds,
-    complete: Number(missing + extra + disorder + (loud ? loud.missing + loud.extra + loud.disorder : 0) === 0),
+    complete: Number(isWhole(quiet!) && (!loud || isWhole(loud))),
   }
 }
 

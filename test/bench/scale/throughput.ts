@@ -148,7 +148,7 @@ async function published(setting: Setting, count: number, act: () => Promise<Pub
   const [{ firstAt }, ...arrivals] = await Promise.all([act(), ...waiting])
   const after = await look(setting)
   const lastAt = Math.max(...arrivals.map(it => it.lastAt))
-  const isComplete = arrivals.every(({ missing, extra, disorder }) => missing + extra + disorder === 0)
+  const isComplete = arrivals.every(({ missing, extra, disorder, gaps }) => missing + extra + disorder + gaps === 0)
   return {
     complete: Number(isComplete),
     rate: count / ((lastAt - firstAt) / 1e6),
