@@ -42,7 +42,11 @@ interface Road extends TestApp {
 async function openRoad(
   t: Cleanup,
   options: Partial<RabbitmqIngressOptions> = {},
-  { redisUrl = redis.url, redisPrefix = `${fresh('push')}:`, history = HISTORY as NonNullable<PushBridgeOptions['history']> } = {},
+  {
+    redisUrl = redis.url,
+    redisPrefix = `${fresh('push')}:`,
+    history = HISTORY as NonNullable<PushBridgeOptions['history']>,
+  } = {},
 ): Promise<Road> {
   const queue = options.queue ?? fresh('queue')
   const ingress = [rabbitmqIngress({ rabbitmq: rabbitmq.url, topics: ['channel:*', 'user:*'], ...options, queue })]
