@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, type TestContext, test } from 'node:test'
 import { build } from 'esbuild'
@@ -8,6 +8,7 @@ import { WebSocket } from 'ws'
 import { PushConnector } from '../../src/client/echo/index.ts'
 import { type Echo, EchoClass, errorsOf, heard } from '../helpers/echo.ts'
 import { type Laravel, type Session, startLaravel } from '../helpers/laravel.ts'
+import { listenTo } from '../helpers/listener.ts'
 import { API_KEY, cleanups, Program, path, run, temporaryFolder } from '../helpers/processes.ts'
 import { findProgram } from '../helpers/programs.ts'
 import { freePort, type RedisServer, startRedis } from '../helpers/redis.ts'
@@ -176,6 +177,33 @@ test('a page whose connection is closed comes back, with its channels', async t 
   assert.notEqual(echo.socketId(), id)
   assert.equal((await shop.post('/ship/42', session)).status, 200)
   assert.equal(await seen.take(), 42)
+})
+
+test('a page without Echo connects with the ticket of a route, and has the rights that it names', async t => {
+  const [route] = /^Route::middleware\('auth'\)->post\('\/ticket'[\s\S]*?^\]\)\);$/m.exec(
+    readFileSync(path('docs/laravel.md'), 'utf8'),
+  )!
+  assert.ok(
+    readFileSync(path('test/interop/laravel/routes/web.php'), 'utf8').includes(route),
+    'the shop has this route',
+  )
+  const guest = await fetch(`${shop.origin}/page`)
+  const cookie = guest.headers.getSetCookie().map(it => it.split(';')[0]!)
+  const [, csrf] = /name="csrf-token" content="(.+?)"/.exec(await guest.text())!
+  assert.equal((await shop.post('/ticket', { cookie: cookie.join('; '), csrf: csrf! })).status, 401)
+  const session = await shop.login('42')
+  const ticket = await (await shop.post('/ticket', session)).text()
+  const page = await listenTo(t, `${nodes[1]!.url}?ticket=${ticket}`)
+  assert.equal(page.welcome.user, '42')
+  for (const topic of ['channel:news', 'channel:private-orders.42']) {
+    page.send('subscribe', { topic })
+    assert.equal(((await page.next('subscribed')).payload as { topic: string }).topic, topic)
+  }
+  page.send('subscribe', { topic: 'channel:private-orders.7' })
+  assert.equal(((await page.next('error')).payload as { code: string }).code, 'PUSH_ERR_FORBIDDEN')
+  assert.equal((await shop.post('/ship/42', session)).status, 200)
+  const heard = [await page.next('App.Events.OrderShipped'), await page.next('App.Events.OrderShipped')]
+  assert.deepEqual(heard.map(({ topic }) => topic).sort(), ['channel:news', 'channel:private-orders.42'])
 })
 
 test('over the push API, where PHP does not reach Redis', async t => {

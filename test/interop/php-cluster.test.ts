@@ -10,6 +10,7 @@ const PREDIS = process.env.PREDIS ?? '/usr/share/php/Predis/autoload.php'
 interface Setting {
   cluster: RedisCluster
   hosts: string[]
+  url: string
   node: InteropNode
 }
 
@@ -25,7 +26,7 @@ before(async () => {
     const cluster = await startCluster(all)
     const hosts = cluster.masters.map(({ port }) => `127.0.0.1:${port}`)
     const url = `redis+cluster://${hosts.join()}${way === 'sharded' ? '?sharded=true' : ''}`
-    settings[way] = { cluster, hosts, node: await startInteropNode(all, url) }
+    settings[way] = { cluster, hosts, url, node: await startInteropNode(all, url) }
   }
 })
 after(() => all.end())
@@ -133,6 +134,39 @@ for (const client of Object.keys(CLIENTS)) {
         assert.deepEqual([again, last, nodes], [true, 'c', 1])
         for (let i = 0; i < 2; i++) assert.equal((await page.next('c')).payload, 1)
         assert.equal((await listenTo(t, `${node.url}?ticket=${ticket}`)).welcome.user, user)
+      }
+    })
+  }
+
+  for (const way of WAYS) {
+    test(`${client}: what two nodes say of a publication is one result, ${way}`, async t => {
+      const { node, url } = settings[way]
+      const other = await startInteropNode(t, url)
+      for (const user of await users(settings[way])) {
+        const pages = await Promise.all([node, other].map(({ url }) => listenTo(t, `${url}?user=${user}`)))
+        const out = pages[1]!.welcome.connection
+        const results = (await php(
+          client,
+          way,
+          `require '${path('php/autoload.php')}';
+          use FastifyPushBridge\\{Message, Publisher, Transport\\RedisOptions};
+          $publisher = Publisher::redis($redis, new RedisOptions(sharded: ${way === 'sharded'}));
+          $batch = [
+            ['user:${user}', Message::of('c', 1)->withReceipt()],
+            ['user:${user}', Message::of('c', 2)->except('connection:${out}')->recorded(10, 60)->withReceipt()],
+          ];
+          echo json_encode(array_map(fn ($result) => $result->toArray(), $publisher->publishAll($batch)));`,
+        )) as Record<string, unknown>[]
+        assert.deepEqual(
+          results.map(({ nodes, delivered, skipped, complete }) => [nodes, delivered, skipped, complete]),
+          [
+            [2, 2, 0, true],
+            [2, 1, 1, true],
+          ],
+        )
+        assert.equal((await pages[0]!.next('c')).payload, 1)
+        assert.equal((await pages[0]!.next('c')).payload, 2)
+        assert.equal((await pages[1]!.next('c')).payload, 1)
       }
     })
   }

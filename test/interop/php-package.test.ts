@@ -277,6 +277,41 @@ test('a signed call of a node', async () => {
   assert.deepEqual(said, ['message', 'PUSH_ERR_UNAUTHENTICATED', 'PUSH_ERR_UNAUTHENTICATED'])
 })
 
+for (const [index, name] of Object.keys(PUBLISHERS).entries()) {
+  test(`${name}: what two nodes say of a publication is one result`, async t => {
+    const other = await startInteropNode(t, redis.url)
+    const user = `two${index}`
+    const pages = await Promise.all([node, node, other].map(({ url }) => listenTo(t, `${url}?user=${user}`)))
+    const out = pages[2]!.welcome.connection
+    const [got, skipped, recorded, wrong] = await php<Record<string, unknown>[]>(
+      name,
+      `$to = 'user:${user}';
+      $results = $publisher->publishAll([
+        [$to, Message::of('notice', 1)->withReceipt()],
+        [$to, Message::of('notice', 2)->except('connection:${out}')->withReceipt()],
+        [$to, Message::of('notice', 3)->recorded(10, 60)->withReceipt()],
+        [$to, Message::of('order', ['id' => 'x'])->withReceipt()],
+      ]);
+      echo json_encode(array_map(fn ($result) => $result->toArray(), $results));`,
+    )
+    const topic = `user:${user}`
+    assert.deepEqual(got, { topic, nodes: 2, delivered: 3, skipped: 0, complete: true })
+    assert.deepEqual(skipped, { topic, nodes: 2, delivered: 2, skipped: 1, complete: true, reasons: { except: 1 } })
+    assert.deepEqual([recorded!.nodes, recorded!.delivered, recorded!.complete, recorded!.seq], [2, 3, true, 1])
+    // Over HTTP the node that is asked refuses it before anybody gets it.
+    const { error, rejected } = wrong as { error?: { code: string }; rejected?: { node: string; reason: string }[] }
+    if (error) assert.equal(error.code, 'PUSH_ERR_SCHEMA')
+    else {
+      const nodes = [pages[0]!, pages[2]!].map(({ welcome }) => welcome.node)
+      assert.deepEqual(new Set(rejected!.map(it => it.node)), new Set(nodes))
+      assert.deepEqual([wrong!.nodes, wrong!.delivered, wrong!.complete], [2, 0, true])
+    }
+    for (const [i, page] of pages.entries()) {
+      for (const expected of i === 2 ? [1, 3] : [1, 2, 3]) assert.equal((await page.next('notice')).payload, expected)
+    }
+  })
+}
+
 test('the tests of the package itself', async () => {
   const { code, stdout, stderr } = await run('phpunit', [], { cwd: path('php') })
   assert.deepEqual([code, stderr], [0, ''], stdout)

@@ -4,6 +4,7 @@ declare(strict_types=1);
 
 namespace App;
 
+use Illuminate\Auth\Middleware\Authenticate;
 use Illuminate\Cookie\Middleware\AddQueuedCookiesToResponse;
 use Illuminate\Cookie\Middleware\EncryptCookies;
 use Illuminate\Foundation\Http\Kernel as HttpKernel;
@@ -22,4 +23,6 @@ final class Kernel extends HttpKernel
             SubstituteBindings::class,
         ],
     ];
+
+    protected $routeMiddleware = ['auth' => Authenticate::class];
 }

@@ -4,6 +4,7 @@ declare(strict_types=1);
 
 use App\Events\OrderShipped;
 use App\Notifications\Greeting;
+use FastifyPushBridge\Publisher;
 use Illuminate\Http\Request;
 use Illuminate\Support\Facades\Auth;
 use Illuminate\Support\Facades\Route;
@@ -21,6 +22,11 @@ Route::post('/greet', static function (Request $request) {
     $request->user()->notify(new Greeting());
     return [];
 });
+// As docs/laravel.md prints it.
+Route::middleware('auth')->post('/ticket', fn (Request $request, Publisher $push) => $push->ticket([
+    'user' => $request->user()->getAuthIdentifier(),
+    'allow' => ['channel:news', 'channel:private-orders.' . $request->user()->id],
+]));
 Route::get('/page', static function () {
     $csrf = csrf_token();
     $script = file_get_contents(base_path('page.js'));
