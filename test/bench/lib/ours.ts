@@ -1,17 +1,24 @@
 import type { AddressInfo } from 'node:net'
-import Fastify from 'fastify'
+import Fastify, { type FastifyInstance } from 'fastify'
 import type pushBridge from '../../../src/index.ts'
 import type { PushBridgeOptions } from '../../../src/index.ts'
 import { announce, BACKLOG, PORT, REDIS_URL } from './contract.ts'
+import type { Operations } from './rpc.ts'
 
 interface Query {
   user?: string
   topics?: string
 }
 
-/** The server under test of this project, with and without an option that is to be measured. */
+type Measured = Pick<PushBridgeOptions, 'presence' | 'compression' | 'codecs' | 'limits' | 'handlers' | 'workers'>
+
+/**
+ * The server under test of this project, with and without an option that is to be measured. `operations`: what else it
+ * can be asked.
+ */
 export async function serveOurs(
-  options: Pick<PushBridgeOptions, 'presence' | 'compression' | 'codecs'> = {},
+  options: Measured = {},
+  operations: (app: FastifyInstance) => Operations = () => ({}),
 ): Promise<void> {
   const entry: { default: typeof pushBridge } = await import(process.env.OURS_ENTRY ?? '../../../src/index.ts')
   const app = Fastify()
@@ -25,10 +32,10 @@ export async function serveOurs(
         : ['channel:*']
       return { ...(user && { user }), join: topics?.split(',').filter(Boolean) ?? [], allow }
     },
-    // A storm of clients is what is measured.
-    limits: { upgrades: 1_000_000 },
     ...options,
+    // A storm of clients is what is measured.
+    limits: { upgrades: 1_000_000, ...options.limits },
   })
   await app.listen({ port: PORT, host: '127.0.0.1', backlog: BACKLOG })
-  announce((app.server.address() as AddressInfo).port)
+  announce((app.server.address() as AddressInfo).port, operations(app))
 }
