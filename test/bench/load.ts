@@ -101,6 +101,13 @@ async function wait({ timeout }: { timeout: number }): Promise<Arrivals> {
   }
 }
 
+/** Resolves when the server has closed `count` connections, or when the time is up, with the times so far. */
+async function closes({ count, timeout }: { count: number; timeout: number }): Promise<number[]> {
+  const deadline = now() + timeout * 1000
+  while (pool.closedAt.length < count && now() < deadline) await sleep(5)
+  return pool.closedAt
+}
+
 function sleep(milliseconds: number): Promise<void> {
   return new Promise(resolve => setTimeout(resolve, milliseconds))
 }
@@ -114,6 +121,7 @@ answer({
   },
   /** milliseconds since the last counted message, or since any is expected */
   quiet: () => (now() - Math.max(pool.meter!.lastAt, expectedAt)) / 1000,
+  closes,
   live: () => ({ live: pool?.live ?? 0 }),
   stall: ({ index }: { index: number }) => void pool.connections[index]!.socket.pause(),
   resume: ({ index }: { index: number }) => void pool.connections[index]!.socket.resume(),

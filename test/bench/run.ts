@@ -104,11 +104,12 @@ async function runOnce(bench: Bench, scenario: Scenario, variant: string, peer: 
       await publisher.request('open', { port: redis.port, hasNoPubsubLimit: scenario.hasNoPubsubLimit ?? false })
       return { load, publisher }
     }
+    const another = async (other: Peer) => ({ server: await openServer(other), ...(await openLoad()) })
     const timeLeft = () => deadline - Date.now()
     const work = async () => {
-      const processes = { server: await openServer(peer), ...(await openLoad()) }
+      const processes = await another(peer)
       return scenario.run(
-        { ...processes, openLoad, peer, redisPort: redis.port, quick: options.quick, timeLeft },
+        { ...processes, another, openLoad, peer, redisPort: redis.port, quick: options.quick, timeLeft },
         variant,
       )
     }

@@ -62,5 +62,11 @@ export const SIDES_PEER: Peer = {
   about: 'with metrics and limits, and without, in turns',
 }
 
+/** This project, which can be asked to revoke a user; the scenario starts a second node beside it. */
+export const REVOKING: Peer = { name: 'ours-revoke', kind: 'bridge', about: 'revokes when it is asked to' }
+
+/** This project with a handler in worker threads. */
+export const WORKING: Peer = { name: 'ours-workers', kind: 'bridge', about: 'a handler that computes, in two threads' }
+
 /** Not a peer: it writes prebuilt bytes without Redis, to find out how much the loader can take. */
 export const BLASTER: Peer = { name: 'blaster', kind: 'bridge', about: "the loader's own ceiling" }

@@ -64,6 +64,8 @@ export class Pool {
   compressed = 0
   /** read from all sockets */
   bytes = 0
+  /** when the server closed connections, microseconds of CLOCK_MONOTONIC */
+  readonly closedAt: number[] = []
   /** frames that were not counted: by message type, and `close CODE` */
   readonly others: Record<string, number> = {}
   onLive: () => void = () => {}
@@ -237,6 +239,7 @@ export class Pool {
     if (opcode === CLOSE) {
       // The answer to our own goodbye.
       if (connection.socket.writableEnded) return
+      this.closedAt.push(now())
       this.#note(`close ${payload.length >= 2 ? payload.readUInt16BE(0) : 1005}`)
       return void connection.socket.end(maskedFrame(0x80 | CLOSE, payload.subarray(0, 2)))
     }

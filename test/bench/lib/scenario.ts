@@ -32,6 +32,8 @@ export interface Run extends Processes {
   quick: boolean
   /** what clients say when they connect */
   offer?: Offer
+  /** starts another peer beside the one under test, with a load and a publisher of its own */
+  another(peer: Peer): Promise<Processes>
   /** starts another load and publisher beside those of the run */
   openLoad(): Promise<Omit<Processes, 'server'>>
   /** milliseconds until the run is cut off */

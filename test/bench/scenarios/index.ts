@@ -12,9 +12,11 @@ import { scenario as paced } from './paced.ts'
 import { scenario as presence } from './presence.ts'
 import { scenario as recorded } from './recorded.ts'
 import { scenario as responsive } from './responsive.ts'
+import { scenario as revocation } from './revocation.ts'
 import { scenario as stalled } from './stalled.ts'
 import { scenario as storm } from './storm.ts'
 import { scenario as unicast } from './unicast.ts'
+import { scenario as workers } from './workers.ts'
 
 export const SCENARIOS: Scenario[] = [
   burst,
@@ -29,6 +31,8 @@ export const SCENARIOS: Scenario[] = [
   behind,
   recorded,
   presence,
+  revocation,
+  workers,
   overhead,
   compression,
   codecs,
