@@ -130,19 +130,6 @@ const KAFKA: readonly Mutant[] = [
     caughtAs: ['duplicate'],
     ingress: 'kafka',
   },
-  {
-    name: 'ingress from Kafka: publishes a batch backwards',
-    replacements: [
-      {
-        file: GROUP,
-        find: '    for (const message of messages) {\n',
-        replace: '    for (const message of messages.toReversed()) {\n',
-      },
-    ],
-    kinds: ['node-kill'],
-    caughtAs: ['order'],
-    ingress: 'kafka',
-  },
 ]
 
 export const INGRESS_MUTANTS: readonly Mutant[] = [...STREAMS, ...RABBITMQ, ...KAFKA]
