@@ -25,11 +25,18 @@ interface PoolOptions {
   maxThreads: number
   maxQueue: number
   atomics: 'disabled'
+  niceIncrement: number
 }
 
 interface PoolModule {
   Piscina: new (options: PoolOptions) => Pool
 }
+
+/**
+ * How much nicer a thread is than the node: where all cores are busy, pushes come first. Elsewhere than on Linux it would be the
+ * whole process that is.
+ */
+const NICER = process.platform === 'linux' ? 10 : 0
 
 /** Messages of clients that are handled in worker threads: whatever these do, the node goes on. */
 export class Workers {
@@ -51,7 +58,8 @@ export class Workers {
     const { Piscina } = await loadPool(first[0])
     const { threads, queue } = workers
     // Otherwise a thread without a task stands still, with its timers and sockets.
-    const pool = new Piscina({ minThreads: threads, maxThreads: threads, maxQueue: queue, atomics: 'disabled' })
+    const fixed = { atomics: 'disabled', niceIncrement: NICER } as const
+    const pool = new Piscina({ minThreads: threads, maxThreads: threads, maxQueue: queue, ...fixed })
     // Without a listener the event would end the process.
     pool.on('error', failed)
     return new Workers(pool, queue)

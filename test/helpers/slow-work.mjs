@@ -1,3 +1,4 @@
+import { getPriority } from 'node:os'
 import { threadId } from 'node:worker_threads'
 
 /** What the tests of workers have done in a thread, by its name. */
@@ -18,6 +19,8 @@ const WORK = {
     return 'done'
   },
   exit: () => process.exit(3),
+  // On Linux of the thread that asks.
+  priority: () => getPriority(0),
   unclonable: () => () => 'a function',
 }
 

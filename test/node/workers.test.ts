@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { getPriority, platform } from 'node:os'
 import { type TestContext, test } from 'node:test'
 import { Type } from 'typebox'
 import type { PushBridgeOptions } from '../../src/index.ts'
@@ -52,6 +53,11 @@ test('while all workers are busy pushes go on, and who finds the queue full is t
   for (const connection of [first!, second!, third!]) assert.equal((await connection.next('news')).payload, 1)
   const { metrics } = await app.push.status()
   assert.ok(metrics['messages_refused_total{PUSH_ERR_BUSY}']! > 0)
+})
+
+test('a thread that computes is nicer than the node', { skip: platform() !== 'linux' }, async t => {
+  const { app } = await build(t)
+  assert.equal(await ask(await openConnection(app, '/ws'), 'priority'), Math.min(19, getPriority(0) + 10))
 })
 
 test('a worker that takes too long is ended, and another takes its place', async t => {
