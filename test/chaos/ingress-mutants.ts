@@ -33,9 +33,9 @@ const STREAMS: readonly Mutant[] = [
       },
       {
         file: ROAD,
-        find: '      await this.#persist(() => this.#finish(done))\n',
+        find: '      await this.#patience.persist(() => this.#finish(done))\n',
         replace: `      ${PAUSE}
-      await this.#persist(() => this.#finish(done))\n`,
+      await this.#patience.persist(() => this.#finish(done))\n`,
       },
     ],
     kinds: ['node-kill'],

@@ -181,8 +181,8 @@ const ORDINARY: readonly Mutant[] = [
     replacements: [
       {
         file: BARRIER,
-        find: 'else this.#wait(segment)\n      return undefined',
-        replace: 'else this.#wait(segment)\n      return segment',
+        find: 'if (!position) return this.#wait(segment)\n      this.expect(position)\n      return undefined',
+        replace: 'if (position) this.expect(position)\n      return segment',
       },
     ],
     kinds: ['mass-disconnect', 'node-kill', 'reader-stall'],

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
+import { connect } from 'node:net'
 import { after, before, test } from 'node:test'
-import type { ConsumerConfig } from 'kafkajs'
+import { type ConsumerConfig, type ISocketFactory, Kafka, logLevel } from 'kafkajs'
 import type { Status } from '../../src/index.ts'
 import { type KafkaIngressOptions, kafkaIngress } from '../../src/ingress/kafka/kafka.ts'
 import { buildPush, type TestApp } from '../helpers/app.ts'
@@ -320,6 +321,38 @@ test('Kafka is not there: the node runs, says so, and closes in time', async t =
   assert.equal((await road.status()).lag, undefined)
   await within(road.app.close(), 'the end of the node')
 })
+
+test('an answer to JoinGroup that is lost holds up messages for sessionTimeout, and not for a minute', async t => {
+  const topic = fresh('orders')
+  await produce(topic, [1])
+  const { listener, at } = await listen(t)
+  /** How long the group and kafkajs wait: kafkajs for five seconds more. */
+  const waits: number[] = []
+  const socketFactory: ISocketFactory = ({ host, port, onConnect }) => {
+    const socket = connect({ host, port }, onConnect)
+    const write = socket.write.bind(socket)
+    socket.write = ((bytes: Buffer, ...rest: []) => {
+      const wait = rebalanceTimeoutIn(bytes)
+      if (wait !== undefined) waits.push(wait)
+      // The connection stays as it is, and nothing comes any more.
+      if (wait !== undefined && waits.length === 1) socket.removeAllListeners('data').on('data', () => {})
+      return write(bytes, ...rest)
+    }) as never
+    return socket
+  }
+  const kafka = new Kafka({ brokers: cluster.brokers, socketFactory, requestTimeout: 3000, logLevel: logLevel.NOTHING })
+  await openRoad(t, { kafkaTopics: [topic], kafka, sessionTimeout: 6000 }, at)
+  await hasAll(listener, 1)
+  assert.ok(waits.length > 1, 'it has asked again')
+  assert.deepEqual([...new Set(waits)], [6000])
+})
+
+/** Of a JoinGroup request: its size, which one it is, version, number, client, group, the timeout of the session, and this one. */
+function rebalanceTimeoutIn(bytes: Buffer): number | undefined {
+  if (bytes.readInt16BE(4) !== 11) return undefined
+  const group = 14 + bytes.readInt16BE(12)
+  return bytes.readInt32BE(group + 2 + bytes.readInt16BE(group) + 4)
+}
 
 test('Kafka stands still and goes on: the node is there again by itself', async t => {
   const topic = fresh('orders')

@@ -10,7 +10,7 @@ import { listenTo } from '../helpers/listener.ts'
 import { cleanups, path, run, startInteropNode, temporaryFolder } from '../helpers/processes.ts'
 import { findProgram } from '../helpers/programs.ts'
 import { freePort, type RedisServer, startRedis } from '../helpers/redis.ts'
-import { Inbox, START, until } from '../helpers/waiting.ts'
+import { Inbox, START, until, within } from '../helpers/waiting.ts'
 
 const FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-background-networking', '--no-first-run', '--disable-sync']
 const ROOM = 'channel:room'
@@ -218,12 +218,17 @@ test('hooks in a network without WebSocket, on a node that is killed', async t =
   assert.deepEqual(await page.evaluate('heard'), ['old one'])
 
   // All go and come back within that time.
-  await page.evaluate(`(async () => {
+  const hidden = page.evaluate(`(async () => {
     const button = document.querySelector('#hide')
+    const isGone = new Promise(resolve => {
+      const look = () => document.querySelector('#messages') || resolve()
+      new MutationObserver(look).observe(document.body, { childList: true, subtree: true })
+    })
     button.click()
-    while (document.querySelector('#messages')) await new Promise(resolve => setTimeout(resolve))
+    await isGone
     button.click()
   })()`)
+  await within(hidden, 'the components are gone')
   await subscribed()
   await say('three', 1)
   await shows(page, '#messages', /: three/)

@@ -125,6 +125,9 @@ class KafkaGroup implements OpenIngress {
     return this.#client.consumer({
       groupId: group,
       sessionTimeout,
+      // A minute by default, for which kafkajs also waits for the answer to JoinGroup, and five seconds more: on a connection that died in
+      // silence the group would stand still for as long. A batch gives way within a heartbeat, so nobody needs more time to join again.
+      rebalanceTimeout: sessionTimeout,
       heartbeatInterval: this.#heartbeat,
       maxWaitTimeInMs: FETCH_WAIT,
       maxBytes: fetchBytes,

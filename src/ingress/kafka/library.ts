@@ -13,6 +13,7 @@ export interface KafkaClient {
 interface ConsumerSettings {
   groupId: string
   sessionTimeout: number
+  rebalanceTimeout: number
   heartbeatInterval: number
   maxWaitTimeInMs: number
   maxBytes: number
