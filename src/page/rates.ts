@@ -64,6 +64,7 @@ export interface Reason {
 
 /** Counters of what did not go its way. Of those in REASONED only what has a reason is worth a line. */
 const BAD = {
+  requests_refused_total: 'requests refused',
   upgrades_refused_total: 'upgrades refused',
   messages_refused_total: 'client messages refused',
   api_refused_total: 'API calls refused',
