@@ -37,6 +37,9 @@ const { values, positionals } = parseArgs({
   },
 })
 
+/** Of a run in which the mock of Kafka has ended. */
+const MOST_REPEATS = 3
+
 function seedsOf(): number[] {
   if (values.regressions)
     return REGRESSIONS.filter(({ topology }) => topology === values.topology).map(({ seed }) => seed)
@@ -76,7 +79,11 @@ async function runSeeds(seeds: readonly number[], programs: string): Promise<Ver
   const worker = async () => {
     const queues = await Queues.start(ingressOf())
     for (let seed = left.shift(); seed !== undefined; seed = left.shift()) {
-      const verdict = await runBounded({ ...optionsFor(seed, programs), queues })
+      let verdict = await runBounded({ ...optionsFor(seed, programs), queues })
+      for (let repeats = 0; repeats < MOST_REPEATS && (await queues.mend()); repeats++) {
+        process.stdout.write(`seed ${seed}: the mock of Kafka ended by itself; once more\n`)
+        verdict = await runBounded({ ...optionsFor(seed, programs), queues })
+      }
       process.stdout.write(`${lineOf(verdict)}\n`)
       verdicts.push(verdict)
     }

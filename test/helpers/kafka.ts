@@ -28,6 +28,11 @@ export class KafkaCluster {
     return new KafkaCluster(child, answers, brokers)
   }
 
+  /** librdkafka's mock has failed: an assertion of its own ends all brokers, with what they held. */
+  get hasEnded(): boolean {
+    return this.#process.exitCode !== null || this.#process.signalCode !== null
+  }
+
   /** Produces with librdkafka, and creates the topic if need be, with four partitions. Resolves with where it is. */
   async produce(topic: string, key: string, value: string): Promise<{ partition: number; offset: number }> {
     this.#process.stdin!.write(`${JSON.stringify({ topic, key, value })}\n`)
