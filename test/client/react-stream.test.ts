@@ -5,7 +5,7 @@ import { LINGER, SharedClient } from '../../src/client/react/shared-client.ts'
 import type { PushBridgeOptions } from '../../src/index.ts'
 import { buildPush } from '../helpers/app.ts'
 import { holdTime, LOOK, Network } from '../helpers/blocked-network.ts'
-import { Inbox, until, within } from '../helpers/waiting.ts'
+import { Inbox, START, until, within } from '../helpers/waiting.ts'
 
 /** What the components of a page share whose network lets no WebSocket through; the page is in test/interop/react.test.ts. */
 async function start(t: TestContext, options: Partial<PushBridgeOptions> = {}) {
@@ -43,6 +43,8 @@ async function start(t: TestContext, options: Partial<PushBridgeOptions> = {}) {
     until(
       () => JSON.stringify(topics()) === JSON.stringify(expected),
       () => `one stream with ${expected}; there is ${topics()}`,
+      // A client that was too slow to connect waits ever longer.
+      START,
     )
   const becomes = (topic: string, state: string) =>
     until(
@@ -56,7 +58,7 @@ async function start(t: TestContext, options: Partial<PushBridgeOptions> = {}) {
 /** Behind everything that happens within LINGER from now: timers fire in the order of their times. */
 const afterLinger = () => new Promise(resolve => setTimeout(resolve, LINGER + 1))
 
-const LIMIT = { timeout: 120_000 }
+const LIMIT = { timeout: 400_000 }
 
 test('over a stream two components share a topic, which stays while one of them has it', LIMIT, async t => {
   const { app, shared, client, errors, opened, hears, becomes, isOver } = await start(t)
