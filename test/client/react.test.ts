@@ -233,13 +233,18 @@ test('who is there: one question for all, the list, a loss, and a refusal that i
 test('a gap of a topic without onGap goes to the console, once, although other topics have one', LIMIT, async t => {
   const { server, make } = await start(t)
   const warn = t.mock.method(console, 'warn', () => {})
+  const error = t.mock.method(console, 'error', () => {})
   const warned = () => warn.mock.calls.map(({ arguments: [text, detail] }) => [text, detail])
   const shared = new SharedClient({ connect: make })
   t.after(shared.mount())
   const gaps: string[] = []
-  const stops = ['a', 'b'].map(it =>
+  const broken = shared.listenToGaps('channel:a', () => {
+    throw new Error('one odd handler')
+  })
+  const others = ['a', 'b'].map(it =>
     shared.listenToGaps(`channel:${it}`, ({ topics }) => gaps.push(`${it}: ${topics}`)),
   )
+  const stops = [broken, ...others]
   const visit = await server.next()
   visit.welcome()
   const gap = (...topics: string[]) => visit.say('gap', { topics, reason: 'node' })
@@ -250,6 +255,7 @@ test('a gap of a topic without onGap goes to the console, once, although other t
   assert.deepEqual(gaps, ['a: channel:a,channel:b', 'b: channel:a,channel:b', 'b: channel:b,channel:c'])
   await until(() => warn.mock.callCount() > 0, 'a warning')
   assert.deepEqual(warned(), [['messages were or may have been missed: give useChannel an onGap for', 'channel:c']])
+  await until(() => error.mock.callCount() === 1, 'the handler that throws is reported, and keeps nobody from the gap')
   // With the last one gone the client warns itself again.
   for (const stop of stops) stop()
   gap('channel:a')

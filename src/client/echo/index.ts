@@ -115,8 +115,8 @@ export class PushConnector {
   }
 
   /**
-   * For channels: messages of a type are wanted. One handler for each channel, and only while it has callbacks: what no handler takes
-   * is not acknowledged.
+   * For channels: messages of a type are wanted. One handler for each channel, and only while it has callbacks: what no
+   * handler takes is not acknowledged.
    */
   hear(channel: PushChannel, type: string): void {
     if (this.channels[channel.name] !== channel || this.heard.get(channel)?.has(type)) return

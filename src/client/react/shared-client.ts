@@ -36,9 +36,9 @@ export class SharedClient {
   private topics = new Map<string, HeldTopic>()
   private watchers = new Set<() => void>()
   private stops: (() => void)[] = []
-  /** By topic: who wants to know what was missed. */
-  private gapHandlers = new Map<string, Set<(gap: Gap) => unknown>>()
-  private stopGaps: (() => void) | undefined
+  /** Topics of which somebody wants to know what was missed: how many do. */
+  private gapListeners = new Map<string, number>()
+  private stopWarning: (() => void) | undefined
   private hasWarned = false
 
   /** `given`: a client that somebody else has made, and closes. Otherwise `connect` makes one when it is needed. */
@@ -109,20 +109,22 @@ export class SharedClient {
   }
 
   /**
-   * Calls `handler` when messages of the topic were or may have been missed. Returns what ends it. As long as nobody listens the client
-   * itself warns of the first gap.
+   * Calls `handler` when messages of the topic were or may have been missed. Returns what ends it. As long as nobody listens
+   * the client itself warns of the first gap. From then on it does not, so for other topics it is said here.
    */
   listenToGaps(topic: string, handler: (gap: Gap) => unknown): () => void {
     const client = this.open()
-    const handlers = this.gapHandlers.get(topic) ?? new Set()
-    this.gapHandlers.set(topic, handlers.add(handler))
-    this.stopGaps ??= client.listen('gap', gap => this.missed(gap))
+    const isAbout = (gap: Gap) => (gap.topics as readonly string[]).includes(topic)
+    // One listener each: a handler that throws keeps no other from being called.
+    const stop = client.listen('gap', gap => isAbout(gap) && handler(gap))
+    this.gapListeners.set(topic, (this.gapListeners.get(topic) ?? 0) + 1)
+    this.stopWarning ??= client.listen('gap', gap => this.warnOf(gap))
     return () => {
-      handlers.delete(handler)
-      if (handlers.size === 0 && this.gapHandlers.get(topic) === handlers) this.gapHandlers.delete(topic)
-      if (this.gapHandlers.size > 0) return
-      this.stopGaps?.()
-      this.stopGaps = undefined
+      stop()
+      const left = (this.gapListeners.get(topic) ?? 0) - 1
+      if (left > 0) this.gapListeners.set(topic, left)
+      else this.gapListeners.delete(topic)
+      if (this.gapListeners.size === 0) this.stopGapWarning()
     }
   }
 
@@ -140,13 +142,16 @@ export class SharedClient {
     for (const watcher of [...this.watchers]) watcher()
   }
 
-  private missed(gap: Gap): void {
-    const topics = gap.topics as readonly string[]
-    for (const topic of topics) for (const handler of [...(this.gapHandlers.get(topic) ?? [])]) handler(gap)
-    const unheard = topics.filter(topic => !this.gapHandlers.has(topic))
+  private warnOf({ topics }: Gap): void {
+    const unheard = (topics as readonly string[]).filter(topic => !this.gapListeners.has(topic))
     if (unheard.length === 0 || this.hasWarned) return
     this.hasWarned = true
     console.warn('messages were or may have been missed: give useChannel an onGap for', unheard.join(', '))
+  }
+
+  private stopGapWarning(): void {
+    this.stopWarning?.()
+    this.stopWarning = undefined
   }
 
   private welcomed(isStream: boolean): void {
@@ -163,8 +168,7 @@ export class SharedClient {
 
   private close(): void {
     for (const stop of this.stops.splice(0)) stop()
-    this.stopGaps?.()
-    this.stopGaps = undefined
+    this.stopGapWarning()
     this.each(topic => topic.leave(this.wasStream))
     this.topics.clear()
     if (!this.given) {

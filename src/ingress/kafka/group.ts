@@ -125,8 +125,8 @@ class KafkaGroup implements OpenIngress {
     return this.#client.consumer({
       groupId: group,
       sessionTimeout,
-      // A minute by default, for which kafkajs also waits for the answer to JoinGroup, and five seconds more: on a connection that died in
-      // silence the group would stand still for as long. A batch gives way within a heartbeat, so nobody needs more time to join again.
+      // A minute by default, and kafkajs waits for the answer to JoinGroup five seconds longer: on a connection that died in
+      // silence the group would stand still for as long. A batch gives way within a heartbeat: nobody needs more time.
       rebalanceTimeout: sessionTimeout,
       heartbeatInterval: this.#heartbeat,
       maxWaitTimeInMs: FETCH_WAIT,
