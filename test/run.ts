@@ -103,6 +103,9 @@ function build(): void {
   if (status !== 0) stop('the build failed')
 }
 
+/** What failed stands once more at the end: of thousands of tests a log often keeps the last lines only. */
+const REPORTER = '--test-reporter=spec'
+
 const LOADER = ['--import', 'tsx']
 
 /** What a Node needs to run TypeScript: nothing from 24 on, which saves a second for each of the files. */
@@ -115,8 +118,8 @@ function run(
   files: string[],
   { node = process.execPath, through = [] as string[], env = {}, loader = loaderFor(node) },
 ): never {
-  const flags = [...loader, '--test', `--test-concurrency=${CONCURRENCY}`, `--test-timeout=${TIMEOUT}`]
-  const [program, ...args] = [...through, node, ...flags, ...files]
+  const flags = ['--test', REPORTER, `--test-concurrency=${CONCURRENCY}`, `--test-timeout=${TIMEOUT}`]
+  const [program, ...args] = [...through, node, ...loader, ...flags, ...files]
   const { status } = spawnSync(program!, args, { stdio: 'inherit', env: { ...process.env, ...env } })
   process.exit(status ?? 1)
 }
