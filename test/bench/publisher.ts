@@ -1,6 +1,7 @@
 /** The publisher's process: raw pipelined PUBLISH to Redis, the bytes made before the clock starts. */
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
+import { LastingLoad, type LastingPlan } from './lib/lasting.ts'
 import { encodePublish } from './lib/message.ts'
 import type { Kind } from './lib/peers.ts'
 import { answer } from './lib/rpc.ts'
@@ -133,9 +134,26 @@ async function paced({ kind, streams, seconds }: { kind: Kind; streams: Stream[]
   return { firstAt, lastAt: micros(), sent: total, receivers }
 }
 
+let load: LastingLoad
+
+function plan(lasting: LastingPlan): { perTopic: Record<string, number>; total: number } {
+  load = new LastingLoad(lasting)
+  linesPerReply = 1
+  return { perTopic: load.perTopic, total: load.total }
+}
+
+/** Publishes what was planned. */
+async function last(): Promise<Published> {
+  replies = receivers = 0
+  const firstAt = micros()
+  await load.publish(redis, () => replies)
+  await answered(load.total)
+  return { firstAt, lastAt: micros(), sent: load.total, receivers }
+}
+
 async function answered(count: number): Promise<void> {
   while (replies < count * linesPerReply) await new Promise(resolve => setTimeout(resolve, 2))
 }
 
-answer({ open, prepare, burst, paced })
+answer({ open, prepare, burst, paced, plan, last })
 console.log('ready 0')

@@ -8,6 +8,7 @@ import { scenario as groups } from './groups.ts'
 import { scenario as idle } from './idle.ts'
 import { scenario as mixed } from './mixed.ts'
 import { scenario as overhead } from './overhead.ts'
+import { scenario as overload } from './overload.ts'
 import { scenario as paced } from './paced.ts'
 import { scenario as presence } from './presence.ts'
 import { scenario as recorded } from './recorded.ts'
@@ -29,6 +30,7 @@ export const SCENARIOS: Scenario[] = [
   storm,
   groups,
   behind,
+  overload,
   recorded,
   presence,
   revocation,
