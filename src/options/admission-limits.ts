@@ -10,7 +10,7 @@ export const ADMISSION_LIMITS = {
   upgrades: amount(2000, 'upgrades a second on this node, twice as many in a burst'),
   addressUpgrades: amount(200, 'upgrades a second of one address, twice as many in a burst'),
   pendingUpgrades: amount(5000, 'upgrades that may be unfinished at the same time'),
-  userTickets: amount(100, 'tickets of one user that may be unspent; a further one ends the oldest'),
+  userTickets: amount(100, 'newest tickets of one user that can be spent; older ones end'),
   handlerTime: Type.Integer({
     minimum: 1,
     maximum: 2 ** 31 - 1,
