@@ -100,7 +100,7 @@ test('a real Prometheus scrapes a real node, and every panel of the dashboard ha
 
 /** Series that begin with what they count: a refusal, an event over HTTP, a failed call. */
 const MAY_BE_EMPTY =
-  /push_(upgrades_refused|messages_refused|api_refused|publications_failed|events_sent|backend_calls)_total/
+  /push_(upgrades_refused|requests_refused|messages_refused|api_refused|publications_failed|events_sent|backend_calls)_total/
 
 /** Every expression of the dashboard, as Grafana asks it. */
 function panelsOf(dashboard: string): string[] {
