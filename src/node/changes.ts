@@ -79,8 +79,7 @@ export class Changes {
     let renewals = 0
     const change = async () => {
       const granting = this.#authorize(connection, topic as Topic, { ...wanted, presence })
-      await this.#hub.refusals.watch(connection, topic as Topic, granting)
-      if (turn.isOver) this.#hub.refusals.add(connection, topic as Topic, TOO_LATE)
+      await this.#noteRefusals(connection, topic as Topic, granting, turn)
       renewals = connection.renewals
       if (!connection.isClosing && !turn.isOver) isNew = this.#hub.join(connection, topic as Topic, wanted)
     }
@@ -90,6 +89,20 @@ export class Changes {
     if (presence === false) this.#hub.presence?.unwatch(topic as Topic, connection)
     const how = { isNew, ...wanted, ref, presence: presence === true, renewals }
     await this.#hub.confirm(connection, topic as Topic, how)
+  }
+
+  /** Ends as `granting` does. What is never answered is noted too, when the client is told so. */
+  async #noteRefusals(connection: Connection, topic: Topic, granting: Promise<void>, turn: Turn): Promise<void> {
+    const { refusals } = this.#hub
+    let isAnswered = false
+    void turn.over.then(() => {
+      if (!isAnswered) refusals.add(connection, topic, TOO_LATE)
+    })
+    try {
+      await refusals.watch(connection, topic, granting)
+    } finally {
+      isAnswered = true
+    }
   }
 
   /** Throws unless the connection may subscribe, and do what it asks for besides. */
