@@ -38,6 +38,7 @@ export class EventStream implements WebSocketLike {
   onerror: Handler = null
   private controller = new AbortController()
   private request: StreamRequest
+  private reader: ReadableStreamDefaultReader<Uint8Array> | undefined
   private timer: ReturnType<typeof setTimeout>
 
   constructor(url: string, request: StreamRequest) {
@@ -55,6 +56,9 @@ export class EventStream implements WebSocketLike {
     clearTimeout(this.timer)
     this.readyState = CLOSED
     this.controller.abort()
+    // Node 20 may collect a request whose redirects are errors: then nothing hears the signal, and the stream would stay
+    // open (nodejs/undici#4627).
+    this.reader?.cancel().catch(() => {})
   }
 
   private async read(url: string): Promise<void> {
@@ -77,6 +81,7 @@ export class EventStream implements WebSocketLike {
     if (!/^text\/event-stream/.test(response.headers.get('content-type') ?? '')) return this.refuse(response)
     this.readyState = OPEN
     const reader = response.body!.getReader()
+    this.reader = reader
     const decoder = new TextDecoder()
     let rest = ''
     for (let part = await reader.read(); !part.done; part = await reader.read()) {

@@ -2,6 +2,8 @@ import assert from 'node:assert/strict'
 import { createServer, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { type TestContext, test } from 'node:test'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { Type } from 'typebox'
 import { WebSocket } from 'ws'
 import { Fallback } from '../../src/client/fallback.ts'
@@ -258,6 +260,42 @@ test('a stream that breaks is opened again, and what was missed follows', async 
   assert.equal((await messages.take()).payload, 1)
   assert.equal(client.transport, 'sse')
   assert.equal(network.attempts, 3)
+})
+
+/** A whole collection, without a flag for the process, and the turns in which finalizers run. */
+async function collect() {
+  setFlagsFromString('--expose-gc')
+  const gc: () => void = runInNewContext('gc')
+  for (let turn = 0; turn < 10; turn++) {
+    gc()
+    await new Promise(resolve => setImmediate(resolve))
+  }
+}
+
+test('a client that is closed leaves its stream, whatever the garbage collector has taken since it began', async t => {
+  holdTime(t)
+  const { node, client } = await setUp(t)
+  await isOver(client, 'sse')
+  await collect()
+  client.close()
+  await until(() => node.app.push.connections.size === 0, 'the server knows that the client left')
+})
+
+test('a client that is closed before its stream is answered leaves it too', async t => {
+  holdTime(t)
+  const asked = new Inbox<() => void>('a request')
+  const left = new Inbox<void>('the end of its TCP connection')
+  const authenticate: PushBridgeOptions['authenticate'] = ({ raw }) => {
+    raw.socket.once('close', () => left.put())
+    return new Promise(resolve => asked.put(() => resolve({ user: '7' })))
+  }
+  const { node, client } = await setUp(t, { authenticate })
+  const answer = await asked.take()
+  await collect()
+  client.close()
+  answer()
+  await left.take()
+  await until(() => node.app.push.connections.size === 0, 'there is no stream of it')
 })
 
 test('a drain is obeyed over a stream, and who is shut out stays out', async t => {

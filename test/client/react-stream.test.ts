@@ -42,7 +42,10 @@ async function start(t: TestContext, options: Partial<PushBridgeOptions> = {}) {
   const hears = (...expected: string[]) =>
     until(
       () => JSON.stringify(topics()) === JSON.stringify(expected),
-      () => `one stream with ${expected}; there is ${topics()}`,
+      () => {
+        const all = [...app.push.connections.values()].map(({ topics }) => `[${[...topics]}]`)
+        return `one stream with [${expected}], of the client that is ${client.state} over ${client.transport}: ${all}`
+      },
       // A client that was too slow to connect waits ever longer.
       START,
     )
