@@ -131,7 +131,8 @@ async function looksUntilLost(t: TestContext, client: Redis, received = () => 0)
   }
   const timer = setInterval(() => setImmediate(look), 1000)
   t.after(() => clearInterval(timer))
-  await once(client, 'close')
+  // Behind seconds of work for one core.
+  await once(client, 'close', 4 * PATIENCE)
   return looks
 }
 
