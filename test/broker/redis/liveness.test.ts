@@ -19,9 +19,12 @@ const SLOW = { timeout: 300_000 }
 const UNLIMITED = { args: ['--client-output-buffer-limit', 'pubsub', '0', '0', '0'] }
 
 const TOPICS = 1000
-const MESSAGES = 200_000
-/** Microseconds that a message costs: 8 s in all, four times what a silent link is given. */
-const COST = 40
+const MESSAGES = 100_000
+/**
+ * Microseconds that a message costs: 8 s in all, four times what a silent link is given. What it costs besides is longer on
+ * a slow machine, and after two minutes any link is given up.
+ */
+const COST = 80
 
 /** Of the numbers given; a script is one command, and does not wait for who is slow to read. */
 const PUBLISH = `
