@@ -29,6 +29,8 @@ export interface ClusterServer {
 const SLOTS = 16_384
 /** Milliseconds without an answer after which the others take a master for dead. */
 const NODE_TIMEOUT = 1000
+/** The same where no replica could take over: a master that had to wait for a core must not stop the whole Cluster. */
+const LONE_TIMEOUT = 5000
 
 export async function startCluster(
   t: Cleanup,
@@ -37,7 +39,8 @@ export async function startCluster(
   const { masters: count = 3, replicas: hasReplicas = false, args = [] } = options
   const start = async (): Promise<RedisServer> => {
     const cluster = ['--cluster-enabled', 'yes', '--cluster-port', `${await freePort()}`]
-    const more = ['--cluster-node-timeout', `${NODE_TIMEOUT}`, '--repl-diskless-sync-delay', '0']
+    const timeout = hasReplicas ? NODE_TIMEOUT : LONE_TIMEOUT
+    const more = ['--cluster-node-timeout', `${timeout}`, '--repl-diskless-sync-delay', '0']
     const own = typeof args === 'function' ? await args() : args
     return startRedis(t, { args: [...cluster, ...more, ...own] })
   }
@@ -103,6 +106,14 @@ async function knows(server: ClusterServer, count: number): Promise<boolean> {
 
 async function isOk(server: ClusterServer): Promise<boolean> {
   return String(await server.admin.call('CLUSTER', 'INFO')).includes('cluster_state:ok')
+}
+
+/** Until the replica has everything that the master has written so far. */
+export async function inStep(master: ClusterServer, replica: ClusterServer): Promise<void> {
+  const offset = async ({ admin }: ClusterServer, name: string) =>
+    Number(new RegExp(`^${name}:(\\d+)`, 'm').exec(await admin.info('replication'))?.[1])
+  const written = await offset(master, 'master_repl_offset')
+  await until(async () => (await offset(replica, 'slave_repl_offset')) >= written, 'the replica has everything')
 }
 
 async function isInStep(replica: ClusterServer): Promise<boolean> {

@@ -10,11 +10,12 @@ import type { Shard } from '../../src/broker/redis/shard.ts'
 import { FakeSubscriber } from '../broker/suite.ts'
 import type { RedisServer } from './redis.ts'
 import type { RedisCluster } from './redis-cluster.ts'
-import { within } from './waiting.ts'
+import { PATIENCE, within } from './waiting.ts'
 
 interface NodeOptions {
   node?: string
   prefix?: string
+  /** Default: longer than anything takes, for tests that are not about it. */
   publishTimeout?: number
   noteRejected?: boolean
   /** Where the link that subscribes goes, if elsewhere. */
@@ -66,7 +67,7 @@ export function connectTo(t: TestContext, source: RedisSource, options: NodeOpti
 }
 
 function brokerOver(t: TestContext, open: (maker: ShardMaker) => Masters<Shard>, options: NodeOptions) {
-  const { node = 'n1', prefix = 'push:', publishTimeout = 1000, noteRejected = true } = options
+  const { node = 'n1', prefix = 'push:', publishTimeout = PATIENCE, noteRejected = true } = options
   const lags: { isBehind: boolean; milliseconds: number }[] = []
   const refusals: RefusedTopic[] = []
   const blind: Error[] = []

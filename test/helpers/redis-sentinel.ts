@@ -52,6 +52,8 @@ export interface RedisSentinels {
   settled(): Promise<RedisServer>
   /** The master that these Sentinels name; undefined while they do not agree. */
   master(sentinels?: readonly SentinelProcess[]): Promise<RedisServer | undefined>
+  /** From now on a server is taken for dead as soon as by Sentinels that were not given `downAfter`. */
+  hasten(): Promise<void>
   /** The ends of the logs of all Sentinels. */
   readonly log: string
 }
@@ -59,6 +61,8 @@ export interface RedisSentinels {
 export interface SentinelOptions {
   sentinels?: number
   replica?: boolean
+  /** Milliseconds without an answer after which a server is taken for dead. Default: half a second. */
+  downAfter?: number
   /** Of each of the servers. */
   args?: string[] | (() => Promise<string[]>)
   /** Where the Sentinels, the replica and the nodes reach a server, if not at its port. */
@@ -89,7 +93,7 @@ export async function startSentinels(t: Cleanup, options: SentinelOptions = {}):
 export async function startSentinel(
   t: Cleanup,
   masterPort: number,
-  { sentinels = 3, lines: linesOf = () => [], client = {} }: SentinelOptions = {},
+  { sentinels = 3, downAfter = DOWN_AFTER, lines: linesOf = () => [], client = {} }: SentinelOptions = {},
 ): Promise<SentinelProcess> {
   const port = await freePort()
   const folder = temporaryFolder(t)
@@ -99,7 +103,7 @@ export async function startSentinel(
     'bind 127.0.0.1',
     `dir ${folder}`,
     `sentinel monitor ${NAME} 127.0.0.1 ${masterPort} ${Math.floor(sentinels / 2) + 1}`,
-    `sentinel down-after-milliseconds ${NAME} ${DOWN_AFTER}`,
+    `sentinel down-after-milliseconds ${NAME} ${downAfter}`,
     `sentinel failover-timeout ${NAME} 2000`,
     ...linesOf(port),
   ]
@@ -164,6 +168,12 @@ class Started implements RedisSentinels {
   async master(sentinels = this.sentinels): Promise<RedisServer | undefined> {
     const ports = await Promise.all(sentinels.map(({ admin }) => portBy(admin)))
     return ports.every(port => port === ports[0]) ? this.servers[this.#ports.indexOf(ports[0]!)] : undefined
+  }
+
+  async hasten(): Promise<void> {
+    const set = ({ admin }: SentinelProcess) =>
+      admin.call('SENTINEL', 'SET', NAME, 'down-after-milliseconds', DOWN_AFTER)
+    await Promise.all(this.sentinels.map(set))
   }
 
   async settled(): Promise<RedisServer> {

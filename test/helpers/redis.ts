@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { randomInt } from 'node:crypto'
 import { mkdtempSync, rmSync } from 'node:fs'
-import { createServer } from 'node:net'
+import { createServer, type Server } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Redis } from 'ioredis'
@@ -30,15 +30,27 @@ interface Cleanup {
 /** Below what systems give to whoever wants just any port, so that a free one stays free, also while its server is away. */
 const PORTS = { from: 15_000, to: 30_000 }
 
+/** Ports that a process takes at once. It listens at the first of them until it ends: test files run beside one another. */
+const SHARE = 50
+
+/** What is left of the last share. */
+const own = { next: 0, end: 0 }
+let taking: Promise<void> | undefined
+
+/**
+ * A port that is free and that nobody else is given: one that only was free a moment ago may go to another server, of this
+ * file or of one that runs beside it, before the first one listens there.
+ */
 export async function freePort(): Promise<number> {
-  for (let attempt = 0; attempt < 100; attempt++) {
-    const server = createServer().listen(randomInt(PORTS.from, PORTS.to), '127.0.0.1')
-    const isFree = await once(server, 'listening').then(
-      () => true,
-      () => false,
-    )
-    if (!isFree) continue
-    const { port } = server.address() as { port: number }
+  for (let attempt = 0; attempt < 1000; attempt++) {
+    if (own.next === own.end) {
+      taking ??= takeShare()
+      await taking
+      continue
+    }
+    const port = own.next++
+    const server = await listening(port)
+    if (!server) continue
     server.close()
     await once(server, 'close')
     return port
@@ -46,18 +58,36 @@ export async function freePort(): Promise<number> {
   throw new Error(`no port from ${PORTS.from} to ${PORTS.to} is free`)
 }
 
+async function takeShare(): Promise<void> {
+  const first = PORTS.from + SHARE * randomInt((PORTS.to - PORTS.from) / SHARE)
+  const mark = await listening(first)
+  taking = undefined
+  if (!mark) return
+  mark.unref()
+  Object.assign(own, { next: first + 1, end: first + SHARE })
+}
+
+/** Undefined if somebody else has the port. */
+async function listening(port: number): Promise<Server | undefined> {
+  const server = createServer().listen(port, '127.0.0.1')
+  return once(server, 'listening').then(
+    () => server,
+    () => undefined,
+  )
+}
+
 /** Starts a Redis that ends with the test `t`. `isDown` gives the port and leaves the server for `start()`. */
 export async function startRedis(
   t: Cleanup,
   options: { isDown?: boolean; args?: string[] } = {},
 ): Promise<RedisServer> {
-  const server = new Server(await freePort(), options.args ?? [])
+  const server = new Started(await freePort(), options.args ?? [])
   t.after(() => server.stop())
   if (!options.isDown) await server.start()
   return server
 }
 
-class Server implements RedisServer {
+class Started implements RedisServer {
   readonly port: number
   readonly #args: readonly string[]
   readonly #folder = mkdtempSync(join(tmpdir(), 'push-redis-'))

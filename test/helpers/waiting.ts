@@ -7,7 +7,7 @@ export const START = 180_000
 const LOOK_EVERY = 5
 
 /** Those of Node, in whichever test somebody else moves the clock. */
-const { setTimeout, clearTimeout } = globalThis
+const { setTimeout, clearTimeout, setImmediate } = globalThis
 
 type Sentence = string | (() => string)
 
@@ -16,13 +16,14 @@ function lateness(what: Sentence, milliseconds: number): Error {
 }
 
 /**
- * Rejects, with what was being waited for, when `promise` takes longer. Timers fire in the order of their times: what
- * ends by an earlier timer of this process is in time here however busy the machine is.
+ * Rejects, with what was being waited for, when `promise` takes longer. Timers fire in the order of their times, and this
+ * one looks once more after what has been read by then: what ends by an earlier timer of this process, or has come in
+ * time, is in time here however busy the machine is.
  */
 export async function within<T>(promise: Promise<T>, what: Sentence, milliseconds = PATIENCE): Promise<T> {
   let timer: NodeJS.Timeout | undefined
   const late = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => reject(lateness(what, milliseconds)), milliseconds)
+    timer = setTimeout(() => setImmediate(() => reject(lateness(what, milliseconds))), milliseconds)
   })
   try {
     return await Promise.race([promise, late])

@@ -72,6 +72,8 @@ export class PublishCommands {
     while (mayRepeat && attempts.some(isOpen) && deadline - performance.now() > RETRY + MIN_ATTEMPT) {
       // Without a pause the attempts would be used up at once, for example while Redis loads its data.
       await sleep(RETRY)
+      // In a busy process the pause takes longer.
+      if (deadline - performance.now() < MIN_ATTEMPT) break
       await this.#attempt(calls, attempts, deadline, ATTEMPT_SHARE)
     }
     return Promise.all(items.map((item, i) => this.#recorded(item, attempts[i]!, deadline)))

@@ -42,10 +42,12 @@ test('memory: notes and tickets are bounded', async t => {
   t.after(() => broker.close())
   for (let i = 0; i < 150; i++) broker.note({ topic: 'all', reason: 'json', message: '', envelope: Buffer.alloc(i) })
   assert.deepEqual([broker.rejected.length, broker.rejected[0]?.size], [100, 50])
+  // Whatever the time is that the machine takes for so many.
+  const now = Date.now()
+  t.mock.method(Date, 'now', () => now)
   for (let i = 0; i < 10_000; i++) await broker.putTicket(`t${i}`, '{}', 30)
   await assert.rejects(broker.putTicket('more', '{}', 30), { code: 'PUSH_ERR_BUSY', statusCode: 503 })
-  const later = Date.now() + 31_000
-  t.mock.method(Date, 'now', () => later)
+  t.mock.method(Date, 'now', () => now + 31_000)
   await broker.putTicket('more', '{}', 30)
   assert.equal(await broker.takeTicket('more'), '{}')
 })

@@ -6,7 +6,7 @@ import type { Topic } from '../../../src/protocol/topic.ts'
 import { FaultProxy } from '../../chaos/proxy.ts'
 import { startRedis } from '../../helpers/redis.ts'
 import { connect, connected } from '../../helpers/redis-node.ts'
-import { until, within } from '../../helpers/waiting.ts'
+import { within } from '../../helpers/waiting.ts'
 import { presenceSuite } from '../presence-suite.ts'
 import { brokerSuite, codeOf, envelope, type MakeNodes, publishOne } from '../suite.ts'
 
@@ -56,12 +56,20 @@ test('redis: a topic that is left before it is confirmed leaves nothing behind',
   assert.ok((await calls()) - before < 50, 'places are asked for that nobody wants to know')
 })
 
-/** Resolves when what `act` caused has been written to Redis. */
+/** Resolves when a command that `act` caused has been written to Redis. The link sends a PING now and then. */
 async function sent(client: Redis, act: () => void): Promise<void> {
-  const { stream } = client
-  const before = stream.bytesWritten
+  const send = client.sendCommand
+  const isSent = new Promise<void>(resolve => {
+    client.sendCommand = function (command, ...more) {
+      const answer = send.call(this, command, ...more)
+      if (command.name !== 'ping') resolve()
+      return answer
+    }
+  })
   act()
-  await until(() => stream.bytesWritten !== before, 'something is written to Redis')
+  await within(isSent, 'a command to Redis').finally(() => {
+    client.sendCommand = send
+  })
 }
 
 test('redis: who left a topic and joined it again is not told before that is confirmed', async t => {
@@ -157,7 +165,7 @@ test('redis: what section 4 of the contract says can be asked of Redis is so', a
   assert.equal(await broker.nodes(), 2)
   assert.equal(await server.admin.publish('push:nodes', 'hello'), 2)
   assert.equal(await server.admin.publish('push:channel:x', envelope(1, 'tok')), 2)
-  const answers = await Promise.all([1, 2].map(() => server.admin.blpop('push:receipt:tok', 5)))
+  const answers = await Promise.all([1, 2].map(() => server.admin.blpop('push:receipt:tok', 60)))
   assert.deepEqual(answers.map(answer => JSON.parse(answer![1]).node).toSorted(), ['n1', 'n2'])
   assert.equal(await second.subscriber.text(), envelope(1, 'tok'))
   assert.equal(await server.admin.set('push:ticket:abc', '{"user":"42"}', 'EX', 30, 'NX'), 'OK')
@@ -229,10 +237,13 @@ test('redis: push:rejected holds 100 notes for a day, the beginning of each only
 test('redis: a thousand bad envelopes a second are not a thousand notes', async t => {
   const server = await startRedis(t)
   const { broker } = await connected(t, server)
+  const second = () => Math.floor(performance.now() / 1000)
+  const began = second()
   for (let i = 0; i < 1000; i++) broker.note({ topic: 'all', reason: 'json', message: '', envelope: Buffer.from('x') })
+  const seconds = second() - began + 1
   await broker.takeTicket('none')
   const notes = await server.admin.llen('push:rejected')
-  assert.ok(notes >= 20 && notes <= 40, `${notes} notes`)
+  assert.ok(notes >= 20 && notes <= 20 * seconds, `${notes} notes in ${seconds} seconds`)
 })
 
 test('redis: a refused command says why, and was surely not carried out', async t => {

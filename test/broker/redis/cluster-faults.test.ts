@@ -11,7 +11,7 @@ import type { Topic } from '../../../src/protocol/topic.ts'
 import { createPublisher } from '../../../src/publisher.ts'
 import { FaultProxy } from '../../chaos/proxy.ts'
 import { freePort, type RedisServer, startRedis } from '../../helpers/redis.ts'
-import { joinCluster, type RedisCluster, SlotMove, startCluster } from '../../helpers/redis-cluster.ts'
+import { inStep, joinCluster, type RedisCluster, SlotMove, startCluster } from '../../helpers/redis-cluster.ts'
 import { connect, connectToCluster } from '../../helpers/redis-node.ts'
 import { once, until, within } from '../../helpers/waiting.ts'
 import { envelope, FakeSubscriber } from '../suite.ts'
@@ -71,6 +71,16 @@ const isOver = (watcher: Watcher, topic: Topic, n: number) =>
     () => `${n} on ${topic}; ${watcher.got.get(topic)?.at(-1)} came`,
   )
 
+/** Publishes on a topic that is not recorded until it comes: what comes before the gap of its last move is dropped. */
+const hears = (broker: Broker, watcher: Watcher, topic: Topic, n: number) =>
+  until(
+    async () => {
+      await broker.publish([{ topic, envelope: envelope(n) }])
+      return watcher.got.get(topic)?.at(-1) === n
+    },
+    () => `${n} on ${topic}; ${watcher.got.get(topic)?.at(-1)} came`,
+  )
+
 for (const [fault, sharded] of [
   ['kill', false],
   ['freeze', false],
@@ -84,7 +94,7 @@ for (const [fault, sharded] of [
       const { cluster, broker, watcher, places } = await setUp(t, { replicas: true, sharded })
       const [dead, other] = places as [(typeof places)[0], (typeof places)[0]]
       for (const { recorded } of places) await record(broker, recorded, 1)
-      await until(async () => (await cluster.replicas[0]!.admin.dbsize()) >= 2, 'the replica has it')
+      await inStep(cluster.masters[0]!, cluster.replicas[0]!)
       if (fault === 'freeze') t.after(() => cluster.masters[0]!.thaw())
       await cluster.masters[0]![fault]()
       await until(() => !broker.connected, 'the loss is noticed')
@@ -96,8 +106,7 @@ for (const [fault, sharded] of [
       assert.deepEqual([...watcher.gaps.keys()].toSorted(), [dead.bare, dead.recorded].toSorted())
       // What was acknowledged after the failover is there; the gap says that the replica may not have had everything.
       assert.deepEqual(watcher.gaps.get(dead.recorded), ['history_replaced'])
-      await broker.publish([{ topic: dead.bare, envelope: envelope(4) }])
-      await isOver(watcher, dead.bare, 4)
+      await hears(broker, watcher, dead.bare, 4)
     },
   )
 }
@@ -129,11 +138,11 @@ for (const sharded of [false, true]) {
       )
       assert.equal(watcher.gaps.get(recorded), undefined)
       assert.equal(watcher.gaps.get(other.recorded), undefined)
-      // What was published bare while the topic went from one link to another may be missing.
-      assert.ok(watcher.gaps.get(bare)!.length >= 1)
+      // What was published bare while the topic went from one link to another may be missing. Nobody asks for this one, so
+      // the node may not have looked yet where it is.
+      await until(() => watcher.gaps.has(bare), 'a gap of the other topic')
       await until(() => broker.connected, 'all is well')
-      await broker.publish([{ topic: bare, envelope: envelope(1) }])
-      await isOver(watcher, bare, 1)
+      await hears(broker, watcher, bare, 1)
     },
   )
 }

@@ -9,7 +9,7 @@ const SLOW = { timeout: 120_000 }
 
 test('redis: killed and started again: lost is told once, before the first new message', SLOW, async t => {
   const server = await startRedis(t)
-  const { broker, subscriber, link, changes, clients } = await connected(t, server)
+  const { broker, subscriber, link, changes, clients } = await connected(t, server, { publishTimeout: 1000 })
   await subscriber.join('user:1')
   const { restorations } = subscriber
   const both = [clients.commands, clients.subscriber].map(client => once(client, 'close'))
@@ -71,7 +71,7 @@ test('redis: messages of a busy publisher come after lost, whenever the link ret
 
 test('redis: frozen: publishing settles in time, and the node recovers', SLOW, async t => {
   const server = await startRedis(t)
-  const { broker, subscriber, link, clients } = await connected(t, server)
+  const { broker, subscriber, link, clients } = await connected(t, server, { publishTimeout: 1000 })
   const isLost = once(clients.subscriber, 'close')
   server.freeze()
   t.after(() => server.thaw())
@@ -121,7 +121,7 @@ test('redis: close settles calls that a frozen Redis will never answer', SLOW, a
 
 test('redis: absent at the start: calls fail in time, and all is well when it comes', SLOW, async t => {
   const server = await startRedis(t, { isDown: true })
-  const { broker, link } = connect(t, server)
+  const { broker, link } = connect(t, server, { publishTimeout: 1000 })
   const subscriber = new FakeSubscriber(broker)
   const joining = subscriber.join('channel:x')
   assert.equal(broker.connected, false)

@@ -41,6 +41,8 @@ async function startNode(t: Cleanup, redis: RedisServer, options: Partial<PushBr
   const proxy = await FaultProxy.start(redis.port)
   t.after(() => proxy.close())
   const app = await buildPush(t, { history: HISTORY, redis: `redis://127.0.0.1:${proxy.port}`, ...options })
+  // On a slow machine it starts before the link is up: who connects then is told a gap.
+  await until(async () => (await app.app.push.status()).connected, 'the node is connected')
   return { ...app, proxy }
 }
 
@@ -354,7 +356,7 @@ test('connections that return together share the pages they need', LONG, async c
 })
 
 test('a reply that is lost does not make a publication with a key come twice', LONG, async t => {
-  const { redis, hurt, client } = await setUp(t)
+  const { redis, hurt, client } = await setUp(t, { publishTimeout: PATIENCE })
   await record(hurt, 1)
   const { dropped } = hurt.proxy.dropReply(reply => /\.2\.\d+-\d+/.test(reply.toString()) && !reply.includes('message'))
   const { seq } = await record(hurt, 2, { idempotencyKey: 'k' })
@@ -436,7 +438,7 @@ test('a publication with a key that Redis refuses is not tried again thousands o
   ...LONG,
 }, async t => {
   const redis = await startRedis(t)
-  const { broker } = await connected(t, redis)
+  const { broker } = await connected(t, redis, { publishTimeout: 1000 })
   const item = { topic: 'channel:r' as const, envelope: '{"type":"n"}', history: { size: 1, ttl: 1 } }
   await broker.publish([item])
   await redis.admin.config('SET', 'maxmemory', '1')
