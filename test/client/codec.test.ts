@@ -7,7 +7,7 @@ import { msgpack } from '../../src/client/msgpack.ts'
 import { protobuf } from '../../src/client/protobuf.ts'
 import { clientHandler, type PushBridgeOptions } from '../../src/index.ts'
 import { buildPush } from '../helpers/app.ts'
-import { Inbox, once } from '../helpers/waiting.ts'
+import { Inbox, once, PATIENCE } from '../helpers/waiting.ts'
 
 function connect(t: TestContext, port: number, options: ClientOptions) {
   const client = connectTo(`http://127.0.0.1:${port}/ws?user=1`, { WebSocket, ...options })
@@ -21,7 +21,12 @@ function connect(t: TestContext, port: number, options: ClientOptions) {
 
 for (const codec of [msgpack, protobuf]) {
   const build = (t: TestContext, options: Partial<PushBridgeOptions> = {}) =>
-    buildPush(t, { codecs: ['json', codec.name], history: { 'channel:kept': { size: 9, ttl: 60 } }, ...options })
+    buildPush(t, {
+      codecs: ['json', codec.name],
+      history: { 'channel:kept': { size: 9, ttl: 60 } },
+      publishTimeout: PATIENCE,
+      ...options,
+    })
 
   test(`${codec.name}: a client does all that it does in JSON`, async t => {
     const asked: unknown[] = []

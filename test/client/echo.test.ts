@@ -9,6 +9,7 @@ import { type Admission, ChannelError, PushConnector, type PushConnectorOptions 
 import type { Authentication, PushBridgeOptions } from '../../src/index.ts'
 import { buildPush, type TestApp } from '../helpers/app.ts'
 import { type Echo, EchoClass, EventFormatter, errorsOf, heard } from '../helpers/echo.ts'
+import { ACKS_HELD, holdAcks, roundTrips } from '../helpers/held-acks.ts'
 import { Inbox, once, until } from '../helpers/waiting.ts'
 
 const LONG = { timeout: 120_000 }
@@ -287,7 +288,7 @@ test('a connection that the server closes for good has failed, and connect() beg
 })
 
 test('another user on the page gets another connection, with the same channels', LONG, async t => {
-  const { admit, open, publish } = await setUp(t)
+  const { admit, open, publish, node } = await setUp(t)
   let user = 'guest'
   const echo = open('', { admit: channels => admit(user, channels) })
   const news = echo.channel('news')
@@ -300,6 +301,7 @@ test('another user on the page gets another connection, with the same channels',
   await Promise.all(both)
   assert.notEqual(echo.socketId(), id)
   assert.equal(echo.connector.client.welcome!.user, 'ann')
+  await until(() => node.app.push.connections.size === 1, 'the connection before is gone')
   assert.equal((await publish('news', 'n', 1)).delivered, 1)
   assert.equal(await seen.take(), 1)
 })
@@ -446,7 +448,8 @@ test('an answer that comes after the connection it was asked for denies nothing 
 })
 
 test('a callback that throws harms no other, and what it got is not acknowledged', LONG, async t => {
-  const { open, publish } = await setUp(t)
+  const giveUp = holdAcks(t)
+  const { open, publish } = await setUp(t, ACKS_HELD)
   const echo = open('42')
   const seen: unknown[] = []
   const channel = echo.channel('news')
@@ -458,7 +461,10 @@ test('a callback that throws harms no other, and what it got is not acknowledged
   const errors = inbox<{ code: string }>('an error')
   echo.connector.client.listen('error', error => errors.put(error))
   assert.equal((await publish('news', 'good', 1, { ack: true })).acknowledged, 1)
-  assert.equal((await publish('news', 'n', 2, { ack: true })).acknowledged, 0)
+  const publishing = publish('news', 'n', 2, { ack: true })
+  await roundTrips(echo.connector.client)
+  giveUp()
+  assert.equal((await publishing).acknowledged, 0)
   assert.equal((await errors.take()).code, 'HANDLER')
   assert.deepEqual(seen, [1, 2])
 })
@@ -467,13 +473,19 @@ test(
   'what no callback of its channel takes is not acknowledged, and neither is what comes after stopListening',
   LONG,
   async t => {
-    const { open, publish } = await setUp(t)
+    const giveUp = holdAcks(t)
+    const { open, publish } = await setUp(t, ACKS_HELD)
     const echo = open('42')
     const seen: unknown[] = []
     const take = (n: unknown) => seen.push(n)
     const [a, b] = [echo.channel('a').listen('.n', take).listen('.n', take), echo.channel('b')]
     await heard(a, b)
-    const acknowledged = async (name: string, n: number) => (await publish(name, 'n', n, { ack: true })).acknowledged
+    const acknowledged = async (name: string, n: number) => {
+      const publishing = publish(name, 'n', n, { ack: true })
+      await roundTrips(echo.connector.client)
+      giveUp()
+      return (await publishing).acknowledged
+    }
     assert.deepEqual([await acknowledged('a', 1), await acknowledged('b', 2)], [1, 0])
     b.listenToAll((_event: string, n: unknown) => seen.push(n))
     assert.equal(await acknowledged('b', 3), 1)

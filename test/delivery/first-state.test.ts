@@ -5,6 +5,7 @@ import type { TopicState } from '../../src/protocol/messages.ts'
 import type { PublishResult } from '../../src/publish/publish.ts'
 import { buildPush, openConnection, type TestApp } from '../helpers/app.ts'
 import { startRedis } from '../helpers/redis.ts'
+import { PATIENCE } from '../helpers/waiting.ts'
 
 const HISTORY = {
   'channel:long': { size: 5000, ttl: 60 },
@@ -20,7 +21,12 @@ const allow = [
 type MakeApp = (t: TestContext, options?: Partial<PushBridgeOptions>) => Promise<TestApp>
 
 const onMemory: MakeApp = (t, options) =>
-  buildPush(t, { history: HISTORY, authenticate: () => ({ user: '7', allow }), ...options })
+  buildPush(t, {
+    history: HISTORY,
+    authenticate: () => ({ user: '7', allow }),
+    publishTimeout: PATIENCE,
+    ...options,
+  })
 const onRedis: MakeApp = async (t, options) => {
   const redis = await startRedis(t)
   return onMemory(t, { redis: redis.url, ...options })
