@@ -292,7 +292,7 @@ test('without Redis the client is told that it may publish again, and not where 
   const redis = await startRedis(t)
   const node = await buildPush(t, { ...CHAT, redis: redis.url, publishTimeout: 500 })
   const connection = await openConnection(node.app, '/ws/room?user=ann')
-  assert.equal(codeOf(await publish(connection, said('before'))), 'push.published')
+  await until(async () => codeOf(await publish(connection, said('before'))) === 'push.published', 'it is published')
   await redis.kill()
   await until(async () => !(await node.app.push.status()).connected, 'the node has noticed')
   const answers = await within(

@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import { descriptorProblem, maxDescriptors, parseLimits } from '../../src/node/descriptors.ts'
 import { buildPush } from '../helpers/app.ts'
 import { path, run } from '../helpers/processes.ts'
+import { START } from '../helpers/waiting.ts'
 
 const LIMITS = `Limit                     Soft Limit           Hard Limit           Units     
 Max processes             127000               127000               processes 
@@ -35,7 +36,11 @@ test('at boot: a warning where there are too few descriptors, and none where the
     await app.ready()
     await app.close()`
   const command = `ulimit -n 512; exec ${process.execPath} --import tsx --input-type=module -e "$CODE"`
-  const { code: exit, stdout, stderr } = await run('bash', ['-c', command], { env: { CODE: code }, cwd: path('') })
+  const {
+    code: exit,
+    stdout,
+    stderr,
+  } = await run('bash', ['-c', command], { env: { CODE: code }, cwd: path('') }, START)
   assert.equal(exit, 0, stderr)
   const [line] = stdout
     .split('\n')

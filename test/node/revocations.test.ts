@@ -32,6 +32,12 @@ async function inMemory(t: TestContext) {
   return node(t, false)
 }
 
+/** What was issued in the millisecond of a revocation is revoked too: resolves after it. */
+async function later(): Promise<void> {
+  const now = Date.now()
+  await until(() => Date.now() > now, 'a new time')
+}
+
 test('revoke: every connection of the user is closed with 4401, and nobody else', async t => {
   const { app } = await inMemory(t)
   const mine = [await openConnection(app, '/ws?user=42'), await openConnection(app, '/ws?user=42')]
@@ -54,6 +60,7 @@ test('what was issued before does not get in again, what is issued afterwards do
   assert.equal((await refusalOf(`${ws}?ticket=${old}`)).status, 401)
   assert.equal((await refusalOf(`${ws}?user=42&issuedAt=${before}`)).status, 401)
   assert.equal((await refusalOf(`${ws}?user=42&issuedAt=${before}`, { origin: `http://127.0.0.1:${port}` })).code, 4401)
+  await later()
   const fresh = await app.push.ticket({ user: '42' })
   assert.equal((await openConnection(app, `/ws?ticket=${fresh}`)).welcome.user, '42')
   // A session of the host does not say since when it is one: the host has checked it just now.
@@ -69,6 +76,7 @@ test('a ticket can say itself since when the user was known', async t => {
   await app.push.revoke('user:42')
   const ticket = await app.push.ticket({ user: '42', issuedAt: login })
   assert.equal((await refusalOf(`ws://127.0.0.1:${port}/ws?ticket=${ticket}`)).status, 401)
+  await later()
   const other = await app.push.ticket({ user: '42', issuedAt: new Date() })
   assert.equal((await openConnection(app, `/ws?ticket=${other}`)).welcome.user, '42')
   await assert.rejects(app.push.ticket({ user: '42', issuedAt: Date.now() + HOUR }), /issuedAt that lies in the future/)
@@ -150,8 +158,9 @@ test('a ticket of a backend that does not say when it was written counts as thir
     return ticket
   }
   const undated = await put(1)
-  const dated = await put(2, { issuedAt: Date.now() + 1000 })
   await app.push.revoke('user:42')
+  // However long that took: issued after it.
+  const dated = await put(2, { issuedAt: Date.now() + 1000 })
   assert.equal((await refusalOf(`ws://127.0.0.1:${port}/ws?ticket=${undated}`)).status, 401)
   assert.equal((await openConnection(app, `/ws?ticket=${dated}`)).welcome.user, '42')
   await redis.admin.set('push:revoked:42', Date.now() - 31_000)
@@ -161,16 +170,21 @@ test('a ticket of a backend that does not say when it was written counts as thir
 
 test('a node that was cut off closes revoked users when it is back, and lets in nobody of them', async t => {
   const redis = await startRedis(t)
-  const { app, port } = await node(t, redis, { publishTimeout: 1000 })
+  const proxy = await FaultProxy.start(redis.port)
+  t.after(() => proxy.close())
+  const { app, port } = await node(t, redis, { redis: `redis://127.0.0.1:${proxy.port}`, publishTimeout: 1000 })
   const issuedAt = Date.now()
   const revoked = await openConnection(app, `/ws?user=42&issuedAt=${issuedAt}`)
   const other = await openConnection(app, '/ws?user=7')
+  proxy.isRefusing = true
   await redis.kill()
   await until(async () => !(await app.push.status()).connected, 'the loss of Redis')
   // While Redis is away the mark cannot be read: who has an identity of the host comes in.
   const meanwhile = await openConnection(app, `/ws?user=42&issuedAt=${issuedAt}`)
   await redis.start()
   await redis.admin.set('push:revoked:42', Date.now(), 'EX', 60)
+  // Only now: as soon as the node is back it looks for the mark, once.
+  proxy.isRefusing = false
   for (const { closed } of [revoked, meanwhile]) assert.deepEqual(await closed, { code: 4401, reason: 'revoked' })
   assert.equal((await refusalOf(`ws://127.0.0.1:${port}/ws?user=42&issuedAt=${issuedAt}`)).status, 401)
   await until(async () => (await app.push.status()).connected, 'the return of Redis')

@@ -9,7 +9,7 @@ import { registerOptions } from '../../src/node/serve-options.ts'
 import { configPath, readFlags, readSettings, type ServeSettings } from '../../src/node/serve-settings.ts'
 import { openConnection } from '../helpers/app.ts'
 import { path, run, temporaryFolder } from '../helpers/processes.ts'
-import { within } from '../helpers/waiting.ts'
+import { START, within } from '../helpers/waiting.ts'
 
 const REDIS = 'redis://me:hidden-1@redis.internal:6379'
 
@@ -249,18 +249,16 @@ test('no form of a URL shows a password', () => {
 
 test('serve --check as a process: 0 with a table, 1 with what is wrong, 2 for what is not understood', async t => {
   const file = write(t, 'push.json', JSON.stringify({ redis: REDIS, metrics: { path: '/metrics' }, port: 4711 }))
+  const env = { REDIS_URL: '', PUSH_CONFIG: '' }
   const check = (args: string[]) =>
-    run(process.execPath, ['--import', 'tsx', path('src/cli.ts'), 'serve', '--check', ...args], {
-      env: { REDIS_URL: '', PUSH_CONFIG: '' },
-    })
+    run(process.execPath, ['--import', 'tsx', path('src/cli.ts'), 'serve', '--check', ...args], { env }, START)
   const [well, before, wrong, strange] = await Promise.all([
     check(['--config', file]),
     run(
       process.execPath,
       ['--import', 'tsx', path('src/cli.ts'), '--config', file, 'serve', '--check', '--log-level', 'loud'],
-      {
-        env: { REDIS_URL: '', PUSH_CONFIG: '' },
-      },
+      { env },
+      START,
     ),
     check(['--config', write(t, 'push.json', '{"redis":"redis://a","drian":{}}'), '--json']),
     check(['--cofnig', file]),

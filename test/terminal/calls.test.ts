@@ -6,7 +6,7 @@ import { table } from '../../src/terminal/table.ts'
 import { buildPush, openConnection } from '../helpers/app.ts'
 import { cleanups, path, run } from '../helpers/processes.ts'
 import { type RedisServer, startRedis } from '../helpers/redis.ts'
-import { until } from '../helpers/waiting.ts'
+import { START, until } from '../helpers/waiting.ts'
 
 const all = cleanups()
 let redis: RedisServer
@@ -140,16 +140,15 @@ test('what others wrote cannot steer the terminal', () => {
 
 test('as a process: the help has every command, Redis must be named, and the code says how it ended', async () => {
   const cli = (args: string[], url = '') =>
-    run(process.execPath, ['--import', 'tsx', path('src/cli.ts'), ...args], { env: { REDIS_URL: url } })
+    run(process.execPath, ['--import', 'tsx', path('src/cli.ts'), ...args], { env: { REDIS_URL: url } }, START)
   assert.ok((await cli(['--help'])).stdout.includes(callUsage()))
   const published = await cli(['publish', 'channel:none', 'x', '--json'], redis.url)
   assert.deepEqual([published.code, JSON.parse(published.stdout)], [0, { topic: 'channel:none', nodes: 0 }])
   const endless = await run(
     'sh',
     ['-c', `yes | "${process.execPath}" --import tsx "${path('src/cli.ts')}" publish channel:none x -`],
-    {
-      env: { REDIS_URL: redis.url },
-    },
+    { env: { REDIS_URL: redis.url } },
+    START,
   )
   assert.deepEqual([endless.code, endless.stdout], [1, ''])
   assert.match(endless.stderr, /^the standard input has more than 16777216 bytes\n/)

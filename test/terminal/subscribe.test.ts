@@ -10,7 +10,7 @@ import { buildPush } from '../helpers/app.ts'
 import { cleanups, path, run as runProcess } from '../helpers/processes.ts'
 import { freePort, type RedisServer, startRedis } from '../helpers/redis.ts'
 import { commands } from '../helpers/terminal.ts'
-import { once, until, within } from '../helpers/waiting.ts'
+import { once, PATIENCE, START, until, within } from '../helpers/waiting.ts'
 
 const all = cleanups()
 let redis: RedisServer
@@ -33,8 +33,8 @@ async function build(t: TestContext, options: Partial<PushBridgeOptions> = {}) {
     ...options,
   })
   /** The connection that has the topic, once there is one. */
-  const has = async (topic: Topic) => {
-    await until(() => [...app.push.connections.of(topic)].length === 1, `a connection on ${topic}`)
+  const has = async (topic: Topic, milliseconds = PATIENCE) => {
+    await until(() => [...app.push.connections.of(topic)].length === 1, `a connection on ${topic}`, milliseconds)
     const isHeard = async () => Number((await redis.admin.pubsub('NUMSUB', redisPrefix + topic))[1]) === 1
     await until(isHeard, `Redis sends ${topic} to the node`)
     return [...app.push.connections.of(topic)][0]!
@@ -92,7 +92,7 @@ test('subscribe: what was recorded first, by --last and --since, for people', as
 })
 
 test('subscribe: comes back when the connection is lost, with a new ticket, and Ctrl-C is a clean end', async t => {
-  const { start, line, has } = await build(t)
+  const { app, start, line, has } = await build(t)
   const { said, end, done } = start(line('channel:a'))
   const connection = await has('channel:a')
   connection.close(1012, 'restart')
@@ -100,6 +100,7 @@ test('subscribe: comes back when the connection is lost, with a new ticket, and 
     () => said.err.includes('disconnected (1012 restart)'),
     () => said.err,
   )
+  await until(() => !app.push.connections.get(connection.id), 'the end of the first connection')
   const again = await has('channel:a')
   assert.notEqual(again.id, connection.id)
   end()
@@ -168,8 +169,8 @@ test('subscribe as a process: lines for programs, and a reader that goes ends it
   for (let i = 0; i < 100; i++) await app.push.publish('channel:log', { type: 'n' as never, payload: i as never })
   const command = `"${process.execPath}" --import tsx "${path('src/cli.ts')}" ${line('channel:log --last 3 --json')} | head -n 1`
   const env = { REDIS_URL: redis.url, REDIS_PREFIX: redisPrefix }
-  const running = runProcess('sh', ['-c', command], { env })
-  await has('channel:log')
+  const running = runProcess('sh', ['-c', command], { env }, START)
+  await has('channel:log', START)
   let published = 100
   let isOver = false
   const ended = running.finally(() => {

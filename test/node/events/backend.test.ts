@@ -88,13 +88,22 @@ test('connect: what cannot be used, and a backend that is down, are 503 or 500: 
 
 test('connect: a backend that hangs is given up in time', async t => {
   const backend = await startBackend(t)
-  const node = await nodeOf(t, backend, { connect: true, timeout: 100 })
+  const node = await nodeOf(t, backend, { connect: true, timeout: 500 })
+  backend.react = () => ({ body: {} })
+  const isIn = () =>
+    openConnection(node.app, '/ws').then(
+      () => true,
+      () => false,
+    )
+  // A connection to the backend that is open already: a call on it has been sent, however long this machine sleeps then.
+  await until(isIn, 'a client is in')
+  const given = (await metricsOf(node))['backend_failures_total{timeout}'] ?? 0
   backend.react = () => 'hang'
   const started = performance.now()
   const { status, body } = await refusalOf(`ws://127.0.0.1:${node.port}/ws`)
-  assert.ok(performance.now() - started >= 95)
+  assert.ok(performance.now() - started >= 495)
   assert.deepEqual([status, body?.code], [503, 'PUSH_ERR_BACKEND_UNCONFIRMED'])
-  assert.equal((await metricsOf(node))['backend_failures_total{timeout}'], 1)
+  assert.equal((await metricsOf(node))['backend_failures_total{timeout}'], given + 1)
 })
 
 test('subscribe: the answer grants or refuses, and data of the identity comes with the question', async t => {
@@ -227,9 +236,15 @@ test('a circuit opens when the backend is down, lets one call through, and close
   backend.react = ({ kind }) => (kind === 'connect' ? { status: 502, body: '' } : { body: ['still'] })
   for (let i = 0; i < 5; i++) assert.equal((await refusalOf(url)).body?.code, 'PUSH_ERR_BACKEND_UNCONFIRMED')
   const sent = (await metricsOf(node))['backend_failures_total{status}']
-  backend.calls.clear()
-  assert.equal((await refusalOf(url)).body?.code, 'PUSH_ERR_BACKEND_AWAY')
-  assert.deepEqual([sent, backend.calls.size], [5, 0])
+  assert.equal(sent, 5)
+  // Unless this machine has slept for so long that one is let through: then for twice as long none is.
+  let code: string | undefined
+  await until(async () => {
+    backend.calls.clear()
+    code = (await refusalOf(url)).body?.code
+    return code !== 'PUSH_ERR_BACKEND_UNCONFIRMED' || backend.calls.size === 0
+  }, 'a call that is not sent')
+  assert.deepEqual([code, backend.calls.size], ['PUSH_ERR_BACKEND_AWAY', 0])
   // Each kind has a circuit of its own.
   connection.send('ask', {}, 1)
   assert.deepEqual((await connection.next('reply')).payload, ['still'])
@@ -390,7 +405,8 @@ test('an answer that comes in drops is given up in time, and one that is too lon
         ),
       'the end of the call',
     )
-  assert.equal(await post('/drops', 200), 'timeout true')
+  // Connected by then.
+  assert.equal(await post('/drops', 1000), 'timeout true')
   assert.equal(await post('/much', 600_000), 'answer true')
 })
 

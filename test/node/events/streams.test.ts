@@ -124,26 +124,25 @@ test('rules send events to streams of their own; the first that fits decides', a
 
 test('a stream keeps about as many entries as it may, and none for too long', async t => {
   const redis = await startRedis(t, { args: ['--stream-node-max-entries', '10'] })
-  const limits = { maxLength: 50, maxAge: 2000 }
-  const { app } = await nodeOf(
-    t,
-    redis.url,
-    { messages: ['a'], stream: { include: ['message'], ...limits } },
-    {
-      limits: { messages: 100_000 },
-    },
-  )
-  const connection = await openConnection(app, '/ws')
-  for (let n = 0; n < 300; n++) {
-    connection.send('a', n, n)
-    assert.equal((await connection.next()).type, 'reply')
+  // A stream for each limit: on a slow machine entries would be too old before there are too many.
+  const write = async (name: string, limit: object, count: number) => {
+    const stream = { name, include: ['message' as const], ...limit }
+    const { app } = await nodeOf(t, redis.url, { messages: ['a'], stream }, { limits: { messages: 100_000 } })
+    const connection = await openConnection(app, '/ws')
+    for (let n = 0; n < count; n++) {
+      connection.send('a', n, n)
+      assert.equal((await connection.next()).type, 'reply')
+    }
+    return connection
   }
-  const kept = await redis.admin.xlen('push:events')
+  await write('events:many', { maxLength: 50 }, 300)
+  const kept = await redis.admin.xlen('push:events:many')
   assert.ok(kept >= 50 && kept < 70, `${kept}`)
+  const connection = await write('events:old', { maxAge: 2000 }, 30)
   await until(async () => {
     connection.send('a', 'later', 1)
     await connection.next('reply')
-    const [first] = (await redis.admin.xrange('push:events', '-', '+', 'COUNT', 1)) as [string, string[]][]
+    const [first] = (await redis.admin.xrange('push:events:old', '-', '+', 'COUNT', 1)) as [string, string[]][]
     return JSON.parse(first![1][5]!).payload === 'later'
   }, 'what was written first is gone')
 })

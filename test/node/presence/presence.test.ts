@@ -197,13 +197,15 @@ test('a node that was frozen is not there meanwhile, and is there again', LONG, 
 })
 
 test('a node that stops hands its users over: those who come back elsewhere were never away', LONG, async t => {
-  const { nodes, watcher } = await twoNodes(t)
+  const { server, nodes, watcher } = await twoNodes(t)
   await nodes[0]!.connect('/ws/room.1?user=ann')
   await nodes[0]!.connect('/ws/room.1?user=bob')
   const list = await look(watcher)
   await follow(watcher, list, ['ann', 'bob', 'w'])
-  const there = await nodes[1]!.connect('/ws/room.1?user=ann')
-  void there
+  await nodes[1]!.connect('/ws/room.1?user=ann')
+  // She is welcomed before it is written that she is there.
+  const entryOfAnn = async () => JSON.parse((await server.admin.hget(`{push:${ROOM}}:members`, 'ann'))!)
+  await until(async () => (await entryOfAnn()).connections === 2, 'ann is on both nodes')
   nodes[0]!.process.kill('SIGTERM')
   const members = ['ann', 'bob'].map(user => ({ user, connections: 1, since: 0 }))
   const changes = await follow(watcher, { ...list, members }, ['ann'])
