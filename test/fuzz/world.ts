@@ -57,6 +57,9 @@ export async function buildWorld(test: Cleanup, seed: number): Promise<World> {
   const { port } = (await node.answer()) as { port: number }
   const canary = new Peer(t, 'canary.ts', { REDIS_URL: redis.url, PORT: `${port}` }, failures)
   await canary.answer()
+  // A node that could not reach its Redis in time has welcomed it without that: what is here now is what has to stay.
+  const isHeard = async () => ((await redis.admin.pubsub('CHANNELS', 'push:user:canary')) as string[]).length > 0
+  await until(isHeard, 'the channels of the canary')
   return {
     redis,
     port,

@@ -11,9 +11,8 @@ import {
   keyGrantProblem,
   rightProblem,
 } from '../../src/protocol/rights.ts'
-import { openConnection } from '../../src/testing.ts'
 import { callApi } from '../helpers/api.ts'
-import { buildPush, KEY, refusalOf } from '../helpers/app.ts'
+import { buildPush, KEY, openConnection, refusalOf } from '../helpers/app.ts'
 
 test('a pattern by itself is for subscribing, and a grant for what it names', () => {
   const rights = [

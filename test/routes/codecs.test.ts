@@ -123,7 +123,7 @@ for (const codec of CODECS) {
   })
 
   test(`${codec.name}: an acknowledgement counts`, async t => {
-    const { app, connection } = await open(t)
+    const { app, connection } = await open(t, { publishTimeout: 60_000 })
     const published = app.push.publish('user:1', { type: 'asked', ack: true })
     const { ack } = (await connection.next('asked')) as unknown as { ack: string }
     connection.send('ack', { token: ack })

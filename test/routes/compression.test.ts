@@ -80,7 +80,8 @@ test('what clients send compressed is read, up to the limit of what it becomes',
 })
 
 test('a client that pauses gets every message, in order', async t => {
-  const { app, port } = await buildPush(t, { compression: { threshold: 64, level: 1 } })
+  const compression = { threshold: 64, level: 1 }
+  const { app, port } = await buildPush(t, { compression, limits: { bufferTime: 600_000 } })
   const reader = await open(t, port)
   reader.socket.pause()
   // Half of it compresses badly: the socket is full after some of them.

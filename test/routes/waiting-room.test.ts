@@ -199,7 +199,7 @@ test('visits count as connections, until they end', async t => {
   await until(async () => {
     const third = new WebSocket(`ws://127.0.0.1:${port}/ws`)
     t.after(() => third.terminate())
-    return Promise.race([once(third, 'open').then(() => true), once(third, 'error').then(() => false)])
+    return new Promise<boolean>(resolve => third.on('open', () => resolve(true)).on('error', () => resolve(false)))
   }, 'a free place')
   first.say('authenticate', { ticket })
   assert.equal((await first.next()).type, 'welcome', 'a visit that becomes a connection keeps its place')
