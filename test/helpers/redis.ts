@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { randomInt } from 'node:crypto'
+import { createSocket } from 'node:dgram'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -30,21 +31,37 @@ interface Cleanup {
 /** Below what systems give to whoever wants just any port, so that a free one stays free, also while its server is away. */
 const PORTS = { from: 15_000, to: 30_000 }
 
+/** A port of nobody, and nobody else is given it as long as this process lives. */
 export async function freePort(): Promise<number> {
   for (let attempt = 0; attempt < 100; attempt++) {
-    const server = createServer().listen(randomInt(PORTS.from, PORTS.to), '127.0.0.1')
-    const isFree = await once(server, 'listening').then(
-      () => true,
-      () => false,
-    )
-    if (!isFree) continue
-    const { port } = server.address() as { port: number }
-    server.close()
-    await once(server, 'close')
-    return port
+    const port = randomInt(PORTS.from, PORTS.to)
+    if ((await reserve(port)) && (await isFree(port))) return port
   }
   throw new Error(`no port from ${PORTS.from} to ${PORTS.to} is free`)
 }
+
+/** Two programs that look at the same time would find the same one. UDP, which nobody speaks here, is where they meet. */
+async function reserve(port: number): Promise<boolean> {
+  const mark = createSocket('udp4')
+  mark.bind(port, '127.0.0.1')
+  if (await succeeds(once(mark, 'listening'))) return Boolean(mark.unref())
+  mark.close()
+  return false
+}
+
+async function isFree(port: number): Promise<boolean> {
+  const server = createServer().listen(port, '127.0.0.1')
+  if (!(await succeeds(once(server, 'listening')))) return false
+  server.close()
+  await once(server, 'close')
+  return true
+}
+
+const succeeds = (happening: Promise<unknown>): Promise<boolean> =>
+  happening.then(
+    () => true,
+    () => false,
+  )
 
 /** Starts a Redis that ends with the test `t`. `isDown` gives the port and leaves the server for `start()`. */
 export async function startRedis(
