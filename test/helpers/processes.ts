@@ -81,6 +81,8 @@ export class Program {
   readonly lines: string[] = []
   readonly process: ChildProcess
   readonly exited: Promise<number | null>
+  /** Behind the last line: the process may have exited while its lines are still in the pipe. */
+  readonly #closed: Promise<number | null>
   readonly #waiting = new Set<(line: string) => void>()
 
   constructor(
@@ -91,6 +93,7 @@ export class Program {
   ) {
     this.process = spawn(command, args, { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] })
     this.exited = new Promise(resolve => this.process.once('exit', resolve))
+    this.#closed = new Promise(resolve => this.process.once('close', resolve))
     for (const input of [this.process.stdout!, this.process.stderr!]) {
       createInterface({ input }).on('line', line => {
         this.lines.push(line)
@@ -108,7 +111,7 @@ export class Program {
     const coming = new Promise<string>((resolve, reject) => {
       take = line => pattern.test(line) && resolve(line)
       this.#waiting.add(take)
-      this.exited.then(code => reject(new Error(`exited with ${code} before ${pattern}:\n${this.lines.join('\n')}`)))
+      this.#closed.then(code => reject(new Error(`exited with ${code} before ${pattern}:\n${this.lines.join('\n')}`)))
     })
     try {
       return await within(coming, () => `a line like ${pattern}, only:\n${this.lines.join('\n')}`, milliseconds)
