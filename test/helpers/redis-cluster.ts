@@ -27,8 +27,11 @@ export interface ClusterServer {
 }
 
 const SLOTS = 16_384
-/** Milliseconds without an answer after which the others take a master for dead. */
-const NODE_TIMEOUT = 1000
+/**
+ * Milliseconds without an answer after which the others take a master for dead. Without replicas nobody could take its place,
+ * and all of the Cluster would refuse keys while one of its servers is only slow.
+ */
+const NODE_TIMEOUT = { withReplicas: 1000, without: 15_000 }
 
 export async function startCluster(
   t: Cleanup,
@@ -37,7 +40,8 @@ export async function startCluster(
   const { masters: count = 3, replicas: hasReplicas = false, args = [] } = options
   const start = async (): Promise<RedisServer> => {
     const cluster = ['--cluster-enabled', 'yes', '--cluster-port', `${await freePort()}`]
-    const more = ['--cluster-node-timeout', `${NODE_TIMEOUT}`, '--repl-diskless-sync-delay', '0']
+    const timeout = hasReplicas ? NODE_TIMEOUT.withReplicas : NODE_TIMEOUT.without
+    const more = ['--cluster-node-timeout', `${timeout}`, '--repl-diskless-sync-delay', '0']
     const own = typeof args === 'function' ? await args() : args
     return startRedis(t, { args: [...cluster, ...more, ...own] })
   }
