@@ -4,7 +4,7 @@ import { createPublisher } from '../src/publisher.ts'
 import { type Listener, listenTo } from './helpers/listener.ts'
 import { Program, path } from './helpers/processes.ts'
 import { type RedisServer, startRedis } from './helpers/redis.ts'
-import { START, until } from './helpers/waiting.ts'
+import { PATIENCE, START, until } from './helpers/waiting.ts'
 
 function start(t: TestContext, file: string, env: Record<string, string>): Program {
   return new Program(t, process.execPath, ['--import', 'tsx', path(`example/jobs/${file}`)], { env })
@@ -31,7 +31,7 @@ test('jobs: accepted at once, done by a worker, and heard once although attempts
 }, async t => {
   const redis = await startRedis(t)
   const { server, url } = await startServer(t, redis)
-  const publisher = createPublisher({ redis: redis.url })
+  const publisher = createPublisher({ redis: redis.url, publishTimeout: PATIENCE })
   t.after(() => publisher.end())
   const ann = await listenTo(t, `${url}?user=ann`)
   const bob = await listenTo(t, `${url}?user=bob`)

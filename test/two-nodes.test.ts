@@ -15,8 +15,9 @@ let publisher: ScriptPublisher
 
 before(async () => {
   redis = await startRedis(all)
-  nodes = await Promise.all([startNode(all, redis.url), startNode(all, redis.url)])
   // Patient, so that a receipt is complete however long the other processes take.
+  const patient = { PUBLISH_TIMEOUT: `${PATIENCE}` }
+  nodes = await Promise.all([startNode(all, redis.url, patient), startNode(all, redis.url, patient)])
   publisher = createPublisher({ redis: redis.url, publishTimeout: PATIENCE })
   all.after(() => publisher.end())
 })

@@ -81,7 +81,7 @@ export class Program {
   readonly lines: string[] = []
   readonly process: ChildProcess
   readonly exited: Promise<number | null>
-  /** After `exited`: all that it has said has been read. */
+  /** Behind the last line: the process may have exited while its lines are still in the pipe. */
   readonly #closed: Promise<number | null>
   readonly #waiting = new Set<(line: string) => void>()
 

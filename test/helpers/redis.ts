@@ -1,7 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { randomInt } from 'node:crypto'
+import { createSocket } from 'node:dgram'
 import { mkdtempSync, rmSync } from 'node:fs'
-import { createServer, type Server } from 'node:net'
+import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Redis } from 'ioredis'
@@ -30,64 +31,50 @@ interface Cleanup {
 /** Below what systems give to whoever wants just any port, so that a free one stays free, also while its server is away. */
 const PORTS = { from: 15_000, to: 30_000 }
 
-/** Ports that a process takes at once. It listens at the first of them until it ends: test files run beside one another. */
-const SHARE = 50
-
-/** What is left of the last share. */
-const own = { next: 0, end: 0 }
-let taking: Promise<void> | undefined
-
-/**
- * A port that is free and that nobody else is given: one that only was free a moment ago may go to another server, of this
- * file or of one that runs beside it, before the first one listens there.
- */
+/** A port of nobody, and nobody else is given it as long as this process lives. */
 export async function freePort(): Promise<number> {
-  for (let attempt = 0; attempt < 1000; attempt++) {
-    if (own.next === own.end) {
-      taking ??= takeShare()
-      await taking
-      continue
-    }
-    const port = own.next++
-    const server = await listening(port)
-    if (!server) continue
-    server.close()
-    await once(server, 'close')
-    return port
+  for (let attempt = 0; attempt < 100; attempt++) {
+    const port = randomInt(PORTS.from, PORTS.to)
+    if ((await reserve(port)) && (await isFree(port))) return port
   }
   throw new Error(`no port from ${PORTS.from} to ${PORTS.to} is free`)
 }
 
-async function takeShare(): Promise<void> {
-  const first = PORTS.from + SHARE * randomInt((PORTS.to - PORTS.from) / SHARE)
-  const mark = await listening(first)
-  taking = undefined
-  if (!mark) return
-  mark.unref()
-  Object.assign(own, { next: first + 1, end: first + SHARE })
+/** Two programs that look at the same time would find the same one. UDP, which nobody speaks here, is where they meet. */
+async function reserve(port: number): Promise<boolean> {
+  const mark = createSocket('udp4')
+  mark.bind(port, '127.0.0.1')
+  if (await succeeds(once(mark, 'listening'))) return Boolean(mark.unref())
+  mark.close()
+  return false
 }
 
-/** Undefined if somebody else has the port. */
-async function listening(port: number): Promise<Server | undefined> {
+async function isFree(port: number): Promise<boolean> {
   const server = createServer().listen(port, '127.0.0.1')
-  return once(server, 'listening').then(
-    () => server,
-    () => undefined,
-  )
+  if (!(await succeeds(once(server, 'listening')))) return false
+  server.close()
+  await once(server, 'close')
+  return true
 }
+
+const succeeds = (happening: Promise<unknown>): Promise<boolean> =>
+  happening.then(
+    () => true,
+    () => false,
+  )
 
 /** Starts a Redis that ends with the test `t`. `isDown` gives the port and leaves the server for `start()`. */
 export async function startRedis(
   t: Cleanup,
   options: { isDown?: boolean; args?: string[] } = {},
 ): Promise<RedisServer> {
-  const server = new Started(await freePort(), options.args ?? [])
+  const server = new Server(await freePort(), options.args ?? [])
   t.after(() => server.stop())
   if (!options.isDown) await server.start()
   return server
 }
 
-class Started implements RedisServer {
+class Server implements RedisServer {
   readonly port: number
   readonly #args: readonly string[]
   readonly #folder = mkdtempSync(join(tmpdir(), 'push-redis-'))

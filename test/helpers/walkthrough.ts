@@ -208,6 +208,7 @@ export class Walkthrough {
     const [, script] = /<script type="module">([\s\S]*)<\/script>/.exec(code) ?? []
     assert.ok(script, code)
     const context = await this.#reader.browser.newContext()
+    context.setDefaultTimeout(PATIENCE)
     const page = await context.newPage()
     for (const [url, command] of Object.entries(this.#reader.answers ?? {})) {
       await page.route(url, async route => {

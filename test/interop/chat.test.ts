@@ -5,6 +5,7 @@ import { startNginx } from '../helpers/nginx.ts'
 import { cleanups, Program, path } from '../helpers/processes.ts'
 import { findProgram } from '../helpers/programs.ts'
 import { freePort, type RedisServer, startRedis } from '../helpers/redis.ts'
+import { START } from '../helpers/waiting.ts'
 
 const FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-background-networking', '--no-first-run', '--disable-quic']
 
@@ -14,7 +15,7 @@ let browser: Browser
 
 before(async () => {
   redis = await startRedis(all)
-  browser = await chromium.launch({ executablePath: findProgram('chromium')!, args: FLAGS })
+  browser = await chromium.launch({ executablePath: findProgram('chromium')!, args: FLAGS, timeout: START })
   all.after(() => browser.close())
 })
 after(() => all.end())
@@ -26,6 +27,7 @@ function startChat(t: TestContext, port: number): Program {
 
 async function open(t: TestContext, origin: string, name: string): Promise<Page> {
   const context = await browser.newContext()
+  context.setDefaultTimeout(START)
   t.after(() => context.close())
   const page = await context.newPage()
   await page.goto(`${origin}/?name=${name}`)
@@ -47,7 +49,7 @@ async function say(page: Page, text: string): Promise<void> {
 test('a chat: three tabs on two nodes write, type, come, go and lose a node', { timeout: 300_000 }, async t => {
   const ports = [await freePort(), await freePort()]
   const programs = ports.map(port => startChat(t, port))
-  for (const program of programs) await program.line(/\?name=ann/)
+  for (const program of programs) await program.line(/\?name=ann/, START)
   const { origin } = await startNginx(t, ports)
   const ann = await open(t, `http://127.0.0.1:${ports[0]}`, 'ann')
   const bob = await open(t, `http://127.0.0.1:${ports[1]}`, 'bob')
@@ -71,7 +73,7 @@ test('a chat: three tabs on two nodes write, type, come, go and lose a node', { 
 
   await programs[1]!.stop('SIGKILL')
   // Bob has no other node, so he leaves; whoever came through nginx is let in by the other one.
-  await ann.locator('#members li', { hasText: 'bob' }).waitFor({ state: 'detached', timeout: 60_000 })
+  await ann.locator('#members li', { hasText: 'bob' }).waitFor({ state: 'detached' })
   await isOpen(carl)
   await sees(ann, 'carl')
   startChat(t, ports[1]!)
@@ -83,7 +85,7 @@ test('a chat: three tabs on two nodes write, type, come, go and lose a node', { 
 
 test('the chat fits a phone and a screen', { timeout: 240_000 }, async t => {
   const port = await freePort()
-  await startChat(t, port).line(/\?name=ann/)
+  await startChat(t, port).line(/\?name=ann/, START)
   for (const [width, height] of [
     [1280, 844],
     [390, 844],
@@ -124,7 +126,7 @@ async function startPhpChat(t: TestContext) {
         env: { ...settings, PORT: String(port) },
       }),
   )
-  for (const node of nodes) await node.line(/Server listening/)
+  for (const node of nodes) await node.line(/Server listening/, START)
   const edit = (conf: string) => {
     const at = conf.indexOf('location / {')
     assert.ok(at > 0)
@@ -136,6 +138,7 @@ async function startPhpChat(t: TestContext) {
 
 async function openPhpChat(t: TestContext, origin: string, name: string): Promise<Page> {
   const context = await browser.newContext()
+  context.setDefaultTimeout(START)
   t.after(() => context.close())
   const page = await context.newPage()
   await page.goto(`${origin}/?name=${name}`)
@@ -148,12 +151,13 @@ test('the same chat with all decisions in PHP: three tabs, two nodes, one of whi
 }, async t => {
   const { origin, nodes } = await startPhpChat(t)
   const stranger = await (await browser.newContext()).newPage()
+  stranger.setDefaultTimeout(START)
   t.after(() => stranger.context().close())
   await stranger.goto(origin)
   await stranger.locator('#state', { hasText: 'log in first' }).waitFor()
 
   const pages = await Promise.all(['ann', 'bob', 'carl'].map(name => openPhpChat(t, origin, name)))
-  const here = (page: Page, names: string) => page.locator('#members', { hasText: names }).waitFor({ timeout: 60_000 })
+  const here = (page: Page, names: string) => page.locator('#members', { hasText: names }).waitFor()
   const said = (page: Page, text: string) => page.locator('#log li', { hasText: text }).waitFor()
   const write = async (page: Page, text: string) => {
     await page.getByRole('textbox', { name: 'Message' }).fill(text)
@@ -167,7 +171,7 @@ test('the same chat with all decisions in PHP: three tabs, two nodes, one of whi
 
   await nodes[0]!.stop('SIGKILL')
   await write(pages[2]!, 'still here').catch(() => {})
-  for (const page of pages) await page.locator('#state', { hasText: 'open' }).waitFor({ timeout: 60_000 })
+  for (const page of pages) await page.locator('#state', { hasText: 'open' }).waitFor()
   for (const page of pages) await here(page, 'ann, bob, carl')
   await write(pages[0]!, 'after the fall')
   for (const page of pages) await said(page, 'after the fall')

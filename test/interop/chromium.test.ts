@@ -7,7 +7,7 @@ import { startNginx } from '../helpers/nginx.ts'
 import { cleanups, Program, path, run, startInteropNode } from '../helpers/processes.ts'
 import { findProgram } from '../helpers/programs.ts'
 import { freePort, type RedisServer, startRedis } from '../helpers/redis.ts'
-import { within } from '../helpers/waiting.ts'
+import { PATIENCE, START, within } from '../helpers/waiting.ts'
 
 const BURST = 5000
 const BATCH = 1000
@@ -34,16 +34,17 @@ let publisher: ScriptPublisher
 
 before(async () => {
   redis = await startRedis(all)
-  publisher = createPublisher({ redis: redis.url })
+  publisher = createPublisher({ redis: redis.url, publishTimeout: PATIENCE })
   all.after(() => publisher.end())
   const executablePath = findProgram('chromium')!
-  browser = await chromium.launch({ executablePath, args: [...FLAGS, '--disable-sync'] })
+  browser = await chromium.launch({ executablePath, args: [...FLAGS, '--disable-sync'], timeout: START })
   all.after(() => browser.close())
 })
 after(() => all.end())
 
 async function openContext(t: TestContext): Promise<BrowserContext> {
   const context = await browser.newContext({ ignoreHTTPSErrors: true })
+  context.setDefaultTimeout(START)
   t.after(() => context.close())
   return context
 }
@@ -72,7 +73,7 @@ async function order(customer: string, note: string, nodes = 1): Promise<void> {
 test('two tabs show the order of a PHP script, and come back by themselves when the node restarts', async t => {
   const port = await freePort()
   const program = startExample(t, port)
-  await program.line(/\?user=alice/)
+  await program.line(/\?user=alice/, START)
   const context = await openContext(t)
   const tabs = [await context.newPage(), await context.newPage()]
   for (const tab of tabs) {
@@ -93,7 +94,7 @@ test('two tabs show the order of a PHP script, and come back by themselves when 
 test('two tabs behind nginx, each on a node of its own: nothing changes, also when one node is killed', async t => {
   const ports = [await freePort(), await freePort()]
   const programs = ports.map(port => startExample(t, port))
-  for (const program of programs) await program.line(/\?user=alice/)
+  for (const program of programs) await program.line(/\?user=alice/, START)
   const nginx = await startNginx(t, ports)
   const context = await openContext(t)
   const tabs: Page[] = []
@@ -156,7 +157,7 @@ test('a plain WebSocket is told by close code what a browser hides of HTTP', asy
 
 test('the example page says why it stays closed', async t => {
   const port = await freePort()
-  await startExample(t, port).line(/\?user=alice/)
+  await startExample(t, port).line(/\?user=alice/, START)
   const page = await (await openContext(t)).newPage()
   await page.goto(`http://127.0.0.1:${port}/?user=no%20name`)
   await isIn(page, 'closed')
@@ -173,7 +174,7 @@ const SCREENS = { 'a screen of 1280 x 844': [1280, 844], 'a phone': [390, 844] }
 for (const [screen, [width, height]] of Object.entries(SCREENS)) {
   test(`the example page shows messages first, and every line in full: ${screen}`, async t => {
     const port = await freePort()
-    await startExample(t, port).line(/\?user=alice/)
+    await startExample(t, port).line(/\?user=alice/, START)
     const page = await (await openContext(t)).newPage()
     await page.setViewportSize({ width, height })
     await page.goto(`http://127.0.0.1:${port}/?user=alice`)
@@ -201,7 +202,7 @@ for (const [screen, [width, height]] of Object.entries(SCREENS)) {
 test('the example page is honest about a server that is killed, comes back, or does not answer', async t => {
   const port = await freePort()
   const program = startExample(t, port)
-  await program.line(/\?user=alice/)
+  await program.line(/\?user=alice/, START)
   const page = await (await openContext(t)).newPage()
   await page.goto(`http://127.0.0.1:${port}/?user=alice`)
   const says = (text: string) => page.locator('#state', { hasText: text }).waitFor()

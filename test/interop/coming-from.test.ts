@@ -6,7 +6,7 @@ import { type Browser, chromium } from 'playwright-core'
 import { cleanups, Program, path, run, temporaryFolder } from '../helpers/processes.ts'
 import { findProgram } from '../helpers/programs.ts'
 import { freePort, type RedisServer, startRedis } from '../helpers/redis.ts'
-import { until } from '../helpers/waiting.ts'
+import { START, until } from '../helpers/waiting.ts'
 import { type Section, sectionsOf, Walkthrough } from '../helpers/walkthrough.ts'
 
 /**
@@ -46,7 +46,7 @@ const all = cleanups()
 let browser: Browser
 
 before(async () => {
-  browser = await chromium.launch({ executablePath: findProgram('chromium')!, args: FLAGS })
+  browser = await chromium.launch({ executablePath: findProgram('chromium')!, args: FLAGS, timeout: START })
   all.after(() => browser.close())
 })
 after(() => all.end())

@@ -41,7 +41,7 @@ before(async () => {
   all.after(() => server.close())
   await once(server, 'listening')
   origin = `http://127.0.0.1:${(server.address() as { port: number }).port}`
-  browser = await chromium.launch({ executablePath: findProgram('chromium')!, args: FLAGS })
+  browser = await chromium.launch({ executablePath: findProgram('chromium')!, args: FLAGS, timeout: START })
   all.after(() => browser.close())
 })
 after(() => all.end())
@@ -54,6 +54,7 @@ async function npm(...args: string[]): Promise<void> {
 /** A reader with a window this wide, and what the browser asked for and complained of. */
 async function openReader(t: TestContext, width: number, colorScheme: 'light' | 'dark' = 'light') {
   const context = await browser.newContext({ viewport: { width, height: 800 }, colorScheme })
+  context.setDefaultTimeout(START)
   t.after(() => context.close())
   const page = await context.newPage()
   const said: string[] = []

@@ -5,7 +5,7 @@ import { startHaProxy } from '../helpers/haproxy.ts'
 import { type Listener, listenTo } from '../helpers/listener.ts'
 import { cleanups, startInteropNode } from '../helpers/processes.ts'
 import { type RedisServer, startRedis } from '../helpers/redis.ts'
-import { until } from '../helpers/waiting.ts'
+import { PATIENCE, until } from '../helpers/waiting.ts'
 
 const all = cleanups()
 let redis: RedisServer
@@ -13,7 +13,7 @@ let publisher: ScriptPublisher
 
 before(async () => {
   redis = await startRedis(all)
-  publisher = createPublisher({ redis: redis.url })
+  publisher = createPublisher({ redis: redis.url, publishTimeout: PATIENCE })
   all.after(() => publisher.end())
 })
 after(() => all.end())

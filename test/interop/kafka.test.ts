@@ -162,7 +162,7 @@ test('what is refused goes to the dead letter topic, and the partition goes on',
     [secret.headers['push-code'], secret.headers['push-topic'], secret.headers['push-offset']],
     ['PUSH_ERR_FORBIDDEN', topic, '2'],
   )
-  assert.equal(await road.counted('dead_letters_total'), 2)
+  await until(async () => (await road.counted('dead_letters_total')) === 2, 'two dead letters')
 })
 
 test('without a dead letter topic what is refused is counted, told and passed over', async t => {
@@ -191,7 +191,8 @@ test('while Redis is away messages stay in Kafka, and afterwards all come in the
   await own.start()
   await hasAll(listener, 55)
   assert.deepEqual(numbersOf(listener), range(0, 55))
-  assert.equal((await road.status()).problem, undefined)
+  // A client may have the last message before the node knows that it was published.
+  await isOpen(road)
 })
 
 test('two nodes share the partitions; one is killed, and clients see each message once and in order', async t => {

@@ -220,9 +220,10 @@ test('over the push API, where PHP does not reach Redis', async t => {
 })
 
 test('Chromium: a page of Laravel with two lines changed', async t => {
-  const browser = await chromium.launch({ executablePath: findProgram('chromium')!, args: FLAGS })
+  const browser = await chromium.launch({ executablePath: findProgram('chromium')!, args: FLAGS, timeout: START })
   t.after(() => browser.close())
   const page = await (await browser.newContext()).newPage()
+  page.setDefaultTimeout(START)
   await page.goto(`${shop.origin}/login/42`)
   await page.goto(`${shop.origin}/page`)
   const said = () => page.evaluate('said') as Promise<string[]>

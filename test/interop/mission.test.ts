@@ -7,7 +7,7 @@ import { type Nginx, startNginx } from '../helpers/nginx.ts'
 import { API_KEY, type Cleanup, path, run, startInteropNode } from '../helpers/processes.ts'
 import { findProgram } from '../helpers/programs.ts'
 import { startRedis } from '../helpers/redis.ts'
-import { within } from '../helpers/waiting.ts'
+import { PATIENCE, START, within } from '../helpers/waiting.ts'
 
 const CLIENTS = 200
 const USERS = 10
@@ -80,10 +80,10 @@ async function publishAll(redisPort: number, nginx: Nginx, first: number, count:
   const plan = [String(first), String(count), TOPICS.join(',')]
   const script = (name: string) => path(`test/interop/publishers/publish.${name}`)
   const programs = [
-    run(process.execPath, ['--import', 'tsx', script('ts'), String(redisPort), 'node', ...plan]),
-    run('php', [script('php'), String(redisPort), 'php', ...plan]),
-    run(python, [script('py'), String(redisPort), 'python', ...plan]),
-    run('redis-cli', ['-p', String(redisPort)], { input: commands('redis-cli', first, count) }),
+    run(process.execPath, ['--import', 'tsx', script('ts'), String(redisPort), 'node', ...plan], {}, START),
+    run('php', [script('php'), String(redisPort), 'php', ...plan], {}, START),
+    run(python, [script('py'), String(redisPort), 'python', ...plan], {}, START),
+    run('redis-cli', ['-p', String(redisPort)], { input: commands('redis-cli', first, count) }, START),
   ]
   const [finished] = await Promise.all([Promise.all(programs), publishOverHttp('http', nginx, first, count)])
   for (const { code, stderr } of finished) assert.equal(code, 0, stderr)
@@ -122,7 +122,7 @@ test('200 clients over two nodes get from five publishers exactly what their top
   const redis = await startRedis(t)
   const [one, two] = await Promise.all([startInteropNode(t, redis.url), startInteropNode(t, redis.url)])
   const nginx = await startNginx(t, [one.port, two.port])
-  const publisher = createPublisher({ redis: redis.url })
+  const publisher = createPublisher({ redis: redis.url, publishTimeout: PATIENCE })
   t.after(() => publisher.end())
 
   const members = range(CLIENTS).map(index => new Member(t, nginx, index))

@@ -11,7 +11,7 @@ import { type NginxOptions, startNginx } from '../helpers/nginx.ts'
 import { API_KEY, cleanups, type InteropNode, startInteropNode } from '../helpers/processes.ts'
 import { type RedisServer, startRedis } from '../helpers/redis.ts'
 import { commands } from '../helpers/terminal.ts'
-import { until, within } from '../helpers/waiting.ts'
+import { PATIENCE, until, within } from '../helpers/waiting.ts'
 
 const all = cleanups()
 let redis: RedisServer
@@ -24,7 +24,7 @@ const startNode = (t: Parameters<typeof startInteropNode>[0], env = {}) =>
 before(async () => {
   redis = await startRedis(all)
   nodes = await Promise.all([startNode(all), startNode(all)])
-  publisher = createPublisher({ redis: redis.url })
+  publisher = createPublisher({ redis: redis.url, publishTimeout: PATIENCE })
   all.after(() => publisher.end())
 })
 after(() => all.end())
@@ -148,17 +148,16 @@ test('a node that is shutting down leaves no upgrade without an answer, and ends
 })
 
 test('pings carry a quiet connection past proxy_read_timeout', async t => {
-  const quick = await startNode(t, { HEARTBEAT: '200,5000' })
-  const edit = (conf: string) =>
-    conf.replace('proxy_connect_timeout', 'proxy_read_timeout 1500ms; proxy_connect_timeout')
+  const quick = await startNode(t, { HEARTBEAT: '200,30000' })
+  const edit = (conf: string) => conf.replace('proxy_connect_timeout', 'proxy_read_timeout 5s; proxy_connect_timeout')
   const lively = await proxy(t, { edit }, [quick, quick])
   const listener = await listenTo(t, lively.url, browser(lively.origin))
-  // Of these 2.4 s at least, the client says nothing.
-  await listener.until(() => listener.pings >= 12, '12 pings')
+  // Of these 6 s at least, the client says nothing.
+  await listener.until(() => listener.pings >= 30, '30 pings')
   listener.send('ping', 'still here', 1)
   assert.equal((await listener.next('pong')).payload, 'still here')
 
-  // The same nginx would have cut it: nodes that ping after 25 s are too late for 1.5 s.
+  // The same nginx would have cut it: nodes that ping after 25 s are too late for 5 s.
   const slow = await proxy(t, { edit })
   const cut = await listenTo(t, slow.url, browser(slow.origin))
   assert.equal((await cut.closed).code, 1006)

@@ -30,7 +30,7 @@ let node: InteropNode
 
 before(async () => {
   redis = await startRedis(all)
-  browser = await chromium.launch({ executablePath: findProgram('chromium')!, args: FLAGS })
+  browser = await chromium.launch({ executablePath: findProgram('chromium')!, args: FLAGS, timeout: START })
   all.after(() => browser.close())
   node = await startInteropNode(all, redis.url, { PAGE: '1', HEARTBEAT: '3600000,3600000' })
 })
@@ -38,6 +38,7 @@ after(() => all.end())
 
 async function emptyPage(t: TestContext, colorScheme: 'light' | 'dark', width: number): Promise<Page> {
   const context = await browser.newContext({ viewport: { width, height: 800 }, colorScheme })
+  context.setDefaultTimeout(START)
   t.after(() => context.close())
   return context.newPage()
 }

@@ -7,6 +7,7 @@ import { listenTo } from '../helpers/listener.ts'
 import { cleanups, startInteropNode } from '../helpers/processes.ts'
 import { findProgram } from '../helpers/programs.ts'
 import { type RedisServer, startRedis } from '../helpers/redis.ts'
+import { START } from '../helpers/waiting.ts'
 
 const FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-background-networking', '--no-first-run', '--disable-sync']
 const LIMITED = 'a-key-that-may-only-publish'
@@ -24,7 +25,7 @@ let browser: Browser
 
 before(async () => {
   redis = await startRedis(all)
-  browser = await chromium.launch({ executablePath: findProgram('chromium')!, args: FLAGS })
+  browser = await chromium.launch({ executablePath: findProgram('chromium')!, args: FLAGS, timeout: START })
   all.after(() => browser.close())
 })
 after(() => all.end())
@@ -32,6 +33,7 @@ after(() => all.end())
 /** The page of a node, and what the browser did and said meanwhile. */
 async function openPage(t: TestContext, port: number, viewport = { width: 1280, height: 800 }) {
   const context = await browser.newContext({ viewport })
+  context.setDefaultTimeout(START)
   t.after(() => context.close())
   const page = await context.newPage()
   const urls: string[] = []

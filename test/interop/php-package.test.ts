@@ -120,7 +120,7 @@ for (const [index, name] of Object.keys(PUBLISHERS).entries()) {
     await php(
       name,
       // Presence is written behind the welcome.
-      `for ($i = 0; $i < 500 && !$publisher->user('${id}')['online']; $i++) usleep(10000);
+      `for ($i = 0; $i < 3000 && !$publisher->user('${id}')['online']; $i++) usleep(10000);
       echo json_encode($publisher->user('${id}')['online'] ?: throw new Exception('not online'));`,
     )
     const said = await php<Record<string, never>>(

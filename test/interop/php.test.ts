@@ -217,7 +217,7 @@ test('wrong JSON from PHP is counted, noted, told by receipt where it can be, an
     $send(json_encode(['type' => 'notice', 'payload' => str_repeat('x', 262144)]));
     $send(json_encode(['type' => 'order', 'payload' => ['id' => 5], 'receipt' => 'fine']));
     foreach (['typo-in-type', 'no-type', 'typo', 'list', 'fine'] as $token) {
-        $answer = json_decode($redis->blPop(["push:receipt:$token"], 5)[1], true);
+        $answer = json_decode($redis->blPop(["push:receipt:$token"], 50)[1], true);
         echo $token, ' ', $answer['delivered'], ' ', $answer['rejected']['reason'] ?? 'accepted', "\\n";
     }`)
   assert.equal(stderr, '')

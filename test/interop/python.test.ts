@@ -5,7 +5,7 @@ import { listenTo } from '../helpers/listener.ts'
 import { cleanups, Program, path, run, startInteropNode } from '../helpers/processes.ts'
 import { findProgram } from '../helpers/programs.ts'
 import { type RedisServer, startRedis } from '../helpers/redis.ts'
-import { within } from '../helpers/waiting.ts'
+import { PATIENCE, within } from '../helpers/waiting.ts'
 
 const BURST = 5000
 const BATCH = 1000
@@ -91,7 +91,7 @@ for (const [name, env] of [
     const node = await startInteropNode(t, redis.url, env)
     const listener = new Program(t, python, [listenScript, `${node.url}/burst`])
     await listener.line(/"welcome"/)
-    const publisher = createPublisher({ redis: redis.url })
+    const publisher = createPublisher({ redis: redis.url, publishTimeout: PATIENCE })
     t.after(() => publisher.end())
     const requests = Array.from({ length: BURST }, (_, n) => ({
       to: 'channel:burst',

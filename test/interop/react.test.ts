@@ -10,7 +10,7 @@ import { listenTo } from '../helpers/listener.ts'
 import { cleanups, path, run, startInteropNode, temporaryFolder } from '../helpers/processes.ts'
 import { findProgram } from '../helpers/programs.ts'
 import { freePort, type RedisServer, startRedis } from '../helpers/redis.ts'
-import { Inbox, START, until, within } from '../helpers/waiting.ts'
+import { Inbox, PATIENCE, START, until, within } from '../helpers/waiting.ts'
 
 const FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-background-networking', '--no-first-run', '--disable-sync']
 const ROOM = 'channel:room'
@@ -42,9 +42,9 @@ before(async () => {
     )
   }
   redis = await startRedis(all)
-  publisher = createPublisher({ redis: redis.url })
+  publisher = createPublisher({ redis: redis.url, publishTimeout: PATIENCE })
   all.after(() => publisher.end())
-  browser = await chromium.launch({ executablePath: findProgram('chromium')!, args: FLAGS })
+  browser = await chromium.launch({ executablePath: findProgram('chromium')!, args: FLAGS, timeout: START })
   all.after(() => browser.close())
 })
 after(() => all.end())
@@ -73,6 +73,7 @@ interface Sent {
 /** The page of a node, what it sends, its streams, and what it says on the console. */
 async function openPage(t: TestContext, origin: string, query = '') {
   const context = await browser.newContext()
+  context.setDefaultTimeout(START)
   t.after(() => context.close())
   const page = await context.newPage()
   const said: string[] = []

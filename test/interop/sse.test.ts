@@ -11,7 +11,7 @@ import { startNginx } from '../helpers/nginx.ts'
 import { API_KEY, cleanups, Program, path, startInteropNode } from '../helpers/processes.ts'
 import { findProgram } from '../helpers/programs.ts'
 import { type RedisServer, startRedis } from '../helpers/redis.ts'
-import { Inbox, until } from '../helpers/waiting.ts'
+import { Inbox, PATIENCE, START, until } from '../helpers/waiting.ts'
 
 const FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-background-networking', '--no-first-run', '--disable-quic']
 const KEPT = 'channel:kept'
@@ -56,9 +56,13 @@ let publisher: ScriptPublisher
 
 before(async () => {
   redis = await startRedis(all)
-  publisher = createPublisher({ redis: redis.url })
+  publisher = createPublisher({ redis: redis.url, publishTimeout: PATIENCE })
   all.after(() => publisher.end())
-  browser = await chromium.launch({ executablePath: findProgram('chromium')!, args: [...FLAGS, '--disable-sync'] })
+  browser = await chromium.launch({
+    executablePath: findProgram('chromium')!,
+    args: [...FLAGS, '--disable-sync'],
+    timeout: START,
+  })
   all.after(() => browser.close())
 })
 after(() => all.end())
@@ -67,6 +71,7 @@ const record = (payload: unknown) => publisher.publish(KEPT, { type: 'n', payloa
 
 async function openPage(t: TestContext, origin: string): Promise<Page> {
   const page = await browser.newPage()
+  page.setDefaultTimeout(START)
   t.after(() => page.close())
   await page.goto(`${origin}/page`)
   return page
@@ -212,6 +217,7 @@ test('Chromium: a page of another origin asks first, and gets the stream if it m
   ] as const) {
     const { app, port } = await buildPush(t, { sse: true, origins: [...origins] })
     const page = await browser.newPage()
+    page.setDefaultTimeout(START)
     t.after(() => page.close())
     const methods: string[] = []
     page.on('request', request => request.url().includes('/-/events') && methods.push(request.method()))

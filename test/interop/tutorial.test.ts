@@ -28,7 +28,7 @@ before(async () => {
   redis = await startRedis(all)
   for (const port of PORTS) ports.set(port, await freePort())
   ports.set('6379', redis.port)
-  browser = await chromium.launch({ executablePath: findProgram('chromium')!, args: FLAGS })
+  browser = await chromium.launch({ executablePath: findProgram('chromium')!, args: FLAGS, timeout: START })
   all.after(() => browser.close())
   // Without scripts: test/run.ts has just built what prepack would build.
   const pack = ['pack', '--ignore-scripts', '--json', '--pack-destination', folder]

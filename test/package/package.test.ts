@@ -13,6 +13,9 @@ import { START, until } from '../helpers/waiting.ts'
  * dependencies are the newest that npm gives to an application today, and what only this repository has is missing.
  */
 
+/** Registries and compilers take longer than any program to start. */
+const LONG = 3 * START
+
 const all = cleanups()
 const folder = temporaryFolder(all)
 const inFolder = (name: string) => join(folder, name)
@@ -44,7 +47,7 @@ fastify-push-bridge: kafkaIngress needs kafkajs: npm install kafkajs
 
 /** What a program prints that ends well. */
 async function succeed(command: string, args: readonly string[], cwd = folder): Promise<string> {
-  const { code, stdout, stderr } = await run(command, args, { cwd }, START)
+  const { code, stdout, stderr } = await run(command, args, { cwd }, LONG)
   assert.equal(code, 0, `${command} ${args.join(' ')}\n${stdout}${stderr}`)
   return stdout
 }
@@ -182,7 +185,7 @@ test('the code of the README runs', async t => {
       ({ ok }) => ok,
       () => false,
     )
-  await until(answers, 'the server of the README answers')
+  await until(answers, 'the server of the README answers', START)
   const listener = new Program(t, process.execPath, [inFolder('listener.mjs'), `ws://${origin}/ws?user=42`])
   await listener.line(/^subscribed channel:orders$/)
   const { status } = await fetch(`http://${origin}/orders`, { method: 'POST' })
