@@ -310,9 +310,12 @@ test('before an identity ends the backend is asked again, and what it denies is 
   const hour = 3600_000
   const quick = { heartbeat: { interval: 1000, timeout: 1000 }, expiry: { warn: 2 * hour } }
   const { admit, backend, open, publish } = await setUp(t, quick)
+  const isHeard = inbox<void>('that both are heard')
   const echo = open('42', {
-    admit(channels) {
+    async admit(channels) {
       const isFirst = backend.asked.length === 0
+      // The node asks after a second, whether they are heard or not.
+      if (!isFirst) await isHeard.take()
       if (!isFirst) backend.denied.add('private-goes')
       backend.identity = isFirst ? { issuedAt: Date.now() - 10 * hour, expires: Date.now() + hour } : {}
       return admit('42', channels)
@@ -322,6 +325,7 @@ test('before an identity ends the backend is asked again, and what it denies is 
   const errors = errorsOf(goes)
   await heard(stays, goes)
   const id = echo.socketId()
+  isHeard.put()
   assert.equal((await errors.take()).status, 403)
   await until(async () => (await publish('private-goes', 'n')).delivered === 0, 'it is left')
   assert.equal((await publish('private-stays', 'n')).delivered, 1)
