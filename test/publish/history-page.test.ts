@@ -7,13 +7,15 @@ import { encodeHistory, HistoryReader, parseHistory } from '../../src/publish/hi
 import { SchemaTable } from '../../src/publish/schemas.ts'
 import { buildPush, type TestApp } from '../helpers/app.ts'
 import { startRedis } from '../helpers/redis.ts'
+import { PATIENCE } from '../helpers/waiting.ts'
 
 const history = { 'channel:r*': { size: 10, ttl: 60 } }
 
 type MakeApp = (t: TestContext, options?: Partial<PushBridgeOptions>) => Promise<TestApp>
 
 const onMemory: MakeApp = (t, options) => buildPush(t, { history, ...options })
-const onRedis: MakeApp = async (t, options) => onMemory(t, { redis: (await startRedis(t)).url, ...options })
+const onRedis: MakeApp = async (t, options) =>
+  onMemory(t, { redis: (await startRedis(t)).url, publishTimeout: PATIENCE, ...options })
 
 const numbersOf = ({ messages }: TopicHistory) => messages.map(({ seq }) => seq)
 
