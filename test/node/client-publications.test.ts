@@ -6,7 +6,7 @@ import type { PushBridgeOptions } from '../../src/index.ts'
 import type { TestMessage } from '../../src/testing.ts'
 import { buildPush, openConnection, type TestApp } from '../helpers/app.ts'
 import { startRedis } from '../helpers/redis.ts'
-import { until, within } from '../helpers/waiting.ts'
+import { PATIENCE, until, within } from '../helpers/waiting.ts'
 
 const RULE = { size: 100, ttl: 60 }
 const Text = Type.Object({ text: Type.String({ maxLength: 1000 }) }, { additionalProperties: false })
@@ -31,7 +31,7 @@ type MakeApp = (t: TestContext, options?: Partial<PushBridgeOptions>) => Promise
 const onMemory: MakeApp = (t, options) => buildPush(t, { ...CHAT, ...options })
 const onRedis: MakeApp = async (t, options) => {
   const redis = await startRedis(t)
-  return buildPush(t, { ...CHAT, redis: redis.url, ...options })
+  return buildPush(t, { ...CHAT, redis: redis.url, publishTimeout: PATIENCE, ...options })
 }
 
 type Connection = Awaited<ReturnType<typeof openConnection>>

@@ -49,7 +49,7 @@ test('a client that ignores the close frame does not hold the application up', a
 })
 
 test('during drain.delay the node refuses upgrades and serves those it has', async t => {
-  const { app, port } = await buildPush(t, { drain: { delay: 2500 } })
+  const { app, port } = await buildPush(t, { drain: { delay: 5000 } })
   const connection = await openConnection(app, '/ws?user=1')
   const closing = app.close()
   const refusal = await refusalOf(`ws://127.0.0.1:${port}/ws`)

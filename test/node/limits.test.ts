@@ -5,6 +5,7 @@ import { Type } from 'typebox'
 import { clientHandler, type PushBridgeOptions } from '../../src/index.ts'
 import { buildPush, openConnection, refusalOf } from '../helpers/app.ts'
 import { startRedis } from '../helpers/redis.ts'
+import { PATIENCE } from '../helpers/waiting.ts'
 
 test('limits that share PUSH_ERR_LIMIT each have a text that names them, and a reason of their own', async t => {
   let finish = () => {}
@@ -69,7 +70,7 @@ for (const broker of ['memory', 'Redis'] as const) {
   test(`limits.userTickets, ${broker}: a further ticket ends the oldest of the user, which is counted`, async t => {
     const redis = broker === 'Redis' && (await startRedis(t)).url
     const options = { tickets: true, authenticate: undefined as never, redis, limits: { userTickets: 2 } }
-    const { app, port } = await buildPush(t, options)
+    const { app, port } = await buildPush(t, { ...options, publishTimeout: PATIENCE })
     const other = await app.push.ticket({ user: 'ben' })
     const anonymous = [await app.push.ticket({}), await app.push.ticket({}), await app.push.ticket({})]
     const own: string[] = []

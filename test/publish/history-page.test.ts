@@ -7,13 +7,15 @@ import { encodeHistory, HistoryReader, parseHistory } from '../../src/publish/hi
 import { SchemaTable } from '../../src/publish/schemas.ts'
 import { buildPush, type TestApp } from '../helpers/app.ts'
 import { startRedis } from '../helpers/redis.ts'
+import { PATIENCE, until } from '../helpers/waiting.ts'
 
 const history = { 'channel:r*': { size: 10, ttl: 60 } }
 
 type MakeApp = (t: TestContext, options?: Partial<PushBridgeOptions>) => Promise<TestApp>
 
 const onMemory: MakeApp = (t, options) => buildPush(t, { history, ...options })
-const onRedis: MakeApp = async (t, options) => onMemory(t, { redis: (await startRedis(t)).url, ...options })
+const onRedis: MakeApp = async (t, options) =>
+  onMemory(t, { redis: (await startRedis(t)).url, publishTimeout: PATIENCE, ...options })
 
 const numbersOf = ({ messages }: TopicHistory) => messages.map(({ seq }) => seq)
 
@@ -88,7 +90,12 @@ test('payloads are copied as they were written; what no client gets is left out,
 test('without Redis it fails in bounded time and says why', async t => {
   const redis = await startRedis(t)
   const { push } = (await onMemory(t, { redis: redis.url, publishTimeout: 500 })).app
-  await push.publish('channel:r', { type: 'n' })
+  const isPublished = () =>
+    push.publish('channel:r', { type: 'n' }).then(
+      () => true,
+      () => false,
+    )
+  await until(isPublished, 'it is published')
   await redis.kill()
   await assert.rejects(push.history('channel:r'), { code: /^PUSH_ERR_(BROKER_AWAY|UNCONFIRMED)$/ })
 })

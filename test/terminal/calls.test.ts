@@ -6,7 +6,7 @@ import { table } from '../../src/terminal/table.ts'
 import { buildPush, openConnection } from '../helpers/app.ts'
 import { cleanups, path, run } from '../helpers/processes.ts'
 import { type RedisServer, startRedis } from '../helpers/redis.ts'
-import { START, until } from '../helpers/waiting.ts'
+import { PATIENCE, START, until } from '../helpers/waiting.ts'
 
 const all = cleanups()
 let redis: RedisServer
@@ -25,6 +25,7 @@ async function build(t: TestContext) {
   const { app, port } = await buildPush(t, {
     redis: redis.url,
     redisPrefix,
+    publishTimeout: PATIENCE,
     tickets: true,
     authenticate: ({ query }) => ({ user: (query as { user: string }).user, allow: ['channel:*'] }),
     presence: { users: { grace: 0 }, 'channel:*': { grace: 0 } },
@@ -35,7 +36,7 @@ async function build(t: TestContext) {
     const code = await runCall(
       name!,
       argv.map(part => part.replaceAll('_', ' ')),
-      { flags: {}, open: () => createPublisher({ redis: redis.url, redisPrefix }) },
+      { flags: {}, open: () => createPublisher({ redis: redis.url, redisPrefix, publishTimeout: PATIENCE }) },
       {
         out: text => {
           said.out += text

@@ -17,7 +17,7 @@ import { cleanups } from '../helpers/processes.ts'
 import { findProgram } from '../helpers/programs.ts'
 import { freePort, type RedisServer, startRedis } from '../helpers/redis.ts'
 import { commands } from '../helpers/terminal.ts'
-import { until, within } from '../helpers/waiting.ts'
+import { PATIENCE, until, within } from '../helpers/waiting.ts'
 
 const all = cleanups()
 let redis: RedisServer
@@ -31,7 +31,13 @@ after(() => all.end())
 
 async function build(t: TestContext, options: Partial<PushBridgeOptions> = {}) {
   const redisPrefix = `look${++prefixes}:`
-  const { app, port } = await buildPush(t, { redis: redis.url, redisPrefix, tickets: true, ...options })
+  const { app, port } = await buildPush(t, {
+    redis: redis.url,
+    redisPrefix,
+    publishTimeout: PATIENCE,
+    tickets: true,
+    ...options,
+  })
   return { app, url: `ws://127.0.0.1:${port}/ws`, ...commands({ redis: redis.url, redisPrefix }) }
 }
 

@@ -27,6 +27,7 @@ async function build(t: TestContext, options: Partial<PushBridgeOptions> = {}) {
   const { app, port } = await buildPush(t, {
     redis: redis.url,
     redisPrefix,
+    publishTimeout: PATIENCE,
     tickets: true,
     authenticate: ({ headers }) =>
       headers.authorization === 'Bearer let-me' ? { user: 'me', allow: ['channel:*'] } : null,

@@ -7,7 +7,7 @@ import { buildPush, openConnection, type TestApp } from '../../helpers/app.ts'
 import { startNode } from '../../helpers/nodes.ts'
 import { startRedis } from '../../helpers/redis.ts'
 import { startCluster } from '../../helpers/redis-cluster.ts'
-import { until, within } from '../../helpers/waiting.ts'
+import { PATIENCE, until, within } from '../../helpers/waiting.ts'
 
 interface Told {
   id: string
@@ -52,7 +52,8 @@ function nodeOf(
 
 test('what clients do and send, and what publishers do wrong, is in the stream', async t => {
   const redis = await startRedis(t)
-  const { app } = await nodeOf(t, redis.url, { messages: ['chat.*'], stream: {} })
+  const options = { publishTimeout: PATIENCE }
+  const { app } = await nodeOf(t, redis.url, { messages: ['chat.*'], stream: {} }, options)
   const connection = await openConnection(app, '/ws/a?user=42&token=SECRET')
   connection.send('subscribe', { topic: 'channel:b' }, 1)
   await connection.next('subscribed')
@@ -127,7 +128,8 @@ test('a stream keeps about as many entries as it may, and none for too long', as
   // A stream for each limit: on a slow machine entries would be too old before there are too many.
   const write = async (name: string, limit: object, count: number) => {
     const stream = { name, include: ['message' as const], ...limit }
-    const { app } = await nodeOf(t, redis.url, { messages: ['a'], stream }, { limits: { messages: 100_000 } })
+    const options = { limits: { messages: 100_000 }, publishTimeout: PATIENCE }
+    const { app } = await nodeOf(t, redis.url, { messages: ['a'], stream }, options)
     const connection = await openConnection(app, '/ws')
     for (let n = 0; n < count; n++) {
       connection.send('a', n, n)
@@ -267,6 +269,7 @@ test('in a Cluster each stream is at the master of its slot', async t => {
     t,
     { cluster: cluster.urls },
     { messages: ['*'], stream: { include: ['message'], rules } },
+    { publishTimeout: PATIENCE },
   )
   const connection = await openConnection(app, '/ws?user=1')
   for (const [i, { types }] of rules.entries()) connection.send(types[0]!, i, i)
