@@ -1053,7 +1053,7 @@ test('redis: a Cluster, named by options, by its URL and by a client', async t =
   const hosts = cluster.urls.map(url => url.replace('redis://', ''))
   const other = await buildApp(t, { redis: `redis+cluster://${hosts.join()}` })
   const client = new Cluster(cluster.urls, { lazyConnect: true })
-  const publisher = createPublisher({ redis: client })
+  const publisher = createPublisher({ redis: client, publishTimeout: PATIENCE })
   t.after(() => publisher.end())
   await until(async () => (await app.push.status()).nodes === 1, 'the nodes are there')
   const connections = await Promise.all([app, other].map(node => openConnection(node, '/ws')))
@@ -1090,6 +1090,7 @@ test('redis: sharded pub/sub, by options and by its URL, and from PHP', async t 
   await until(async () => (await app.push.status()).nodes === 1, 'the nodes are there')
   const publisher = createPublisher({
     redis: { cluster: new Cluster(cluster.urls, { lazyConnect: true }), sharded: true },
+    publishTimeout: PATIENCE,
   })
   t.after(() => publisher.end())
   const connections = await Promise.all([app, other].map(node => openConnection(node, '/ws')))

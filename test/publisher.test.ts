@@ -5,12 +5,12 @@ import { createPublisher, type ScriptPublisher } from '../src/publisher.ts'
 import { buildPush, manyRights, openConnection } from './helpers/app.ts'
 import { startRedis } from './helpers/redis.ts'
 import { startCluster } from './helpers/redis-cluster.ts'
-import { until, within } from './helpers/waiting.ts'
+import { PATIENCE, until, within } from './helpers/waiting.ts'
 
 async function buildBoth(t: TestContext) {
   const redis = await startRedis(t)
   const { app } = await buildPush(t, { redis: redis.url, tickets: true })
-  const publisher = createPublisher({ redis: redis.url })
+  const publisher = createPublisher({ redis: redis.url, publishTimeout: PATIENCE })
   t.after(() => publisher.end())
   return { app, publisher, redis }
 }
@@ -74,7 +74,10 @@ test('status says how many nodes there are, and why Redis cannot be reached', as
 test('status: a refusal of Redis is an answer', async t => {
   const redis = await startRedis(t)
   await redis.admin.call('ACL', 'SETUSER', 'limited', 'on', '>secret-of-16-chars', '+ping', '+info', '&*', '~*')
-  const publisher = createPublisher({ redis: `redis://limited:secret-of-16-chars@127.0.0.1:${redis.port}` })
+  const publisher = createPublisher({
+    redis: `redis://limited:secret-of-16-chars@127.0.0.1:${redis.port}`,
+    publishTimeout: PATIENCE,
+  })
   t.after(() => publisher.end())
   const { connected, problem, nodes } = await within(publisher.status(), 'the state without rights')
   assert.deepEqual([connected, nodes], [true, undefined])
@@ -83,7 +86,7 @@ test('status: a refusal of Redis is an answer', async t => {
 
 test('status and tickets in a Cluster', async t => {
   const cluster = await startCluster(t, { masters: 2 })
-  const publisher = createPublisher({ redis: { cluster: cluster.urls } })
+  const publisher = createPublisher({ redis: { cluster: cluster.urls }, publishTimeout: PATIENCE })
   t.after(() => publisher.end())
   assert.deepEqual(await publisher.status(), { broker: 'redis', connected: true, problem: undefined, nodes: 0 })
   assert.match(await publisher.ticket({ user: '1' }), /^[0-9a-f]{48}$/)
@@ -106,7 +109,7 @@ test('a publisher that cannot be made leaves no link behind', async t => {
   const broken = { x: { type: 'string', pattern: '(' } } as never
   assert.throws(() => createPublisher({ redis: redis.url, schemas: broken }), { code: 'PUSH_ERR_OPTIONS' })
   // One that is made later is there: so one that was made before would be too.
-  const publisher = createPublisher({ redis: redis.url, schemas: { x: Type.String() } })
+  const publisher = createPublisher({ redis: redis.url, publishTimeout: PATIENCE, schemas: { x: Type.String() } })
   t.after(() => publisher.end())
   assert.equal((await publisher.status()).connected, true)
   assert.equal(String(await redis.admin.client('LIST')).match(/name=push:publisher/g)?.length, 1)

@@ -52,6 +52,7 @@ function People(): ReactNode {
   return h('p', { id: 'people', 'data-known': isKnown }, `people: ${users.join(',')}`)
 }
 
+/** It stays: whoever comes anew asks again, and over an event stream that is another stream. */
 function Refused(): ReactNode {
   const { state, error } = useChannel('nonsense')
   return h('p', { id: 'refused' }, `${state} ${error?.code ?? ''}`)
@@ -60,7 +61,7 @@ function Refused(): ReactNode {
 function Room(): ReactNode {
   const [isHeard, hear] = useState(true)
   return [
-    ...[Messages, People, Refused].map(Part => h(Part, { key: Part.name })),
+    ...[Messages, People].map(Part => h(Part, { key: Part.name })),
     isHeard && h(Listener, { key: 'Listener' }),
     h('button', { type: 'button', id: 'mute', key: 'mute', onClick: () => hear(false) }, 'mute'),
   ]
@@ -91,6 +92,7 @@ function Page(): ReactNode {
       options: { positions: 'session', ...(isBlocked && { fallback: true, WebSocket: Blocked }) },
     },
     h(State),
+    h(Refused),
     h('button', { type: 'button', id: 'again', onClick: () => setVisit(visit + 1) }, `visit ${visit}`),
     h('button', { type: 'button', id: 'hide', onClick: () => show(!isShown) }, isShown ? 'hide' : 'show'),
     isShown && h(Suspense, { key: visit, fallback: h('p', { id: 'fallback' }, 'loading') }, h(LateRoom)),
