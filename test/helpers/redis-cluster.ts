@@ -30,7 +30,7 @@ const SLOTS = 16_384
 /** Milliseconds without an answer after which the others take a master for dead. */
 const NODE_TIMEOUT = 1000
 /** The same where no replica could take over: a master that had to wait for a core must not stop the whole Cluster. */
-const LONE_TIMEOUT = 5000
+const LONE_TIMEOUT = 15_000
 
 export async function startCluster(
   t: Cleanup,

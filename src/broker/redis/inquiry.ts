@@ -13,6 +13,7 @@ import {
   type NotedRejection,
   type RecordedTopic,
 } from '../inquiry.ts'
+import { within } from '../waiting.ts'
 import type { Command } from './commands.ts'
 import type { Masters } from './masters.ts'
 import { keysOfTopic, type Names } from './names.ts'
@@ -182,16 +183,11 @@ export class RedisInquiry implements Inquiry {
 
   /** One reply or PushError for each command, by the deadline. */
   async #run(key: string, commands: Command[], deadline: number): Promise<unknown[]> {
-    const late = commands.map(() => new errors.BROKER_AWAY('Redis did not answer in time'))
-    const waiting = new AbortController()
-    try {
-      return await Promise.race([
-        this.#masters.run(key, commands, COMMAND_TIMEOUT),
-        sleep(Math.max(0, deadline - performance.now()), late, { signal: waiting.signal }).catch(() => late),
-      ])
-    } finally {
-      waiting.abort()
-    }
+    const replies = await within(
+      Math.max(0, deadline - performance.now()),
+      this.#masters.run(key, commands, COMMAND_TIMEOUT),
+    )
+    return replies ?? commands.map(() => new errors.BROKER_AWAY('Redis did not answer in time'))
   }
 }
 
