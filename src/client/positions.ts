@@ -104,7 +104,7 @@ export class Positions {
 
   /** Reads the topics of a welcome. Returns those whose missed messages must still be asked for. */
   welcomed({ topics, user, features }: Partial<Welcome>, isWanted: (topic: string) => boolean): string[] {
-    this.hasHistory = features?.includes('history') ?? false
+    this.hasHistory = Array.isArray(features) && features.includes('history')
     const isOther = this.owner !== undefined && this.owner !== user
     if (isOther) this.places.delete(`user:${this.owner}`)
     this.owner = user

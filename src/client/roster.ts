@@ -1,5 +1,6 @@
 import type { Member, PresenceMessage } from '../protocol/presence.ts'
 import type { ClientError, Handler, Handlers } from './handlers.ts'
+import { areTexts } from './message.ts'
 
 /** What has changed in a roster. After a reconnect it is the difference to what was known before. */
 export interface RosterChange {
@@ -98,6 +99,8 @@ class TopicRoster implements Roster {
   }
 }
 
+const userOf = (member: unknown): unknown => Object(member).user
+
 const NO_CHANGE: RosterChange = { joined: [], updated: [], left: [] }
 
 function differenceOf(before: ReadonlyMap<string, Member>, next: ReadonlyMap<string, Member>): RosterChange {
@@ -157,8 +160,11 @@ export class Rosters {
 
   /** False if it is no message about who is there. */
   take(message: PresenceMessage): boolean {
-    if (typeof message.topic !== 'string' || typeof message.count !== 'number') return false
-    this.byTopic.get(message.topic)?.take(message)
+    const { topic, count, members, joined, updated, left = [] } = message
+    if (typeof topic !== 'string' || typeof count !== 'number' || !areTexts(left)) return false
+    if (![members, joined, updated].every((list = []) => Array.isArray(list) && areTexts(list.map(userOf))))
+      return false
+    this.byTopic.get(topic)?.take(message)
     return true
   }
 

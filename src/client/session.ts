@@ -6,7 +6,7 @@ import { Dialer } from './dialer.ts'
 import { ClientError, type Handler, Handlers, messageName } from './handlers.ts'
 import { keptPositions } from './kept-positions.ts'
 import { ABNORMAL } from './link.ts'
-import type { Message } from './message.ts'
+import { areTexts, type Message } from './message.ts'
 import type {
   Binary,
   ClientOptions,
@@ -239,7 +239,7 @@ export class PushClient {
         if (!this.connector.isStream) this.credentials.renew()
         return true
       case 'authenticated':
-        for (const topic of payload.unseen ?? []) this.rosters.forget(topic)
+        if (areTexts(payload.unseen)) for (const topic of payload.unseen) this.rosters.forget(topic)
         this.handlers.emit('event authenticated', payload)
         this.requests.get(message.ref)?.resolve(payload)
         return true
@@ -281,7 +281,7 @@ export class PushClient {
   }
 
   private gap(gap: Gap): boolean {
-    if (!Array.isArray(gap.topics)) return false
+    if (!areTexts(gap.topics)) return false
     this.places.lost(gap.topics, gap.positions)
     this.handlers.tell('gap', gap)
     return true

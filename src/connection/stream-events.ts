@@ -63,7 +63,9 @@ function eventOf(frame: Frame, message: unknown): Buffer[] {
 /** A browser's EventSource knows no `reconnect` message: for it, this is when to come back. */
 function retryOf(message: unknown): Buffer {
   const { type, payload } = Object(message) as { type?: unknown; payload?: unknown }
-  return Buffer.from(type === 'reconnect' ? `retry: ${Math.round(Number(Object(payload).after) || 0)}\n` : '')
+  if (type !== 'reconnect') return Buffer.alloc(0)
+  const { after } = Object(payload) as { after?: unknown }
+  return Buffer.from(`retry: ${typeof after === 'number' ? Math.round(after) : 0}\n`)
 }
 
 /** A publisher may have written its JSON in lines. Between its tokens a space is the same, and a string has no such byte. */

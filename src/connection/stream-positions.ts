@@ -19,7 +19,7 @@ export function stepsOf(message: unknown): readonly Step[] {
   if (type === 'welcome')
     return Object.entries(Object(Object(payload).topics)).flatMap(([of, state]) => begun(of, state))
   if (type === 'subscribed') return begun(Object(payload).topic, payload)
-  if (type === 'unsubscribed') return [{ topic: Object(payload).topic, what: 'left' }]
+  if (type === 'unsubscribed') return topicsIn([Object(payload).topic]).map(topic => ({ topic, what: 'left' }))
   if (type === 'gap') return gapsOf(Object(payload))
   if (typeof topic !== 'string' || typeof id !== 'string') return []
   return [{ topic: topic as Topic, what: 'message', id }]
@@ -33,8 +33,12 @@ function begun(topic: string, state: unknown): Step[] {
 }
 
 function gapsOf({ topics, positions }: { topics?: unknown; positions?: unknown }): Step[] {
-  if (!Array.isArray(topics)) return []
-  return topics.map(topic => ({ topic, what: 'gap', id: Object(Object(positions)[topic]).id }))
+  return topicsIn(topics).map(topic => ({ topic, what: 'gap', id: Object(Object(positions)[topic]).id }))
+}
+
+/** An application may send what looks like a message of the node: what is no text is no topic, and may have none. */
+function topicsIn(topics: unknown): Topic[] {
+  return Array.isArray(topics) ? topics.filter((topic): topic is Topic => typeof topic === 'string') : []
 }
 
 /** Where a client is that has read everything that was written to its event stream. */

@@ -632,6 +632,64 @@ test('no sequence of inbound garbage throws', LIMIT, async t => {
   await fc.assert(property, { numRuns: 300 })
 })
 
+/** Has no text, as JSON may have it. */
+const ODD = { toString: 1, valueOf: 1 }
+
+test('whatever stands in the place of what a message of the server has, nothing throws', LIMIT, async t => {
+  t.mock.method(console, 'error', () => {})
+  t.mock.method(console, 'warn', () => {})
+  const room = { topic: 'channel:a', count: 1, anonymous: 0 }
+  const messages: [type: string, payloads: (odd: unknown) => object[]][] = [
+    ['welcome', odd => ['topics', 'heartbeat', 'user', 'features'].map(key => ({ connection: 'c1', [key]: odd }))],
+    [
+      'welcome',
+      odd => [{ connection: 'c1', topics: { all: odd, 'channel:a': { id: odd, seq: odd } }, features: [odd] }],
+    ],
+    ['subscribed', odd => [{ topic: odd }, { topic: 'channel:a', id: odd, seq: odd, recovered: odd, presence: odd }]],
+    ['unsubscribed', odd => [{ topic: odd }]],
+    ['gap', odd => [{ topics: odd }, { topics: [odd] }, { topics: ['all'], positions: odd }]],
+    [
+      'gap',
+      odd => [
+        { topics: [odd], positions: { all: odd } },
+        { topics: ['all'], positions: { all: odd } },
+      ],
+    ],
+    ['reconnect', odd => [{ after: odd }]],
+    [
+      'error',
+      odd => [
+        { code: odd, message: odd },
+        { code: 'x', message: 'x', topic: odd },
+      ],
+    ],
+    ['push.presence', odd => ['members', 'joined', 'updated', 'left'].map(key => ({ ...room, [key]: odd }))],
+    ['push.presence', odd => ['members', 'joined', 'updated', 'left'].map(key => ({ ...room, [key]: [odd] }))],
+    ['push.presence', odd => ['joined', 'updated'].map(key => ({ ...room, [key]: [{ user: odd }] }))],
+    ['push.expiring', odd => [{ expires: odd }]],
+    ['authenticated', odd => [{ unseen: odd }, { unseen: [odd] }]],
+    ['push.published', odd => [{ id: odd }]],
+  ]
+  for (const odd of [ODD, [ODD], {}, null, 1, 'x', true]) {
+    for (const [type, payloads] of messages) {
+      for (const payload of [...payloads(odd), odd]) {
+        const client = connect('ws://a.example/ws', { WebSocket: FakeSocket, topics: ['channel:a'] })
+        client.presence('channel:a')
+        await Promise.resolve()
+        const socket = FakeSocket.made.pop()!
+        const hear = (more: object) => socket.hear(JSON.stringify({ type, payload, ...more }))
+        const isHarmless = () => assert.doesNotThrow(() => hear({}), `${type} ${JSON.stringify(payload)}`)
+        isHarmless()
+        socket.hear('{"type":"welcome","payload":{"connection":"c1","user":null,"topics":{"all":{"id":"i","seq":1}}}}')
+        isHarmless()
+        for (const more of [{ ref: odd }, { topic: odd, id: odd, seq: odd }, { topic: 'all', id: 'x', ack: odd }])
+          hear(more)
+        client.close()
+      }
+    }
+  }
+})
+
 // Topics
 
 test('topics asked for before it is open are subscribed once, when welcomed', LIMIT, async t => {

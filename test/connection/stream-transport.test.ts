@@ -191,10 +191,30 @@ test('what each message of the server does to positions', () => {
     { topic: 'all', what: 'gap', id: undefined },
   ])
   assert.deepEqual(steps('reply', { topic: a, id: 'i' }), [])
+  // A topic has a text, which an object need not have.
+  const odd = { toString: 1, valueOf: 1 }
+  assert.deepEqual(steps('gap', { topics: [odd, a], positions: { [a]: odd } }), [
+    { topic: a, what: 'gap', id: undefined },
+  ])
+  assert.deepEqual(steps('unsubscribed', { topic: odd }), [])
+  assert.equal(
+    String(eventsOf(directSegment(encodeMessage('reconnect', { after: odd }))).bytes).split('\n')[0],
+    'retry: 0',
+  )
 })
 
 test('property: whatever a message looks like, nothing is thrown', () => {
-  const key = fc.constantFrom('type', 'payload', 'topic', 'id', 'topics', 'positions', 'recovered')
+  const key = fc.constantFrom(
+    'type',
+    'payload',
+    'topic',
+    'id',
+    'topics',
+    'positions',
+    'recovered',
+    'toString',
+    'valueOf',
+  )
   const { message } = fc.letrec(tie => ({
     message: fc.oneof(
       { maxDepth: 4 },
