@@ -2,7 +2,7 @@ import type { Broker } from './broker/broker.ts'
 import { checkSource, pubSubOf, type RedisSource, targetOf } from './broker/redis/client.ts'
 import { FIRST_TIMELINE, historyIn } from './broker/redis/history.ts'
 import { RedisInquiry } from './broker/redis/inquiry.ts'
-import type { Masters } from './broker/redis/masters.ts'
+import type { Master, Masters } from './broker/redis/masters.ts'
 import { Names } from './broker/redis/names.ts'
 import { PlainCommands } from './broker/redis/plain-commands.ts'
 import { RedisPresence } from './broker/redis/presence.ts'
@@ -136,7 +136,7 @@ export function createPublisher(options: CreatePublisherOptions): ScriptPublishe
     revoke: target => revoke(target, revocation),
     unsubscribe: (target, topic) => commands.unsubscribe(target, topic),
     ticket: async (identity, ttl) => (await issueTicket(plain, identity, ttl)).token,
-    status: () => statusOf(masters, plain),
+    status: () => statusOf(masters, plain, publishTimeout),
     nodes: query => askNodes(inquiry, query),
     explain: topic => explain(inquiry, topic, it => rules.of(it) !== undefined),
     presence: (topic, query) => readMembers(presence, topic, query),
@@ -159,15 +159,24 @@ function historyOf(
   return { history: read }
 }
 
-async function statusOf(masters: Masters, plain: PlainCommands): Promise<ScriptStatus> {
+async function statusOf(masters: Masters, plain: PlainCommands, timeout: number): Promise<ScriptStatus> {
   const [nodes, error] = await plain.nodes().then(
     count => [count, undefined] as const,
     (reason: Error) => [undefined, reason] as const,
   )
-  // A refusal is an answer too. In a Cluster, the master that was asked may be the only one that is there.
-  const isAnswered = !error || (error.cause as Error | undefined)?.name === 'ReplyError'
-  const connected = isAnswered && masters.isComplete && masters.all.every(({ commands }) => commands.isUp)
+  const connected = isAnswer(error) && masters.isComplete && (await allAnswer(masters, timeout))
   return { broker: 'redis', connected, problem: error?.message, nodes }
+}
+
+/** In a Cluster, the master that was asked for the number of nodes may be the only one that is there, or the first one. */
+async function allAnswer({ all }: Masters, timeout: number): Promise<boolean> {
+  const ping = ({ commands }: Master) => commands.run([['PING']], timeout, { patience: timeout })
+  return (await Promise.all(all.map(ping))).every(([reply]) => isAnswer(reply))
+}
+
+/** A refusal is one too. */
+function isAnswer(reply: unknown): boolean {
+  return !(reply instanceof Error) || (reply.cause as Error | undefined)?.name === 'ReplyError'
 }
 
 function refuseLess(name: string, value: number, least: number): void {

@@ -92,6 +92,20 @@ test('status and tickets in a Cluster', async t => {
   assert.match(await publisher.ticket({ user: '1' }), /^[0-9a-f]{48}$/)
 })
 
+test('the status in a Cluster waits for all masters, of which the last may be slow to let it in', async t => {
+  const cluster = await startCluster(t, { masters: 2 })
+  const asked = await cluster.masterOf('push:nodes')
+  const slow = cluster.masters.find(master => master !== asked)!
+  slow.freeze()
+  t.after(() => slow.thaw())
+  const publisher = createPublisher({ redis: { cluster: [asked.url] }, publishTimeout: PATIENCE })
+  t.after(() => publisher.end())
+  const status = publisher.status()
+  await until(async () => (await asked.admin.info('commandstats')).includes('pubsub|numsub'), 'the first answer')
+  slow.thaw()
+  assert.deepEqual(await status, { broker: 'redis', connected: true, problem: undefined, nodes: 0 })
+})
+
 test('end: the calls that follow are refused at once, and it may be called twice', async t => {
   const { publisher } = await buildBoth(t)
   await publisher.end()
