@@ -314,8 +314,15 @@ test('what is published while a client returns comes once and in its place', LON
     ahead,
   )
   node.proxy.delay = 20
-  const read = async (round: number) => {
+  /** Redis has a second to confirm the topic: on a slow machine who returns may be told a gap, and returns again. */
+  const comeBack = async (): Promise<TestConnection> => {
     const client = await openConnection(node.app, `/ws/r?${since(held.id)}`)
+    if (client.welcome.topics[R]!.recovered !== undefined) return client
+    await client.close()
+    return comeBack()
+  }
+  const read = async (round: number) => {
+    const client = await comeBack()
     const more = 1 + (round % 7) * 10
     for (let i = 0; i < more; i++) {
       const message = await client.next()
