@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { type AddressInfo, createServer, type Socket } from 'node:net'
 import { type TestContext, test } from 'node:test'
+import { LastingLoad } from './bench/lib/lasting.ts'
 import { Meter } from './bench/lib/meter.ts'
 import { Pool } from './bench/lib/pool.ts'
 import { MESSAGE_BYTES, STAMP_BASE } from './bench/lib/stamp.ts'
@@ -86,4 +87,27 @@ test('bench: from when on messages come in the usual time is the first of a hund
   const never = new Meter({ perTopic: { [TOPIC]: 99 }, size: MESSAGE_BYTES, stamped: true, usual: 10_000 }, [[TOPIC]])
   for (let n = 0; n < 99; n++) never.stamp(0, message(n * 1000), 4, n * 1000 + 500)
   assert.equal(never.usualAt, 0)
+})
+
+test('bench: a load that lasts is as many messages as it says, each later than the one before', async () => {
+  const topics = Array.from({ length: 50 }, (_, n) => `user:u${String(n).padStart(5, '0')}`)
+  // Nearly two rounds of its templates.
+  const load = new LastingLoad({ kind: 'bridge', topics, size: MESSAGE_BYTES, rate: 1_000_000, seconds: 0.12 })
+  const perTopic: Record<string, number> = {}
+  let [sent, lastStamp] = [0, 0]
+  const write = (bytes: Buffer) => {
+    const commands = bytes.toString().matchAll(/PUBLISH\r\n\$\d+\r\npush:(\S+)\r\n\$\d+\r\n(.*)\r\n/g)
+    for (const [, topic, envelope] of commands) {
+      const { type, payload } = JSON.parse(envelope!) as { type: string; payload: { t: number } }
+      assert.equal(JSON.stringify({ type, payload, topic }).length, MESSAGE_BYTES)
+      assert.ok(payload.t > lastStamp)
+      lastStamp = payload.t
+      perTopic[topic!] = (perTopic[topic!] ?? 0) + 1
+      sent++
+    }
+  }
+  await load.publish({ write }, () => sent)
+  assert.equal(sent, 120_000)
+  assert.equal(sent, load.total)
+  assert.deepEqual(perTopic, load.perTopic)
 })

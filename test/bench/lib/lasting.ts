@@ -1,4 +1,3 @@
-import type { Socket } from 'node:net'
 import { encodePublish } from './message.ts'
 import type { Kind } from './peers.ts'
 import { micros, STAMP_BASE, STAMP_DIGITS } from './stamp.ts'
@@ -18,6 +17,11 @@ const BLOCK = 2000
 const BLOCKS = 32
 /** Redis may be slower than that: what it has not answered waits in this process. */
 const MOST_UNANSWERED = 50_000
+
+/** What takes the commands: the socket to Redis. */
+interface Sink {
+  write(bytes: Buffer): unknown
+}
 
 interface Template {
   bytes: Buffer
@@ -49,7 +53,7 @@ export class LastingLoad {
   }
 
   /** Writes all of it at the rate, or as fast as Redis answers. What is late is made up for. */
-  async publish(redis: Socket, answered: () => number): Promise<void> {
+  async publish(redis: Sink, answered: () => number): Promise<void> {
     const firstAt = micros()
     let sent = 0
     let lastStamp = 0
