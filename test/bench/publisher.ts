@@ -137,7 +137,7 @@ async function paced({ kind, streams, seconds }: { kind: Kind; streams: Stream[]
 let load: LastingLoad
 
 function plan(lasting: LastingPlan): { perTopic: Record<string, number>; total: number } {
-  load = new LastingLoad(lasting)
+  load = new LastingLoad(lasting, encodePublish)
   linesPerReply = 1
   return { perTopic: load.perTopic, total: load.total }
 }

@@ -1,6 +1,8 @@
-import { encodePublish } from './message.ts'
 import type { Kind } from './peers.ts'
 import { micros, STAMP_BASE, STAMP_DIGITS } from './stamp.ts'
+
+/** The bytes of one PUBLISH whose message has so many bytes, with the digits of STAMP_BASE in it. */
+type Encode = (publication: { kind: Kind; topic: string; size: number; stamp: number }) => Buffer
 
 export interface LastingPlan {
   kind: Kind
@@ -36,7 +38,7 @@ export class LastingLoad {
   readonly #plan: LastingPlan
   readonly #templates: Template[] = []
 
-  constructor(plan: LastingPlan) {
+  constructor(plan: LastingPlan, encode: Encode) {
     this.#plan = plan
     const count = Math.ceil((plan.rate * plan.seconds) / BLOCK)
     this.total = count * BLOCK
@@ -46,7 +48,7 @@ export class LastingLoad {
         seed = (Math.imul(seed, 1_664_525) + 1_013_904_223) >>> 0
         return plan.topics[Math.floor((seed / 2 ** 32) * plan.topics.length)]!
       })
-      this.#templates.push(templateOf(plan, topics))
+      this.#templates.push(templateOf(plan, topics, encode))
       const times = Math.floor(count / BLOCKS) + Number(block < count % BLOCKS)
       for (const topic of topics) this.perTopic[topic] = (this.perTopic[topic] ?? 0) + times
     }
@@ -75,11 +77,11 @@ export class LastingLoad {
   }
 }
 
-function templateOf({ kind, size }: LastingPlan, topics: string[]): Template {
+function templateOf({ kind, size }: LastingPlan, topics: string[], encode: Encode): Template {
   const stamps: number[] = []
   let length = 0
   const commands = topics.map(topic => {
-    const command = encodePublish({ kind, topic, size, stamp: 0 })
+    const command = encode({ kind, topic, size, stamp: 0 })
     const at = command.indexOf(String(STAMP_BASE))
     if (at < 0) throw new Error(`messages of ${kind} hold no digits to write anew`)
     stamps.push(length + at)
