@@ -110,6 +110,7 @@ function watch(run: Run, redis: Redis) {
     most.rss = Math.max(most.rss, rss)
     most.memory = Math.max(most.memory, Number(/^used_memory:(\d+)/m.exec(info)![1]))
   }
+  // Who is too busy to answer is looked at again.
   const timer = setInterval(() => void look().catch(() => {}), LOOK_EVERY)
   return most
 }
