@@ -52,6 +52,7 @@ export class MemoryHistory {
     const mark = nextMark(recorded.head.id, now)
     const position = { id: encodeId(this.#timeline, seq, mark), seq }
     recorded.head = position
+    if (hasExpired(recorded, now)) recorded.entries = []
     recorded.usedAt = now
     recorded.rule = {
       size: Math.max(rule.size, recorded.rule.size),
@@ -85,10 +86,9 @@ export class MemoryHistory {
   }
 
   #trim(recorded: Recorded, now: number): void {
-    const { size, ttl } = recorded.rule
-    const { entries } = recorded
-    let old = Math.max(0, entries.length - size)
-    while (entries[old] && entries[old]!.time < now - ttl * 1000) old++
+    const { entries, rule } = recorded
+    let old = Math.max(0, entries.length - rule.size)
+    while (entries[old] && isOld(entries[old]!, recorded, now)) old++
     if (old > 0) entries.splice(0, old)
     forgetKeys(recorded.once, now)
     forgetKeys(recorded.onceOfClients, now)
@@ -106,7 +106,7 @@ export class MemoryHistory {
   /** Undefined if nothing was recorded. */
   recorded(topic: Topic): { head: Position; size: number } | undefined {
     const recorded = this.#topics.get(topic)
-    return recorded && { head: recorded.head, size: recorded.entries.length }
+    return recorded && { head: recorded.head, size: hasExpired(recorded, this.#now()) ? 0 : recorded.entries.length }
   }
 
   page(topic: Topic, since: string, limits: PageLimits): HistoryPage {
@@ -135,10 +135,18 @@ export class MemoryHistory {
     if (from.seq > recorded.head.seq) return 'history_replaced'
     if (from.seq > 0 && isLater(recorded.start.id, from.id)) return 'history_replaced'
     if (from.seq === recorded.head.seq) return undefined
-    // After a clock that went back, the mark of an entry is later than the time at which it was recorded.
-    if (!first || Math.min(first.time, recorded.usedAt) < now - recorded.rule.ttl * 1000) return 'history_expired'
+    if (!first || hasExpired(recorded, now) || isOld(first, recorded, now)) return 'history_expired'
     return first.position.seq > from.seq + 1 ? 'history_trimmed' : undefined
   }
+}
+
+function isOld(entry: Entry, { rule }: Recorded, now: number): boolean {
+  return entry.time < now - rule.ttl * 1000
+}
+
+/** After a clock that went back, marks are later than the times of recording, and Redis forgets a history as a whole. */
+function hasExpired({ usedAt, rule }: Recorded, now: number): boolean {
+  return usedAt < now - rule.ttl * 1000
 }
 
 function forgetKeys(once: Recorded['once'], now: number): void {
@@ -163,14 +171,14 @@ function pageOf(head: Position, all: readonly Entry[], limits: PageLimits): Hist
 const MAX_NEWEST_BYTES = 1024 * 1024
 
 function newestOf(recorded: Recorded | undefined, count: number, now: number): readonly Entry[] {
-  if (!recorded) return []
-  const { entries, rule } = recorded
+  if (!recorded || hasExpired(recorded, now)) return []
+  const { entries } = recorded
   let first = entries.length
   let bytes = 0
   while (first > 0 && entries.length - first < count) {
-    const { envelope, time } = entries[first - 1]!
-    bytes += envelope.length
-    if (time < now - rule.ttl * 1000 || (first < entries.length && bytes > MAX_NEWEST_BYTES)) break
+    const entry = entries[first - 1]!
+    bytes += entry.envelope.length
+    if (isOld(entry, recorded, now) || (first < entries.length && bytes > MAX_NEWEST_BYTES)) break
     first--
   }
   return entries.slice(first)

@@ -133,7 +133,7 @@ interface Call {
 const STEP: Call = { do: 'page', size: 1, key: undefined, since: 0, count: 1, bytes: 1, length: 0, spoil: '', ms: 1 }
 
 const call = fc.record<Call>({
-  do: fc.constantFrom('append', 'append', 'page', 'page', 'wait'),
+  do: fc.constantFrom('append', 'append', 'page', 'page', 'newest', 'wait'),
   size: fc.integer({ min: 1, max: 6 }),
   key: fc.constantFrom(undefined, undefined, 'a', 'b'),
   since: fc.nat(30),
@@ -186,9 +186,24 @@ test('memory and push.lua give the same answers', { timeout: 120_000 }, async t 
     step('wait', { ms: 1 }),
     step('page'),
   ]
+  // The history has expired as a whole, with entries whose marks have not: what is recorded next comes after a gap.
+  const expiredAsAWhole = [
+    step('append'),
+    step('wait', { ms: -5000 }),
+    step('append', { size: 2 }),
+    step('append'),
+    step('wait', { ms: 60_000 }),
+    step('wait', { ms: 1 }),
+    step('append'),
+    step('page', { since: 2 }),
+    step('page', { since: 3 }),
+  ]
+  const newestExpiredAsAWhole = [...expiredAsAWhole.slice(0, 6), step('newest', { since: 5, count: 7, bytes: 1e6 })]
   const examples: [Call[], number][] = [
     [slowClock, 60],
     [repeatAtTheEnd, 60],
+    [expiredAsAWhole, 60],
+    [newestExpiredAsAWhole, 60],
   ]
   await fc.assert(property, { numRuns: 150, includeErrorInReport: true, examples })
 })
@@ -234,13 +249,15 @@ async function comparePages(
   lua: (name: string, ...args: (string | number)[]) => Promise<(string | number)[]>,
   memory: MemoryHistory,
   place: Place,
-  { count, bytes, spoil }: Call,
+  { do: what, since, count, bytes, spoil }: Call,
 ): Promise<void> {
-  const own = memory.page(X, spoiled(place.memory, spoil), { count, bytes })
+  const isNewest = what === 'newest'
+  const own = memory.page(X, isNewest ? newest(since + 1) : spoiled(place.memory, spoil), { count, bytes })
+  const from = isNewest ? since + 1 : spoiled(place.redis, spoil)
   const [reason, , seq, isComplete, ...flat] = await lua(
-    'push_history',
+    isNewest ? 'push_newest' : 'push_history',
     ...TOLD,
-    spoiled(place.redis, spoil),
+    from,
     count,
     bytes,
   )
