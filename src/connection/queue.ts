@@ -93,7 +93,7 @@ class Link extends Queue {
  * thousands of segments, and the garbage collector copies every object that waits.
  */
 export class Segment extends Queue implements Frames {
-  readonly memory: Buffer
+  memory: Buffer
   readonly start: number
   /** The topic on which it was published; undefined for a message to one connection alone. */
   readonly topic: Topic | undefined

@@ -3,12 +3,11 @@ import { BlockPool } from './buffer-pool.ts'
 import { Segment } from './queue.ts'
 
 /**
- * A single connection gets few messages in a round of writes. What a group gets is more, and its memory is shared. There
- * are so many tails at the same time: one message to each of 50,000 users must not take a block for each of them.
+ * A tail begins in a small block: one message to each of 50,000 users must not take a large one for each of them. In a
+ * flow, which writes seldom and much at a time, it moves on to a large one. Both together take 48 MB at most.
  */
-const BLOCKS = { single: new BlockPool(8 * 1024, 2048), group: new BlockPool(16 * 1024, 1024) }
-
-const blocksFor = (connections: number) => (connections === 1 ? BLOCKS.single : BLOCKS.group)
+const SMALL = new BlockPool(8 * 1024, 2048)
+const LARGE = new BlockPool(64 * 1024, 512)
 
 /**
  * The common end of the queues of a few connections that have been given the same messages since it began. Frames are
@@ -16,22 +15,20 @@ const blocksFor = (connections: number) => (connections === 1 ? BLOCKS.single : 
  * them for each connection would cost several times as much as this copy.
  */
 export class Tail extends Segment {
-  readonly #blocks: BlockPool
+  #blocks = SMALL
   readonly #topics: Topic[] = []
   /** How many connections have it at the end of their queue. */
   #holders = 0
   /** Its bytes are part of a queue, or a socket still reads them: they must not change. */
   #isKept = false
 
-  private constructor(connections: number) {
-    const blocks = blocksFor(connections)
-    super({ memory: blocks.take(), start: 0, end: 0 }, undefined, { count: 0 })
-    this.#blocks = blocks
+  private constructor() {
+    super({ memory: SMALL.take(), start: 0, end: 0 }, undefined, { count: 0 })
   }
 
-  /** One for so many connections; undefined when too many tails are in use. */
-  static for(connections: number): Tail | undefined {
-    return blocksFor(connections).isEmpty ? undefined : new Tail(connections)
+  /** Undefined when too many tails are in use. */
+  static begin(): Tail | undefined {
+    return SMALL.isEmpty ? undefined : new Tail()
   }
 
   /** Whether exactly this many connections have it at their end: what is added goes to just these. */
@@ -42,10 +39,21 @@ export class Tail extends Segment {
   /** Where to write a frame of `bytes` bytes on `topic`; undefined when there is no room. */
   reserve(bytes: number, topic: Topic): number | undefined {
     const at = this.end
-    if (at + bytes > this.memory.length) return undefined
+    if (at + bytes > this.memory.length && !this.#moveOn()) return undefined
     this.grow(bytes, 1)
     if (this.#topics[this.#topics.length - 1] !== topic) this.#topics.push(topic)
     return at
+  }
+
+  /** Moves what it has to a large block; false if it is in one already, or none is free. */
+  #moveOn(): boolean {
+    if (this.#blocks === LARGE || LARGE.isEmpty) return false
+    const small = this.memory
+    this.memory = LARGE.take()
+    this.memory.set(small.subarray(0, this.end))
+    this.#blocks.giveBack(small)
+    this.#blocks = LARGE
+    return true
   }
 
   override get topics(): readonly Topic[] {

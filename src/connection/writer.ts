@@ -145,9 +145,8 @@ export abstract class Writer {
 
   /** Removes the barrier of `topic`. */
   unbar(topic: Topic): void {
-    if (!this.barriers) return
-    this.barriers.forget(topic)
-    if (this.barriers.isEmpty) this.barriers = undefined
+    this.barriers?.forget(topic)
+    if (this.barriers?.isEmpty) this.barriers = undefined
   }
 
   /** Pushes `segment`, or hands it to the barrier of its topic. False when there is no room for it. */
@@ -191,7 +190,7 @@ export abstract class Writer {
   #hold(segment: Segment): boolean {
     const { budget, ceiling, slow } = this.outlet
     // The client is not to blame for what the node itself has not written yet.
-    if (!this.isStalled && this.#waiting + segment.bytes > budget) this.flush()
+    if (!this.isStalled && this.#waiting + segment.bytes > budget) this.writeOut()
     const backlog = this.#backlog
     if (!backlog) return this.#enqueue(segment)
     const buffered = this.buffered + segment.bytes
@@ -202,18 +201,19 @@ export abstract class Writer {
     return true
   }
 
-  /** Writes what is queued, as far as the socket takes it. */
   flush(): void {
     this.#scheduled = false
+    this.writeOut()
+  }
+
+  /** Writes what is queued, as far as the socket takes it, at once or when it is due. */
+  writeOut(): void {
     if (this.#backlog !== undefined) return this.#flushBacklog(this.#backlog)
-    if (this.#tail) {
-      if (!this.#queue) return this.#flushTail(this.#tail)
-      this.#seal(this.#tail)
-    }
+    if (this.#tail && !this.#queue) return this.#flushTail(this.#tail)
+    if (this.#tail) this.#seal(this.#tail)
     const queue = this.#queue
-    if (!queue) return
     this.#queue = undefined
-    if (this.#write(queue)) this.tellDrained()
+    if (queue && this.#write(queue)) this.tellDrained()
   }
 
   #flushTail(tail: Tail): void {

@@ -85,12 +85,15 @@ export class FanOut {
 
   #toOne(connection: Connection, small: Small, index: number): void {
     const { topic } = small
-    const tail = connection.tailFor(topic)
-    if (tail?.canGrowFor(1) && addTo(tail, small)) {
+    const last = connection.tailFor(topic)
+    const tail = last?.canGrowFor(1) ? last : undefined
+    if (tail && addTo(tail, small)) {
       this.#deliveries++
       return
     }
-    const next = connection.takesTail(topic) ? Tail.for(1) : undefined
+    // A full tail is written as it is. In a queue with another one, its bytes would be copied, and its memory lost.
+    if (tail) connection.writeOut()
+    const next = connection.takesTail(topic) ? Tail.begin() : undefined
     if (next) addTo(next, small)
     if (next && connection.begin(next, topic)) {
       this.#deliveries++
@@ -113,7 +116,8 @@ export class FanOut {
       this.#deliveries += count
       return
     }
-    const next = tail || areInStep(group, topic) ? Tail.for(count) : undefined
+    if (tail) for (const connection of group) connection.writeOut()
+    const next = tail || areInStep(group, topic) ? Tail.begin() : undefined
     if (next) addTo(next, small)
     this.#remember(group, next)
     let segment: Segment | undefined

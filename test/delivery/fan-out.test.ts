@@ -80,6 +80,11 @@ const action = fc.oneof(
     weight: 8,
     arbitrary: fc.record({ to: fc.constantFrom<Topic>('all', ...TOPICS), size: fc.constantFrom(0, 10, 900, 3000) }),
   },
+  // More than the memory of a tail.
+  {
+    weight: 1,
+    arbitrary: fc.record({ to: fc.constantFrom(...TOPICS), size: fc.constant(900), times: fc.constant(80) }),
+  },
   { weight: 2, arbitrary: fc.record({ flushed: fc.nat(7) }) },
   { weight: 1, arbitrary: fc.record({ told: fc.nat(7) }) },
   { weight: 1, arbitrary: fc.record({ stalled: fc.nat(7) }) },
@@ -102,7 +107,7 @@ test('property: every connection gets what its topics get, in order and nothing 
   )
   fc.assert(
     fc.property(memberships, spoken, fc.array(action, { maxLength: 150 }), (topicsOf, codecs, actions) => {
-      const node = setUpNode()
+      const node = setUpNode(1e8)
       const clients = topicsOf.map((topics, i) => ({
         ...node.connect(`c${i}`, topics, codecs[i]),
         topics: new Set(topics),
@@ -116,16 +121,21 @@ test('property: every connection gets what its topics get, in order and nothing 
         return clients[i]!
       }
       let n = 0
+      const publish = (it: { to: Topic; size: number } | { except: Topic }) => {
+        n++
+        const to = 'to' in it ? it.to : it.except
+        const pad = 'to' in it ? 'x'.repeat(it.size) : ''
+        node.publish(to, { n, pad }, 'except' in it ? ',"except":"connection:c0"' : '')
+        for (const [i, { topics, withheld, expected }] of clients.entries()) {
+          const isMember = to === 'all' || topics.has(to)
+          if (isMember && !('except' in it && i === 0)) (withheld.get(to) ?? expected).push(n)
+        }
+      }
       for (const it of actions) {
         n++
         if ('to' in it || 'except' in it) {
-          const to = 'to' in it ? it.to : it.except
-          const pad = 'to' in it ? 'x'.repeat(it.size) : ''
-          node.publish(to, { n, pad }, 'except' in it ? ',"except":"connection:c0"' : '')
-          for (const [i, { topics, withheld, expected }] of clients.entries()) {
-            const isMember = to === 'all' || topics.has(to)
-            if (isMember && !('except' in it && i === 0)) (withheld.get(to) ?? expected).push(n)
-          }
+          const times = 'times' in it ? it.times : 1
+          for (let i = 0; i < times; i++) publish(it)
         } else if ('told' in it) {
           const { connection, expected } = clientOf(it.told)
           connection.send('a', { n })
@@ -235,6 +245,40 @@ test('a message to each of many users takes no block of memory for each, and rea
     node.flush()
   }
   for (const { transport } of clients) assert.deepEqual(numbersIn(transport), ['welcome', 0, 1, 2])
+  node.delivery.clear()
+})
+
+test('what fills the memory of a tail is written as it is, and what follows comes after it', () => {
+  for (const count of [1, 3]) {
+    const node = setUpNode()
+    const clients = Array.from({ length: count }, (_, i) => node.connect(`c${i}`, ['channel:a']))
+    const expected = Array.from({ length: 200 }, (_, n) => n)
+    const pad = 'x'.repeat(900)
+    for (const n of expected) node.publish('channel:a', { n, pad })
+    const due = clients.map(({ transport }) => transport.writes.slice(1).map(({ length }) => length))
+    for (const sizes of due) {
+      assert.equal(sizes.length, 2)
+      assert.ok(Math.min(...sizes) > 63 * 1024 && Math.max(...sizes) <= 64 * 1024, `${sizes}`)
+    }
+    node.flush()
+    for (const { transport } of clients) assert.deepEqual(numbersIn(transport), ['welcome', ...expected])
+    node.delivery.clear()
+  }
+})
+
+test('whose socket is full when a tail is keeps its place, and the others get what follows as before', () => {
+  const node = setUpNode()
+  const clients = ['c1', 'c2', 'c3'].map(id => node.connect(id, ['channel:a']))
+  const expected = Array.from({ length: 150 }, (_, n) => n)
+  const stalled = clients[1]!.transport
+  stalled.room = 1
+  for (const n of expected) node.publish('channel:a', { n, pad: 'x'.repeat(900) })
+  node.flush()
+  assert.ok(numbersIn(stalled).length < 100)
+  assert.equal(stalled.unwanted, 0)
+  stalled.drain()
+  node.flush()
+  for (const { transport } of clients) assert.deepEqual(numbersIn(transport), ['welcome', ...expected])
   node.delivery.clear()
 })
 

@@ -61,7 +61,7 @@ test('a thread that computes is nicer than the node', { skip: platform() !== 'li
 })
 
 test('a worker that takes too long is ended, and another takes its place', async t => {
-  const { app } = await build(t, { workers: { threads: 1 }, limits: { handlerTime: 500 } })
+  const { app } = await build(t, { workers: { threads: 1 }, limits: { handlerTime: 3000 } })
   const connection = await openConnection(app, '/ws')
   await ask(connection, 'echo')
   assert.equal(await ask(connection, 'hang'), 'PUSH_ERR_TIMEOUT')
