@@ -5,6 +5,7 @@ import { LastingLoad } from './bench/lib/lasting.ts'
 import { Meter } from './bench/lib/meter.ts'
 import { Pool } from './bench/lib/pool.ts'
 import { MESSAGE_BYTES, STAMP_BASE } from './bench/lib/stamp.ts'
+import { StreamPool } from './bench/lib/stream-pool.ts'
 import { until } from './helpers/waiting.ts'
 
 const TOPIC = 'channel:burst'
@@ -77,6 +78,57 @@ test('bench: the load sees what comes out of order and what is told as a gap, ho
     assert.deepEqual([meter.got, meter.disorder, meter.gaps], [80, 1, 1], `in pieces of ${cut}`)
     assert.deepEqual(meter.differences(), { missing: 0, extra: 0 })
   }
+})
+
+/** In chunks of three events: with an id, without, and a comment. */
+function chunksOf(messages: readonly Buffer[]): Buffer {
+  const events = messages.map((frame, i) => `${i % 3 === 0 ? `id: ${i}\n` : ''}data: ${textIn(frame)}\n\n`)
+  const chunks: string[] = []
+  for (let at = 0; at < events.length; at += 3) chunks.push(`${events.slice(at, at + 3).join('')}:\n\n`)
+  return Buffer.from(chunks.map(chunk => `${chunk.length.toString(16)}\r\n${chunk}\r\n`).join(''))
+}
+
+function textIn(frame: Buffer): string {
+  return frame.toString('latin1', frame[1] === 126 ? 4 : 2)
+}
+
+test('bench: the load sees the same in event streams, however the bytes are cut', async t => {
+  let socket: Socket | undefined
+  const server = createServer(it => {
+    socket = it.on('error', () => {})
+    it.once('data', () => it.write('HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n'))
+  })
+  t.after(() => {
+    socket?.destroy()
+    server.close()
+  })
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+  const pool = new StreamPool((server.address() as AddressInfo).port)
+  t.after(() => pool.leave())
+  pool.add({ topics: [TOPIC] })
+  await until(() => socket !== undefined, 'the request of a client')
+  socket!.write(chunksOf([frame('{"type":"welcome","payload":{}}')]))
+  await until(() => pool.live === 1, 'the welcome')
+  for (const cut of [1, 7, 131, 500]) {
+    const meter = new Meter(
+      { perTopic: { [TOPIC]: 40 }, size: MESSAGE_BYTES, upTo: 228, stamped: false, numbered: true },
+      pool.topics,
+    )
+    pool.meter = meter
+    const numbers = Array.from({ length: 40 }, (_, i) => (i === 20 ? 22 : i === 21 ? 21 : i + 1))
+    const sizeOf = (i: number) => (i % 3 === 0 ? 200 : MESSAGE_BYTES)
+    const bytes = chunksOf([...numbers.map((number, i) => message(number, sizeOf(i))), GAP])
+    for (let at = 0; at < bytes.length; at += cut) {
+      await new Promise(resolve => socket!.write(bytes.subarray(at, at + cut), resolve))
+    }
+    await until(
+      () => meter.done && meter.gaps > 0,
+      () => `${meter.got} of 40 messages and ${meter.gaps} gaps came`,
+    )
+    assert.deepEqual([meter.got, meter.disorder, meter.gaps], [40, 1, 1], `in pieces of ${cut}`)
+    assert.deepEqual(meter.differences(), { missing: 0, extra: 0 })
+  }
+  assert.deepEqual(pool.others, { gap: 4 })
 })
 
 test('bench: from when on messages come in the usual time is the first of a hundred in a row', () => {

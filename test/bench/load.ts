@@ -1,8 +1,9 @@
 /** The load generator's process: raw clients that connect, count and measure. Told what to do by the orchestrator. */
 import { type Expectation, Meter, now } from './lib/meter.ts'
 import type { Kind } from './lib/peers.ts'
-import { type Client, type Offer, Pool } from './lib/pool.ts'
+import { type Client, type Crowd, type Offer, Pool } from './lib/pool.ts'
 import { answer } from './lib/rpc.ts'
+import { StreamPool } from './lib/stream-pool.ts'
 
 export interface Connect {
   kind: Kind
@@ -36,7 +37,7 @@ export interface Arrivals {
   others: Record<string, number>
 }
 
-let pool: Pool
+let pool: Crowd
 let cpuBefore = 0
 let expectedAt = 0
 /** Nothing more is waited for. */
@@ -50,7 +51,7 @@ function cpu(): number {
 /** Resolves with the seconds until every client is live. */
 function connect({ kind, port, clients, concurrency, offer }: Connect): Promise<{ seconds: number; retries: number }> {
   const began = now()
-  pool = new Pool(kind, port, offer)
+  pool = kind === 'sse' ? new StreamPool(port) : new Pool(kind, port, offer)
   return new Promise(resolve => {
     let dialled = 0
     const dial = () => {

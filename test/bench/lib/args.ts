@@ -4,7 +4,7 @@ import { OPTIONAL_PEERS, PEERS } from './peers.ts'
 import type { Scenario } from './scenario.ts'
 
 export const USAGE = `npm run bench -- [options]
-  --scenario a,b    which scenarios, of a to j, r, p, v, w, m, z, y and ceiling (all)
+  --scenario a,b    which scenarios, of a to j, r, p, v, w, m, z, y, s, o and ceiling (all)
   --peers x,y       which peers, of ${PEERS.map(peer => peer.name).join(', ')} (all); ${OPTIONAL_PEERS.map(peer => peer.name).join(', ')} if named
   --repeat 5        rounds; the table shows medians
   --quick           fewer messages and one round: to see that it works, not to measure

@@ -10,7 +10,10 @@ interface Query {
   topics?: string
 }
 
-type Measured = Pick<PushBridgeOptions, 'presence' | 'compression' | 'codecs' | 'limits' | 'handlers' | 'workers'>
+type Measured = Pick<
+  PushBridgeOptions,
+  'presence' | 'compression' | 'codecs' | 'sse' | 'limits' | 'handlers' | 'workers'
+>
 
 /**
  * The server under test of this project, with and without an option that is to be measured. `operations`: what else it

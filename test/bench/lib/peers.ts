@@ -1,5 +1,8 @@
-/** How a peer is spoken to: `bridge` is plain WebSocket with the project's JSON, `socketio` is engine.io 4 over WebSocket. */
-export type Kind = 'bridge' | 'socketio'
+/**
+ * How a peer is spoken to: `bridge` is plain WebSocket with the project's JSON, `sse` the same JSON over event streams, and
+ * `socketio` engine.io 4 over WebSocket.
+ */
+export type Kind = 'bridge' | 'sse' | 'socketio'
 
 export interface Peer {
   name: string
@@ -54,6 +57,9 @@ export const CODEC_PEERS: Peer[] = [
   { name: 'ours-msgpack', kind: 'bridge', about: 'all clients speak push.msgpack' },
   { name: 'ours-protobuf', kind: 'bridge', about: 'all clients speak push.protobuf' },
 ]
+
+/** This project with either transport. */
+export const STREAM_PEERS: Peer[] = [PEERS[0]!, { name: 'ours-sse', kind: 'sse', about: 'over event streams' }]
 
 /** This project without metrics and limits and with them, as registrations of one process. */
 export const SIDES_PEER: Peer = {

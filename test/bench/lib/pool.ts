@@ -34,8 +34,37 @@ export interface Offer {
   path?: string
 }
 
-interface Connection {
-  socket: Socket
+/** One client that is connected or tries to be. */
+export interface Held {
+  readonly socket: Socket
+}
+
+/** Many clients, of whatever transport, as the load needs them. */
+export interface Crowd {
+  readonly connections: readonly Held[]
+  /** of each client */
+  readonly topics: string[][]
+  meter: Meter | undefined
+  readonly live: number
+  /** how often a client had to connect again */
+  readonly retries: number
+  /** counted messages that came compressed */
+  compressed: number
+  /** read from all sockets */
+  bytes: number
+  /** when the server closed connections, microseconds of CLOCK_MONOTONIC */
+  readonly closedAt: number[]
+  /** messages that were not counted: by type, and `close CODE` */
+  readonly others: Record<string, number>
+  onLive: () => void
+  add(client: Client): void
+  /** Everybody says goodbye, as pages that are closed do. Resolves when all sockets are gone. */
+  leave(): Promise<void>
+  /** Everybody sends the same text. */
+  say(text: string): void
+}
+
+interface Connection extends Held {
   open: boolean
   live: boolean
   /** bytes of a counted frame that are still to come */
@@ -54,19 +83,15 @@ const TRAILER = Buffer.from([0, 0, 0xff, 0xff])
  * Many raw WebSocket clients. The way of a counted message is a walk from header to header in a buffer that all share:
  * nothing is allocated and its bytes are not looked at (unless it carries a stamp). Everything else is rare.
  */
-export class Pool {
+export class Pool implements Crowd {
   readonly connections: Connection[] = []
   readonly topics: string[][] = []
   meter: Meter | undefined
   live = 0
   retries = 0
-  /** counted messages that came compressed */
   compressed = 0
-  /** read from all sockets */
   bytes = 0
-  /** when the server closed connections, microseconds of CLOCK_MONOTONIC */
   readonly closedAt: number[] = []
-  /** frames that were not counted: by message type, and `close CODE` */
   readonly others: Record<string, number> = {}
   onLive: () => void = () => {}
   readonly #kind: Kind
@@ -115,7 +140,6 @@ export class Pool {
     return address ? `${extension}X-Forwarded-For: 198.18.${(index >> 8) & 255}.${index & 255}\r\n` : extension
   }
 
-  /** Everybody says goodbye, as pages that are closed do. Resolves when all sockets are gone. */
   async leave(): Promise<void> {
     const sockets = this.connections.map(({ socket }) => socket)
     await Promise.all(
@@ -128,7 +152,6 @@ export class Pool {
     )
   }
 
-  /** Everybody sends the same text, one frame in a write. */
   say(text: string): void {
     const frame = maskedFrame(TEXT, Buffer.from(text))
     for (const { socket } of this.connections) socket.write(frame)

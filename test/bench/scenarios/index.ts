@@ -16,6 +16,7 @@ import { scenario as responsive } from './responsive.ts'
 import { scenario as revocation } from './revocation.ts'
 import { scenario as stalled } from './stalled.ts'
 import { scenario as storm } from './storm.ts'
+import { scenario as streams } from './streams.ts'
 import { scenario as unicast } from './unicast.ts'
 import { scenario as workers } from './workers.ts'
 
@@ -38,5 +39,6 @@ export const SCENARIOS: Scenario[] = [
   overhead,
   compression,
   codecs,
+  streams,
   ceiling,
 ]
