@@ -106,7 +106,7 @@ test('bench: the load sees the same in event streams, however the bytes are cut'
   const pool = new StreamPool((server.address() as AddressInfo).port)
   t.after(() => pool.leave())
   pool.add({ topics: [TOPIC] })
-  await until(() => socket !== undefined, 'the request of a client')
+  await until(() => pool.connections[0]!.isOpen, 'the answer to the request of a client')
   socket!.write(chunksOf([frame('{"type":"welcome","payload":{}}')]))
   await until(() => pool.live === 1, 'the welcome')
   for (const cut of [1, 7, 131, 500]) {

@@ -131,15 +131,27 @@ function writeHeader(memory: Buffer, start: number, kind: number, length: number
 }
 
 /** The messages in these frames, one by one. */
-export function framesIn({ memory, start, end }: Frames): Frame[] {
-  const frames: Frame[] = []
+export function framesIn(frames: Frames): Frame[] {
+  const { memory } = frames
+  const found: Frame[] = []
+  forEachFrame(frames, (start, payloadStart, end) => {
+    const bytes = memory.subarray(start, end)
+    found.push({ bytes, payloadStart: payloadStart - start, binary: memory[start] === BINARY })
+  })
+  return found
+}
+
+/** Where each frame and its payload are in `memory`. It creates nothing. */
+export function forEachFrame(
+  { memory, start, end }: Frames,
+  visit: (start: number, payloadStart: number, end: number) => void,
+): void {
   for (let at = start; at < end; ) {
     const short = memory[at + 1]!
     const header = short < LENGTH_16 ? 2 : short === LENGTH_16 ? 4 : 10
     const length = header === 2 ? short : header === 4 ? memory.readUInt16BE(at + 2) : memory.readUIntBE(at + 4, 6)
     const next = at + header + length
-    frames.push({ bytes: memory.subarray(at, next), payloadStart: header, binary: memory[at] === BINARY })
+    visit(at, at + header, next)
     at = next
   }
-  return frames
 }

@@ -1,6 +1,10 @@
-import { type Frame, framesIn } from './frame.ts'
+import type { Position } from '../protocol/position.ts'
+import { copyInto } from '../protocol/slice.ts'
+import type { Topic } from '../protocol/topic.ts'
+import { type Frame, forEachFrame, framesIn } from './frame.ts'
 import type { Segment } from './queue.ts'
 import { type Step, stepsOf } from './stream-positions.ts'
+import { Tail } from './tail.ts'
 
 /** The messages of a segment as events of a stream (https://html.spec.whatwg.org/multipage/server-sent-events.html). */
 export interface StreamEvents {
@@ -35,16 +39,44 @@ export function eventsOf(segment: Segment): StreamEvents {
 }
 
 function translate(segment: Segment): StreamEvents {
+  return segment instanceof Tail || segment.topic !== undefined ? published(segment) : direct(segment)
+}
+
+/** What publications become: into one buffer, for it is done for each message of a node with streams. */
+function published(segment: Segment): StreamEvents {
+  const { memory, count } = segment
+  const bytes = Buffer.allocUnsafe(segment.bytes + count * (DATA.length + END.length))
+  const isOneLine = hasOneLine(segment.view())
+  let at = 0
+  let last = 0
+  forEachFrame(segment, (_start, payloadStart, end) => {
+    last = at
+    const begin = copyInto(bytes, at, DATA, 0, DATA.length)
+    at = copyInto(bytes, begin, memory, payloadStart, end)
+    if (!isOneLine) bytes.set(onOneLine(bytes.subarray(begin, at)), begin)
+    at = copyInto(bytes, at, END, 0, END.length)
+  })
+  return { bytes: bytes.subarray(0, at), last, steps: positionsOf(segment).map(([topic, { id }]) => read(topic, id)) }
+}
+
+function positionsOf(segment: Segment): [Topic, Position][] {
+  if (segment instanceof Tail) return [...(segment.positions ?? [])]
+  return segment.topic !== undefined && segment.position ? [[segment.topic, segment.position]] : []
+}
+
+function read(topic: Topic, id: string): Step {
+  return { topic, what: 'message', id }
+}
+
+/** Messages to one connection: what they say of positions is only in their text. */
+function direct(segment: Segment): StreamEvents {
   const parts: Buffer[] = []
   const steps: Step[] = []
   let length = 0
   let last = 0
-  const { topic, position } = segment
-  if (topic !== undefined && position) steps.push({ topic, what: 'message', id: position.id })
   for (const frame of framesIn(segment)) {
     last = length
-    // A segment of one topic knows its position, or has none.
-    const message = topic === undefined ? messageIn(frame) : undefined
+    const message = messageIn(frame)
     steps.push(...stepsOf(message))
     for (const part of eventOf(frame, message)) {
       parts.push(part)
@@ -68,9 +100,14 @@ function retryOf(message: unknown): Buffer {
   return Buffer.from(`retry: ${typeof after === 'number' ? Math.round(after) : 0}\n`)
 }
 
+/** Of frames it may say no where a length has such a byte. */
+function hasOneLine(bytes: Buffer): boolean {
+  return !bytes.includes(LINE_FEED) && !bytes.includes(CARRIAGE_RETURN)
+}
+
 /** A publisher may have written its JSON in lines. Between its tokens a space is the same, and a string has no such byte. */
 function onOneLine(json: Buffer): Buffer {
-  if (!json.includes(LINE_FEED) && !json.includes(CARRIAGE_RETURN)) return json
+  if (hasOneLine(json)) return json
   return Buffer.from(json.map(byte => (byte === LINE_FEED || byte === CARRIAGE_RETURN ? SPACE : byte)))
 }
 

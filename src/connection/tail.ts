@@ -1,3 +1,4 @@
+import type { Position } from '../protocol/position.ts'
 import type { Topic } from '../protocol/topic.ts'
 import { BlockPool } from './buffer-pool.ts'
 import { Segment } from './queue.ts'
@@ -17,6 +18,7 @@ const LARGE = new BlockPool(64 * 1024, 512)
 export class Tail extends Segment {
   #blocks = SMALL
   readonly #topics: Topic[] = []
+  #positions: Map<Topic, Position> | undefined
   /** How many connections have it at the end of their queue. */
   #holders = 0
   /** Its bytes are part of a queue, or a socket still reads them: they must not change. */
@@ -36,12 +38,16 @@ export class Tail extends Segment {
     return this.#holders === connections && !this.#isKept
   }
 
-  /** Where to write a frame of `bytes` bytes on `topic`; undefined when there is no room. */
-  reserve(bytes: number, topic: Topic): number | undefined {
+  /** Where to write a frame of `bytes` bytes on `topic`; undefined when there is no room. `position`: if it is recorded. */
+  reserve(bytes: number, topic: Topic, position: Position | undefined): number | undefined {
     const at = this.end
     if (at + bytes > this.memory.length && !this.#moveOn()) return undefined
     this.grow(bytes, 1)
     if (this.#topics[this.#topics.length - 1] !== topic) this.#topics.push(topic)
+    if (position) {
+      this.#positions ??= new Map()
+      this.#positions.set(topic, position)
+    }
     return at
   }
 
@@ -58,6 +64,11 @@ export class Tail extends Segment {
 
   override get topics(): readonly Topic[] {
     return this.#topics
+  }
+
+  /** The last positions of topics that are recorded. */
+  get positions(): ReadonlyMap<Topic, Position> | undefined {
+    return this.#positions
   }
 
   /** One more connection has it at the end of its queue. */

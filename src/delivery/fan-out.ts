@@ -227,8 +227,8 @@ function segmentOf({ topic, position, message }: Small): Segment {
 }
 
 /** False when there is no room. */
-function addTo(tail: Tail, { topic, message, bytes }: Small): boolean {
-  const at = tail.reserve(bytes, topic)
+function addTo(tail: Tail, { topic, position, message, bytes }: Small): boolean {
+  const at = tail.reserve(bytes, topic, position)
   if (at === undefined) return false
   writeFrame(tail.memory, at, message)
   return true

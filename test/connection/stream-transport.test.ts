@@ -8,9 +8,10 @@ import { directSegment, gapSegment, type Queue, queueWith, Segment } from '../..
 import { eventsOf } from '../../src/connection/stream-events.ts'
 import { type Step, StreamPositions, stepsOf } from '../../src/connection/stream-positions.ts'
 import { StreamTransport } from '../../src/connection/stream-transport.ts'
+import { Tail } from '../../src/connection/tail.ts'
 import { partBytes } from '../../src/connection/transport.ts'
 import { decodeEventId } from '../../src/protocol/event-id.ts'
-import { encodeMessage, encodePublication } from '../../src/protocol/messages.ts'
+import { encodeMessage, encodeOrigin, encodePublication } from '../../src/protocol/messages.ts'
 import type { Topic } from '../../src/protocol/topic.ts'
 import { EventReader } from '../helpers/event-stream.ts'
 import { Inbox, once, until } from '../helpers/waiting.ts'
@@ -96,6 +97,37 @@ test('property: any message stays one line of data, and the same JSON', () => {
       assert.doesNotMatch(data!, /\r/)
       assert.deepEqual(JSON.parse(data!), JSON.parse(json))
       if (!/[\r\n]/.test(before + after)) assert.equal(data, json)
+    }),
+  )
+})
+
+const PUBLISHED = fc.record({
+  topic: fc.constantFrom<Topic>('channel:a', 'channel:b', 'user:c'),
+  space: fc.stringMatching(/^[ \t\r\n]{0,4}$/),
+  size: fc.nat(300),
+  seq: fc.option(fc.nat(1000), { nil: undefined }),
+})
+
+test('property: what is shared with others becomes the same events, and the same positions, as each message alone', () => {
+  fc.assert(
+    fc.property(fc.array(PUBLISHED, { minLength: 1, maxLength: 20 }), published => {
+      const tail = Tail.begin()!
+      const alone = published.map(({ topic, space, size, seq }) => {
+        const position = seq === undefined ? undefined : { id: idOf(seq), seq }
+        const text = `{"type":"a",${space}"payload":"${'x'.repeat(size)}"${space}${encodeOrigin(topic, position ?? {})}`
+        const frame = encodeFrame(text)
+        const at = tail.reserve(frame.end - frame.start, topic, position)!
+        tail.memory.set(frame.memory.subarray(frame.start, frame.end), at)
+        return eventsOf(directSegment(text))
+      })
+      const { bytes, last, steps } = eventsOf(tail)
+      assert.equal(bytes.toString(), alone.map(events => events.bytes.toString()).join(''))
+      assert.equal(last, bytes.length - alone.at(-1)!.bytes.length)
+      const [positions, each] = [new StreamPositions(new Map()), new StreamPositions(new Map())]
+      positions.take(steps)
+      for (const events of alone) each.take(events.steps)
+      assert.deepEqual(sinceOf(positions.id), sinceOf(each.id))
+      tail.giveBackUnheld()
     }),
   )
 })
