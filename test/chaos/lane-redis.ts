@@ -25,8 +25,9 @@ export function connectTo(redis: string | object): Redis | Cluster {
 function connectionTo(redis: string | object): Redis | Cluster {
   if (typeof redis === 'string') return new Redis(redis, OPTIONS)
   if (!('cluster' in redis)) return new Redis({ ...(redis as Sentinels), ...OPTIONS })
+  // Without `commandTimeout`: a Cluster of ioredis rejects commands of its own with it, which nobody can catch. Each wait
+  // has a deadline anyway.
   return new Cluster(redis.cluster as string[], {
-    redisOptions: { commandTimeout: 1500 },
     clusterRetryStrategy: () => 40,
     retryDelayOnFailover: 0,
     slotsRefreshInterval: 1000,
