@@ -25,8 +25,8 @@ export function connectTo(redis: string | object): Redis | Cluster {
 function connectionTo(redis: string | object): Redis | Cluster {
   if (typeof redis === 'string') return new Redis(redis, OPTIONS)
   if (!('cluster' in redis)) return new Redis({ ...(redis as Sentinels), ...OPTIONS })
-  // Without `commandTimeout`: a Cluster of ioredis rejects commands of its own with it, which nobody can catch. Each wait
-  // has a deadline anyway.
+  // Without `commandTimeout`: the ASKING that a Cluster of ioredis sends by itself would reject, and nobody can catch that.
+  // Each wait has a deadline anyway.
   return new Cluster(redis.cluster as string[], {
     clusterRetryStrategy: () => 40,
     retryDelayOnFailover: 0,
