@@ -218,8 +218,11 @@ export interface Broker {
 
   /** What `user` proved up to `time`, in milliseconds since 1970, does not count any more. Kept for `ttlSeconds`. */
   putRevocation(user: string, time: number, ttlSeconds: number): Promise<void>
-  /** The times of these users, undefined for those who have none. Rejects with a PushError while the broker is away. */
-  revokedAt(users: readonly string[]): Promise<(number | undefined)[]>
+  /**
+   * The times of these users, undefined for those who have none. Each rejects with a PushError while the part of the broker
+   * that knows it is away.
+   */
+  revokedAt(users: readonly string[]): readonly Promise<number | undefined>[]
 
   close(): Promise<void>
 }

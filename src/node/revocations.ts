@@ -1,4 +1,5 @@
 import type { Broker } from '../broker/broker.ts'
+import { LoopLoad } from '../broker/loop-load.ts'
 import { isTransient, within } from '../broker/waiting.ts'
 import type { Connection } from '../connection/connection.ts'
 import { timeOf } from '../connection/identity.ts'
@@ -26,16 +27,24 @@ const OF_USER = 'user:'
 /** Users that are asked for at once. */
 const PAGE = 500
 
+/** For this many milliseconds a busy node collects users for one command: clients arrive a few at a time. */
+const GATHER = 10
+
 /** When the user was revoked, undefined if never; or that the broker does not say. */
 type Answer = { revokedAt: number | undefined } | 'unknown'
+
+/** Those who asked for one user. */
+type Asking = ((answer: Answer) => void)[]
 
 /** Keeps out users whose identities began before somebody revoked them, on every way in. */
 export class Revocations {
   readonly #broker: Pick<Broker, 'revokedAt' | 'connected'>
   readonly #registry: Pick<Registry<Connection>, 'values' | 'members'>
   readonly #failed: (error: unknown) => void
-  /** Who asks in this turn of the event loop, by user. */
-  #asked = new Map<string, ((answer: Answer) => void)[]>()
+  readonly #load = new LoopLoad()
+  #gathering: NodeJS.Timeout | undefined
+  /** Who asks in this turn of the event loop, or in a few of a busy one, by user. */
+  #asked = new Map<string, Asking>()
   #timer: NodeJS.Timeout | undefined
   #isLooking = false
   #isClosed = false
@@ -85,7 +94,7 @@ export class Revocations {
 
   /** All that ask in one turn are asked for together. */
   #ask(user: string): Promise<Answer> {
-    if (this.#asked.size === 0) setImmediate(() => this.#askAll())
+    if (this.#asked.size === 0) this.#askSoon()
     return new Promise(resolve => {
       const answers = this.#asked.get(user)
       if (answers) answers.push(resolve)
@@ -93,17 +102,21 @@ export class Revocations {
     })
   }
 
-  /** Each user by itself, so that nobody waits for a shard that only others need. It is one write anyway. */
-  #askAll(): void {
-    const asked = this.#asked
-    this.#asked = new Map()
-    for (const [user, answers] of asked) void this.#askFor(user, answers)
+  #askSoon(): void {
+    const askAll = () => void this.#askAll()
+    if (this.#load.isHigh(performance.now())) this.#gathering = setTimeout(askAll, GATHER)
+    else setImmediate(askAll)
   }
 
-  async #askFor(user: string, answers: readonly ((answer: Answer) => void)[]): Promise<void> {
-    const times = await within(PATIENCE, this.#broker.revokedAt([user]))
-    const answer = times ? { revokedAt: times[0] } : 'unknown'
-    for (const settle of answers) settle(answer)
+  /** In one write, and each user gets its own answer: nobody waits for a shard that only others need. */
+  async #askAll(): Promise<void> {
+    const asked = [...this.#asked]
+    this.#asked = new Map()
+    const times = this.#broker.revokedAt(asked.map(([user]) => user))
+    const told = asked.map(([, asking], i) => tellTime(asking, times[i]!))
+    await within(PATIENCE, Promise.all(told))
+    // Who was told keeps that answer.
+    for (const [, asking] of asked) tell(asking, 'unknown')
   }
 
   /** The node may not have heard that users were revoked; `isOver`: it hears everything, or these topics, again. */
@@ -156,7 +169,7 @@ export class Revocations {
   }
 
   async #lookAt(users: readonly string[]): Promise<void> {
-    const times = await this.#broker.revokedAt(users)
+    const times = await Promise.all(this.#broker.revokedAt(users))
     for (const [i, user] of users.entries()) {
       if (times[i] === undefined) continue
       for (const connection of [...this.#registry.members(`user:${user}`)]) {
@@ -168,7 +181,22 @@ export class Revocations {
   close(): void {
     this.#isClosed = true
     clearTimeout(this.#timer)
+    clearTimeout(this.#gathering)
+    // Nobody waits for ever.
+    void this.#askAll()
   }
+}
+
+async function tellTime(asking: Asking, time: Promise<number | undefined>): Promise<void> {
+  try {
+    tell(asking, { revokedAt: await time })
+  } catch {
+    tell(asking, 'unknown')
+  }
+}
+
+function tell(asking: Asking, answer: Answer): void {
+  for (const settle of asking) settle(answer)
 }
 
 function isRevoked({ began }: Revocable, revokedAt: number | undefined): boolean {

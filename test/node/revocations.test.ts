@@ -234,10 +234,12 @@ test('users whose topics have moved are asked for alone, and asked for again if 
   let isAway = false
   const broker = {
     connected: true,
-    async revokedAt(users: readonly string[]) {
+    revokedAt(users: readonly string[]) {
       asked.push(users)
-      if (isAway) throw new errors.BROKER_AWAY('away')
-      return users.map(user => revoked.get(user))
+      return users.map(async user => {
+        if (isAway) throw new errors.BROKER_AWAY('away')
+        return revoked.get(user)
+      })
     },
   }
   const closed: unknown[] = []

@@ -210,8 +210,8 @@ export class MemoryBroker implements Broker {
     this.#shared.revocations.put(user, time, ttlSeconds)
   }
 
-  async revokedAt(users: readonly string[]): Promise<(number | undefined)[]> {
-    return users.map(user => this.#shared.revocations.of(user))
+  revokedAt(users: readonly string[]): readonly Promise<number | undefined>[] {
+    return users.map(async user => this.#shared.revocations.of(user))
   }
 
   async close(): Promise<void> {

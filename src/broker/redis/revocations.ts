@@ -23,25 +23,27 @@ export class RedisRevocations {
   }
 
   /** At once, if the link is down: nobody should wait for that. */
-  async of(users: readonly string[]): Promise<(number | undefined)[]> {
-    if (users.length === 0) return []
+  of(users: readonly string[]): readonly Promise<number | undefined>[] {
     const keys = users.map(user => this.#names.revoked(user))
-    if (keys.some(key => !this.#masters.of(key)?.commands.isUp)) {
-      throw new errors.BROKER_AWAY('Redis cannot be asked who was revoked')
-    }
-    const replies = await this.#read(keys)
-    return replies.map(reply => {
-      if (isPushError(reply)) throw reply
-      return timeIn(reply)
-    })
+    // In a Cluster each key may have another master. Elsewhere one command for all takes a tenth of the time.
+    if (!(this.#masters instanceof OneMaster)) return keys.map(key => this.#one(key))
+    const all = this.#readAll(keys)
+    return keys.map(async (_, i) => timeIn((await all)[i]))
   }
 
-  async #read(keys: readonly string[]): Promise<unknown[]> {
-    const commands = keys.map((key): Command => ['GET', key])
-    // In a Cluster each key may have another master.
-    if (this.#masters instanceof OneMaster) return this.#masters.run(keys[0]!, commands, this.#timeout)
-    const replies = await Promise.all(keys.map((key, i) => this.#masters.run(key, [commands[i]!], this.#timeout)))
-    return replies.flat()
+  async #one(key: string): Promise<number | undefined> {
+    return timeIn(await this.#read(key, ['GET', key]))
+  }
+
+  async #readAll(keys: readonly string[]): Promise<readonly unknown[]> {
+    return keys.length === 0 ? [] : ((await this.#read(keys[0]!, ['MGET', ...keys])) as unknown[])
+  }
+
+  async #read(key: string, command: Command): Promise<unknown> {
+    if (!this.#masters.of(key)?.commands.isUp) throw new errors.BROKER_AWAY('Redis cannot be asked who was revoked')
+    const [reply] = await this.#masters.run(key, [command], this.#timeout)
+    if (isPushError(reply)) throw reply
+    return reply
   }
 }
 

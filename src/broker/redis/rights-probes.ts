@@ -18,7 +18,7 @@ export function probesFor(
   cluster?: 'plain' | 'sharded',
 ): { asked: readonly Probe[]; heard: readonly Probe[] } {
   const channel = `${prefix}channel:${token}`
-  const more = cluster === undefined ? [] : ofCluster(channel, cluster === 'sharded')
+  const more = cluster === undefined ? ofOneMaster(prefix, token) : ofCluster(channel, cluster === 'sharded')
   return {
     asked: [...ofPlain(prefix, channel, token), ...ofRecording(channel), ...ofPresence(channel), ...more],
     heard: ofHearing(prefix, token, cluster === 'sharded'),
@@ -94,6 +94,11 @@ function ofPresence(channel: string): Probe[] {
 
 /** `~{push:*`: the keys of topics have the channel in braces. */
 const patternOf = (channel: string) => `~{${channel.slice(0, channel.indexOf('channel:'))}*`
+
+function ofOneMaster(prefix: string, token: string): Probe[] {
+  const lines: Line[] = [[['MGET', `${prefix}ticket:${token}`], 'keeping revoked users out']]
+  return lines.map(probe(`~${prefix}*`))
+}
 
 function ofCluster(channel: string, isSharded: boolean): Probe[] {
   const lines: Line[] = [

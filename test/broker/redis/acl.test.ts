@@ -81,7 +81,8 @@ const ROWS: Row[] = [
   { right: '+getdel', fails: ['tickets'], problem: lacks('GETDEL', '+getdel') },
   { right: '+fcall', fails: ['records', 'recovers', 'begins', 'presence'], problem: lacks('…', '+fcall') },
   { right: '+time', fails: ['records', 'recovers', 'begins', 'presence'], problem: lacks('push_…', '+time') },
-  { right: '+get', fails: ['recovers', 'begins', 'revokes'], problem: lacks('push_tick', '+get') },
+  { right: '+get', fails: ['recovers', 'begins'], problem: lacks('push_tick', '+get') },
+  { right: '+mget', fails: ['revokes'], problem: lacks('MGET', '+mget') },
   {
     right: '+hset',
     fails: ['records', 'presence'],
