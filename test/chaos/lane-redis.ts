@@ -25,11 +25,21 @@ export function connectTo(redis: string | object): Redis | Cluster {
 function connectionTo(redis: string | object): Redis | Cluster {
   if (typeof redis === 'string') return new Redis(redis, OPTIONS)
   if (!('cluster' in redis)) return new Redis({ ...(redis as Sentinels), ...OPTIONS })
-  // Without `commandTimeout`: the ASKING that a Cluster of ioredis sends by itself would reject, and nobody can catch that.
   // Each wait has a deadline anyway.
-  return new Cluster(redis.cluster as string[], {
+  const cluster = new Cluster(redis.cluster as string[], {
     clusterRetryStrategy: () => 40,
     retryDelayOnFailover: 0,
     slotsRefreshInterval: 1000,
   })
+  return cluster.on('+node', catchAsking)
+}
+
+/** A Cluster of ioredis sends ASKING by itself, and where that is rejected nobody catches it. */
+function catchAsking(node: Redis): void {
+  const ask = node.asking.bind(node) as () => Promise<'OK'>
+  node.asking = () => {
+    const asked = ask()
+    asked.catch(() => {})
+    return asked
+  }
 }
