@@ -1,6 +1,4 @@
-import type { Position } from '../protocol/position.ts'
 import { copyInto } from '../protocol/slice.ts'
-import type { Topic } from '../protocol/topic.ts'
 import { type Frame, forEachFrame, framesIn } from './frame.ts'
 import type { Segment } from './queue.ts'
 import { type Step, stepsOf } from './stream-positions.ts'
@@ -56,16 +54,14 @@ function published(segment: Segment): StreamEvents {
     if (!isOneLine) bytes.set(onOneLine(bytes.subarray(begin, at)), begin)
     at = copyInto(bytes, at, END, 0, END.length)
   })
-  return { bytes: bytes.subarray(0, at), last, steps: positionsOf(segment).map(([topic, { id }]) => read(topic, id)) }
+  return { bytes: bytes.subarray(0, at), last, steps: publishedSteps(segment) }
 }
 
-function positionsOf(segment: Segment): [Topic, Position][] {
-  if (segment instanceof Tail) return [...(segment.positions ?? [])]
-  return segment.topic !== undefined && segment.position ? [[segment.topic, segment.position]] : []
-}
-
-function read(topic: Topic, id: string): Step {
-  return { topic, what: 'message', id }
+function publishedSteps(segment: Segment): Step[] {
+  const { topic, position } = segment
+  if (segment instanceof Tail)
+    return [...(segment.positions ?? [])].map(([topic, { id }]) => ({ topic, what: 'message', id }))
+  return topic !== undefined && position ? [{ topic, what: 'message', id: position.id }] : []
 }
 
 /** Messages to one connection: what they say of positions is only in their text. */

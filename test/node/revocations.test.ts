@@ -228,6 +228,24 @@ test('who only hears what is published to the user is not the user', async t => 
   assert.equal((await closed).code, 4401)
 })
 
+test('who asks in one turn is asked for with the others, and waits for nobody else', async t => {
+  const asked: (readonly string[])[] = []
+  const broker = {
+    connected: true,
+    revokedAt(users: readonly string[]) {
+      asked.push(users)
+      return users.map(user => (user === 'away' ? new Promise<undefined>(() => {}) : Promise.resolve(undefined)))
+    },
+  }
+  const revocations = new Revocations(broker, new Registry<Connection>(), error => assert.fail(String(error)))
+  t.after(() => revocations.close())
+  const order: string[] = []
+  const check = (user: string) => revocations.check({ user, began: 0 }).then(() => order.push(user))
+  await Promise.all(['away', '1', '2', '1'].map(check))
+  assert.deepEqual(asked, [['away', '1', '2']])
+  assert.equal(order.at(-1), 'away')
+})
+
 test('users whose topics have moved are asked for alone, and asked for again if nobody can say', async t => {
   const asked: (readonly string[])[] = []
   const revoked = new Map([['42', Date.now() + 1000]])

@@ -40,6 +40,7 @@ test('the newest are no older than the ttl, and of bounded size; a first large o
   assert.deepEqual(numbers(9), [2])
   clock.now += HOUR
   assert.deepEqual(numbers(9), [])
+  assert.equal(memory.recorded(X)!.size, 0)
   assert.equal(memory.page(X, newest(9), ALL).isComplete, true)
   for (let n = 3; n <= 6; n++) append('x'.repeat(500_000))
   assert.deepEqual(numbers(9), [5, 6])
